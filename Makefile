@@ -1,0 +1,39 @@
+# Each target prepares what it needs; a second call finds it ready.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: venv demo test test-all lint format clean
+
+venv: $(READY)
+
+# Installed again only when the dependencies have changed: the package itself is editable.
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@touch $@
+
+# Trains GAN-UNET with NNLSLayer on the digits that scikit-learn ships, no network; the last line is the run folder.
+demo: $(READY)
+	@$(BIN)/diffnmf train --dataset digits --k 10 --epochs 60 --batch-size 4
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+# Everything: style, types, all tests.
+test-all: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,27 @@
+"""The exceptions and warnings of the library, and the one way to say that a name is unknown."""
+
+from collections.abc import Iterable
+
+
+class ConvergenceWarning(UserWarning):
+    """A solver stopped before its tolerance; the result is usable but not exact."""
+
+
+class SolverError(RuntimeError):
+    """A solver could not produce a result at all; the message names the problem of the batch."""
+
+
+class DataUnavailableError(RuntimeError):
+    """A data set could neither be found nor downloaded; the message says what was tried and what to do."""
+
+
+class RunFolderError(RuntimeError):
+    """A run folder holds a run already, holds none, or holds one that does not fit."""
+
+
+def unknown_name(argument: str, value: object, known: Iterable[str]) -> ValueError:
+    """The error for a name that is not in a registry: names the argument and lists what is known.
+
+    Returned, not raised, so that the caller's ``raise`` is where the trace ends.
+    """
+    return ValueError(f"{argument}: expected one of {', '.join(sorted(known))}; got {value!r}")

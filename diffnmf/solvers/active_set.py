@@ -1,0 +1,83 @@
+"""The batched active-set method for the columns that nothing else solves.
+
+Lawson and Hanson (1974), Solving Least Squares Problems, chapter 23, on the Gram form as in Bro and De Jong (1997), A
+fast non-negativity-constrained least squares algorithm. It ends after finitely many steps, adds only columns of H that
+are independent of those already free, and so also solves rank-deficient problems, where any minimiser will do.
+"""
+
+import torch
+from torch import Tensor
+
+from diffnmf.solvers.block_pivoting import ColumnSolution, rounding_tolerance
+from diffnmf.solvers.masked import MaskedFactor, factorize_masked
+
+
+def active_set(A: Tensor, c: Tensor, x: Tensor) -> ColumnSolution:
+    """Solve min ½ xᵀAx − cᵀx, x ≥ 0 for N columns from a feasible start.
+
+    Every pass solves one masked system per unsolved column, whichever step of the algorithm the column is at.
+
+    Arguments:
+        A: (N, k, k), of unit diagonal.
+        c: (N, k).
+        x: (N, k) ≥ 0; its positive entries are the first free set. Where those are dependent, the start is zero.
+    """
+    columns, k = c.shape
+    max_steps = 10 * k + 20  # from zero 0.9 to 1.6·k steps are usual; the rest is for numerical accidents
+    out = ColumnSolution(
+        x=x.clone(),
+        factor=MaskedFactor(torch.zeros_like(A), x > 0, torch.zeros_like(x[:, 0], dtype=torch.bool)),
+        solved=torch.zeros_like(x[:, 0], dtype=torch.bool),
+        exchanges=torch.full((columns,), max_steps, dtype=torch.int64, device=c.device),
+    )
+    todo = torch.arange(columns, device=c.device)
+    free = x > 0
+    rejected = torch.zeros_like(free)  # entries that could not enter since x last moved
+    entering = torch.full_like(todo, -1)  # the entry that has just become free, −1 for none
+    numbers = torch.arange(k, device=c.device)
+    for step in range(1, max_steps + 1):
+        factor = factorize_masked(A, free)
+        z = factor.solve(c)
+        is_entering = numbers == entering[:, None]
+
+        # 1. An entering entry that is dependent on the free ones, or would turn negative, is sent back.
+        dependent = ~factor.regular
+        sent_back = (entering >= 0) & (dependent | (torch.where(is_entering, z, 0.0).sum(-1) <= 0))
+        # A warm start with dependent columns begins again from zero, where independence is kept step by step.
+        restart = dependent & (entering < 0)
+        # 2. Other entries that turn negative stop the move from x to z at the boundary, and leave the free set.
+        negative = free & (z <= 0)
+        blocked = negative.any(-1) & ~sent_back & ~restart
+        ratio = torch.where(negative, x / (x - z).clamp(min=torch.finfo(x.dtype).tiny), torch.inf)
+        length = ratio.amin(-1, keepdim=True).clamp(0.0, 1.0)
+        stopped = (x + length * (z - x)).clamp(min=0)
+        stopped = torch.where(negative & (ratio <= length), 0.0, stopped)
+        # 3. Otherwise z is the new x.
+        moved = ~(sent_back | restart | blocked)
+        x = torch.where(moved[:, None], z, torch.where(blocked[:, None], stopped, x))
+        x = torch.where(restart[:, None], 0.0, x)
+        free = torch.where(blocked[:, None], free & (stopped > 0), free)
+        free = torch.where(sent_back[:, None], free & ~is_entering, free & ~restart[:, None])
+        rejected = torch.where(moved[:, None], False, rejected | (sent_back[:, None] & is_entering))
+
+        # 4. Where x solves its own free set, the entry of steepest descent enters, or the column is done.
+        gradient = (A @ x.unsqueeze(-1)).squeeze(-1) - c
+        candidates = ~free & ~rejected & (gradient < -rounding_tolerance(x))
+        choosing = ~blocked
+        solved = choosing & ~candidates.any(-1)
+        steepest = torch.where(candidates, gradient, torch.inf).argmin(-1)
+        entering = torch.where(choosing & ~solved, steepest, -1)
+        free = free | (numbers == entering[:, None])
+
+        rows = todo[solved]
+        out.x[todo] = x
+        out.solved[rows] = True
+        out.exchanges[rows] = step
+        # Made anew: where an entry was sent back, the factor at hand is not that of the final free set.
+        out.factor.put(rows, factorize_masked(A[solved], free[solved]))
+        keep = ~solved
+        todo, A, c, x = todo[keep], A[keep], c[keep], x[keep]
+        free, rejected, entering = free[keep], rejected[keep], entering[keep]
+        if len(todo) == 0:
+            break
+    return out

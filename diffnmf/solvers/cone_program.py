@@ -1,0 +1,149 @@
+"""Solver "cvxpylayer": the same problem as a cone program, with cvxpylayers' own solution and diffcp's adjoint.
+
+An independent witness for the other solvers: nothing of their finish or gradient rule is used here. On the full H a
+cone solver is slow and its gradients are off by percents, so each column y becomes a small problem of its own, in an
+orthonormal basis Q of span[H, y] that is held constant:
+
+    min ½‖Qᵀy − QᵀH w‖²,   QᵀH (r, k), r ≤ k + 1.
+
+Values are unchanged, and so are first derivatives: they involve dH and dy only through Hᵀdy, Hᵀ dH w and dHᵀ(y − Hw),
+and H and y − Hw lie in the span of Q, so that projecting dH and dy on Q loses nothing. (A basis of H alone would lose
+dHᵀ(y − Hw); differentiating the QR itself breaks on rank-deficient H.)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffnmf.errors import SolverError
+from diffnmf.solvers.base import NNLSSolver, Solved
+from diffnmf.solvers.masked import as_columns, from_columns
+from diffnmf.solvers.options import check_tolerance
+from diffnmf.solvers.problem import Problem, one_where_zero
+
+TIGHT = {"solve_method": "SCS", "eps": 1e-9, "mode": "dense"}
+
+
+@dataclass(frozen=True)
+class ConeProgram(NNLSSolver):
+    """The problem through cvxpylayers, cvxpy and diffcp, on the CPU in float64.
+
+    Choose it to check another solver, or to compare with work that used cvxpylayers; it is hundreds of times slower.
+    Gradients of first order only.
+
+    Options:
+        solver_args: passed to ``cvxpylayers.torch.CvxpyLayer``; the default is SCS at 1e-9 with the dense adjoint.
+        tol: the KKT residual that counts as converged; SCS at 1e-9 stays below the default.
+
+    Source: Agrawal et al. (2019), Differentiable convex optimization layers.
+    """
+
+    solver_args: Mapping[str, Any] = field(default_factory=lambda: dict(TIGHT))
+    tol: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.solver_args, Mapping):
+            raise TypeError(f"solver_args: expected a mapping of option names to values; got {self.solver_args!r}")
+        check_tolerance("tol", self.tol)
+
+    @property
+    def tolerance(self) -> float:
+        return self.tol
+
+    def solve(self, problem: Problem, backward: str) -> Solved:
+        if backward == "unrolled" and problem.needs_gradient:
+            raise ValueError(
+                'backward: the iterations of a cone solver cannot be differentiated; use "implicit" or "detached"'
+            )
+        with torch.set_grad_enabled(torch.is_grad_enabled() and backward == "implicit"):
+            W = self._solve(problem)
+        # The cone solver does not say how many iterations it took.
+        return Solved(W, torch.zeros(len(W), dtype=torch.int64, device=W.device))
+
+    def _solve(self, problem: Problem) -> Tensor:
+        batch, m, k = len(problem.H), problem.Y.shape[-1], problem.H.shape[-1]
+        finite = problem.H.detach().flatten(1).isfinite().all(1) & problem.Y.detach().flatten(1).isfinite().all(1)
+        whole = finite[:, None, None]
+        H = torch.where(whole, problem.H.double(), 0.0).cpu()
+        Y = torch.where(whole, problem.Y.double(), 0.0).cpu()
+        ridge, l1 = (penalty.double().cpu()[:, None, None] for penalty in (problem.ridge, problem.l1))
+        row_scale, column_scale = _scales(H, Y)  # (B, 1, k) and (B, 1, m)
+        if batch * k * m == 0:
+            return problem.H.new_zeros(batch, k, m)
+
+        basis, extra = _constant_basis(H.detach(), Y.detach())  # (B, n, r) and (B, n, m)
+        # Rows of the small problems: r that the columns of a problem share, and one of each column's own.
+        shared_H = (basis.mT @ H / row_scale).unsqueeze(1).expand(-1, m, -1, -1)  # (B, m, r, k)
+        own_H = (extra.mT @ H / row_scale).unsqueeze(2)  # (B, m, 1, k)
+        matrices = torch.cat((shared_H, own_H), dim=2).flatten(0, 1)  # (B·m, r + 1, k)
+        shared_y = (basis.mT @ Y / column_scale).mT  # (B, m, r)
+        own_y = ((extra * Y).sum(dim=1) / column_scale.squeeze(1)).unsqueeze(-1)  # (B, m, 1)
+        vectors = torch.cat((shared_y, own_y), dim=2).flatten(0, 1)  # (B·m, r + 1)
+        weight = l1 / row_scale.mT / column_scale  # (B, k, m)
+        curvature = (ridge / row_scale.square()).expand(-1, m, -1).flatten(0, 1)  # (B·m, k)
+
+        x = self._solve_columns(matrices, vectors, as_columns(weight), curvature, m)
+        W = from_columns(x.clamp(min=0), batch) * column_scale / row_scale.mT
+        W = W.to(problem.H)
+        return torch.where(whole, W, torch.nan)
+
+    def _solve_columns(self, A: Tensor, b: Tensor, weight: Tensor, curvature: Tensor, m: int) -> Tensor:
+        layer = _cvxpy_layer(A.shape[1], A.shape[2])
+        try:
+            (x,) = layer(A, b, weight, curvature, solver_args=dict(self.solver_args))
+        except Exception as error:  # every back end of cvxpylayers raises its own kind
+            raise SolverError(self._failure(A, b, weight, curvature, m, error)) from error
+        return x
+
+    def _failure(self, A: Tensor, b: Tensor, weight: Tensor, curvature: Tensor, m: int, error: Exception) -> str:
+        """Find the first column that fails alone, so that the message can name its problem."""
+        layer = _cvxpy_layer(A.shape[1], A.shape[2])
+        for column in range(len(A)):
+            part = slice(column, column + 1)
+            try:
+                with torch.no_grad():
+                    layer(A[part], b[part], weight[part], curvature[part], solver_args=dict(self.solver_args))
+            except Exception:
+                return (
+                    f"cvxpylayers could not solve problem {column // m} of the batch (column {column % m}) with"
+                    f" {dict(self.solver_args)}: {error}. Loosen its tolerance or use another solver."
+                )
+        return f"cvxpylayers failed with {dict(self.solver_args)}: {error}"
+
+
+def _scales(H: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
+    """Column norms, as constants: the tolerances of a cone solver are absolute."""
+    norms = (torch.linalg.vector_norm(x.detach(), dim=-2, keepdim=True) for x in (H, Y))
+    rows, columns = (one_where_zero(norm) for norm in norms)
+    return rows, columns
+
+
+def _constant_basis(H: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
+    """Orthonormal Q (B, n, r) with span(H) in its span, and per column the unit direction that y adds, (B, n, m).
+
+    A column y that lies in the span of H adds nothing, and has a zero direction.
+    """
+    Q = torch.linalg.qr(H).Q
+    rest = Y
+    for _ in range(2):  # twice is enough (Kahan and Parlett): the second pass makes it orthogonal to rounding
+        rest = rest - Q @ (Q.mT @ rest)
+    length = torch.linalg.vector_norm(rest, dim=1, keepdim=True)
+    negligible = length <= 1e-14 * torch.linalg.vector_norm(Y, dim=1, keepdim=True)
+    return Q, torch.where(negligible, 0.0, rest / one_where_zero(length))
+
+
+@lru_cache(maxsize=32)
+def _cvxpy_layer(rows: int, k: int) -> Any:
+    """The parametrised program; building it takes longer than solving it, so that each size is built once."""
+    import cvxpy as cp
+    from cvxpylayers.torch import CvxpyLayer
+
+    A, b = cp.Parameter((rows, k)), cp.Parameter(rows)
+    weight, curvature = cp.Parameter(k), cp.Parameter(k, nonneg=True)
+    x = cp.Variable(k)
+    objective = 0.5 * cp.sum_squares(A @ x - b) + weight @ x + 0.5 * cp.sum(cp.multiply(curvature, cp.square(x)))
+    return CvxpyLayer(cp.Problem(cp.Minimize(objective), [x >= 0]), parameters=[A, b, weight, curvature], variables=[x])

@@ -1,0 +1,58 @@
+"""What every solver that iterates on the Gram form does around its iterations: scale, finish exactly, differentiate."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffnmf.solvers.base import Solved
+from diffnmf.solvers.finish import exact_finish
+from diffnmf.solvers.gradient import with_implicit_gradient
+from diffnmf.solvers.gram import GramForm, gram_form
+from diffnmf.solvers.problem import Problem
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """Where the iterations ended: X (B, k, m) ≥ 0 in the scaled unknowns, and how many there were, (B,)."""
+
+    X: Tensor
+    iterations: Tensor
+
+
+def solve_by_iterations(
+    problem: Problem, backward: str, iterate: Callable[[GramForm, Tensor], Iterate], *, finish: bool
+) -> Solved:
+    """Run the iterations of a solver and give W the gradient asked for.
+
+    Arguments:
+        problem: B problems.
+        backward: as in ``NNLSSolver.solve``.
+        iterate: from the scaled Gram form and a start X0 (B, k, m) ≥ 0 to an iterate, in differentiable operations.
+        finish: make the iterate exact on its support; needed for the implicit gradient.
+    """
+    if backward == "unrolled":
+        form = gram_form(problem)
+        iterate_ = iterate(form, _start(problem, form))
+        return Solved(form.unscale(iterate_.X).to(problem.H.dtype), iterate_.iterations)
+    if backward == "implicit" and not finish and problem.needs_gradient:
+        raise ValueError(
+            'backward: "implicit" is right only at the exact solution, and this solver stops before it;'
+            ' use backward="unrolled" or "detached", or finish=True'
+        )
+    with torch.no_grad():
+        form = gram_form(problem)
+        iterate_ = iterate(form, _start(problem, form))
+        if not finish:
+            return Solved(form.unscale(iterate_.X).to(problem.H.dtype), iterate_.iterations)
+        finished = exact_finish(problem, form, iterate_.X)
+        W = form.unscale(finished.X).to(problem.H.dtype)
+        iterations = iterate_.iterations + finished.exchanges
+    if backward == "implicit":
+        W = with_implicit_gradient(problem, W, finished.systems, form.row_scale)
+    return Solved(W, iterations)
+
+
+def _start(problem: Problem, form: GramForm) -> Tensor:
+    return torch.zeros_like(form.C) if problem.W0 is None else form.scale(problem.W0).detach()

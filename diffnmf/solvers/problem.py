@@ -1,0 +1,159 @@
+"""One checked batch of NNLS problems, and the KKT residual that every solver is measured by."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Problem:
+    """B problems min ½‖Y − HW‖² + l1 ΣW + ½ ridge ‖W‖², W ≥ 0, with one batch dimension.
+
+    Attributes:
+        H: (B, n, k), with its autograd history.
+        Y: (B, n, m), with its autograd history.
+        ridge: (B,), ≥ 0.
+        l1: (B,), ≥ 0.
+        W0: (B, k, m) or None, the warm start, without gradient.
+        batch_shape: the shape that B stands for.
+        dtype: the dtype that the user gets back (H and Y are float32 or float64).
+    """
+
+    H: Tensor
+    Y: Tensor
+    ridge: Tensor
+    l1: Tensor
+    W0: Tensor | None
+    batch_shape: torch.Size
+    dtype: torch.dtype
+
+    @property
+    def needs_gradient(self) -> bool:
+        return torch.is_grad_enabled() and any(x.requires_grad for x in (self.H, self.Y, self.ridge, self.l1))
+
+
+def make_problem(
+    H: Tensor, Y: Tensor, ridge: float | Tensor = 0.0, l1: float | Tensor = 0.0, W0: Tensor | None = None
+) -> Problem:
+    """Check the arguments of an NNLS call and bring them to one batch dimension.
+
+    Arguments:
+        H: (*batch, n, k), floating point.
+        Y: (*batch, n, m), floating point, on the device of H. Batch dimensions broadcast as in ``torch.matmul``.
+        ridge: ≥ 0, a number or a tensor that broadcasts to (*batch,). Tensors are not read back for the sign.
+        l1: as ridge.
+        W0: (*batch, k, m) or broadcastable to it; negative and non-finite entries count as zero.
+
+    Raises:
+        TypeError: something is not a tensor, or not real and floating point.
+        ValueError: shapes or devices do not fit, or ridge or l1 is a negative or non-finite number.
+    """
+    for name, value in (("H", H), ("Y", Y)):
+        _check_floating(name, value)
+        if value.ndim < 2:
+            raise ValueError(f"{name}: expected (*batch, n, columns), at least 2 dimensions; got {tuple(value.shape)}")
+    _check_device("Y", Y, H.device)
+    if H.shape[-2] != Y.shape[-2]:
+        raise ValueError(
+            f"H and Y: expected the same number of rows n; got H {tuple(H.shape)} and Y {tuple(Y.shape)}"
+            " (transpose the one whose columns are not the vectors)"
+        )
+    try:
+        batch_shape = torch.broadcast_shapes(H.shape[:-2], Y.shape[:-2])
+    except RuntimeError:
+        raise ValueError(
+            f"H and Y: expected batch dimensions that broadcast; got H {tuple(H.shape)} and Y {tuple(Y.shape)}"
+        ) from None
+    dtype = torch.promote_types(H.dtype, Y.dtype)
+    compute_dtype = torch.promote_types(dtype, torch.float32)  # half precision is solved in float32
+    (n, k), m = H.shape[-2:], Y.shape[-1]
+    size = math.prod(batch_shape)
+    return Problem(
+        H=H.to(compute_dtype).expand(*batch_shape, n, k).reshape(size, n, k),
+        Y=Y.to(compute_dtype).expand(*batch_shape, n, m).reshape(size, n, m),
+        ridge=_penalty("ridge", ridge, batch_shape, H.device, compute_dtype),
+        l1=_penalty("l1", l1, batch_shape, H.device, compute_dtype),
+        W0=None if W0 is None else _warm_start(W0, batch_shape, k, m, H.device),
+        batch_shape=batch_shape,
+        dtype=dtype,
+    )
+
+
+@torch.no_grad()
+def kkt_residual(problem: Problem, W: Tensor) -> Tensor:
+    """The KKT residual of the library, in float64: how far W is from optimal, in units of ‖y‖.
+
+    With the columns of H scaled to unit norm (W̃ = DW, g̃ = D⁻¹(Hᵀ(HW − Y) + l1 + ridge W)), the largest
+    ``|min(W̃, g̃)| / ‖y‖`` over the entries of a column, and the largest over the columns of a problem. It is zero
+    at the solution only and does not change when a column of H or Y is scaled (at ridge = l1 = 0).
+
+    Arguments:
+        problem: B problems.
+        W: (B, k, m).
+
+    Returns:
+        (B,), float64; NaN where the problem is not finite.
+    """
+    H, Y, W = problem.H.double(), problem.Y.double(), W.double()
+    norms = one_where_zero(torch.linalg.vector_norm(H, dim=-2)).unsqueeze(-1)  # (B, k, 1)
+    lengths = one_where_zero(torch.linalg.vector_norm(Y, dim=-2, keepdim=True))  # (B, 1, m)
+    ridge, l1 = (penalty.double()[:, None, None] for penalty in (problem.ridge, problem.l1))
+    gradient = (H.mT @ torch.baddbmm(Y, H, W, beta=-1) + l1 + ridge * W) / norms
+    violation = torch.minimum(W * norms, gradient).abs() / lengths
+    # amax refuses an empty reduction: a problem without entries is solved.
+    return violation.flatten(1).amax(1) if violation[0:1].numel() else violation.new_zeros(len(W))
+
+
+def one_where_zero(x: Tensor) -> Tensor:
+    """A divisor: x, with 1 for 0, so that a zero column stays zero instead of becoming NaN."""
+    return torch.where(x == 0, torch.ones_like(x), x)
+
+
+def _check_floating(name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor; got {type(value).__name__} (use torch.as_tensor)")
+    if not value.is_floating_point():
+        raise TypeError(
+            f"{name}: expected a real floating-point dtype; got {value.dtype} (use {name}.to(torch.float32))"
+        )
+
+
+def _check_device(name: str, value: Tensor, device: torch.device) -> None:
+    if value.device != device:
+        raise ValueError(f"{name}: expected the device of H, {device}; got {value.device} (move one of them with .to)")
+
+
+def check_penalty(name: str, value: object) -> None:
+    """Raise unless value can be ridge or l1: a finite number ≥ 0, or a floating-point tensor (which is not read)."""
+    if isinstance(value, Tensor):
+        _check_floating(name, value)
+    elif not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected a number ≥ 0 or a tensor; got {value!r}")
+    elif not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name}: expected a finite number ≥ 0; got {value}")
+
+
+def _penalty(name: str, value: float | Tensor, shape: torch.Size, device: torch.device, dtype: torch.dtype) -> Tensor:
+    check_penalty(name, value)
+    penalty = torch.as_tensor(value, dtype=dtype, device=None if isinstance(value, Tensor) else device)
+    _check_device(name, penalty, device)
+    try:
+        return penalty.expand(shape).reshape(-1)
+    except RuntimeError:
+        raise ValueError(
+            f"{name}: expected a shape that broadcasts to the batch shape {tuple(shape)}; got {tuple(penalty.shape)}"
+        ) from None
+
+
+def _warm_start(W0: Tensor, batch_shape: torch.Size, k: int, m: int, device: torch.device) -> Tensor:
+    _check_floating("W0", W0)
+    _check_device("W0", W0, device)
+    try:
+        expanded = W0.detach().expand(*batch_shape, k, m)
+    except RuntimeError:
+        raise ValueError(
+            f"W0: expected a shape that broadcasts to {(*batch_shape, k, m)}; got {tuple(W0.shape)}"
+        ) from None
+    return expanded.reshape(-1, k, m)

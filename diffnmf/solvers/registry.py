@@ -1,0 +1,27 @@
+"""The solvers by name."""
+
+from diffnmf.errors import unknown_name
+from diffnmf.solvers.base import NNLSSolver
+from diffnmf.solvers.cone_program import ConeProgram
+from diffnmf.solvers.projected_gradient import ProjectedGradient
+
+SOLVERS: dict[str, type[NNLSSolver]] = {
+    "unrolled": ProjectedGradient,
+    "cvxpylayer": ConeProgram,
+}
+
+
+def get_solver(solver: str | NNLSSolver) -> NNLSSolver:
+    """The solver of that name with its default options, or the instance itself.
+
+    Raises:
+        ValueError: the name is unknown; the message lists the known ones.
+        TypeError: neither a name nor an instance.
+    """
+    if isinstance(solver, NNLSSolver):
+        return solver
+    if isinstance(solver, str):
+        if solver not in SOLVERS:
+            raise unknown_name("solver", solver, SOLVERS)
+        return SOLVERS[solver]()
+    raise TypeError(f"solver: expected a name ({', '.join(SOLVERS)}) or a solver instance; got {solver!r}")
