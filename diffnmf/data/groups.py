@@ -1,0 +1,148 @@
+"""Groups: the m images that are factorised together, drawn anew for every epoch."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffnmf.data.images import ImageSet
+from diffnmf.errors import unknown_name
+
+_ORDERS = ("class", "random")
+
+
+class GroupSampler:
+    """Draw groups of images at random, without replacement inside an epoch, with balanced classes where they are known.
+
+    With labels every group holds equally many images of each class; a group smaller than the number of classes holds
+    one image of each of the first classes. Without labels a group is any m images.
+
+    Parameters
+    ----------
+    images : ImageSet
+        What is drawn from.
+    group_size : int
+        Images a group, m: a multiple of the number of classes, or fewer than there are classes.
+    order : {"random", "class"}
+        The columns of a group: permuted for every group by itself, or sorted by class, so that a slot keeps its meaning
+        from group to group.
+    seed : int
+        The same seed and epoch give the same groups; zero or more.
+    limit : int, optional
+        Groups an epoch at most: the first ones of those that would be drawn without a limit.
+
+    Attributes
+    ----------
+    left_out : int
+        Images in no group of an epoch: the remainder, what a class has more than the smallest one, the classes that
+        are not used. What ``limit`` cuts off is not counted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When an argument is not as above, or the images do not fill a single group.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        group_size: int = 40,
+        *,
+        order: str = "random",
+        seed: int = 0,
+        limit: int | None = None,
+    ) -> None:
+        _check_integer("group_size", group_size, at_least=1)
+        _check_integer("seed", seed, at_least=0)
+        if limit is not None:
+            _check_integer("limit", limit, at_least=1)
+        if order not in _ORDERS:
+            raise unknown_name("order", order, _ORDERS)
+        if order == "class" and images.labels is None:
+            raise ValueError(f"order: expected 'random' for images without labels ({images.name}); got 'class'")
+        self.images = images
+        self.group_size = group_size
+        self.order = order
+        self.seed = seed
+        self.limit = limit
+        # The images of each class that is used, (N_c,); without labels all images are one class.
+        self._pools = _pools(images, group_size)
+        self._share = group_size // len(self._pools)
+        self._drawn = min(len(pool) for pool in self._pools) // self._share
+        if self._drawn == 0:
+            raise _too_few(images, self._pools, group_size)
+        self.left_out = len(images) - self._drawn * group_size
+
+    def __len__(self) -> int:
+        """Groups an epoch."""
+        return self._drawn if self.limit is None else min(self._drawn, self.limit)
+
+    def epoch(self, epoch: int) -> Tensor:
+        """The groups of one epoch as indices of images: Tensor (G, m), int64, with G = ``len(self)``."""
+        _check_integer("epoch", epoch, at_least=0)
+        generator = _generator(self.seed, epoch)
+        shape = (self._drawn, self._share)
+        draws = [pool[torch.randperm(len(pool), generator=generator)][: shape[0] * shape[1]] for pool in self._pools]
+        groups = torch.cat([draw.view(shape) for draw in draws], dim=1)  # (G, m), sorted by class
+        if self.order == "random":
+            # Sorting random numbers permutes every row by itself, without a loop over groups.
+            groups = groups.gather(1, torch.rand(groups.shape, generator=generator, dtype=torch.float64).argsort(1))
+        return groups[: len(self)]
+
+
+def group_matrix(images: ImageSet, indices: Tensor) -> Tensor:
+    """The groups as matrices Y, whose columns are the images flattened row by row.
+
+    Parameters
+    ----------
+    images : ImageSet
+        Images of h×w = n pixels.
+    indices : integer Tensor (*batch, m)
+        Which images are in each group.
+
+    Returns
+    -------
+    Tensor (*batch, n, m)
+        float32 values in [0, 1].
+    """
+    if indices.ndim == 0:
+        raise ValueError(
+            "indices: expected at least one dimension (*batch, m); got a single index; add one with [None]"
+        )
+    return images.pixels(indices).flatten(-2).mT  # (*batch, m, h, w) -> (*batch, m, n) -> (*batch, n, m)
+
+
+def _generator(seed: int, epoch: int) -> torch.Generator:
+    """A stream of its own for every (seed, epoch): seed + epoch would repeat the groups of the neighbouring seed."""
+    state = np.random.SeedSequence(seed, spawn_key=(epoch,)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+def _pools(images: ImageSet, group_size: int) -> list[Tensor]:
+    if images.labels is None:
+        return [torch.arange(len(images))]
+    labels = images.labels.cpu()
+    classes = labels.unique()  # sorted
+    count = len(classes)
+    if group_size > count and group_size % count:
+        below = group_size - group_size % count
+        raise ValueError(
+            f"group_size: expected a multiple of the {count} classes of {images.name}, so that groups are balanced; "
+            f"got {group_size}; the nearest are {below} and {below + count}"
+        )
+    return [(labels == c).nonzero().squeeze(1) for c in classes[:group_size]]
+
+
+def _too_few(images: ImageSet, pools: list[Tensor], group_size: int) -> ValueError:
+    fewest = min(len(pool) for pool in pools)
+    what = "images" if images.labels is None else f"images of the smallest of {len(pools)} classes"
+    return ValueError(
+        f"group_size: expected at most {fewest * len(pools)} for {images.name}, which has {len(images)} images "
+        f"({fewest} {what}); got {group_size}; make the groups smaller or add images"
+    )
+
+
+def _check_integer(argument: str, value: object, *, at_least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{argument}: expected an integer; got {value!r}")
+    if value < at_least:
+        raise ValueError(f"{argument}: expected an integer of at least {at_least}; got {value}")

@@ -1,0 +1,55 @@
+"""Holding one image in five out for the test, class by class where classes are known."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffnmf.data.images import DataSplit, ImageSet
+
+_ONE_IN = 5
+
+
+def split_images(images: ImageSet, *, seed: int, class_names: Sequence[str] | None = None) -> DataSplit:
+    """Split a set 80/20 at random: per class with labels, over all images without.
+
+    Both parts keep the order of the images, and have at least one image of every class.
+
+    Parameters
+    ----------
+    images : ImageSet
+        N images.
+    seed : int
+        The same seed gives the same split; zero or more.
+    class_names : sequence of str, optional
+        What the labels 0, 1, ... are called in an error; the numbers themselves unless given.
+
+    Raises
+    ------
+    ValueError
+        When a class, or the set without labels, has a single image.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"seed: expected an integer of at least 0; got {seed!r}")
+    rng = np.random.default_rng(seed)
+    held_out = torch.zeros(len(images), dtype=torch.bool)
+    for name, members in _strata(images, class_names):
+        if len(members) < 2:
+            raise ValueError(
+                f"{name}: expected at least 2 images, one to train and one to test; got {len(members)}; add images"
+                + (" or remove the class" if images.labels is not None else "")
+            )
+        chosen = torch.from_numpy(rng.permutation(len(members)))[: max(1, round(len(members) / _ONE_IN))]
+        held_out[members[chosen]] = True
+    return DataSplit(images.subset((~held_out).nonzero().squeeze(1)), images.subset(held_out.nonzero().squeeze(1)))
+
+
+def _strata(images: ImageSet, class_names: Sequence[str] | None) -> list[tuple[str, Tensor]]:
+    """What is split by itself: a name and the indices (N_c,) of each class, or of all images without labels."""
+    if images.labels is None:
+        return [("images", torch.arange(len(images)))]
+    return [
+        (f"class {class_names[c] if class_names else c}", (images.labels == c).nonzero().squeeze(1))
+        for c in images.labels.unique().tolist()
+    ]

@@ -1,0 +1,138 @@
+"""A user's own images: a folder of image files, or an array in a ``.npy`` or ``.npz`` file."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from diffnmf.data.image_files import IMAGE_SUFFIXES, read_image_files
+from diffnmf.data.images import DataSplit, ImageSet
+from diffnmf.data.splits import split_images
+
+ARRAY_SUFFIXES = (".npy", ".npz")
+
+
+def load_user_images(path: Path, *, seed: int) -> DataSplit:
+    """Read a folder or an array file and split it 80/20.
+
+    Parameters
+    ----------
+    path : Path
+        A folder, whose immediate sub-folders are the classes where it has any, or a ``.npy`` or ``.npz`` file.
+    seed : int
+        Which images are held out for the test.
+
+    Raises
+    ------
+    ValueError
+        Names the file, or the folder, and what is wrong with it.
+    """
+    images, labels = _read_folder(path) if path.is_dir() else _read_array_file(path)
+    # Every label becomes a number 0 to C-1, in the sorted order of the names.
+    classes, numbers = (None, None) if labels is None else np.unique(labels, return_inverse=True)
+    try:
+        pixels = torch.from_numpy(_as_pixels(images))
+        image_set = ImageSet(path.stem, pixels, None if numbers is None else torch.from_numpy(numbers))
+        return split_images(image_set, seed=seed, class_names=None if classes is None else [str(c) for c in classes])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _as_pixels(array: np.ndarray) -> np.ndarray:
+    """The same array (N, h, w) as uint8, or as floats, in the byte order of this machine."""
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype.kind == "b":
+        return array.astype(np.float32)
+    if array.dtype.kind == "u" and array.itemsize == 2:
+        return array.astype(np.float32) / 65535
+    if array.dtype.kind == "f":
+        return np.ascontiguousarray(array, dtype=f"f{min(array.itemsize, 8)}")
+    raise ValueError(
+        f"images: expected dtype uint8, uint16, bool or floating; got {array.dtype}; "
+        "save values 0 to 255 as uint8, or divide by the largest possible value and save floats in [0, 1]"
+    )
+
+
+def _read_array_file(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """The images (N, h, w) and, from a ``.npz``, the labels (N,)."""
+    if path.suffix.lower() not in ARRAY_SUFFIXES:
+        raise ValueError(
+            f"{path}: expected a folder of images, a .npy or a .npz file; got a file of another kind; "
+            "for a single image name its folder"
+        )
+    try:
+        # Opened here, not by NumPy, which leaves the files open that turn out to be damaged.
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded, None
+            images = loaded[_image_key(loaded.files)]
+            labels = loaded["labels"] if "labels" in loaded.files else None
+    # NumPy, zipfile and zlib each have their own errors for a damaged file, and so has an array of Python objects.
+    except Exception as cause:
+        raise ValueError(
+            f"{path}: expected plain numbers, saved by numpy.save, or by numpy.savez as images and, if known, labels; "
+            f"reading it failed ({type(cause).__name__}: {cause}); save it anew that way, without Python objects in it"
+        ) from cause
+    images = np.asarray(images)  # a member of the archive that is no array comes as bytes
+    return images, _checked_labels(path, labels, images.shape[:1])
+
+
+def _image_key(keys: list[str]) -> str:
+    others = [key for key in keys if key != "labels"]
+    if "images" in others:
+        return "images"
+    if len(others) == 1:
+        return others[0]
+    raise ValueError(f"expected an array called images, or a single one beside labels; got {', '.join(keys) or 'none'}")
+
+
+def _checked_labels(path: Path, labels: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    if labels is None:
+        return None
+    labels = np.asarray(labels)
+    if labels.shape != shape:
+        raise ValueError(
+            f"{path}: labels: expected one for each image, shape {shape}; got shape {labels.shape}; "
+            "save one label an image, or no labels"
+        )
+    if labels.dtype.kind not in "iubUS":
+        raise ValueError(
+            f"{path}: labels: expected integers or strings; got dtype {labels.dtype}; convert with .astype(int)"
+        )
+    return labels
+
+
+def _read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """The images (N, h, w) of a folder, sorted by path, and the names of their sub-folders (N,)."""
+    files = _image_files(folder)
+    by_class = {sub: _image_files(sub) for sub in _visible(folder) if sub.is_dir()}
+    if not files and not any(by_class.values()):
+        raise ValueError(
+            f"{folder}: expected image files ({', '.join(IMAGE_SUFFIXES)}) in the folder or in its immediate "
+            "sub-folders; found none; name a folder with images"
+        )
+    if not any(by_class.values()):
+        return read_image_files(files), None
+    if files:
+        raise ValueError(
+            f"{folder}: expected images either in the folder or in sub-folders, one a class; found both, such as "
+            f"{files[0].name}; move the loose images into a sub-folder"
+        )
+    if empty := [sub.name for sub, members in by_class.items() if not members]:
+        # Left out in silence, its images could be one level further down, and nobody would know.
+        raise ValueError(
+            f"{folder}: expected images in every sub-folder, one a class; found none in {', '.join(empty)}; "
+            "remove it, or move its images up into it"
+        )
+    names = [sub.name for sub, members in by_class.items() for _ in members]
+    return read_image_files([file for members in by_class.values() for file in members]), np.array(names)
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return [file for file in _visible(folder) if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
