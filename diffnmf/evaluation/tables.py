@@ -1,0 +1,31 @@
+"""Scores as a table for the terminal."""
+
+from typing import Any
+
+COLUMNS = {
+    "eps": "eq. (4)",
+    "relative_error": "rel. error",
+    "hoyer_H": "Hoyer H",
+    "copying": "copying",
+    "dead_components": "dead",
+    "groups": "groups",
+}
+RIVALS = ("anls", "spa", "svd")
+
+
+def metrics_table(metrics: dict[str, Any], model: str) -> str:
+    """A plain-text table of ``metrics.json``: the model on training and test groups, and its rivals on test groups."""
+    test = metrics["test"]
+    rows = {f"{model} (train)": metrics["train"], f"{model} (test)": test}
+    rows |= {name: test[name] for name in RIVALS if name in test}
+    width = max(len(name) for name in rows)
+    lines = [" " * width + "".join(f"{title:>12}" for title in COLUMNS.values())]
+    for name, scores in rows.items():
+        lines.append(name.ljust(width) + "".join(f"{_cell(scores.get(column)):>12}" for column in COLUMNS))
+    return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"

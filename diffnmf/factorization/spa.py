@@ -1,0 +1,62 @@
+"""The successive projection algorithm: a basis made of k columns of Y itself."""
+
+import torch
+from torch import Tensor
+
+from diffnmf.solvers.options import check_count
+from diffnmf.solvers.problem import one_where_zero
+
+
+def spa(Y: Tensor, k: int) -> Tensor:
+    """Choose k different columns of Y that span the rest well, by the successive projection algorithm.
+
+    k times: take the column with the largest residual norm, then project all residuals onto its orthogonal
+    complement. On separable data, Y = H[I, W']Π with the columns of W' summing to at most 1 and H of full rank, it
+    finds H exactly, and it is robust to noise (Araújo et al. 2001; Gillis and Vavasis 2014, IEEE TPAMI 36 (4)).
+    It is pivoted Gram-Schmidt, in float64: no randomness, no iterations beyond k. The weights are those of NNLS.
+
+    Once the residual is zero up to rounding, as it must be after rank(Y) steps, nothing tells the columns apart:
+    the first ones not yet chosen are taken. Differentiable in Y with the choice held constant.
+
+    Arguments:
+        Y: (*batch, n, m), floating point.
+        k: 1 ≤ k ≤ m.
+
+    Returns:
+        (*batch, n, k), columns of Y in the order in which they were chosen.
+
+    Raises:
+        TypeError, ValueError: k is no such number, or Y is no floating-point matrix.
+    """
+    check_count("k", k, at_least=1)
+    if not Y.is_floating_point() or Y.ndim < 2:
+        raise ValueError(f"Y: expected a floating-point (*batch, n, m); got {Y.dtype} {tuple(Y.shape)}")
+    n, m = Y.shape[-2:]
+    if k > m:
+        raise ValueError(f"k: expected at most m = {m}, the number of columns of Y to choose from; got {k}")
+    chosen = _choose_columns(Y.detach().double(), k)  # (*batch, k)
+    return Y.gather(-1, chosen.unsqueeze(-2).expand(*chosen.shape[:-1], n, k))
+
+
+def _choose_columns(Y: Tensor, k: int) -> Tensor:
+    """Indices (*batch, k), int64, of k different columns of Y (*batch, n, m)."""
+    residual = Y.clone()
+    norms = torch.linalg.vector_norm(residual, dim=-2)  # (*batch, m)
+    # A residual this far below its own column is rounding. Relative to the column, not to the largest one: a tiny
+    # column that points somewhere new is no noise.
+    noise = max(Y.shape[-2:]) * torch.finfo(Y.dtype).eps * norms
+    taken = torch.zeros_like(norms, dtype=torch.bool)
+    order = []
+    for _ in range(k):
+        candidates = torch.where(norms <= noise, 0.0, norms).masked_fill(taken, -1.0)
+        index = candidates.argmax(-1, keepdim=True)  # (*batch, 1), the first of equals
+        order.append(index)
+        taken = taken.scatter(-1, index, True)
+        column = residual.gather(-1, index.unsqueeze(-2).expand(*residual.shape[:-1], 1))  # (*batch, n, 1)
+        # Only the candidate's value decides: deflating by a residual that is mere rounding would be arbitrary.
+        length = candidates.gather(-1, index).unsqueeze(-2)
+        direction = torch.where(length == 0, 0.0, column / one_where_zero(length))
+        residual -= direction @ (direction.mT @ residual)
+        # Measured anew: updating the squared norms instead loses half of the digits to cancellation.
+        norms = torch.linalg.vector_norm(residual, dim=-2)
+    return torch.cat(order, dim=-1)

@@ -1,0 +1,239 @@
+"""How good a factorisation Y ≈ HW is: its error, how sparse and distinct its parts are, and whether they are copies.
+
+Every score is taken per problem: batch dimensions broadcast, the result is (*batch,). Zero columns and zero
+factorisations never give NaN (each docstring says what they give); a NaN in the input does. Norms are summed in
+float64, so that no scale of float32 inputs overflows or vanishes on the way.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from diffnmf.solvers.problem import one_where_zero
+
+
+def column_error(Y: Tensor, Y_hat: Tensor) -> Tensor:
+    """Eq. (4) of the GAN-UNET paper: the mean over the m columns of ‖ŷ_i − y_i‖₂, unsquared.
+
+    In [0, ∞), in the units of Y. Being unsquared, it favours a few exact columns over an even fit: k columns of Y
+    as the basis can score better than the best rank-k matrix, so read it beside ``relative_error``.
+
+    Arguments:
+        Y: (*batch, n, m).
+        Y_hat: (*batch, n, m), the reconstruction HW.
+
+    Returns:
+        (*batch,), in the dtype of the inputs.
+    """
+    _check_same_matrix(Y, Y_hat)
+    difference = Y_hat - Y
+    return _norm(difference, dim=-2).mean(-1).to(difference.dtype)
+
+
+def relative_error(Y: Tensor, Y_hat: Tensor) -> Tensor:
+    """‖Y − Ŷ‖_F / ‖Y‖_F, the usual error of an NMF; the rank-k SVD is its lower bound.
+
+    In [0, ∞); 0 where Y and Ŷ are both zero, infinite where Y alone is.
+
+    Arguments:
+        Y: (*batch, n, m).
+        Y_hat: (*batch, n, m), the reconstruction HW.
+
+    Returns:
+        (*batch,), in the dtype of the inputs.
+    """
+    _check_same_matrix(Y, Y_hat)
+    difference = Y_hat - Y
+    error, size = _norm(difference, dim=(-2, -1)), _norm(Y, dim=(-2, -1))
+    ratio = error / one_where_zero(size)
+    return torch.where((size == 0) & (error > 0), math.inf, ratio).to(difference.dtype)
+
+
+def hoyer_sparsity(X: Tensor, dim: int) -> Tensor:
+    """(√n − ‖x‖₁/‖x‖₂)/(√n − 1) for every vector x of length n along dim (Hoyer 2004, JMLR 5, section 3.1).
+
+    In [0, 1]: 0 where all entries have the same size, 1 where a single one is not zero; unchanged when x is scaled.
+    The formula is 0/0 for a zero vector and for n = 1, where nothing tells sparse from dense: 0 is returned.
+
+    Arguments:
+        X: any shape.
+        dim: the dimension along which the vectors lie; it is gone in the result.
+    """
+    root = math.sqrt(X.shape[dim])
+    if root <= 1:
+        return torch.zeros_like(X.sum(dim))
+    length = _norm(X, dim)
+    spread = torch.linalg.vector_norm(X, 1, dim=dim, dtype=torch.float64) / one_where_zero(length)
+    sparsity = ((root - spread) / (root - 1)).clamp(0, 1)  # rounding may step over the ends
+    return torch.where(length == 0, 0.0, sparsity).to(X.dtype)
+
+
+def hoyer_H(H: Tensor) -> Tensor:
+    """Mean Hoyer sparsity of the live (non-zero) columns of H: how local the parts are.
+
+    In [0, 1]; 0 where no column is live. Dead columns are counted by ``dead_components`` instead: as "perfectly
+    sparse" ones they would reward a basis for losing its parts.
+
+    Arguments:
+        H: (*batch, n, k).
+
+    Returns:
+        (*batch,).
+    """
+    return _mean_where(hoyer_sparsity(H, dim=-2), _live_columns(H))
+
+
+def hoyer_W(W: Tensor) -> Tensor:
+    """Mean Hoyer sparsity of the live (non-zero) rows of W: how few columns of Y use a part.
+
+    In [0, 1]; 0 where no row is live.
+
+    Arguments:
+        W: (*batch, k, m).
+
+    Returns:
+        (*batch,).
+    """
+    return hoyer_H(W.mT)
+
+
+def zero_share(H: Tensor, tolerance: float = 0.0) -> Tensor:
+    """The share of the entries of H that are at most tolerance · max(H).
+
+    In [0, 1]; 1 where H is zero. Unlike the Hoyer sparsity it counts dead columns as zeros, and only exact
+    zeros at tolerance 0, which least squares without a constraint never gives.
+
+    Arguments:
+        H: (*batch, n, k), non-negative.
+        tolerance: in [0, 1).
+
+    Returns:
+        (*batch,).
+    """
+    largest = H.amax(dim=(-2, -1), keepdim=True)
+    share = (tolerance * largest >= H).to(H.dtype).mean(dim=(-2, -1))
+    return torch.where(largest[..., 0, 0].isnan(), math.nan, share)  # a comparison with NaN would pass for "dense"
+
+
+def copying(H: Tensor, Y: Tensor) -> Tensor:
+    """Mean over the live columns of H of the largest cosine with a column of Y.
+
+    In [0, 1] for non-negative inputs: 1 means that the basis is a choice of the images and no parts were found;
+    0 where no column of H is live. Unchanged when columns of H or Y are scaled.
+
+    Arguments:
+        H: (*batch, n, k).
+        Y: (*batch, n, m); its zero columns resemble nothing (cosine 0).
+
+    Returns:
+        (*batch,).
+    """
+    if H.shape[-2] != Y.shape[-2]:
+        raise ValueError(
+            f"H and Y: expected the same number of rows n; got H {tuple(H.shape)} and Y {tuple(Y.shape)}"
+            " (transpose the one whose columns are not the vectors)"
+        )
+    cosines = (_unit_columns(H).mT @ _unit_columns(Y)).clamp(-1, 1)  # (*batch, k, m)
+    return _mean_where(cosines.amax(-1), _live_columns(H))
+
+
+def dead_components(H: Tensor, W: Tensor, tolerance: float = 1e-8) -> Tensor:
+    """The number of components that contribute nothing: ‖h_i‖·‖w_i‖ ≤ tolerance · max_j ‖h_j‖·‖w_j‖.
+
+    In 0 … k: k where HW is zero through and through. The product ‖h_i‖·‖w_i‖ is the Frobenius norm of the term
+    h_i w_iᵀ, so moving scale from H to W changes nothing. A component that is NaN is not called dead.
+
+    Arguments:
+        H: (*batch, n, k).
+        W: (*batch, k, m), w_i its i-th row.
+        tolerance: relative to the strongest component of the same problem.
+
+    Returns:
+        (*batch,), int64.
+    """
+    _check_factors(H, W)
+    strength = _norm(H, dim=-2) * _norm(W, dim=-1)  # (*batch, k)
+    return (strength <= tolerance * strength.amax(-1, keepdim=True)).sum(-1)
+
+
+def part_overlap(H: Tensor) -> Tensor:
+    """Mean cosine between two different live columns of H: how much the parts share.
+
+    In [0, 1] for non-negative H: 0 for parts with disjoint pixels, 1 for copies of one part; 0 where fewer than two
+    columns are live. Unchanged when columns are scaled.
+
+    Arguments:
+        H: (*batch, n, k).
+
+    Returns:
+        (*batch,).
+    """
+    directions = _unit_columns(H)  # dead columns stay zero and add nothing to the sum
+    live = _live_columns(H).sum(-1)
+    pairs = (live * (live - 1) // 2).clamp(min=1)
+    total = (directions.mT @ directions).tril(-1).sum(dim=(-2, -1))
+    return (total / pairs).clamp(-1, 1)
+
+
+@torch.no_grad()
+def summarize(Y: Tensor, H: Tensor, W: Tensor) -> dict[str, Tensor]:
+    """The scores that every table shows, without gradient.
+
+    Arguments:
+        Y: (*batch, n, m).
+        H: (*batch, n, k).
+        W: (*batch, k, m).
+
+    Returns:
+        ``eps`` (eq. (4)), ``relative_error``, ``hoyer_H``, ``hoyer_W``, ``copying``, ``dead_components`` (int64)
+        and ``part_overlap``, each (*batch,).
+    """
+    _check_factors(H, W)
+    Y_hat = H @ W
+    eps = column_error(Y, Y_hat)
+    scores = {
+        "eps": eps,
+        "relative_error": relative_error(Y, Y_hat),
+        "hoyer_H": hoyer_H(H),
+        "hoyer_W": hoyer_W(W),
+        "copying": copying(H, Y),
+        "dead_components": dead_components(H, W),
+        "part_overlap": part_overlap(H),
+    }
+    return {name: score.expand(eps.shape) for name, score in scores.items()}
+
+
+def _norm(X: Tensor, dim: int | tuple[int, int]) -> Tensor:
+    return torch.linalg.vector_norm(X, dim=dim, dtype=torch.float64)
+
+
+def _live_columns(X: Tensor) -> Tensor:
+    """(*batch, columns), bool. NaN counts as live, so that it shows in the score."""
+    return (X != 0).any(dim=-2)
+
+
+def _unit_columns(X: Tensor) -> Tensor:
+    """X with columns of norm 1; zero columns stay zero."""
+    return X / one_where_zero(_norm(X, dim=-2)).to(X.dtype).unsqueeze(-2)
+
+
+def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of the chosen entries along the last dimension; 0 where none is chosen."""
+    return torch.where(chosen, values, 0.0).sum(-1) / chosen.sum(-1).clamp(min=1)
+
+
+def _check_same_matrix(Y: Tensor, Y_hat: Tensor) -> None:
+    if Y.ndim < 2 or Y_hat.ndim < 2 or Y.shape[-2:] != Y_hat.shape[-2:]:
+        raise ValueError(
+            f"Y and Y_hat: expected (*batch, n, m) both, with the same n and m;"
+            f" got Y {tuple(Y.shape)} and Y_hat {tuple(Y_hat.shape)} (Y_hat is H @ W)"
+        )
+
+
+def _check_factors(H: Tensor, W: Tensor) -> None:
+    if H.ndim < 2 or W.ndim < 2 or H.shape[-1] != W.shape[-2]:
+        raise ValueError(
+            f"H and W: expected (*batch, n, k) and (*batch, k, m), as many columns of H as rows of W;"
+            f" got H {tuple(H.shape)} and W {tuple(W.shape)} (transpose the one that lies on its side)"
+        )

@@ -1,0 +1,47 @@
+"""The pieces that the U-Net and the critic are made of."""
+
+import math
+
+from torch import nn
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation with up to 8 groups.
+
+    Never batch normalisation: its statistics fail on a 1×1 bottleneck, drift between training and evaluation, and
+    make a result depend on how many processes share the batch.
+    """
+    return nn.GroupNorm(math.gcd(8, channels), channels)
+
+
+def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Two 3×3 convolutions that keep height and width: (B, in_channels, h, w) to (B, out_channels, h, w)."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+        group_norm(out_channels),
+        nn.SiLU(inplace=True),
+        nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+        group_norm(out_channels),
+        nn.SiLU(inplace=True),
+    )
+
+
+def halvings(image_shape: tuple[int, int]) -> int:
+    """How often an image can be halved before its shorter side falls below 4: 8×8 once, 28×28 twice, 64×64 4 times."""
+    return max(0, (min(image_shape) // 4).bit_length() - 1)
+
+
+def check_positive(name: str, value: object) -> None:
+    """Raise unless value is an int ≥ 1."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected an int ≥ 1; got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name}: expected an int ≥ 1; got {value}")
+
+
+def check_image_shape(image_shape: tuple[int, int]) -> None:
+    """Raise unless image_shape is (height, width)."""
+    if not isinstance(image_shape, (tuple, list)) or len(image_shape) != 2:
+        raise ValueError(f"image_shape: expected (height, width); got {image_shape!r}")
+    for side in image_shape:
+        check_positive("image_shape", side)

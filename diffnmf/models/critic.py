@@ -1,0 +1,42 @@
+"""The conditional critic: is this a disturbed source, or a reconstruction?"""
+
+import torch
+from torch import Tensor, nn
+
+from diffnmf.models.blocks import check_image_shape, check_positive, group_norm, halvings
+
+
+class Critic(nn.Module):
+    """A PatchGAN critic on a group beside its source: 2m channels in, a map of real/fake logits out.
+
+    Arguments:
+        image_shape: (h, w) of every image.
+        m: images in a group.
+        width: channels of the first layer; they double with every halving, up to four times the width.
+
+    Source: Isola et al. (2017), Image-to-image translation with conditional adversarial networks; with group
+    normalisation in the place of batch normalisation.
+    """
+
+    def __init__(self, image_shape: tuple[int, int], m: int, width: int = 64) -> None:
+        super().__init__()
+        check_image_shape(image_shape)
+        check_positive("m", m)
+        check_positive("width", width)
+        self.image_shape = (image_shape[0], image_shape[1])
+        layers: list[nn.Module] = [nn.Conv2d(2 * m, width, 3, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        channels = width
+        for level in range(halvings(image_shape)):
+            wider = width * min(2 ** (level + 1), 4)
+            layers += [
+                nn.Conv2d(channels, wider, 4, stride=2, padding=1, bias=False),
+                group_norm(wider),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+            channels = wider
+        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, 1, 3, padding=1))
+
+    def forward(self, candidate: Tensor, Y: Tensor) -> Tensor:
+        """Logits (B, 1, h', w'), positive for real: candidate and source Y, both (B, n, m)."""
+        pair = torch.cat((candidate, Y), dim=-1)  # (B, n, 2m)
+        return self.layers(pair.mT.unflatten(-1, self.image_shape))  # from (B, 2m, h, w)

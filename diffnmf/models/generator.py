@@ -1,0 +1,83 @@
+"""The generator of GAN-UNET: a group in, its factorisation out."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffnmf.layers import NNLSLayer
+from diffnmf.models.blocks import check_image_shape, check_positive
+from diffnmf.models.unet import UNet
+from diffnmf.models.w_heads import make_w_head
+from diffnmf.solvers import NNLSSolver
+
+
+class Factorization(NamedTuple):
+    """Y ≈ Y_hat = H @ W, with H (B, n, k) ≥ 0, W (B, k, m) ≥ 0 and Y_hat (B, n, m)."""
+
+    H: Tensor
+    W: Tensor
+    Y_hat: Tensor
+
+
+class Generator(nn.Module):
+    """A U-Net predicts the basis H of a group of images; a W-solver gives the weights W; the reconstruction is H W.
+
+    Arguments:
+        image_shape: (h, w) of every image; n = h·w.
+        m: images in a group.
+        k: components.
+        w_solver: "fc", a name of ``diffnmf.solvers.SOLVERS``, a solver, or an ``NNLSLayer`` with its own options.
+        width: channels of the U-Net at full resolution.
+        depth: halvings in the U-Net; by default as many as the images allow.
+        unit_norm: scale the columns of H to unit norm (needed with l1 or ridge, or H escapes the penalty by growing).
+
+    Raises:
+        ValueError, TypeError: an argument is out of range or unknown; the message names it.
+    """
+
+    # The last ReLU starts on its positive side, or basis columns die before they have learnt anything.
+    START = 0.5
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int],
+        m: int,
+        k: int,
+        w_solver: str | NNLSSolver | NNLSLayer = "unrolled",
+        *,
+        width: int = 64,
+        depth: int | None = None,
+        unit_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        check_image_shape(image_shape)
+        check_positive("m", m)
+        check_positive("k", k)
+        self.image_shape = (image_shape[0], image_shape[1])
+        self.m = m
+        self.k = k
+        self.unit_norm = unit_norm
+        self.unet = UNet(m, k, self.image_shape, width, depth)
+        nn.init.constant_(self.unet.head.bias, self.START)
+        self.w_head = make_w_head(w_solver, channels=self.unet.bottleneck_channels, k=k, m=m)
+
+    def forward(self, Y: Tensor) -> Factorization:
+        """Factorise B groups: Y (B, n, m), pixels in [0, 1]."""
+        self._check(Y)
+        images = Y.mT.unflatten(-1, self.image_shape)  # (B, m, h, w)
+        maps, bottleneck = self.unet(images)  # (B, k, h, w), (B, C, h', w')
+        H = torch.relu(maps).flatten(2).mT  # (B, n, k)
+        if self.unit_norm:
+            H = F.normalize(H, dim=-2)  # a dead column stays zero
+        W = self.w_head(H, Y, bottleneck)  # (B, k, m)
+        return Factorization(H, W, H @ W)
+
+    def _check(self, Y: Tensor) -> None:
+        n = self.image_shape[0] * self.image_shape[1]
+        if Y.ndim != 3 or Y.shape[1:] != (n, self.m):
+            raise ValueError(
+                f"Y: expected (B, n, m) = (B, {n}, {self.m}) for {self.m} images of {self.image_shape[0]}×"
+                f"{self.image_shape[1]}; got {tuple(Y.shape)}"
+            )

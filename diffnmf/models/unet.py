@@ -1,0 +1,67 @@
+"""The U-Net that looks at a whole group of images at once."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffnmf.models.blocks import check_image_shape, check_positive, double_conv, halvings
+
+MAX_WIDENING = 4  # channels double with every halving of the image, up to this factor
+
+
+class UNet(nn.Module):
+    """A U-Net for images of any size: they are padded to a size that can be halved often enough, and cropped again.
+
+    Arguments:
+        in_channels: m, the images of a group.
+        out_channels: k.
+        image_shape: (h, w) in pixels; decides the depth where none is given.
+        width: channels at full resolution. The first layers have to carry m images: a width well below m loses some.
+        depth: how often the image is halved; by default until its shorter side would fall below 4.
+
+    Source: Ronneberger, Fischer and Brox (2015), U-Net: convolutional networks for biomedical image segmentation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        image_shape: tuple[int, int],
+        width: int = 64,
+        depth: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_image_shape(image_shape)
+        check_positive("width", width)
+        if depth is None:
+            depth = halvings(image_shape)
+        elif not isinstance(depth, int) or depth < 0:
+            raise ValueError(f"depth: expected an int ≥ 0; got {depth!r}")
+        self.depth = depth
+        channels = [width * min(2**level, MAX_WIDENING) for level in range(depth + 1)]
+        self.bottleneck_channels = channels[-1]
+        self.encoder = nn.ModuleList(double_conv(*pair) for pair in pairwise([in_channels, *channels]))
+        self.upsample = nn.ModuleList(
+            nn.ConvTranspose2d(deep, shallow, 2, stride=2) for shallow, deep in pairwise(channels)
+        )
+        self.decoder = nn.ModuleList(double_conv(2 * shallow, shallow) for shallow in channels[:-1])
+        self.head = nn.Conv2d(channels[0], out_channels, 1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, in_channels, h, w) to maps (B, out_channels, h, w) and the bottleneck (B, C, h', w')."""
+        height, width = images.shape[-2:]
+        multiple = 2**self.depth
+        # (B, m, h, w) to (B, m, H, W), both multiples of 2^depth
+        x = F.pad(images, (0, -width % multiple, 0, -height % multiple))
+        skips = []
+        for level, block in enumerate(self.encoder):
+            if level > 0:
+                x = F.max_pool2d(x, 2)
+            x = block(x)
+            skips.append(x)
+        bottleneck = skips.pop()
+        for level in reversed(range(self.depth)):
+            x = self.decoder[level](torch.cat((skips.pop(), self.upsample[level](x)), dim=1))
+        return self.head(x)[..., :height, :width], bottleneck

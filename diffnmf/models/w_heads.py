@@ -1,0 +1,72 @@
+"""Where the weights W come from, given the basis H: an NNLS solver, or a fully connected head."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffnmf.errors import unknown_name
+from diffnmf.layers import NNLSLayer
+from diffnmf.solvers import SOLVERS, NNLSSolver
+
+FULLY_CONNECTED = "fc"
+W_SOLVERS = (*SOLVERS, FULLY_CONNECTED)
+
+
+class NNLSWeights(nn.Module):
+    """W = argmin ‖Y − HW‖, W ≥ 0: the weights that fit this H best."""
+
+    def __init__(self, layer: NNLSLayer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, H: Tensor, Y: Tensor, bottleneck: Tensor) -> Tensor:
+        """H (B, n, k), Y (B, n, m), the bottleneck (B, C, h', w') is not used; returns W (B, k, m)."""
+        return self.layer(H, Y)
+
+
+class FullyConnectedWeights(nn.Module):
+    """The paper's head: bottleneck features through fully connected layers and a ReLU, without looking at H.
+
+    Arguments:
+        channels: C of the bottleneck.
+        k: components.
+        m: columns of a group.
+        hidden: width of the hidden layer.
+    """
+
+    POOLED = 4  # the bottleneck enters as 4×4 pixels at the most, so that large images do not make a huge layer
+
+    def __init__(self, channels: int, k: int, m: int, hidden: int = 512) -> None:
+        super().__init__()
+        self.k = k
+        self.m = m
+        self.layers = nn.Sequential(
+            nn.Linear(channels * self.POOLED**2, hidden), nn.SiLU(inplace=True), nn.Linear(hidden, k * m)
+        )
+        # A ReLU that starts below zero for every group stays there: start at the mean of k equal shares.
+        nn.init.constant_(self.layers[-1].bias, 1.0 / k)
+
+    def forward(self, H: Tensor, Y: Tensor, bottleneck: Tensor) -> Tensor:
+        """The bottleneck (B, C, h', w') alone decides; returns W (B, k, m)."""
+        features = F.adaptive_avg_pool2d(bottleneck, self.POOLED).flatten(1)  # (B, C·16)
+        return torch.relu(self.layers(features)).unflatten(1, (self.k, self.m))
+
+
+def make_w_head(w_solver: str | NNLSSolver | NNLSLayer, *, channels: int, k: int, m: int) -> nn.Module:
+    """The W-head of that name, or around that solver or layer; called on (H, Y, bottleneck) it returns W (B, k, m).
+
+    Raises:
+        ValueError: the name is unknown; the message lists the known ones.
+        TypeError: neither a name nor a solver nor a layer.
+    """
+    if isinstance(w_solver, NNLSLayer):
+        return NNLSWeights(w_solver)
+    if isinstance(w_solver, NNLSSolver):
+        return NNLSWeights(NNLSLayer(w_solver))
+    if not isinstance(w_solver, str):
+        raise TypeError(f"w_solver: expected a name, a solver or an NNLSLayer; got {type(w_solver).__name__}")
+    if w_solver == FULLY_CONNECTED:
+        return FullyConnectedWeights(channels, k, m)
+    if w_solver not in SOLVERS:
+        raise unknown_name("w_solver", w_solver, W_SOLVERS)
+    return NNLSWeights(NNLSLayer(w_solver))

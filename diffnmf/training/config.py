@@ -1,0 +1,154 @@
+"""What a run is made of, as frozen dataclasses: saved with the run, and enough to repeat it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from diffnmf.errors import RunFolderError, unknown_name
+from diffnmf.models import W_SOLVERS
+from diffnmf.models.blocks import check_positive
+from diffnmf.training.losses import ADVERSARIAL_FORMS
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how they become groups.
+
+    Attributes:
+        dataset: "digits", "mnist", "fashion", "faces", or a path to a user's own images.
+        group_size: m, images in a group.
+        order: "random" or "class", the order of the columns of a group.
+        limit_groups: groups per epoch and in the test at the most; None for all.
+    """
+
+    dataset: str = "mnist"
+    group_size: int = 40
+    order: str = "random"
+    limit_groups: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The generator (see ``Generator``) and the critic.
+
+    Attributes:
+        k: components.
+        w_solver: "fc" or the name of an NNLS solver.
+        width: channels of the U-Net at full resolution.
+        critic_width: channels of the first layer of the critic.
+        unit_norm: whether the columns of H are scaled to unit norm.
+    """
+
+    k: int = 30
+    w_solver: str = "unrolled"
+    width: int = 64
+    critic_width: int = 64
+    unit_norm: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("k", "width", "critic_width"):
+            check_positive(name, getattr(self, name))
+        if self.w_solver not in W_SOLVERS:
+            raise unknown_name("w_solver", self.w_solver, W_SOLVERS)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the model is trained.
+
+    Attributes:
+        epochs: passes over the groups, ≥ 0; the groups themselves are drawn anew for each.
+        batch_size: groups in a step.
+        learning_rate: of Adam, for generator and critic.
+        betas: of Adam.
+        reconstruction_weight: λ of eq. (3), on the mean absolute error.
+        adversarial: False leaves the critic out: the UNET ablation of the paper's Table 2.
+        adversarial_form: "non_saturating", or "saturating" as eq. (1) is written.
+        flip_probability: share of the real labels that are told wrongly, in [0, 1].
+        pca_rank: rank of the disturbance of the real samples; None for k.
+        seed: of the weights, the groups and the flips.
+    """
+
+    epochs: int = 10
+    batch_size: int = 8
+    learning_rate: float = 5e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    reconstruction_weight: float = 100.0
+    adversarial: bool = True
+    adversarial_form: str = "non_saturating"
+    flip_probability: float = 0.1
+    pca_rank: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_positive("batch_size", self.batch_size)
+        if not isinstance(self.epochs, int) or self.epochs < 0:
+            raise ValueError(f"epochs: expected an int ≥ 0; got {self.epochs!r}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate: expected a number > 0; got {self.learning_rate!r}")
+        if not self.reconstruction_weight >= 0:
+            raise ValueError(f"reconstruction_weight: expected a number ≥ 0; got {self.reconstruction_weight!r}")
+        if not 0 <= self.flip_probability <= 1:
+            raise ValueError(f"flip_probability: expected a number in [0, 1]; got {self.flip_probability!r}")
+        if self.adversarial_form not in ADVERSARIAL_FORMS:
+            raise unknown_name("adversarial_form", self.adversarial_form, ADVERSARIAL_FORMS)
+        if self.pca_rank is not None:
+            check_positive("pca_rank", self.pca_rank)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run: data, model, training."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def to_yaml(self) -> str:
+        """Plain text that ``from_yaml`` reads back."""
+        return yaml.safe_dump(_plain(asdict(self)), sort_keys=False)
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> "RunConfig":
+        """Read a configuration.
+
+        Raises:
+            RunFolderError: the file is not one; the message names the file and the entry.
+        """
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise RunFolderError(f"{path}: expected a configuration in YAML; {error}") from error
+        try:
+            sections = _section(cls, content)
+            training = _section(TrainingConfig, sections.get("training", {}))
+            if "betas" in training:
+                training = {**training, "betas": tuple(training["betas"])}
+            return cls(
+                DataConfig(**_section(DataConfig, sections.get("data", {}))),
+                ModelConfig(**_section(ModelConfig, sections.get("model", {}))),
+                TrainingConfig(**training),
+            )
+        except (TypeError, ValueError) as error:
+            raise RunFolderError(f"{path}: {error}") from error
+
+
+def _section(config: type, content: object) -> dict[str, Any]:
+    """The entries of one section; an entry that no field takes is an error, not a default."""
+    known = [entry.name for entry in fields(config)]
+    if not isinstance(content, Mapping):
+        raise TypeError(f"expected the entries {', '.join(known)}; got {content!r}")
+    for name in content:
+        if name not in known:
+            raise unknown_name("entry", name, known)
+    return dict(content)
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists: YAML has no tuples."""
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,48 @@
+"""Losses (1) to (3) of GAN-UNET, each a mean, so that none depends on the number of groups or pixels."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from diffnmf.errors import unknown_name
+
+ADVERSARIAL_FORMS = ("non_saturating", "saturating")
+
+
+def reconstruction_loss(Y_hat: Tensor, Y: Tensor) -> Tensor:
+    """Eq. (2): the mean absolute error of the reconstruction, in units of a pixel's range; both (B, n, m)."""
+    return (Y_hat - Y).abs().mean()
+
+
+def critic_loss(real_logits: Tensor, fake_logits: Tensor, flipped: Tensor) -> Tensor:
+    """Eq. (1) as the critic sees it, as binary cross-entropy, halved as in pix2pix to slow the critic down.
+
+    Arguments:
+        real_logits: (B, ...), of the disturbed sources.
+        fake_logits: (B, ...), of the reconstructions.
+        flipped: (B,) bool, the groups whose real label is told wrongly; this keeps the critic from winning outright.
+    """
+    labels = (~flipped).to(real_logits).view(-1, *[1] * (real_logits.ndim - 1)).expand_as(real_logits)
+    real = F.binary_cross_entropy_with_logits(real_logits, labels)
+    fake = F.binary_cross_entropy_with_logits(fake_logits, torch.zeros_like(fake_logits))
+    return 0.5 * (real + fake)
+
+
+def adversarial_loss(fake_logits: Tensor, form: str = "non_saturating") -> Tensor:
+    """Eq. (1) as the generator sees it.
+
+    Arguments:
+        fake_logits: (B, ...), of the reconstructions.
+        form: "saturating" is eq. (1) itself, mean log(1 − D); "non_saturating" is −mean log D, which has the same fixed
+            points and does not vanish while the critic wins (Goodfellow et al. 2014, section 3).
+    """
+    if form == "non_saturating":
+        return F.softplus(-fake_logits).mean()  # −log σ(z)
+    if form == "saturating":
+        return -F.softplus(fake_logits).mean()  # log(1 − σ(z))
+    raise unknown_name("adversarial_form", form, ADVERSARIAL_FORMS)
+
+
+def accuracy(logits: Tensor, real: bool) -> Tensor:
+    """The share of logits, in [0, 1], on the right side of zero."""
+    return ((logits > 0) == real).float().mean()
