@@ -29,7 +29,7 @@ class UNet(nn.Module):
         in_channels: int,
         out_channels: int,
         image_shape: tuple[int, int],
-        width: int = 64,
+        width: int = 96,
         depth: int | None = None,
     ) -> None:
         super().__init__()

@@ -40,11 +40,10 @@ class FullyConnectedWeights(nn.Module):
         super().__init__()
         self.k = k
         self.m = m
-        self.layers = nn.Sequential(
-            nn.Linear(channels * self.POOLED**2, hidden), nn.SiLU(inplace=True), nn.Linear(hidden, k * m)
-        )
+        last = nn.Linear(hidden, k * m)
+        self.layers = nn.Sequential(nn.Linear(channels * self.POOLED**2, hidden), nn.SiLU(inplace=True), last)
         # A ReLU that starts below zero for every group stays there: start at the mean of k equal shares.
-        nn.init.constant_(self.layers[-1].bias, 1.0 / k)
+        nn.init.constant_(last.bias, 1.0 / k)
 
     def forward(self, H: Tensor, Y: Tensor, bottleneck: Tensor) -> Tensor:
         """The bottleneck (B, C, h', w') alone decides; returns W (B, k, m)."""

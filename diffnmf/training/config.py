@@ -44,7 +44,7 @@ class ModelConfig:
 
     k: int = 30
     w_solver: str = "unrolled"
-    width: int = 64
+    width: int = 96
     critic_width: int = 64
     unit_norm: bool = False
 
@@ -73,7 +73,7 @@ class TrainingConfig:
     """
 
     epochs: int = 10
-    batch_size: int = 8
+    batch_size: int = 4
     learning_rate: float = 5e-4
     betas: tuple[float, float] = (0.5, 0.999)
     reconstruction_weight: float = 100.0
