@@ -39,7 +39,10 @@ def train(
     ] = DATA.limit_groups,
     epochs: Annotated[int, typer.Option(help="Passes over the groups.")] = TRAINING.epochs,
     batch_size: Annotated[int, typer.Option(help="Groups in a step.")] = TRAINING.batch_size,
-    learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = TRAINING.learning_rate,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam, for the generator.")] = TRAINING.learning_rate,
+    critic_learning_rate: Annotated[
+        float, typer.Option(help="Of Adam, for the critic.")
+    ] = TRAINING.critic_learning_rate,
     width: Annotated[int, typer.Option(help="Channels of the U-Net at full resolution.")] = MODEL.width,
     unit_norm: Annotated[bool, typer.Option(help="Scale the columns of H to unit norm.")] = MODEL.unit_norm,
     adversarial: Annotated[bool, typer.Option(help="Train against a critic.")] = TRAINING.adversarial,
@@ -90,6 +93,7 @@ def train(
                         epochs=epochs,
                         batch_size=batch_size,
                         learning_rate=learning_rate,
+                        critic_learning_rate=critic_learning_rate,
                         reconstruction_weight=reconstruction_weight,
                         adversarial=adversarial,
                         adversarial_form=adversarial_form,

@@ -24,7 +24,7 @@ class Factorization(NamedTuple):
 def _spread_columns(head: nn.Conv2d) -> None:
     """Start the columns of H far apart, and on the positive side of their ReLU.
 
-    With PyTorch's own start the columns are nearly equal; NNLS then needs a few of them only, and a column that no image
+    With PyTorch's own start the columns are nearly equal; NNLS then needs only a few of them, and one that no image
     uses gets no gradient through W: 10 to 18 of 30 stayed unused on MNIST, 0 to 5 from this start.
     """
     nn.init.normal_(head.weight, std=5.0 / head.in_channels**0.5)

@@ -26,6 +26,7 @@ from diffnmf.solvers.options import check_tolerance
 from diffnmf.solvers.problem import Problem, one_where_zero
 
 TIGHT = {"solve_method": "SCS", "eps": 1e-9, "mode": "dense"}
+ADJOINT_OPTIONS = ("mode", "n_jobs_backward")
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,13 @@ class ConeProgram(NNLSSolver):
         return Solved(W, torch.zeros(len(W), dtype=torch.int64, device=W.device))
 
     def _solve(self, problem: Problem) -> Tensor:
-        batch, m, k = len(problem.H), problem.Y.shape[-1], problem.H.shape[-1]
+        batch, m = len(problem.H), problem.Y.shape[-1]
         finite = problem.H.detach().flatten(1).isfinite().all(1) & problem.Y.detach().flatten(1).isfinite().all(1)
         whole = finite[:, None, None]
         H = torch.where(whole, problem.H.double(), 0.0).cpu()
         Y = torch.where(whole, problem.Y.double(), 0.0).cpu()
         ridge, l1 = (penalty.double().cpu()[:, None, None] for penalty in (problem.ridge, problem.l1))
         row_scale, column_scale = _scales(H, Y)  # (B, 1, k) and (B, 1, m)
-        if batch * k * m == 0:
-            return problem.H.new_zeros(batch, k, m)
-
         basis, extra = _constant_basis(H.detach(), Y.detach())  # (B, n, r) and (B, n, m)
         # Rows of the small problems: r that the columns of a problem share, and one of each column's own.
         shared_H = (basis.mT @ H / row_scale).unsqueeze(1).expand(-1, m, -1, -1)  # (B, m, r, k)
@@ -92,21 +90,27 @@ class ConeProgram(NNLSSolver):
         return torch.where(whole, W, torch.nan)
 
     def _solve_columns(self, A: Tensor, b: Tensor, weight: Tensor, curvature: Tensor, m: int) -> Tensor:
-        layer = _cvxpy_layer(A.shape[1], A.shape[2])
         try:
-            (x,) = layer(A, b, weight, curvature, solver_args=dict(self.solver_args))
+            return self._call(A, b, weight, curvature)
         except Exception as error:  # every back end of cvxpylayers raises its own kind
             raise SolverError(self._failure(A, b, weight, curvature, m, error)) from error
+
+    def _call(self, *parameters: Tensor) -> Tensor:
+        layer = _cvxpy_layer(*parameters[0].shape[1:])
+        arguments = dict(self.solver_args)
+        if not (torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters)):
+            # Without a gradient diffcp hands everything to the solver, which does not know the adjoint's options.
+            arguments = {name: value for name, value in arguments.items() if name not in ADJOINT_OPTIONS}
+        (x,) = layer(*parameters, solver_args=arguments)
         return x
 
+    @torch.no_grad()
     def _failure(self, A: Tensor, b: Tensor, weight: Tensor, curvature: Tensor, m: int, error: Exception) -> str:
         """Find the first column that fails alone, so that the message can name its problem."""
-        layer = _cvxpy_layer(A.shape[1], A.shape[2])
         for column in range(len(A)):
             part = slice(column, column + 1)
             try:
-                with torch.no_grad():
-                    layer(A[part], b[part], weight[part], curvature[part], solver_args=dict(self.solver_args))
+                self._call(A[part], b[part], weight[part], curvature[part])
             except Exception:
                 return (
                     f"cvxpylayers could not solve problem {column // m} of the batch (column {column % m}) with"

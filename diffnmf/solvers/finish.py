@@ -38,9 +38,6 @@ def exact_finish(problem: Problem, form: GramForm, X: Tensor, max_exchanges: int
     batch, _, m = X.shape
     start, C = as_columns(X), as_columns(form.C)
     chunks = [_finish_columns(A, C[i], start[i], max_exchanges) for i, A in column_chunks(form.A, m)]
-    if not chunks:  # a batch without columns
-        systems = FreeSystems(form.A, X > 0, None)
-        return Finished(X, systems, torch.zeros(batch, dtype=torch.int64, device=X.device))
     free = from_columns(torch.cat([chunk.factor.free for chunk in chunks]), batch)
     systems = FreeSystems(form.A, free, chunks[0].factor if len(chunks) == 1 else None)
     X = from_columns(torch.cat([chunk.x for chunk in chunks]), batch)

@@ -72,7 +72,8 @@ def nnls(
     problem = make_problem(H, Y, ridge, l1, W0)
     solver = get_solver(solver)
     solved = _solve(problem, solver, backward)
-    residual = kkt_residual(problem, solved.W)
+    W = solved.W.to(problem.dtype)  # what the user gets is judged, rounded to half precision or not
+    residual = kkt_residual(problem, W)
     converged = residual <= max(solver.tolerance, ROUNDING[problem.dtype])  # False for NaN
     if not converged.all():
         warnings.warn(
@@ -83,7 +84,10 @@ def nnls(
         )
     shape = problem.batch_shape
     return NNLSSolution(
-        restore(problem, solved.W), residual.reshape(shape), solved.iterations.reshape(shape), converged.reshape(shape)
+        W.reshape(*shape, *W.shape[1:]),
+        residual.reshape(shape),
+        solved.iterations.reshape(shape),
+        converged.reshape(shape),
     )
 
 
@@ -98,7 +102,8 @@ def solve_nnls(
 ) -> Tensor:
     """``nnls`` without diagnostics and without warnings: W alone."""
     problem = make_problem(H, Y, ridge, l1, W0)
-    return restore(problem, _solve(problem, solver, backward).W)
+    W = _solve(problem, solver, backward).W.to(problem.dtype)
+    return W.reshape(*problem.batch_shape, *W.shape[1:])
 
 
 def check_backward(backward: str) -> None:
@@ -107,13 +112,12 @@ def check_backward(backward: str) -> None:
         raise unknown_name("backward", backward, BACKWARDS)
 
 
-def restore(problem: Problem, W: Tensor) -> Tensor:
-    """W (B, k, m) in the batch shape and the dtype of the user."""
-    return W.reshape(*problem.batch_shape, *W.shape[1:]).to(problem.dtype)
-
-
 def _solve(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:
     check_backward(backward)
+    if problem.H.numel() == 0 or problem.Y.numel() == 0:
+        # Without rows every W is as good as zero, and without columns there is none: this product has the right shape.
+        W = problem.H.mT @ problem.Y
+        return Solved(W, torch.zeros(len(W), dtype=torch.int64, device=W.device))
     # Autocast would lower the matrix products of float32 problems to half precision.
     with torch.autocast(device_type=problem.H.device.type, enabled=False):
         return solver.solve(problem, backward)

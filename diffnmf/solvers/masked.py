@@ -104,10 +104,10 @@ class FreeSystems:
 
     def solve(self, b: Tensor) -> Tensor:
         """X (B, k, m) with A_FF x_F = b_F in every column and zero off F; b (B, k, m)."""
-        batch, k, m = b.shape
+        batch, _, m = b.shape
         columns = as_columns(b)
         if self.factor is not None:
             return from_columns(self.factor.solve(columns), batch)
         free = as_columns(self.free)
         parts = [factorize_masked(A, free[chunk]).solve(columns[chunk]) for chunk, A in column_chunks(self.A, m)]
-        return from_columns(torch.cat(parts) if parts else columns.reshape(-1, k), batch)
+        return from_columns(torch.cat(parts), batch)

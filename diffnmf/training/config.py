@@ -62,7 +62,9 @@ class TrainingConfig:
     Attributes:
         epochs: passes over the groups, ≥ 0; the groups themselves are drawn anew for each.
         batch_size: groups in a step.
-        learning_rate: of Adam, for generator and critic.
+        learning_rate: of Adam, for the generator.
+        critic_learning_rate: of Adam, for the critic. At the same rate as the generator the critic wins on MNIST within
+            three epochs (accuracy above 0.9), and the reconstruction gets worse from then on.
         betas: of Adam.
         reconstruction_weight: λ of eq. (3), on the mean absolute error.
         adversarial: False leaves the critic out: the UNET ablation of the paper's Table 2.
@@ -75,6 +77,7 @@ class TrainingConfig:
     epochs: int = 10
     batch_size: int = 4
     learning_rate: float = 5e-4
+    critic_learning_rate: float = 1e-4
     betas: tuple[float, float] = (0.5, 0.999)
     reconstruction_weight: float = 100.0
     adversarial: bool = True
@@ -87,8 +90,9 @@ class TrainingConfig:
         check_positive("batch_size", self.batch_size)
         if not isinstance(self.epochs, int) or self.epochs < 0:
             raise ValueError(f"epochs: expected an int ≥ 0; got {self.epochs!r}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate: expected a number > 0; got {self.learning_rate!r}")
+        for name in ("learning_rate", "critic_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected a number > 0; got {getattr(self, name)!r}")
         if not self.reconstruction_weight >= 0:
             raise ValueError(f"reconstruction_weight: expected a number ≥ 0; got {self.reconstruction_weight!r}")
         if not 0 <= self.flip_probability <= 1:

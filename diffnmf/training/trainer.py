@@ -47,8 +47,10 @@ class Trainer:
         self.config = config
         self.device = torch.device(device)
         self.pca_rank = config.pca_rank or generator.k
-        self.generator_optimizer = self._adam(self.generator)
-        self.critic_optimizer = self._adam(self.critic) if self.critic is not None else None
+        self.generator_optimizer = self._adam(self.generator, config.learning_rate)
+        self.critic_optimizer = (
+            self._adam(self.critic, config.critic_learning_rate) if self.critic is not None else None
+        )
 
     def train_epoch(self, epoch: int, progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> Row:
         """One pass over the groups of this epoch.
@@ -133,5 +135,5 @@ class Trainer:
         draws = np.random.default_rng([self.config.seed, epoch]).random(groups)
         return torch.from_numpy(draws < self.config.flip_probability).to(self.device)
 
-    def _adam(self, model: torch.nn.Module) -> torch.optim.Adam:
-        return torch.optim.Adam(model.parameters(), lr=self.config.learning_rate, betas=self.config.betas)
+    def _adam(self, model: torch.nn.Module, learning_rate: float) -> torch.optim.Adam:
+        return torch.optim.Adam(model.parameters(), lr=learning_rate, betas=self.config.betas)

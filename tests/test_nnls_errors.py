@@ -1,0 +1,87 @@
+"""Bad arguments of the NNLS layer: the message names the argument, what was expected and what came."""
+
+import pytest
+import torch
+
+from diffnmf import nnls
+from diffnmf.layers import NNLSLayer
+from diffnmf.solvers import ConeProgram, ProjectedGradient
+
+H, Y = torch.rand(2, 6, 3), torch.rand(2, 6, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((H[0, 0], Y), {}, ValueError, r"H: expected .*2 dimensions; got \(3,\)"),
+        ((H, Y[0, 0]), {}, ValueError, r"Y: expected .*2 dimensions; got \(4,\)"),
+        ((H, Y[:, :5]), {}, ValueError, r"H and Y: expected the same number of rows n; got H \(2, 6, 3\).*\(2, 5, 4\)"),
+        ((H, torch.rand(3, 6, 4)), {}, ValueError, r"H and Y: expected batch dimensions that broadcast"),
+        ((H.long(), Y), {}, TypeError, r"H: expected a real floating-point dtype; got torch.int64"),
+        ((H, Y.to(torch.complex64)), {}, TypeError, r"Y: expected a real floating-point dtype; got torch.complex64"),
+        ((H.numpy(), Y), {}, TypeError, r"H: expected a torch.Tensor; got ndarray"),
+        ((H, Y.to("meta")), {}, ValueError, r"Y: expected the device of H, cpu; got meta"),
+        ((H, Y), {"ridge": -1.0}, ValueError, r"ridge: expected a finite number ≥ 0; got -1.0"),
+        ((H, Y), {"l1": float("nan")}, ValueError, r"l1: expected a finite number ≥ 0; got nan"),
+        ((H, Y), {"l1": "much"}, TypeError, r"l1: expected a number ≥ 0 or a tensor; got 'much'"),
+        ((H, Y), {"ridge": True}, TypeError, r"ridge: expected a number"),
+        ((H, Y), {"ridge": torch.ones(3)}, ValueError, r"ridge: .*broadcasts to the batch shape \(2,\); got \(3,\)"),
+        ((H, Y), {"l1": torch.ones(2, dtype=torch.int64)}, TypeError, r"l1: expected a real floating-point dtype"),
+        ((H, Y), {"l1": torch.ones(2, device="meta")}, ValueError, r"l1: expected the device of H, cpu; got meta"),
+        ((H, Y), {"W0": torch.rand(4, 3)}, ValueError, r"W0: .*broadcasts to \(2, 3, 4\); got \(4, 3\)"),
+        ((H, Y), {"W0": torch.ones(3, 4, dtype=torch.int64)}, TypeError, r"W0: expected a real floating-point dtype"),
+        ((H, Y), {"solver": "simplex"}, ValueError, r"solver: expected one of cvxpylayer, .*unrolled; got 'simplex'"),
+        ((H, Y), {"solver": 3}, TypeError, r"solver: expected a name .* or a solver instance; got 3"),
+        (
+            (H, Y),
+            {"backward": "exact"},
+            ValueError,
+            r"backward: expected one of detached, implicit, unrolled; got 'exact'",
+        ),
+    ],
+)
+def test_bad_argument(arguments, options, error, message):
+    with pytest.raises(error, match=message):
+        nnls(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"solver": "simplex"}, ValueError, "solver: expected one of"),
+        ({"backward": "exact"}, ValueError, "backward: expected one of"),
+        ({"ridge": -0.5}, ValueError, "ridge: expected a finite number"),
+        ({"l1": None}, TypeError, "l1: expected a number"),
+    ],
+)
+def test_the_layer_checks_its_options_when_it_is_made(options, error, message):
+    with pytest.raises(error, match=message):
+        NNLSLayer(**options)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: ProjectedGradient(max_iter=-1), ValueError, "max_iter: expected an int ≥ 0; got -1"),
+        (lambda: ProjectedGradient(max_iter=2.5), TypeError, "max_iter: expected an int"),
+        (lambda: ProjectedGradient(tol=-1e-3), ValueError, "tol: expected a finite number"),
+        (lambda: ProjectedGradient(steps=3), TypeError, "unexpected keyword argument 'steps'"),
+        (lambda: ConeProgram(tol="tight"), TypeError, "tol: expected a number"),
+        (lambda: ConeProgram(solver_args=["eps"]), TypeError, "solver_args: expected a mapping"),
+    ],
+)
+def test_solver_options_are_checked_when_it_is_made(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_an_implicit_gradient_of_an_inexact_solve_is_refused():
+    truncated = ProjectedGradient(max_iter=5, finish=False)
+    NNLSLayer(truncated)(H, Y)  # no gradient is asked for
+    with pytest.raises(ValueError, match='backward: "implicit" is right only at the exact solution'):
+        NNLSLayer(truncated)(H.clone().requires_grad_(), Y)
+
+
+def test_unrolling_a_cone_program_is_refused():
+    with pytest.raises(ValueError, match="backward: the iterations of a cone solver cannot be differentiated"):
+        NNLSLayer("cvxpylayer", backward="unrolled")(H.clone().requires_grad_(), Y)

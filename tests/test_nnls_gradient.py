@@ -1,0 +1,159 @@
+"""Gradients of the NNLS layer against finite differences, another implementation, and each other."""
+
+import pytest
+import torch
+from nnls_problems import random_problem
+from torch.autograd import gradcheck, gradgradcheck
+
+from diffnmf import nnls
+from diffnmf.layers import NNLSLayer
+from diffnmf.solvers import SOLVERS, ProjectedGradient
+
+EXACT = [name for name in SOLVERS if name != "cvxpylayer"]
+
+
+def leaves(*batch, n=8, k=4, m=3, seed=0):
+    H, Y = random_problem(*batch, n=n, k=k, m=m, seed=seed)
+    ridge = torch.full(batch, 0.3, dtype=torch.float64)
+    l1 = torch.full(batch, 0.2, dtype=torch.float64)
+    return tuple(x.requires_grad_() for x in (H, Y, ridge, l1))
+
+
+def solve(**options):
+    return lambda H, Y, ridge, l1: nnls(H, Y, ridge=ridge, l1=l1, **options).W
+
+
+@pytest.mark.parametrize("solver", EXACT)
+def test_first_and_second_order(solver):
+    inputs = leaves(2)
+    assert solve(solver=solver)(*inputs).eq(0).any()  # some entries are at their bound
+    assert gradcheck(solve(solver=solver), inputs)
+    assert gradgradcheck(solve(solver=solver), inputs)
+
+
+@pytest.mark.parametrize("solver", EXACT)
+def test_broadcast_and_shared_basis(solver):
+    H, Y = random_problem(2)
+    assert gradcheck(NNLSLayer(solver), (H[0].requires_grad_(), Y.requires_grad_()))
+
+
+def test_third_order():
+    H, Y, _, _ = leaves(n=5, k=2, m=2, seed=3)
+
+    def gradient(H, Y):
+        W = NNLSLayer()(H, Y)
+        return torch.autograd.grad((W**3).sum(), (H, Y), create_graph=True)
+
+    assert gradgradcheck(gradient, (H, Y))
+
+
+@pytest.mark.parametrize("finish", [True, False])
+def test_unrolled_gradient_is_that_of_the_iterations(finish):
+    truncated = solve(solver=ProjectedGradient(max_iter=7, finish=finish), backward="unrolled")
+    with pytest.warns(match="not converged"):
+        assert gradcheck(truncated, leaves(1))
+
+
+def test_unrolled_gradient_converges_to_the_implicit_one():
+    inputs = leaves(2)
+    exact = torch.autograd.grad(solve()(*inputs).sin().sum(), inputs)
+    long = solve(solver=ProjectedGradient(max_iter=1000, finish=False), backward="unrolled")
+    for a, b in zip(exact, torch.autograd.grad(long(*inputs).sin().sum(), inputs), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_detached_is_a_constant(solver):
+    H, Y, _, _ = leaves(2)
+    assert not NNLSLayer(solver, backward="detached")(H, Y).requires_grad
+
+
+@pytest.mark.parametrize("solver", EXACT)
+@pytest.mark.parametrize(("n", "k", "m"), [(40, 10, 6), (6, 9, 4)])
+def test_agreement_with_cvxpylayers(solver, n, k, m):
+    H, Y, ridge, l1 = leaves(2, n=n, k=k, m=m, seed=5)
+    weights = torch.randn(2, k, m, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    results = {}
+    for name in (solver, "cvxpylayer"):
+        W = nnls(H, Y, ridge=ridge, l1=l1, solver=name).W
+        results[name] = (W, *torch.autograd.grad((W * weights).sum(), (H, Y, ridge, l1)))
+    for ours, theirs in zip(*results.values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_in_a_batch_is_the_gradient_in_a_loop():
+    H, Y, ridge, l1 = leaves(3, n=20, k=6, m=5)
+    (together,) = torch.autograd.grad(nnls(H, Y, ridge=ridge, l1=l1).W.square().sum(), H)
+    for i in range(3):
+        h = H[i].detach().requires_grad_()
+        (alone,) = torch.autograd.grad(nnls(h, Y[i], ridge=ridge[i], l1=l1[i]).W.square().sum(), h)
+        torch.testing.assert_close(together[i], alone, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("penalised", [False, True])
+def test_envelope_identity(penalised):
+    """Where the outer loss is what W minimises, the path through W adds nothing."""
+    H, Y, ridge, l1 = leaves(2, n=20, k=6, m=5)
+    if not penalised:
+        ridge, l1 = torch.zeros_like(ridge), torch.zeros_like(l1)
+
+    def gradient(backward):
+        W = nnls(H, Y, ridge=ridge, l1=l1, backward=backward).W
+        loss = 0.5 * (Y - H @ W).square().sum()
+        loss = loss + (l1 * W.sum((-2, -1)) + 0.5 * ridge * W.square().sum((-2, -1))).sum()
+        return torch.autograd.grad(loss, (H, Y))
+
+    for implicit, detached in zip(gradient("implicit"), gradient("detached"), strict=True):
+        torch.testing.assert_close(implicit, detached, rtol=0, atol=1e-12)
+
+
+def test_the_path_through_W_matters_for_other_losses():
+    H, Y, _, _ = leaves(2, n=20, k=6, m=5)
+    losses = {b: (Y - H @ NNLSLayer(backward=b)(H, Y)).abs().mean() for b in ("implicit", "detached")}
+    implicit, detached = (torch.autograd.grad(loss, H)[0] for loss in losses.values())
+    assert (implicit - detached).norm() > 0.1 * detached.norm()
+
+
+@pytest.mark.parametrize("asked", ["H", "Y", "ridge", "l1"])
+def test_gradient_only_where_asked_for(asked):
+    names = ("H", "Y", "ridge", "l1")
+    inputs = {name: x.detach() for name, x in zip(names, leaves(2), strict=True)}
+    full = {name: x.clone().requires_grad_() for name, x in inputs.items()}
+    inputs[asked] = inputs[asked].clone().requires_grad_()
+    nnls(**inputs).W.square().sum().backward()
+    nnls(**full).W.square().sum().backward()
+    assert [name for name in names if inputs[name].grad is not None] == [asked]
+    torch.testing.assert_close(inputs[asked].grad, full[asked].grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_low_precision_gradients_have_the_input_dtype_and_are_right(dtype):
+    H, Y = random_problem(2, n=20, k=5, m=4)
+    H, Y = H.to(dtype).requires_grad_(), Y.to(dtype).requires_grad_()
+    exact = tuple(x.detach().double().requires_grad_() for x in (H, Y))
+    NNLSLayer()(H, Y).sum().backward()
+    NNLSLayer()(*exact).sum().backward()
+    for low, high in zip((H, Y), exact, strict=True):
+        assert low.grad.dtype == dtype
+        error = (low.grad.double() - high.grad).norm() / high.grad.norm()
+        assert error <= 10 * torch.finfo(dtype).eps
+
+
+def test_planted_solutions_have_finite_gradients():
+    """At ties any element of the conservative Jacobian will do, but it must be a number."""
+    H = torch.rand(20, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    planted = torch.rand(5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).round()
+    H.requires_grad_()
+    NNLSLayer()(H, (H @ planted).detach()).square().sum().backward()
+    assert H.grad.isfinite().all()
+
+
+def test_rank_deficient_and_dead_columns_have_finite_gradients():
+    H, Y = random_problem(2, n=20, k=6, m=5)
+    H[..., 3] = H[..., 2]
+    H[..., 5] = 0
+    H.requires_grad_()
+    solution = nnls(H, Y)
+    solution.W.square().sum().backward()
+    assert solution.converged.all()
+    assert H.grad.isfinite().all()
