@@ -30,7 +30,12 @@ H, Y = torch.rand(2, 6, 3), torch.rand(2, 6, 4)
         ((H, Y), {"l1": torch.ones(2, device="meta")}, ValueError, r"l1: expected the device of H, cpu; got meta"),
         ((H, Y), {"W0": torch.rand(4, 3)}, ValueError, r"W0: .*broadcasts to \(2, 3, 4\); got \(4, 3\)"),
         ((H, Y), {"W0": torch.ones(3, 4, dtype=torch.int64)}, TypeError, r"W0: expected a real floating-point dtype"),
-        ((H, Y), {"solver": "simplex"}, ValueError, r"solver: expected one of cvxpylayer, .*unrolled; got 'simplex'"),
+        (
+            (H, Y),
+            {"solver": "simplex"},
+            ValueError,
+            r"solver: expected one of bpp, .*unrolled; got 'simplex'",
+        ),
         ((H, Y), {"solver": 3}, TypeError, r"solver: expected a name .* or a solver instance; got 3"),
         (
             (H, Y),

@@ -2,10 +2,9 @@
 
 from torch import Tensor, nn
 
-from diffnmf.solvers import NNLSSolver
+from diffnmf.solvers import NNLSSolver, get_solver
 from diffnmf.solvers.front_door import check_backward, solve_nnls
 from diffnmf.solvers.problem import check_penalty
-from diffnmf.solvers.registry import get_solver
 
 
 class NNLSLayer(nn.Module):

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from diffnmf.errors import unknown_name
 from diffnmf.layers import NNLSLayer
-from diffnmf.solvers import SOLVERS, NNLSSolver
+from diffnmf.solvers import SOLVERS, NNLSSolver, get_solver
 
 FULLY_CONNECTED = "fc"
 W_SOLVERS = (*SOLVERS, FULLY_CONNECTED)
@@ -60,12 +60,12 @@ def make_w_head(w_solver: str | NNLSSolver | NNLSLayer, *, channels: int, k: int
     """
     if isinstance(w_solver, NNLSLayer):
         return NNLSWeights(w_solver)
-    if isinstance(w_solver, NNLSSolver):
-        return NNLSWeights(NNLSLayer(w_solver))
-    if not isinstance(w_solver, str):
+    if not isinstance(w_solver, (str, NNLSSolver)):
         raise TypeError(f"w_solver: expected a name, a solver or an NNLSLayer; got {type(w_solver).__name__}")
     if w_solver == FULLY_CONNECTED:
         return FullyConnectedWeights(channels, k, m)
-    if w_solver not in SOLVERS:
+    if isinstance(w_solver, str) and w_solver not in SOLVERS:
         raise unknown_name("w_solver", w_solver, W_SOLVERS)
-    return NNLSWeights(NNLSLayer(w_solver))
+    solver = get_solver(w_solver)
+    # A solver that stops before the solution has no implicit gradient, only that of its own steps.
+    return NNLSWeights(NNLSLayer(solver, backward="implicit" if solver.exact else "unrolled"))

@@ -35,6 +35,11 @@ class NNLSSolver(ABC):
 
     @property
     @abstractmethod
+    def exact(self) -> bool:
+        """Whether W is the solution (to ``tolerance``), so that the implicit gradient is right."""
+
+    @property
+    @abstractmethod
     def tolerance(self) -> float:
         """The KKT residual that this solver promises; what it does not reach is reported as not converged.
 

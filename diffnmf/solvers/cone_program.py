@@ -12,7 +12,7 @@ dHᵀ(y − Hw); differentiating the QR itself breaks on rank-deficient H.)
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -52,6 +52,10 @@ class ConeProgram(NNLSSolver):
         check_tolerance("tol", self.tol)
 
     @property
+    def exact(self) -> bool:
+        return True
+
+    @property
     def tolerance(self) -> float:
         return self.tol
 
@@ -60,8 +64,11 @@ class ConeProgram(NNLSSolver):
             raise ValueError(
                 'backward: the iterations of a cone solver cannot be differentiated; use "implicit" or "detached"'
             )
-        with torch.set_grad_enabled(torch.is_grad_enabled() and backward == "implicit"):
-            W = self._solve(problem)
+        if backward == "implicit" and problem.needs_gradient:
+            W = _FirstOrder.apply(self, problem, problem.H, problem.Y, problem.ridge, problem.l1)
+        else:
+            with torch.no_grad():
+                W = self._solve(problem)
         # The cone solver does not say how many iterations it took.
         return Solved(W, torch.zeros(len(W), dtype=torch.int64, device=W.device))
 
@@ -117,6 +124,42 @@ class ConeProgram(NNLSSolver):
                     f" {dict(self.solver_args)}: {error}. Loosen its tolerance or use another solver."
                 )
         return f"cvxpylayers failed with {dict(self.solver_args)}: {error}"
+
+
+class _FirstOrder(torch.autograd.Function):
+    """diffcp's adjoint, with an error in the place of second derivatives, which it does not have.
+
+    The graph of the first derivatives is kept apart, so that no part of it can pass for a second derivative.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, solver: ConeProgram, problem: Problem, *inputs: Tensor) -> Tensor:
+        with torch.enable_grad():
+            leaves = [x.detach().requires_grad_(x.requires_grad) for x in inputs]
+            H, Y, ridge, l1 = leaves
+            W = solver._solve(replace(problem, H=H, Y=Y, ridge=ridge, l1=l1))
+        ctx.save_for_backward(*inputs)
+        ctx.leaves, ctx.W = leaves, W
+        return W.detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad_W: Tensor) -> tuple[Tensor | None, ...]:
+        wanted = [leaf for leaf in ctx.leaves if leaf.requires_grad]
+        found = iter(torch.autograd.grad(ctx.W, wanted, grad_W.detach(), retain_graph=True, allow_unused=True))
+        gradients = (next(found) if leaf.requires_grad else None for leaf in ctx.leaves)
+        return None, None, *(g if g is None else _NoSecond.apply(g, grad_W, *ctx.saved_tensors) for g in gradients)
+
+
+class _NoSecond(torch.autograd.Function):
+    """A first derivative that depends on ``origins`` in a way that nobody can differentiate."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, *origins: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        raise NotImplementedError('cvxpylayer: has no second derivatives; use another solver, such as "unrolled"')
 
 
 def _scales(H: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:

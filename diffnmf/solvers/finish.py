@@ -23,7 +23,7 @@ class Finished:
     exchanges: Tensor
 
 
-def exact_finish(problem: Problem, form: GramForm, X: Tensor, max_exchanges: int = MAX_EXCHANGES) -> Finished:
+def exact_finish(problem: Problem, form: GramForm, X: Tensor, max_exchanges: int) -> Finished:
     """Solve every column exactly, from the guess that its positive entries are the free set.
 
     A masked solve on the support; block pivoting for a few exchanges, only for the columns that still violate the

@@ -10,6 +10,7 @@ from diffnmf.errors import ConvergenceWarning, unknown_name
 from diffnmf.solvers.base import BACKWARDS, NNLSSolver, Solved
 from diffnmf.solvers.problem import Problem, kkt_residual, make_problem
 from diffnmf.solvers.registry import get_solver
+from diffnmf.solvers.transforms import solve_transformed, transformed
 
 # What rounding alone may leave of the KKT residual, by the dtype of the result.
 ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -75,7 +76,8 @@ def nnls(
     W = solved.W.to(problem.dtype)  # what the user gets is judged, rounded to half precision or not
     residual = kkt_residual(problem, W)
     converged = residual <= max(solver.tolerance, ROUNDING[problem.dtype])  # False for NaN
-    if not converged.all():
+    # A transform has no single answer to the question, and a compiled graph no place for a warning.
+    if not transformed(problem) and not converged.all():
         warnings.warn(
             f"{type(solver).__name__}: {int((~converged).sum())} of {converged.numel()} problems have not converged"
             f" (largest KKT residual {residual.max().item():.1e}); see `converged` of the result",
@@ -120,4 +122,6 @@ def _solve(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:
         return Solved(W, torch.zeros(len(W), dtype=torch.int64, device=W.device))
     # Autocast would lower the matrix products of float32 problems to half precision.
     with torch.autocast(device_type=problem.H.device.type, enabled=False):
+        if transformed(problem):
+            return solve_transformed(problem, solver, backward)
         return solver.solve(problem, backward)

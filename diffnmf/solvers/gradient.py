@@ -61,7 +61,7 @@ class _ImplicitGradient(torch.autograd.Function):
         H, Y, ridge, W, A, free, row_scale, *factor = ctx.saved_tensors
         if torch.is_grad_enabled():
             # A second derivative is wanted: the systems as a function of H and ridge, W as its own function again.
-            systems = FreeSystems(_scaled_gram(H, ridge, row_scale), free, None)
+            systems = FreeSystems(scaled_gram(H, ridge, row_scale), free, None)
         else:
             systems = FreeSystems(A, free, MaskedFactor(*factor) if factor else None)
         V = (systems.solve(grad_W.double() / row_scale) / row_scale).to(H.dtype)  # (B, k, m)
@@ -75,6 +75,7 @@ class _ImplicitGradient(torch.autograd.Function):
         return (grad_H, grad_Y, grad_ridge, grad_l1, *[None] * (len(ctx.needs_input_grad) - 4))
 
 
-def _scaled_gram(H: Tensor, ridge: Tensor, row_scale: Tensor) -> Tensor:
+def scaled_gram(H: Tensor, ridge: Tensor, row_scale: Tensor) -> Tensor:
+    """(HᵀH + ridge I) with rows and columns divided by row_scale (B, k, 1), in float64: (B, k, k)."""
     H = H.double()
     return (H.mT @ H + torch.diag_embed(ridge.double()[:, None].expand(-1, H.shape[-1]))) / row_scale / row_scale.mT

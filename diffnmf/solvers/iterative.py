@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.solvers.base import Solved
-from diffnmf.solvers.finish import exact_finish
+from diffnmf.solvers.finish import MAX_EXCHANGES, exact_finish
 from diffnmf.solvers.gradient import with_implicit_gradient
 from diffnmf.solvers.gram import GramForm, gram_form
 from diffnmf.solvers.problem import Problem
@@ -22,7 +22,12 @@ class Iterate:
 
 
 def solve_by_iterations(
-    problem: Problem, backward: str, iterate: Callable[[GramForm, Tensor], Iterate], *, finish: bool
+    problem: Problem,
+    backward: str,
+    iterate: Callable[[GramForm, Tensor], Iterate],
+    *,
+    finish: bool,
+    max_exchanges: int = MAX_EXCHANGES,
 ) -> Solved:
     """Run the iterations of a solver and give W the gradient asked for.
 
@@ -31,6 +36,7 @@ def solve_by_iterations(
         backward: as in ``NNLSSolver.solve``.
         iterate: from the scaled Gram form and a start X0 (B, k, m) ≥ 0 to an iterate, in differentiable operations.
         finish: make the iterate exact on its support; needed for the implicit gradient.
+        max_exchanges: as in ``exact_finish``.
     """
     if backward == "unrolled":
         form = gram_form(problem)
@@ -46,7 +52,7 @@ def solve_by_iterations(
         iterate_ = iterate(form, _start(problem, form))
         if not finish:
             return Solved(form.unscale(iterate_.X).to(problem.H.dtype), iterate_.iterations)
-        finished = exact_finish(problem, form, iterate_.X)
+        finished = exact_finish(problem, form, iterate_.X, max_exchanges)
         W = form.unscale(finished.X).to(problem.H.dtype)
         iterations = iterate_.iterations + finished.exchanges
     if backward == "implicit":

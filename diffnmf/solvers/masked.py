@@ -44,6 +44,12 @@ class MaskedFactor:
         self.L[index], self.free[index], self.regular[index] = other.L, other.free, other.regular
 
 
+def mask_matrix(A: Tensor, free: Tensor) -> Tensor:
+    """D_F A D_F + (I − D_F), for A (..., k, k) and free (..., k)."""
+    pair = free.unsqueeze(-1) & free.unsqueeze(-2)
+    return torch.where(pair, A, torch.eye(A.shape[-1], dtype=A.dtype, device=A.device))
+
+
 def factorize_masked(A: Tensor, free: Tensor) -> MaskedFactor:
     """Factorise; nothing is raised and nothing waits for the device, so that one bad system cannot stop the others.
 
@@ -52,9 +58,7 @@ def factorize_masked(A: Tensor, free: Tensor) -> MaskedFactor:
             between a column of H and the span of the columns before it, and one at rounding level means dependence.
         free: (N, k) bool.
     """
-    pair = free.unsqueeze(-1) & free.unsqueeze(-2)
-    identity = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-    L, info = torch.linalg.cholesky_ex(torch.where(pair, A, identity))
+    L, info = torch.linalg.cholesky_ex(mask_matrix(A, free))
     pivots = L.diagonal(dim1=-2, dim2=-1).square()
     smallest = 2 * A.shape[-1] * torch.finfo(A.dtype).eps
     return MaskedFactor(L, free, (info == 0) & (pivots > smallest).all(dim=-1))

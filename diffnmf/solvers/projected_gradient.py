@@ -10,6 +10,7 @@ from diffnmf.solvers.gram import GramForm
 from diffnmf.solvers.iterative import Iterate, solve_by_iterations
 from diffnmf.solvers.options import check_count, check_tolerance
 from diffnmf.solvers.problem import Problem
+from diffnmf.solvers.stopping import form_residual
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class ProjectedGradient(NNLSSolver):
     def __post_init__(self) -> None:
         check_count("max_iter", self.max_iter)
         check_tolerance("tol", self.tol)
+
+    @property
+    def exact(self) -> bool:
+        return self.finish
 
     @property
     def tolerance(self) -> float:
@@ -84,10 +89,3 @@ def largest_eigenvalue_bound(A: Tensor, products: int = 4) -> Tensor:
         x = magnitude @ x  # never below 1: the diagonal of A is 1
         x = x / x.amax(dim=-2, keepdim=True).clamp(min=1.0)
     return ((magnitude @ x) / x).amax(dim=-2, keepdim=True)
-
-
-@torch.no_grad()
-def form_residual(form: GramForm, X: Tensor) -> Tensor:
-    """The KKT residual of the scaled Gram form, (B, k, m) to (B,)."""
-    gradient = torch.baddbmm(form.C, form.A, X, beta=-1)
-    return torch.minimum(X, gradient).abs().amax(dim=(-2, -1))

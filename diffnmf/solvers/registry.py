@@ -2,11 +2,17 @@
 
 from diffnmf.errors import unknown_name
 from diffnmf.solvers.base import NNLSSolver
+from diffnmf.solvers.block_principal_pivoting import BlockPivoting
 from diffnmf.solvers.cone_program import ConeProgram
+from diffnmf.solvers.coordinate_descent import CoordinateDescent
+from diffnmf.solvers.least_squares_hals import LeastSquaresHALS
 from diffnmf.solvers.projected_gradient import ProjectedGradient
 
 SOLVERS: dict[str, type[NNLSSolver]] = {
     "unrolled": ProjectedGradient,
+    "bpp": BlockPivoting,
+    "hals": CoordinateDescent,
+    "ls_hals": LeastSquaresHALS,
     "cvxpylayer": ConeProgram,
 }
 

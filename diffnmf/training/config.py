@@ -66,8 +66,8 @@ class TrainingConfig:
         critic_learning_rate: of Adam, for the critic. At the same rate as the generator the critic wins on MNIST within
             three epochs (accuracy above 0.9), and the reconstruction gets worse from then on.
         betas: of Adam.
-        reconstruction_weight: λ of eq. (3), on the mean absolute error. pix2pix's 100 lets the critic lead on MNIST, whose
-            pixels are mostly black: the test error rose from the second epoch on, and falls with 1000.
+        reconstruction_weight: λ of eq. (3), on the mean absolute error. pix2pix's 100 lets the critic lead on MNIST,
+            whose pixels are mostly black: the test error rose from the second epoch on, and falls with 1000.
         adversarial: False leaves the critic out: the UNET ablation of the paper's Table 2.
         adversarial_form: "non_saturating", or "saturating" as eq. (1) is written.
         flip_probability: share of the real labels that are told wrongly, in [0, 1].

@@ -1,0 +1,54 @@
+"""Solver "ls_hals": least squares clipped at zero, then a few coordinate sweeps. Not exact."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffnmf.solvers.base import NNLSSolver, Solved
+from diffnmf.solvers.coordinate_descent import sweep
+from diffnmf.solvers.gram import GramForm
+from diffnmf.solvers.iterative import Iterate, solve_by_iterations
+from diffnmf.solvers.options import check_count
+from diffnmf.solvers.problem import Problem
+
+
+@dataclass(frozen=True)
+class LeastSquaresHALS(NNLSSolver):
+    """The W-solver of the systems that the GAN-UNET paper compares with (its reference [11]).
+
+    Choose it to reproduce them: it is an approximation, and its gradient is the one through its own steps
+    (``backward="unrolled"``). A warm start has no place in it.
+
+    Options:
+        sweeps: coordinate sweeps after the clipped least squares, an int ≥ 0.
+    """
+
+    sweeps: int = 3
+
+    def __post_init__(self) -> None:
+        check_count("sweeps", self.sweeps)
+
+    @property
+    def exact(self) -> bool:
+        return False
+
+    @property
+    def tolerance(self) -> float:
+        return 0.0
+
+    def solve(self, problem: Problem, backward: str) -> Solved:
+        return solve_by_iterations(problem, backward, self._iterate, finish=False)
+
+    def _iterate(self, form: GramForm, X0: Tensor) -> Iterate:
+        X = _clipped_least_squares(form)
+        for _ in range(self.sweeps):
+            X = sweep(form, X)
+        return Iterate(X, torch.full_like(form.finite, self.sweeps, dtype=torch.int64))
+
+
+def _clipped_least_squares(form: GramForm) -> Tensor:
+    """max(0, A⁻¹C), (B, k, m). A trace of Tikhonov regularisation makes dependent columns of H share their weight."""
+    regular = form.A + 1e-10 * torch.eye(form.A.shape[-1], dtype=form.A.dtype, device=form.A.device)
+    L, _ = torch.linalg.cholesky_ex(regular)  # positive definite by construction, and NaN-free
+    return torch.cholesky_solve(form.C, L).clamp(min=0)

@@ -1,0 +1,13 @@
+"""When an iteration on the Gram form may stop."""
+
+import torch
+from torch import Tensor
+
+from diffnmf.solvers.gram import GramForm
+
+
+@torch.no_grad()
+def form_residual(form: GramForm, X: Tensor) -> Tensor:
+    """The KKT residual of the scaled Gram form, (B, k, m) to (B,)."""
+    gradient = torch.baddbmm(form.C, form.A, X, beta=-1)
+    return torch.minimum(X, gradient).abs().amax(dim=(-2, -1))

@@ -1,0 +1,122 @@
+"""The solution under torch.func, forward mode and torch.compile: find the free set without gradient, solve on it with.
+
+The plain reverse path has a lean autograd function (``gradient.py``). Transforms need more: forward derivatives of any
+nesting, batching rules, a graph without Python branches. All of that comes from PyTorch itself once the search for the
+free set is one opaque operation without derivative, and what follows is a solve in plain differentiable operations:
+differentiating that solve is the implicit function theorem.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from diffnmf.solvers.base import NNLSSolver, Solved
+from diffnmf.solvers.cone_program import ConeProgram
+from diffnmf.solvers.gradient import scaled_gram
+from diffnmf.solvers.masked import mask_matrix
+from diffnmf.solvers.problem import Problem, one_where_zero
+from diffnmf.solvers.registry import SOLVERS
+
+
+def transformed(problem: Problem) -> bool:
+    """Whether a transform is at work that the lean reverse path knows nothing of."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or any(forward_ad.unpack_dual(x).tangent is not None for x in (problem.H, problem.Y, problem.ridge, problem.l1))
+    )
+
+
+def solve_transformed(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:
+    """``solver.solve`` with derivatives of any kind and order.
+
+    Raises:
+        NotImplementedError: the solver is a cone program, or not one of the library.
+    """
+    if isinstance(solver, ConeProgram):
+        raise NotImplementedError(
+            "cvxpylayer: has first derivatives in reverse mode only, neither forward mode nor torch.func nor"
+            ' torch.compile; use another solver, such as "unrolled"'
+        )
+    if backward == "unrolled":
+        return solver.solve(problem, backward)  # plain operations already
+    if backward == "implicit" and not solver.exact:
+        backward = "detached" if not problem.needs_gradient else backward
+        return solver.solve(problem, backward)
+    name, options = _encode(solver)
+    inputs = (x.detach() for x in (problem.H, problem.Y, problem.ridge, problem.l1))
+    W, iterations = _solution(*inputs, problem.W0, name, options)
+    return Solved(W if backward == "detached" else _solve_again(problem, W), iterations)
+
+
+def _solve_again(problem: Problem, W: Tensor) -> Tensor:
+    """The value of W (B, k, m), with the derivatives of the solve on its free set."""
+    H, Y = problem.H.double(), problem.Y.double()
+    ridge, l1 = problem.ridge.double()[:, None, None], problem.l1.double()[:, None, None]
+    # Constant scales: any will do for the derivatives, these for the digits.
+    row_scale = one_where_zero(H.detach().square().sum(-2).unsqueeze(-1) + ridge.detach()).sqrt()  # (B, k, 1)
+    free = (W > 0).mT  # (B, m, k)
+    L, info = torch.linalg.cholesky_ex(mask_matrix(scaled_gram(H, problem.ridge, row_scale).unsqueeze(1), free))
+    wanted = (free & (info == 0).unsqueeze(-1)).unsqueeze(-1)  # (B, m, k, 1)
+    target = torch.where(wanted, ((H.mT @ Y - l1) / row_scale).mT.unsqueeze(-1), 0.0)
+    # Two triangular solves: under nested forward mode linalg.solve gives wrong numbers (pytorch#196695).
+    z = torch.linalg.solve_triangular(L, target, upper=False)
+    x = torch.where(wanted, torch.linalg.solve_triangular(L.mT, z, upper=True), 0.0)
+    again = x.squeeze(-1).mT / row_scale  # (B, k, m)
+    # W itself has been refined; this solve only lends it its derivatives.
+    return (again + (W - again).detach()).to(W.dtype)
+
+
+@torch.library.custom_op("diffnmf::nnls_solution", mutates_args=())
+def _solution(
+    H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, W0: Tensor | None, solver: str, options: Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    """W (B, k, m) and the iterations (B,), without derivative."""
+    problem = Problem(H, Y, ridge, l1, W0, H.shape[:1], H.dtype)
+    solved = _decode(solver, options).solve(problem, "detached")
+    return solved.W.contiguous(), solved.iterations.contiguous()
+
+
+@_solution.register_fake
+def _(
+    H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, W0: Tensor | None, solver: str, options: Sequence[float]
+) -> tuple[Tensor, Tensor]:
+    return H.new_empty(H.shape[0], H.shape[2], Y.shape[2]), H.new_empty(H.shape[0], dtype=torch.int64)
+
+
+@_solution.register_vmap
+def _(info, in_dims, H, Y, ridge, l1, W0, solver, options):  # type: ignore[no-untyped-def]
+    def merged(x: Tensor | None, dim: int | None) -> Tensor | None:
+        """The mapped dimension first, then merged with the batch: (V, B, ...) to (V·B, ...)."""
+        if x is None:
+            return None
+        x = x.unsqueeze(0).expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+        return x.flatten(0, 1)
+
+    tensors = [merged(x, dim) for x, dim in zip((H, Y, ridge, l1, W0), in_dims[:5], strict=True)]
+    W, iterations = _solution(*tensors, solver, options)
+    return (W.unflatten(0, (info.batch_size, -1)), iterations.unflatten(0, (info.batch_size, -1))), (0, 0)
+
+
+_CLASSES = {cls.__name__: cls for cls in SOLVERS.values()}
+
+
+def _encode(solver: NNLSSolver) -> tuple[str, list[float]]:
+    """A solver as what an operator can take: the name of its class, and its fields as numbers."""
+    name = type(solver).__name__
+    if _CLASSES.get(name) is not type(solver):
+        raise NotImplementedError(
+            f"solver: under transforms and torch.compile, expected one of {', '.join(_CLASSES)}; got {name}"
+        )
+    return name, [float(getattr(solver, field.name)) for field in dataclasses.fields(solver)]  # type: ignore[arg-type]
+
+
+def _decode(name: str, options: Sequence[float]) -> NNLSSolver:
+    cls = _CLASSES[name]
+    default = cls()
+    fields = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    values = {field: type(getattr(default, field))(value) for field, value in zip(fields, options, strict=True)}
+    return dataclasses.replace(default, **values)  # type: ignore[type-var]
