@@ -7,7 +7,7 @@ from typing import Annotated
 import torch
 import typer
 
-from diffnmf.errors import DataUnavailableError, RunFolderError
+from diffnmf.errors import DataUnavailableError, RunFolderError, SolverError
 from diffnmf.evaluation import ExperimentResult, metrics_table, resume_experiment, run_experiment
 from diffnmf.models import W_SOLVERS
 from diffnmf.training import DataConfig, ModelConfig, RunConfig, TrainingConfig
@@ -109,7 +109,7 @@ def train(
                 on_epoch=print_epoch,
                 progress=progress_bar,
             )
-    except (ValueError, TypeError, DataUnavailableError, RunFolderError) as error:
+    except (ValueError, TypeError, DataUnavailableError, RunFolderError, SolverError) as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(2) from error
     print_result(result)

@@ -1,7 +1,15 @@
 """Images, the public data sets and a user's own, and the groups that are factorised."""
 
-from diffnmf.data.groups import GroupSampler, group_matrix
+from diffnmf.data.groups import ORDERS, GroupSampler, group_matrix
 from diffnmf.data.images import DataSplit, ImageSet
 from diffnmf.data.sources import DATASETS, load_dataset
 
-__all__ = ["DATASETS", "DataSplit", "GroupSampler", "ImageSet", "group_matrix", "load_dataset"]
+__all__ = [
+    "DATASETS",
+    "ORDERS",
+    "DataSplit",
+    "GroupSampler",
+    "ImageSet",
+    "group_matrix",
+    "load_dataset",
+]

@@ -7,7 +7,7 @@ from torch import Tensor
 from diffnmf.data.images import ImageSet
 from diffnmf.errors import unknown_name
 
-_ORDERS = ("class", "random")
+ORDERS = ("class", "random")
 
 
 class GroupSampler:
@@ -55,8 +55,8 @@ class GroupSampler:
         _check_integer("seed", seed, at_least=0)
         if limit is not None:
             _check_integer("limit", limit, at_least=1)
-        if order not in _ORDERS:
-            raise unknown_name("order", order, _ORDERS)
+        if order not in ORDERS:
+            raise unknown_name("order", order, ORDERS)
         if order == "class" and images.labels is None:
             raise ValueError(f"order: expected 'random' for images without labels ({images.name}); got 'class'")
         self.images = images

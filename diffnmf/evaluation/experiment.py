@@ -89,14 +89,15 @@ def resume_experiment(
     if epochs is not None:
         config = replace(config, training=replace(config.training, epochs=epochs))
     state = folder.load_checkpoint()
-    done = 0 if state is None else int(state.get("epoch", 0))
+    done = 0 if state is None else state["epoch"]
+    rows = folder.load_curves(done)
     if done > config.training.epochs:
         raise RunFolderError(f"epochs: the run {folder.path} has {done} already; got {config.training.epochs}")
     experiment = _Experiment(config, data_dir, device)
     if state is not None:
         experiment.restore(state, folder)
     folder.save_config(config)
-    return experiment.run(folder, folder.load_curves(done), done + 1, on_epoch, progress)
+    return experiment.run(folder, rows, done + 1, on_epoch, progress)
 
 
 class _Experiment:
@@ -142,6 +143,8 @@ class _Experiment:
             rows.append(row)
             folder.save_checkpoint({"epoch": epoch, **self.trainer.state_dict()}, generator, rows)
             on_epoch(row)
+        if not rows:  # no epochs: the untrained model is what there is to keep
+            folder.save_checkpoint({"epoch": 0, **self.trainer.state_dict()}, generator, rows)
         metrics = self._metrics()
         folder.save_metrics(metrics)
         self._save_pictures(folder, rows)
@@ -168,7 +171,8 @@ class _Experiment:
         save_image_grid(folder.pictures / "basis.png", parts, shape, title="Its basis H, each column to its maximum")
         save_image_grid(folder.pictures / "reconstruction.png", Y_hat, shape, title="Its reconstruction HW")
         save_decomposition(folder.pictures / "decomposition.png", source, H, W, shape)
-        save_curves(folder.pictures / "curves.png", rows, _panels(rows))
+        if rows:
+            save_curves(folder.pictures / "curves.png", rows, _panels(rows))
 
 
 def _build_models(config: RunConfig, split: DataSplit) -> tuple[Generator, Critic | None]:

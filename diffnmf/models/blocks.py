@@ -5,13 +5,16 @@ import math
 from torch import nn
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation with up to 8 groups.
+def group_norm(channels: int) -> nn.Module:
+    """Group normalisation with up to 8 groups of at least 4 channels, or fewer groups where channels are few.
+
+    A single value has nothing to be normalised with: several channels a group keep 1×1 images working, and a single
+    channel is left as it is.
 
     Never batch normalisation: its statistics fail on a 1×1 bottleneck, drift between training and evaluation, and
     make a result depend on how many processes share the batch.
     """
-    return nn.GroupNorm(math.gcd(8, channels), channels)
+    return nn.GroupNorm(math.gcd(8, channels // 4 or 1, channels), channels) if channels > 1 else nn.Identity()
 
 
 def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -37,7 +37,7 @@ class UNet(nn.Module):
         check_positive("width", width)
         if depth is None:
             depth = halvings(image_shape)
-        elif not isinstance(depth, int) or depth < 0:
+        elif not isinstance(depth, int) or isinstance(depth, bool) or depth < 0:
             raise ValueError(f"depth: expected an int ≥ 0; got {depth!r}")
         self.depth = depth
         channels = [width * min(2**level, MAX_WIDENING) for level in range(depth + 1)]

@@ -11,7 +11,9 @@ and H and y − Hw lie in the span of Q, so that projecting dH and dy on Q loses
 dHᵀ(y − Hw); differentiating the QR itself breaks on rank-deficient H.)
 """
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -108,7 +110,8 @@ class ConeProgram(NNLSSolver):
         if not (torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters)):
             # Without a gradient diffcp hands everything to the solver, which does not know the adjoint's options.
             arguments = {name: value for name, value in arguments.items() if name not in ADJOINT_OPTIONS}
-        (x,) = layer(*parameters, solver_args=arguments)
+        with _quiet():
+            (x,) = layer(*parameters, solver_args=arguments)
         return x
 
     @torch.no_grad()
@@ -145,7 +148,8 @@ class _FirstOrder(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_W: Tensor) -> tuple[Tensor | None, ...]:
         wanted = [leaf for leaf in ctx.leaves if leaf.requires_grad]
-        found = iter(torch.autograd.grad(ctx.W, wanted, grad_W.detach(), retain_graph=True, allow_unused=True))
+        with _quiet():
+            found = iter(torch.autograd.grad(ctx.W, wanted, grad_W.detach(), retain_graph=True, allow_unused=True))
         gradients = (next(found) if leaf.requires_grad else None for leaf in ctx.leaves)
         return None, None, *(g if g is None else _NoSecond.apply(g, grad_W, *ctx.saved_tensors) for g in gradients)
 
@@ -160,6 +164,14 @@ class _NoSecond(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         raise NotImplementedError('cvxpylayer: has no second derivatives; use another solver, such as "unrolled"')
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the deprecation warnings inside cvxpylayers, which would be errors where a user made warnings errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def _scales(H: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,14 @@
 """What a run is made of, as frozen dataclasses: saved with the run, and enough to repeat it."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from diffnmf.data import ORDERS
 from diffnmf.errors import RunFolderError, unknown_name
 from diffnmf.models import W_SOLVERS
 from diffnmf.models.blocks import check_positive
@@ -28,6 +30,15 @@ class DataConfig:
     group_size: int = 40
     order: str = "random"
     limit_groups: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.dataset, str) or not self.dataset:
+            raise TypeError(f"dataset: expected a name or a path; got {self.dataset!r}")
+        check_positive("group_size", self.group_size)
+        if self.order not in ORDERS:
+            raise unknown_name("order", self.order, ORDERS)
+        if self.limit_groups is not None:
+            check_positive("limit_groups", self.limit_groups)
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,7 @@ class TrainingConfig:
         learning_rate: of Adam, for the generator.
         critic_learning_rate: of Adam, for the critic. At the same rate as the generator the critic wins on MNIST within
             three epochs (accuracy above 0.9), and the reconstruction gets worse from then on.
+        constant_share: share of the epochs, in [0, 1], at the full learning rates; they fall linearly in the rest.
         betas: of Adam.
         reconstruction_weight: λ of eq. (3), on the mean absolute error. pix2pix's 100 lets the critic lead on MNIST,
             whose pixels are mostly black: the test error rose from the second epoch on, and falls with 1000.
@@ -78,7 +90,8 @@ class TrainingConfig:
     epochs: int = 10
     batch_size: int = 4
     learning_rate: float = 5e-4
-    critic_learning_rate: float = 1e-4
+    critic_learning_rate: float = 5e-5
+    constant_share: float = 0.3
     betas: tuple[float, float] = (0.5, 0.999)
     reconstruction_weight: float = 1000.0
     adversarial: bool = True
@@ -91,13 +104,18 @@ class TrainingConfig:
         check_positive("batch_size", self.batch_size)
         if not isinstance(self.epochs, int) or self.epochs < 0:
             raise ValueError(f"epochs: expected an int ≥ 0; got {self.epochs!r}")
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
+            raise ValueError(f"seed: expected an int ≥ 0; got {self.seed!r}")
         for name in ("learning_rate", "critic_learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected a number > 0; got {getattr(self, name)!r}")
-        if not self.reconstruction_weight >= 0:
-            raise ValueError(f"reconstruction_weight: expected a number ≥ 0; got {self.reconstruction_weight!r}")
-        if not 0 <= self.flip_probability <= 1:
-            raise ValueError(f"flip_probability: expected a number in [0, 1]; got {self.flip_probability!r}")
+            _check_number(name, getattr(self, name), "finite and > 0", lambda x: 0 < x < math.inf)
+        weight = self.reconstruction_weight
+        _check_number("reconstruction_weight", weight, "finite and ≥ 0", lambda x: 0 <= x < math.inf)
+        for name in ("flip_probability", "constant_share"):
+            _check_number(name, getattr(self, name), "in [0, 1]", lambda x: 0 <= x <= 1)
+        if not isinstance(self.betas, tuple) or len(self.betas) != 2:
+            raise TypeError(f"betas: expected two numbers; got {self.betas!r}")
+        for beta in self.betas:
+            _check_number("betas", beta, "in [0, 1)", lambda x: 0 <= x < 1)
         if self.adversarial_form not in ADVERSARIAL_FORMS:
             raise unknown_name("adversarial_form", self.adversarial_form, ADVERSARIAL_FORMS)
         if self.pca_rank is not None:
@@ -130,7 +148,7 @@ class RunConfig:
         try:
             sections = _section(cls, content)
             training = _section(TrainingConfig, sections.get("training", {}))
-            if "betas" in training:
+            if isinstance(training.get("betas"), list):  # YAML has no tuples
                 training = {**training, "betas": tuple(training["betas"])}
             return cls(
                 DataConfig(**_section(DataConfig, sections.get("data", {}))),
@@ -139,6 +157,14 @@ class RunConfig:
             )
         except (TypeError, ValueError) as error:
             raise RunFolderError(f"{path}: {error}") from error
+
+
+def _check_number(name: str, value: object, range_: str, holds: Callable[[float], bool]) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        hint = " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)" if isinstance(value, str) else ""
+        raise TypeError(f"{name}: expected a number {range_}; got {value!r}{hint}")
+    if not holds(value):  # False for NaN
+        raise ValueError(f"{name}: expected a number {range_}; got {value!r}")
 
 
 def _section(config: type, content: object) -> dict[str, Any]:

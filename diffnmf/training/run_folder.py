@@ -117,19 +117,34 @@ class RunFolder:
             state = torch.load(self.checkpoint_file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch and pickle raise many kinds for a damaged file
             raise RunFolderError(f"{self.checkpoint_file}: not a checkpoint, or damaged: {error}") from error
-        if not isinstance(state, dict):
+        if not isinstance(state, dict) or not isinstance(state.get("epoch"), int):
             raise RunFolderError(f"{self.checkpoint_file}: not a checkpoint of this program")
         return state
 
     def load_curves(self, epochs: int) -> list[Row]:
-        """The rows of the curves up to an epoch."""
+        """The rows of the curves up to an epoch.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
         if not self.curves_file.exists():
             return []
-        with self.curves_file.open(newline="", encoding="utf-8") as stream:
-            rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(stream)]
-        return [row for row in rows if row["epoch"] <= epochs]
+        try:
+            with self.curves_file.open(newline="", encoding="utf-8") as stream:
+                reader = csv.DictReader(stream, strict=True)
+                rows = [{name: _number(value) for name, value in row.items() if value} for row in reader]
+            if "epoch" not in (reader.fieldnames or ["epoch"]):
+                raise ValueError("it has no column named epoch")
+            return [row for row in rows if row["epoch"] <= epochs]
+        except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise RunFolderError(f"{self.curves_file}: not the curves of a run, or damaged: {error!r}") from error
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json."""
         with replacing(self.metrics_file) as file:
             file.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+
+
+def _number(text: str) -> float:
+    """A cell of the curves; epochs stay whole numbers."""
+    return int(text) if text.isdecimal() else float(text)

@@ -63,6 +63,7 @@ class Trainer:
             The mean over the steps of every loss and of the accuracies of the critic.
         """
         self.generator.train()
+        self._set_learning_rates(epoch)
         groups = self.sampler.epoch(epoch).to(self.device)  # (groups, m)
         flipped = self._flips(epoch, len(groups))
         totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
@@ -130,6 +131,16 @@ class Trainer:
         }
         return {name: part for name, part in parts.items() if part is not None}
 
+    def _set_learning_rates(self, epoch: int) -> None:
+        """Constant, then linear decay, by the number of the epoch alone."""
+        constant = self.config.constant_share * self.config.epochs
+        # The last epoch of n decaying ones still has 1/(n + 1) of the full rate.
+        left = (self.config.epochs + 1 - epoch) / (self.config.epochs + 1 - constant)
+        factor = max(0.0, min(1.0, left))
+        _set_learning_rate(self.generator_optimizer, factor * self.config.learning_rate)
+        if self.critic_optimizer is not None:
+            _set_learning_rate(self.critic_optimizer, factor * self.config.critic_learning_rate)
+
     def _flips(self, epoch: int, groups: int) -> Tensor:
         """(groups,) bool: drawn per group of the epoch, so that how groups are spread over steps changes nothing."""
         draws = np.random.default_rng([self.config.seed, epoch]).random(groups)
@@ -137,3 +148,8 @@ class Trainer:
 
     def _adam(self, model: torch.nn.Module, learning_rate: float) -> torch.optim.Adam:
         return torch.optim.Adam(model.parameters(), lr=learning_rate, betas=self.config.betas)
+
+
+def _set_learning_rate(optimizer: torch.optim.Adam, learning_rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate

@@ -1,0 +1,100 @@
+"""The examples run, and do what they say."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffnmf.models import W_SOLVERS
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+DIGITS = ["--dataset", "digits", "--epochs", "1", "--limit-groups", "2", "--k", "5", "--output", "run"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """For tiny matrices threads only wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    """Drawing takes most of the time of a small run, and has tests of its own."""
+    for name in ("save_image_grid", "save_decomposition", "save_curves"):
+        monkeypatch.setattr(f"diffnmf.evaluation.experiment.{name}", lambda *args, **kwargs: None)
+
+
+def load_example(name):
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    return example
+
+
+def run_example(name, *options, folder):
+    return subprocess.run(
+        [sys.executable, str(EXAMPLES / f"{name}.py"), *options],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+
+
+def assert_trained(stdout, folder):
+    assert stdout.splitlines()[-1] == "run"
+    assert "GAN-UNET (test)" in stdout
+    metrics = json.loads((folder / "run" / "metrics.json").read_text())
+    assert 0 < metrics["test"]["relative_error"] < 2
+
+
+def test_the_layer_in_a_model_of_ones_own():
+    example = load_example("nnls_layer")
+    losses = example.main()
+    assert losses[-1] < 0.5 * losses[0]
+    assert len(example.main(steps=3)) == 3
+
+
+@pytest.mark.parametrize("w_solver", W_SOLVERS)
+def test_training_with_every_w_solver(w_solver, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train_mnist.py", "--w-solver", w_solver, *DIGITS])
+    load_example("train_mnist").main()
+    assert_trained(capsys.readouterr().out, tmp_path)
+    assert f"w_solver: {w_solver}\n" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_training_in_a_process_of_its_own(tmp_path):
+    """As a user runs it, with nothing but the epochs on the standard error."""
+    result = run_example("train_mnist", *DIGITS, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert_trained(result.stdout, tmp_path)
+    assert [line for line in result.stderr.splitlines() if not line.startswith("epoch ")] == []
+
+
+@pytest.mark.slow
+def test_training_with_cvxpylayer_in_a_process_of_its_own(tmp_path):
+    result = run_example("train_mnist", "--w-solver", "cvxpylayer", *DIGITS, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert_trained(result.stdout, tmp_path)
+    assert "Warning" not in result.stderr
+
+
+def test_training_refuses_unknown_w_solvers(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train_mnist.py", "--w-solver", "nope"])
+    with pytest.raises(SystemExit) as caught:
+        load_example("train_mnist").main()
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert all(name in message for name in (*W_SOLVERS, "nope"))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,130 @@
+"""Losses (1) to (3) against values worked out by hand, and the PCA disturbance against scikit-learn's."""
+
+import math
+
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+from diffnmf.training.disturbance import pca_disturbance
+from diffnmf.training.losses import accuracy, adversarial_loss, critic_loss, reconstruction_loss
+
+LOG3 = math.log(3)  # σ(log 3) = 3/4
+
+
+class TestReconstruction:
+    def test_by_hand(self):
+        Y = torch.tensor([[[0.0, 1.0], [0.5, 0.5]]])
+        Y_hat = torch.tensor([[[0.2, 0.0], [0.5, 0.1]]])
+        assert reconstruction_loss(Y_hat, Y).item() == pytest.approx((0.2 + 1.0 + 0.0 + 0.4) / 4)
+
+    def test_does_not_depend_on_the_number_of_groups(self):
+        Y, Y_hat = torch.rand(2, 6, 3), torch.rand(2, 6, 3)
+        twice = reconstruction_loss(Y_hat.repeat(2, 1, 1), Y.repeat(2, 1, 1))
+        torch.testing.assert_close(twice, reconstruction_loss(Y_hat, Y))
+
+
+class TestCriticLoss:
+    def logits(self, *values, shape=(1, 2, 2)):
+        return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, *shape)
+
+    def test_by_hand(self):
+        real, fake = self.logits(LOG3, LOG3), self.logits(-LOG3, 0.0)
+        value = critic_loss(real, fake, torch.tensor([False, False])).item()
+        expected = 0.5 * (-math.log(3 / 4) + (-math.log(3 / 4) - math.log(1 / 2)) / 2)
+        assert value == pytest.approx(expected)
+
+    def test_flips_by_hand(self):
+        real, fake = self.logits(LOG3, LOG3, LOG3), self.logits(0.0, 0.0, 0.0)
+        value = critic_loss(real, fake, torch.tensor([False, True, False])).item()
+        expected = 0.5 * ((-math.log(3 / 4) - math.log(1 / 4) - math.log(3 / 4)) / 3 - math.log(1 / 2))
+        assert value == pytest.approx(expected)
+
+    def test_a_flip_turns_the_gradient_of_its_own_group_only(self):
+        real = torch.zeros(2, 1, 2, 2, requires_grad=True)
+        critic_loss(real, torch.zeros(2, 1, 2, 2), torch.tensor([True, False])).backward()
+        assert (real.grad[0] > 0).all(), "told to be fake"
+        assert (real.grad[1] < 0).all()
+
+    def test_a_flip_leaves_the_fake_side_alone(self):
+        fake = torch.zeros(2, 1, 2, 2, requires_grad=True)
+        critic_loss(torch.zeros(2, 1, 2, 2), fake, torch.tensor([True, True])).backward()
+        torch.testing.assert_close(fake.grad, torch.full((2, 1, 2, 2), 0.5 * 0.5 / 8))
+
+    def test_large_logits_stay_finite(self):
+        real = torch.full((1, 1, 2, 2), -1e4)
+        assert critic_loss(real, -real, torch.tensor([False])).item() == pytest.approx(1e4)
+
+
+class TestAdversarialLoss:
+    def test_by_hand(self):
+        logits = torch.tensor([LOG3, -LOG3])
+        expected = -(math.log(3 / 4) + math.log(1 / 4)) / 2
+        assert adversarial_loss(logits).item() == pytest.approx(expected)
+        assert adversarial_loss(logits, "non_saturating").item() == pytest.approx(expected)
+        assert adversarial_loss(logits, "saturating").item() == pytest.approx(-expected)
+
+    def test_both_forms_pull_the_same_way(self):
+        slopes = {}
+        for form in ("non_saturating", "saturating"):
+            logits = torch.linspace(-8, 8, 17).requires_grad_()
+            adversarial_loss(logits, form).backward()
+            slopes[form] = 17 * logits.grad
+        assert all((slope < 0).all() for slope in slopes.values()), "up is what the critic calls real"
+        probability = torch.linspace(-8, 8, 17).sigmoid()
+        torch.testing.assert_close(slopes["non_saturating"], probability - 1)
+        torch.testing.assert_close(slopes["saturating"], -probability)
+
+    def test_unknown_forms_list_the_known_ones(self):
+        with pytest.raises(
+            ValueError, match="adversarial_form: expected one of non_saturating, saturating; got 'wgan'"
+        ):
+            adversarial_loss(torch.zeros(1), "wgan")
+
+
+def test_accuracy():
+    logits = torch.tensor([[2.0, -1.0], [0.5, 3.0]])
+    assert accuracy(logits, real=True).item() == 0.75
+    assert accuracy(logits, real=False).item() == 0.25
+
+
+class TestDisturbance:
+    @pytest.mark.parametrize("rank", [1, 3, 5])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_is_the_clipped_pca_of_every_group(self, rank, dtype):
+        Y = torch.rand(3, 20, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).round(decimals=3)
+        disturbed = pca_disturbance(Y.to(dtype), rank)
+        assert disturbed.dtype == dtype
+        for group, result in zip(Y, disturbed, strict=True):
+            pca = PCA(rank).fit(group.T.numpy())  # columns are the samples
+            expected = pca.inverse_transform(pca.transform(group.T.numpy())).clip(0, 1).T
+            torch.testing.assert_close(result.double(), torch.from_numpy(expected), rtol=0, atol=1e-5)
+
+    def test_is_clipped(self):
+        Y = (torch.rand(4, 30, 10, generator=torch.Generator().manual_seed(0)) > 0.8).float()
+        disturbed = pca_disturbance(Y, 3)
+        assert disturbed.min() == 0
+        assert disturbed.max() <= 1
+        assert (disturbed == 0).float().mean() > 0.05
+
+    @pytest.mark.parametrize("m", [2, 3, 4, 9])
+    def test_is_never_the_identity(self, m):
+        """m centred columns have rank m − 1: whatever rank is asked for, something must be taken away."""
+        Y = 0.25 + 0.5 * torch.rand(2, 30, m, generator=torch.Generator().manual_seed(0))
+        for rank in (1, m - 2, m - 1, m, m + 5):
+            if rank >= 1:
+                difference = (pca_disturbance(Y, rank) - Y).abs().amax(dim=(1, 2))
+                assert (difference > 0.02).all(), f"rank {rank}"
+
+    def test_ranks_too_high_are_the_highest_that_disturbs(self):
+        Y = torch.rand(2, 30, 6)
+        for rank in (5, 6, 40):
+            assert torch.equal(pca_disturbance(Y, rank), pca_disturbance(Y, 4))
+
+    def test_equal_images_and_black_ones(self):
+        Y = torch.rand(2, 30, 1).expand(-1, -1, 6)
+        torch.testing.assert_close(pca_disturbance(Y, 2), Y)
+        assert not pca_disturbance(torch.zeros(2, 30, 6), 2).any()
+
+    def test_gives_no_gradient(self):
+        assert not pca_disturbance(torch.rand(2, 30, 6, requires_grad=True), 2).requires_grad
