@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: venv demo test test-all lint format clean
+BENCH := .bench-venv
+
+.PHONY: venv bench-venv demo test test-all lint format clean
 
 venv: $(READY)
 
@@ -25,6 +27,16 @@ test: $(READY)
 # Everything: style, types, all tests.
 test-all: lint
 	$(BIN)/python -m pytest
+
+# The rivals of the benchmarks, beside the package. qpth asks for numpy < 2 but runs beside the current one.
+bench-venv: $(BENCH)/.ready
+
+$(BENCH)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --upgrade pip
+	$(BENCH)/bin/python -m pip install --quiet --editable . proxsuite torchnmf
+	$(BENCH)/bin/python -m pip install --quiet --no-deps qpth
+	@touch $@
 
 lint: $(READY)
 	$(BIN)/ruff check .

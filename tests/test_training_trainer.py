@@ -1,6 +1,7 @@
 """The training loop: it learns, it repeats itself bit for bit, and an epoch depends on nothing but its number."""
 
 import os
+from itertools import pairwise
 
 import pytest
 import torch
@@ -129,7 +130,7 @@ class TestOpponents:
             rates.append([o.param_groups[0]["lr"] for o in (training.generator_optimizer, training.critic_optimizer)])
         generator, critic = zip(*rates, strict=True)
         assert generator[:4] == (1e-3,) * 4
-        steps = [before - after for before, after in zip(generator[4:], generator[5:], strict=False)]
+        steps = [before - after for before, after in pairwise(generator[4:])]
         assert steps == pytest.approx([1e-3 / 7] * 5)
         assert 0 < generator[-1] < 2e-4
         ratio = training.config.critic_learning_rate / 1e-3

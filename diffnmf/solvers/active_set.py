@@ -1,43 +1,43 @@
 """The batched active-set method for the columns that nothing else solves.
 
-Lawson and Hanson (1974), Solving Least Squares Problems, chapter 23, on the Gram form as in Bro and De Jong (1997), A
-fast non-negativity-constrained least squares algorithm. It ends after finitely many steps, adds only columns of H that
-are independent of those already free, and so also solves rank-deficient problems, where any minimiser will do.
+Lawson and Hanson (1974), Solving Least Squares Problems, chapter 23; on the Gram form it is that of Bro and De Jong
+(1997), A fast non-negativity-constrained least squares algorithm. It ends after finitely many steps, adds only columns
+of H that are independent of those already free, and so also solves rank-deficient problems, where any minimiser will
+do.
 """
 
 import torch
 from torch import Tensor
 
 from diffnmf.solvers.block_pivoting import ColumnSolution, rounding_tolerance
-from diffnmf.solvers.masked import MaskedFactor, factorize_masked
+from diffnmf.solvers.columns import Columns
+from diffnmf.solvers.masked import MaskedFactor
 
 
-def active_set(A: Tensor, c: Tensor, x: Tensor) -> ColumnSolution:
-    """Solve min ½ xᵀAx − cᵀx, x ≥ 0 for N columns from a feasible start.
+def active_set(problems: Columns, x: Tensor) -> ColumnSolution:
+    """Solve N columns from a feasible start.
 
     Every pass solves one masked system per unsolved column, whichever step of the algorithm the column is at.
 
     Arguments:
-        A: (N, k, k), of unit diagonal.
-        c: (N, k).
+        problems: N problems.
         x: (N, k) ≥ 0; its positive entries are the first free set. Where those are dependent, the start is zero.
     """
-    columns, k = c.shape
+    columns, k = x.shape
     max_steps = 10 * k + 20  # from zero 0.9 to 1.6·k steps are usual; the rest is for numerical accidents
     out = ColumnSolution(
         x=x.clone(),
-        factor=MaskedFactor(torch.zeros_like(A), x > 0, torch.zeros_like(x[:, 0], dtype=torch.bool)),
+        factor=MaskedFactor(x.new_zeros(columns, k, k), x > 0, torch.zeros_like(x[:, 0], dtype=torch.bool)),
         solved=torch.zeros_like(x[:, 0], dtype=torch.bool),
-        exchanges=torch.full((columns,), max_steps, dtype=torch.int64, device=c.device),
+        exchanges=torch.full((columns,), max_steps, dtype=torch.int64, device=x.device),
     )
-    todo = torch.arange(columns, device=c.device)
+    todo = torch.arange(columns, device=x.device)
     free = x > 0
     rejected = torch.zeros_like(free)  # entries that could not enter since x last moved
     entering = torch.full_like(todo, -1)  # the entry that has just become free, −1 for none
-    numbers = torch.arange(k, device=c.device)
+    numbers = torch.arange(k, device=x.device)
     for step in range(1, max_steps + 1):
-        factor = factorize_masked(A, free)
-        z = factor.solve(c)
+        z, factor = problems.minimize(free)
         is_entering = numbers == entering[:, None]
 
         # 1. An entering entry that is dependent on the free ones, or would turn negative, is sent back.
@@ -61,7 +61,7 @@ def active_set(A: Tensor, c: Tensor, x: Tensor) -> ColumnSolution:
         rejected = torch.where(moved[:, None], False, rejected | (sent_back[:, None] & is_entering))
 
         # 4. Where x solves its own free set, the entry of steepest descent enters, or the column is done.
-        gradient = (A @ x.unsqueeze(-1)).squeeze(-1) - c
+        gradient = problems.gradient(x)
         candidates = ~free & ~rejected & (gradient < -rounding_tolerance(x))
         choosing = ~blocked
         solved = choosing & ~candidates.any(-1)
@@ -74,9 +74,10 @@ def active_set(A: Tensor, c: Tensor, x: Tensor) -> ColumnSolution:
         out.solved[rows] = True
         out.exchanges[rows] = step
         # Made anew: where an entry was sent back, the factor at hand is not that of the final free set.
-        out.factor.put(rows, factorize_masked(A[solved], free[solved]))
+        if len(rows):
+            out.factor.put(rows, problems.take(solved).minimize(free[solved])[1])
         keep = ~solved
-        todo, A, c, x = todo[keep], A[keep], c[keep], x[keep]
+        todo, problems, x = todo[keep], problems.take(keep), x[keep]
         free, rejected, entering = free[keep], rejected[keep], entering[keep]
         if len(todo) == 0:
             break

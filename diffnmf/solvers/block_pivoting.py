@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.solvers.masked import MaskedFactor, factorize_masked
+from diffnmf.solvers.columns import GramColumns
+from diffnmf.solvers.masked import MaskedFactor
 
 FULL_EXCHANGES = 3  # full exchanges in a row that may fail to reduce the number of infeasible variables
 
@@ -31,25 +32,31 @@ class ColumnSolution:
     solved: Tensor
     exchanges: Tensor
 
+    def put(self, index: Tensor, other: "ColumnSolution") -> None:
+        """Replace the columns at ``index`` (numbers) in place; their exchanges add up."""
+        self.x[index] = other.x
+        self.factor.put(index, other.factor)
+        self.solved[index] = other.solved
+        self.exchanges[index] += other.exchanges
+
 
 def rounding_tolerance(x: Tensor) -> Tensor:
     """What counts as zero in x and in its gradient Ax − c, per column: (N, k) to (N, 1). |A| ≤ 1 and |c| is about 1."""
     return 2 * x.shape[-1] * torch.finfo(x.dtype).eps * (1.0 + x.abs().sum(dim=-1, keepdim=True))
 
 
-def block_pivoting(A: Tensor, c: Tensor, free: Tensor, max_exchanges: int) -> ColumnSolution:
+def block_pivoting(problems: GramColumns, free: Tensor, max_exchanges: int) -> ColumnSolution:
     """Solve min ½ xᵀAx − cᵀx, x ≥ 0 for N columns from a guess of their free sets.
 
     Arguments:
-        A: (N, k, k), of unit diagonal.
-        c: (N, k).
+        problems: N problems.
         free: (N, k) bool, the guess.
         max_exchanges: systems solved per column at the most, ≥ 1.
     """
-    columns, k = c.shape
+    (columns, k), c = problems.c.shape, problems.c
     out = ColumnSolution(
         x=torch.zeros_like(c),
-        factor=MaskedFactor(torch.zeros_like(A), free, torch.zeros_like(free[:, 0])),
+        factor=MaskedFactor(torch.zeros_like(problems.A), free, torch.zeros_like(free[:, 0])),
         solved=torch.zeros_like(free[:, 0]),
         exchanges=torch.full((columns,), max_exchanges, dtype=torch.int64, device=c.device),
     )
@@ -58,11 +65,9 @@ def block_pivoting(A: Tensor, c: Tensor, free: Tensor, max_exchanges: int) -> Co
     patience = torch.full_like(todo, FULL_EXCHANGES)
     last = torch.arange(k, device=c.device)
     for exchange in range(1, max_exchanges + 1):
-        factor = factorize_masked(A, free)
-        x = factor.solve(c)
+        x, factor = problems.minimize(free)
         tolerance = rounding_tolerance(x)
-        gradient = (A @ x.unsqueeze(-1)).squeeze(-1) - c
-        infeasible = torch.where(free, x < -tolerance, gradient < -tolerance)
+        infeasible = torch.where(free, x, problems.gradient(x)) < -tolerance
         count = infeasible.sum(dim=-1)
 
         solved = factor.regular & (count == 0)
@@ -81,7 +86,7 @@ def block_pivoting(A: Tensor, c: Tensor, free: Tensor, max_exchanges: int) -> Co
         highest = torch.where(infeasible, last, -1).amax(dim=-1, keepdim=True)
         alone = infeasible & (last == highest)
         free = (free ^ torch.where((patience >= 0)[:, None], infeasible, alone))[keep]
-        todo, A, c, fewest, patience = todo[keep], A[keep], c[keep], fewest[keep], patience[keep]
+        todo, problems, fewest, patience = todo[keep], problems.take(keep), fewest[keep], patience[keep]
         if len(todo) == 0:
             break
     return out

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from diffnmf.errors import ConvergenceWarning, unknown_name
 from diffnmf.solvers.base import BACKWARDS, NNLSSolver, Solved
-from diffnmf.solvers.problem import Problem, kkt_residual, make_problem
+from diffnmf.solvers.problem import Problem, kkt_residual, make_problem, solution_size
 from diffnmf.solvers.registry import get_solver
 from diffnmf.solvers.transforms import solve_transformed, transformed
 
-# What rounding alone may leave of the KKT residual, by the dtype of the result.
-ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+# What rounding alone may leave of the KKT residual, by the dtype of the result, for a solution of size one.
+ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 class NNLSSolution(NamedTuple):
@@ -23,7 +23,8 @@ class NNLSSolution(NamedTuple):
         W: (*batch, k, m) ≥ 0, in the dtype and on the device of the inputs, differentiable.
         kkt_residual: (*batch,) float64, see ``diffnmf.solvers.kkt_residual``.
         iterations: (*batch,) int64, the work that the hardest column of each problem took.
-        converged: (*batch,) bool, whether kkt_residual is within what the solver promises.
+        converged: (*batch,) bool, whether kkt_residual is within what the solver promises, or within what rounding
+            leaves, which grows with the size of W.
     """
 
     W: Tensor
@@ -75,7 +76,8 @@ def nnls(
     solved = _solve(problem, solver, backward)
     W = solved.W.to(problem.dtype)  # what the user gets is judged, rounded to half precision or not
     residual = kkt_residual(problem, W)
-    converged = residual <= max(solver.tolerance, ROUNDING[problem.dtype])  # False for NaN
+    rounding = ROUNDING[problem.dtype] * (1.0 + solution_size(problem, W))
+    converged = residual <= rounding.clamp(min=solver.tolerance)  # False for NaN
     # A transform has no single answer to the question, and a compiled graph no place for a warning.
     if not transformed(problem) and not converged.all():
         warnings.warn(

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffnmf.solvers.masked import FreeSystems, MaskedFactor
+from diffnmf.solvers.masked import FreeSystems
 from diffnmf.solvers.problem import Problem
 
 
@@ -38,10 +38,7 @@ def with_implicit_gradient(problem: Problem, W: Tensor, systems: FreeSystems, ro
         systems: (G + ridge I)_FF of every column, with rows and columns divided by ``row_scale``.
         row_scale: (B, k, 1).
     """
-    factor = () if systems.factor is None else (systems.factor.L, systems.factor.free, systems.factor.regular)
-    return _ImplicitGradient.apply(
-        problem.H, problem.Y, problem.ridge, problem.l1, W, systems.A, systems.free, row_scale, *factor
-    )
+    return _ImplicitGradient.apply(problem.H, problem.Y, problem.ridge, problem.l1, W, row_scale, systems)
 
 
 class _ImplicitGradient(torch.autograd.Function):
@@ -51,19 +48,28 @@ class _ImplicitGradient(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, W: Tensor, *systems: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        H: Tensor,
+        Y: Tensor,
+        ridge: Tensor,
+        l1: Tensor,
+        W: Tensor,
+        row_scale: Tensor,
+        systems: FreeSystems,
+    ) -> Tensor:
         output = W.view_as(W)
-        ctx.save_for_backward(H, Y, ridge, output, *systems)
+        ctx.save_for_backward(H, Y, ridge, output, row_scale)
+        ctx.systems = systems  # neither input nor output, and of no use to anybody else
         return output
 
     @staticmethod
     def backward(ctx: Any, grad_W: Tensor) -> tuple[Tensor | None, ...]:
-        H, Y, ridge, W, A, free, row_scale, *factor = ctx.saved_tensors
+        H, Y, ridge, W, row_scale = ctx.saved_tensors
+        systems = ctx.systems
         if torch.is_grad_enabled():
             # A second derivative is wanted: the systems as a function of H and ridge, W as its own function again.
-            systems = FreeSystems(scaled_gram(H, ridge, row_scale), free, None)
-        else:
-            systems = FreeSystems(A, free, MaskedFactor(*factor) if factor else None)
+            systems = FreeSystems(scaled_gram(H, ridge, row_scale), systems.free, None)
         V = (systems.solve(grad_W.double() / row_scale) / row_scale).to(H.dtype)  # (B, k, m)
 
         needs_H, needs_Y, needs_ridge, needs_l1 = ctx.needs_input_grad[:4]

@@ -100,11 +100,13 @@ class FreeSystems:
         A: (B, k, k).
         free: (B, k, m) bool.
         factor: of the B·m systems, or None where they are too many to keep and are made anew in chunks.
+        difficult: without a factor, those of the columns that A is too inaccurate for, with their numbers.
     """
 
     A: Tensor
     free: Tensor
     factor: MaskedFactor | None
+    difficult: tuple[Tensor, MaskedFactor] | None = None
 
     def solve(self, b: Tensor) -> Tensor:
         """X (B, k, m) with A_FF x_F = b_F in every column and zero off F; b (B, k, m)."""
@@ -114,4 +116,8 @@ class FreeSystems:
             return from_columns(self.factor.solve(columns), batch)
         free = as_columns(self.free)
         parts = [factorize_masked(A, free[chunk]).solve(columns[chunk]) for chunk, A in column_chunks(self.A, m)]
-        return from_columns(torch.cat(parts), batch)
+        x = torch.cat(parts)
+        if self.difficult is not None:
+            numbers, factor = self.difficult
+            x[numbers] = factor.solve(columns[numbers])
+        return from_columns(x, batch)

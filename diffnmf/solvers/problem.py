@@ -102,8 +102,23 @@ def kkt_residual(problem: Problem, W: Tensor) -> Tensor:
     ridge, l1 = (penalty.double()[:, None, None] for penalty in (problem.ridge, problem.l1))
     gradient = (H.mT @ torch.baddbmm(Y, H, W, beta=-1) + l1 + ridge * W) / norms
     violation = torch.minimum(W * norms, gradient).abs() / lengths
-    # amax refuses an empty reduction: a problem without entries is solved.
-    return violation.flatten(1).amax(1) if violation[0:1].numel() else violation.new_zeros(len(W))
+    return _largest(violation)
+
+
+@torch.no_grad()
+def solution_size(problem: Problem, W: Tensor) -> Tensor:
+    """The largest ‖W̃‖₁ / ‖y‖ over the columns of a problem, (B,): what rounding in the KKT residual grows with.
+
+    About 1 for a well-conditioned or non-negative H, and large where columns of H nearly cancel each other.
+    """
+    norms = one_where_zero(torch.linalg.vector_norm(problem.H.double(), dim=-2)).unsqueeze(-1)  # (B, k, 1)
+    lengths = one_where_zero(torch.linalg.vector_norm(problem.Y.double(), dim=-2))  # (B, m)
+    return _largest((W.double() * norms).sum(dim=-2) / lengths)
+
+
+def _largest(x: Tensor) -> Tensor:
+    """(B, ...) to (B,); 0 where a problem has no entries, which amax refuses."""
+    return x.flatten(1).amax(1) if x[0:1].numel() else x.new_zeros(len(x))
 
 
 def one_where_zero(x: Tensor) -> Tensor:
