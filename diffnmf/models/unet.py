@@ -44,7 +44,9 @@ class UNet(nn.Module):
         self.bottleneck_channels = channels[-1]
         self.encoder = nn.ModuleList(double_conv(*pair) for pair in pairwise([in_channels, *channels]))
         self.upsample = nn.ModuleList(
-            nn.ConvTranspose2d(deep, shallow, 2, stride=2) for shallow, deep in pairwise(channels)
+            # Not a transposed convolution: that leaves a checkerboard in H, most visible on faces.
+            nn.Sequential(nn.Conv2d(deep, shallow, 1), nn.Upsample(scale_factor=2, mode="bilinear"))
+            for shallow, deep in pairwise(channels)
         )
         self.decoder = nn.ModuleList(double_conv(2 * shallow, shallow) for shallow in channels[:-1])
         self.head = nn.Conv2d(channels[0], out_channels, 1)

@@ -1,0 +1,76 @@
+"""What is published runs: the Python of README and docs, the examples in docstrings, the wheel outside the checkout."""
+
+import doctest
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import diffnmf
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MODULES = sorted(m.name for m in pkgutil.walk_packages(diffnmf.__path__, "diffnmf."))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_run_one_after_the_other(page):
+    namespace: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        exec(compile(block, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_the_readme_names_every_solver_and_data_set():
+    from diffnmf.data import DATASETS
+    from diffnmf.models import W_SOLVERS
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in (*DATASETS, *W_SOLVERS):
+        assert re.search(rf"[`\" ,]{name}[`\" ,.]", text), name
+
+
+@pytest.mark.slow
+def test_the_wheel_works_outside_the_checkout(tmp_path):
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("diffnmf-*.whl")
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        str(tmp_path / "site"),
+        wheel,
+    ]
+    subprocess.run(install, check=True, capture_output=True)
+    program = (
+        "import diffnmf, torch; from diffnmf.layers import NNLSLayer; print(diffnmf.__file__);"
+        "print(tuple(NNLSLayer()(torch.rand(2, 5, 3), torch.rand(2, 5, 4)).shape))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+    )
+    path, shape = result.stdout.split("\n")[:2]
+    assert Path(path).is_relative_to(tmp_path)
+    assert shape == "(2, 3, 4)"
