@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 BENCH := .bench-venv
+# One process a core with one thread each: the matrices of the tests are too small to share.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 .PHONY: venv bench-venv demo test test-all lint format clean
 
@@ -22,11 +24,11 @@ demo: $(READY)
 	@$(BIN)/diffnmf train --dataset digits --k 10 --epochs 60 --batch-size 4
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # Everything: style, types, all tests.
 test-all: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # The rivals of the benchmarks, beside the package. qpth asks for numpy < 2 but runs beside the current one.
 bench-venv: $(BENCH)/.ready

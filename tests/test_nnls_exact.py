@@ -1,5 +1,8 @@
 """The exact solvers at the edges of what floating point can do, against scipy and the KKT conditions."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -146,3 +149,23 @@ def test_float32_is_solved_in_float64():
     W = nnls(H, Y).W
     exact = scipy_nnls(H, Y)
     assert np.abs(W.numpy() - exact.numpy()).max() <= 1e-6 * exact.abs().max()
+
+
+@pytest.mark.slow
+def test_all_of_mnist_at_once_in_a_gigabyte():
+    """n = 784, m = 60,000, k = 50: forward and backward take less than 1 GiB above inputs and results."""
+    program = """
+import resource, torch
+from diffnmf.layers import NNLSLayer
+H = torch.rand(784, 50, requires_grad=True)
+Y = torch.rand(784, 60_000).requires_grad_()
+NNLSLayer()(H, Y[:, :100]).sum().backward()  # what PyTorch loads on the way is not ours
+H.grad, Y.grad = torch.zeros_like(H), torch.zeros_like(Y)
+weights = torch.rand(50, 60_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+W = NNLSLayer()(H, Y)
+(W * weights).sum().backward()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(result.stdout) < 1.0
