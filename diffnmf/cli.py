@@ -168,6 +168,10 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"device: expected auto, cpu, cuda or cuda:N; got {name!r}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: this machine, or this build of torch, has no CUDA device; use --device cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected auto, cpu, cuda or cuda:N (the solvers compute in float64); got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device: torch sees {torch.cuda.device_count()} CUDA devices; got {name!r} (use --device cpu)"
+        )
     return device

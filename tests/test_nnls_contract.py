@@ -165,3 +165,13 @@ def test_the_layer_never_warns_and_nnls_does():
     assert len(caught) == 1
     assert not solution.converged.any()
     assert solution.iterations.tolist() == [1, 1, 1]
+
+
+def test_tensor_penalties_move_with_the_layer():
+    layer = NNLSLayer(ridge=torch.tensor(0.5), l1=torch.nn.Parameter(torch.tensor(0.1)))
+    assert [name for name, _ in layer.named_buffers()] == ["ridge"]
+    assert [name for name, _ in layer.named_parameters()] == ["l1"]
+    assert layer.double().ridge.dtype == torch.float64
+    H, Y = random_problem(2)
+    layer(H, Y).sum().backward()
+    assert layer.l1.grad.isfinite() and layer.l1.grad != 0

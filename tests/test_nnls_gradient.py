@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from nnls_problems import random_problem
+from nnls_problems import random_problem, with_condition
 from torch.autograd import gradcheck, gradgradcheck
 
 from diffnmf import nnls
@@ -157,3 +157,49 @@ def test_rank_deficient_and_dead_columns_have_finite_gradients():
     solution.W.square().sum().backward()
     assert solution.converged.all()
     assert H.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_nearly_equal_columns_keep_the_digits_of_the_gradient(create_graph):
+    """At condition 1e6 the Gram matrix alone would give 2e-4: the reference is a dense solve with H itself."""
+    H, Y = random_problem(n=30, k=4, m=3)
+    H[:, 1] = H[:, 0] + 1e-6 * H[:, 1]
+    H, Y = H.abs(), Y.abs()
+    H.requires_grad_()
+    W = NNLSLayer()(H, Y)
+    weights = torch.randn(W.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((W * weights).sum(), H, create_graph=create_graph)
+    expected = torch.zeros_like(gradient)
+    for y, w, g in zip(Y.T, W.detach().T, weights.T, strict=True):
+        free = w > 0
+        basis = H.detach()[:, free]
+        R = torch.linalg.qr(basis).R
+        v = torch.linalg.solve_triangular(R.T, g[free, None], upper=False)
+        v = torch.linalg.solve_triangular(R, v, upper=True)[:, 0]
+        expected[:, free] += torch.outer(y - basis @ w[free], v) - torch.outer(basis @ v, w[free])
+    assert (gradient - expected).norm() <= 1e-7 * expected.norm()
+
+
+def test_float32_gradients_of_an_ill_conditioned_basis():
+    H, Y = with_condition(60, 10, 1e4).float().requires_grad_(), random_problem(n=60, k=1, m=8)[1].float()
+    exact = H.detach().double().requires_grad_()
+    NNLSLayer()(H, Y).sum().backward()
+    NNLSLayer()(exact, Y.double()).sum().backward()
+    assert (H.grad.double() - exact.grad).norm() <= 1e-5 * exact.grad.norm()
+
+
+def test_backward_inside_autocast_keeps_its_precision():
+    H, Y = (x.float() for x in random_problem(2, n=20, k=5, m=4))
+    H.requires_grad_()
+    (expected,) = torch.autograd.grad(NNLSLayer()(H, Y).sum(), H)
+    W = NNLSLayer()(H, Y)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (gradient,) = torch.autograd.grad(W.sum(), H)
+    assert torch.equal(gradient, expected)
+
+
+@pytest.mark.parametrize("solver", ["bpp", "cvxpylayer"])
+def test_what_cannot_be_unrolled_is_refused_with_and_without_a_gradient(solver):
+    H, Y = random_problem()
+    with pytest.raises(ValueError, match='backward: .*use "implicit" or "detached"'):
+        NNLSLayer(solver, backward="unrolled")(H, Y)

@@ -220,3 +220,10 @@ def test_two_processes_give_the_gradient_of_one(tmp_path):
     for rank in range(2):
         (gradient,) = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(gradient, model.H.grad)
+
+
+def test_a_truncated_solver_is_no_constant_under_transforms(problem):
+    """A transform may want a derivative that nobody can see from inside: silence would be a wrong number."""
+    truncated = NNLSLayer(ProjectedGradient(max_iter=5, finish=False))
+    with pytest.raises(ValueError, match='backward: "implicit" is right only at the exact solution'):
+        jvp(lambda h: truncated(h, problem[1]), (problem[0],), (problem[0],))

@@ -143,7 +143,7 @@ class _Experiment:
             rows.append(row)
             folder.save_checkpoint({"epoch": epoch, **self.trainer.state_dict()}, generator, rows)
             on_epoch(row)
-        if not rows:  # no epochs: the untrained model is what there is to keep
+        if not folder.checkpoint_file.exists():  # no epochs: the untrained model is what there is to keep
             folder.save_checkpoint({"epoch": 0, **self.trainer.state_dict()}, generator, rows)
         metrics = self._metrics()
         folder.save_metrics(metrics)
@@ -178,7 +178,7 @@ class _Experiment:
 def _build_models(config: RunConfig, split: DataSplit) -> tuple[Generator, Critic | None]:
     """The models with weights that depend on the seed alone; the global random state is left as it was."""
     model, shape, m = config.model, split.train.image_shape, config.data.group_size
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(config.training.seed)
         generator = Generator(shape, m, model.k, model.w_solver, width=model.width, unit_norm=model.unit_norm)
         critic = Critic(shape, m, model.critic_width) if config.training.adversarial else None

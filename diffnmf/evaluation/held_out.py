@@ -1,4 +1,4 @@
-"""Scores on groups that a model has not been trained on, and those of the classical rivals on the same groups."""
+"""Scores on groups that a model has not been trained on, and those of the classical rivals on such groups."""
 
 from collections.abc import Callable
 

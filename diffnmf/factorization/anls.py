@@ -7,6 +7,7 @@ from torch import Tensor
 
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers import ProjectedGradient
+from diffnmf.solvers.options import check_count
 
 
 class Factors(NamedTuple):
@@ -28,16 +29,15 @@ def anls(Y: Tensor, k: int, *, max_iter: int = 50, seed: int = 0) -> Factors:
         seed: of the uniform random start. Its scale does not matter: the first W is exact.
 
     Raises:
-        ValueError: k or max_iter is below 1, or Y has fewer than 2 dimensions.
+        ValueError, TypeError: k or max_iter is no int ≥ 1, or Y has fewer than 2 dimensions or another dtype.
 
     Source: Kim and Park (2008), Nonnegative matrix factorization based on alternating nonnegativity constrained least
     squares and active set method.
     """
-    for name, value in (("k", k), ("max_iter", max_iter)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name}: expected an int ≥ 1; got {value!r}")
-    if Y.ndim < 2:
-        raise ValueError(f"Y: expected (*batch, n, m); got {tuple(Y.shape)}")
+    check_count("k", k, at_least=1)
+    check_count("max_iter", max_iter, at_least=1)
+    if Y.ndim < 2 or not Y.is_floating_point():
+        raise ValueError(f"Y: expected (*batch, n, m), floating point; got {tuple(Y.shape)} of {Y.dtype}")
     # After the first rounds the support hardly changes: a few gradient steps find what does.
     solve = NNLSLayer(ProjectedGradient(max_iter=10))
     generator = torch.Generator().manual_seed(seed)

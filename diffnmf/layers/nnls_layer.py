@@ -10,7 +10,8 @@ from diffnmf.solvers.problem import check_penalty
 class NNLSLayer(nn.Module):
     """Non-negative least squares as a layer: W = argmin ½‖Y − HW‖²_F + l1 ΣW + ½ ridge ‖W‖²_F, W ≥ 0.
 
-    Batched, exact and differentiable; it has no parameters and never warns (``diffnmf.nnls`` has the diagnostics).
+    Batched, exact and differentiable. It has no parameters of its own and never warns: ``diffnmf.nnls`` has the
+    diagnostics.
 
     Arguments:
         solver: a name of ``diffnmf.solvers.SOLVERS`` or an instance of one of its classes.
@@ -35,6 +36,9 @@ class NNLSLayer(nn.Module):
         >>> (Y - H @ W).abs().mean().backward()  # the gradient reaches H through W, too
     """
 
+    ridge: float | Tensor
+    l1: float | Tensor
+
     def __init__(
         self,
         solver: str | NNLSSolver = "unrolled",
@@ -48,9 +52,16 @@ class NNLSLayer(nn.Module):
         check_penalty("ridge", ridge)
         check_penalty("l1", l1)
         check_backward(backward)
-        self.ridge = ridge
-        self.l1 = l1
+        self._keep("ridge", ridge)
+        self._keep("l1", l1)
         self.backward_mode = backward
+
+    def _keep(self, name: str, penalty: float | Tensor) -> None:
+        """A tensor as a buffer, so that it moves with the module; a number, or the parameter of a user, as it is."""
+        if isinstance(penalty, Tensor) and not isinstance(penalty, nn.Parameter):
+            self.register_buffer(name, penalty)
+        else:
+            setattr(self, name, penalty)
 
     def forward(
         self,

@@ -39,7 +39,7 @@ class BlockPivoting(NNLSSolver):
         return 0.0
 
     def solve(self, problem: Problem, backward: str) -> Solved:
-        if backward == "unrolled" and problem.needs_gradient:
+        if backward == "unrolled":
             raise ValueError(
                 'backward: block pivoting has no iterations to differentiate through; use "implicit" or "detached"'
             )

@@ -62,12 +62,12 @@ class ConeProgram(NNLSSolver):
         return self.tol
 
     def solve(self, problem: Problem, backward: str) -> Solved:
-        if backward == "unrolled" and problem.needs_gradient:
+        if backward == "unrolled":
             raise ValueError(
                 'backward: the iterations of a cone solver cannot be differentiated; use "implicit" or "detached"'
             )
         if backward == "implicit" and problem.needs_gradient:
-            W = _FirstOrder.apply(self, problem, problem.H, problem.Y, problem.ridge, problem.l1)
+            W = _FirstOrder.apply(self, problem, *problem.inputs)
         else:
             with torch.no_grad():
                 W = self._solve(problem)
@@ -76,11 +76,9 @@ class ConeProgram(NNLSSolver):
 
     def _solve(self, problem: Problem) -> Tensor:
         batch, m = len(problem.H), problem.Y.shape[-1]
-        finite = problem.H.detach().flatten(1).isfinite().all(1) & problem.Y.detach().flatten(1).isfinite().all(1)
-        whole = finite[:, None, None]
-        H = torch.where(whole, problem.H.double(), 0.0).cpu()
-        Y = torch.where(whole, problem.Y.double(), 0.0).cpu()
-        ridge, l1 = (penalty.double().cpu()[:, None, None] for penalty in (problem.ridge, problem.l1))
+        inputs = (problem.H, problem.Y, problem.ridge[:, None, None], problem.l1[:, None, None])
+        whole = torch.stack([x.detach().isfinite().flatten(1).all(1) for x in inputs]).all(0)[:, None, None]
+        H, Y, ridge, l1 = (torch.where(whole, x.double(), 0.0).cpu() for x in inputs)
         row_scale, column_scale = _scales(H, Y)  # (B, 1, k) and (B, 1, m)
         basis, extra = _constant_basis(H.detach(), Y.detach())  # (B, n, r) and (B, n, m)
         # Rows of the small problems: r that the columns of a problem share, and one of each column's own.

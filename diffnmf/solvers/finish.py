@@ -9,8 +9,9 @@ from diffnmf.solvers.active_set import active_set
 from diffnmf.solvers.block_pivoting import ColumnSolution, block_pivoting, rounding_tolerance
 from diffnmf.solvers.columns import GramColumns, reduced_columns
 from diffnmf.solvers.gram import GramForm
-from diffnmf.solvers.masked import FreeSystems, as_columns, column_chunks, from_columns
+from diffnmf.solvers.masked import as_columns, column_chunks, from_columns, index_chunks
 from diffnmf.solvers.problem import Problem
+from diffnmf.solvers.systems import DifficultColumns, FreeSystems
 
 MAX_EXCHANGES = 10
 
@@ -42,30 +43,32 @@ def exact_finish(problem: Problem, form: GramForm, X: Tensor, max_exchanges: int
         X: (B, k, m) ≥ 0, the guess.
         max_exchanges: systems per column before the active-set method takes over.
     """
-    batch, _, m = X.shape
+    batch, k, m = X.shape
     start, C = as_columns(X), as_columns(form.C)
-    chunks = [
-        _finish_columns(GramColumns(A, C[chunk]), start[chunk], max_exchanges) for chunk, A in column_chunks(form.A, m)
-    ]
-    x = torch.cat([chunk.x for chunk in chunks])
-    free = torch.cat([chunk.factor.free for chunk in chunks])
-    exchanges = torch.cat([chunk.exchanges for chunk in chunks])
-    doubtful = torch.cat([_doubtful(chunk) for chunk in chunks])
-    factor = chunks[0].factor if len(chunks) == 1 else None
-    systems = FreeSystems(form.A, from_columns(free, batch), factor)
+    x, free = torch.empty_like(start), torch.empty_like(start, dtype=torch.bool)
+    exchanges = torch.empty_like(start[:, 0], dtype=torch.int64)
+    doubtful = torch.empty_like(start[:, 0], dtype=torch.bool)
+    factor = None
+    for chunk, A in column_chunks(form.A, m):
+        found = _finish_columns(GramColumns(A, C[chunk]), start[chunk], max_exchanges)
+        x[chunk], free[chunk], exchanges[chunk] = found.x, found.factor.free, found.exchanges
+        doubtful[chunk] = _doubtful(found)
+        if chunk == slice(0, batch * m):  # the factors of all columns are worth keeping where there are few
+            factor = found.factor
     if problem.H.dtype == torch.float64:  # in float32 the last digits would be rounded away
+        systems = FreeSystems(form.A, from_columns(free, batch), factor)
         x, suspect = _refine(problem, form, systems, from_columns(x, batch))
         doubtful |= suspect
 
-    numbers = doubtful.nonzero().squeeze(-1)
-    if len(numbers):
+    difficult = doubtful.nonzero().squeeze(-1)
+    for numbers in index_chunks(difficult, k):
         exact = active_set(reduced_columns(problem, form, numbers), x[numbers])
         x[numbers], free[numbers] = exact.x, exact.factor.free
         exchanges[numbers] += exact.exchanges
         if factor is not None:
             factor.put(numbers, exact.factor)
-        difficult = None if factor is not None else (numbers, exact.factor)
-        systems = FreeSystems(form.A, from_columns(free, batch), factor, difficult)
+    again = DifficultColumns(difficult, problem, form) if factor is None and len(difficult) else None
+    systems = FreeSystems(form.A, from_columns(free, batch), factor, again)
     return Finished(from_columns(x, batch), systems, exchanges.reshape(batch, m).amax(1))
 
 

@@ -21,7 +21,7 @@ class NNLSSolution(NamedTuple):
 
     Attributes:
         W: (*batch, k, m) ≥ 0, in the dtype and on the device of the inputs, differentiable.
-        kkt_residual: (*batch,) float64, see ``diffnmf.solvers.kkt_residual``.
+        kkt_residual: (*batch,) float64: with unit columns of H, the largest |min(W, gradient)| / ‖y‖ (docs/nnls.md).
         iterations: (*batch,) int64, the work that the hardest column of each problem took.
         converged: (*batch,) bool, whether kkt_residual is within what the solver promises, or within what rounding
             leaves, which grows with the size of W.

@@ -25,8 +25,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffnmf.solvers.masked import FreeSystems
+from diffnmf.solvers.masked import MAX_ENTRIES
 from diffnmf.solvers.problem import Problem
+from diffnmf.solvers.systems import FreeSystems
 
 
 def with_implicit_gradient(problem: Problem, W: Tensor, systems: FreeSystems, row_scale: Tensor) -> Tensor:
@@ -34,7 +35,7 @@ def with_implicit_gradient(problem: Problem, W: Tensor, systems: FreeSystems, ro
 
     Arguments:
         problem: the B problems that W solves.
-        W: (B, k, m), without gradient.
+        W: (B, k, m), float64, without gradient; returned in the dtype of the problem.
         systems: (G + ridge I)_FF of every column, with rows and columns divided by ``row_scale``.
         row_scale: (B, k, 1).
     """
@@ -44,7 +45,7 @@ def with_implicit_gradient(problem: Problem, W: Tensor, systems: FreeSystems, ro
 class _ImplicitGradient(torch.autograd.Function):
     """The identity on W in the forward pass, formula (2) in the backward pass.
 
-    Reverse mode only: forward mode and ``torch.func`` transforms raise PyTorch's own error instead of a wrong number.
+    Reverse mode only: other transforms do not come here (see ``transforms.py``).
     """
 
     @staticmethod
@@ -58,27 +59,57 @@ class _ImplicitGradient(torch.autograd.Function):
         row_scale: Tensor,
         systems: FreeSystems,
     ) -> Tensor:
-        output = W.view_as(W)
-        ctx.save_for_backward(H, Y, ridge, output, row_scale)
+        output = W.to(H.dtype, copy=True)
+        ctx.save_for_backward(H, Y, ridge, W, output, row_scale)
         ctx.systems = systems  # neither input nor output, and of no use to anybody else
         return output
 
     @staticmethod
     def backward(ctx: Any, grad_W: Tensor) -> tuple[Tensor | None, ...]:
-        H, Y, ridge, W, row_scale = ctx.saved_tensors
-        systems = ctx.systems
-        if torch.is_grad_enabled():
-            # A second derivative is wanted: the systems as a function of H and ridge, W as its own function again.
-            systems = FreeSystems(scaled_gram(H, ridge, row_scale), systems.free, None)
-        V = (systems.solve(grad_W.double() / row_scale) / row_scale).to(H.dtype)  # (B, k, m)
+        H, Y, ridge, W, output, row_scale = ctx.saved_tensors
+        # Autocast would lower the products of float32 problems to half precision.
+        with torch.autocast(H.device.type, enabled=False):
+            V = ctx.systems.solve(grad_W.double() / row_scale) / row_scale  # (B, k, m)
+            if torch.is_grad_enabled():
+                # A second derivative is wanted: the same numbers, as functions of H, ridge and W.
+                free = FreeSystems(scaled_gram(H, ridge, row_scale), ctx.systems.free, None)
+                V = _with_derivatives_of(free.solve(grad_W.double() / row_scale) / row_scale, V)
+                W = _with_derivatives_of(output.double(), W)
+            grad_H, grad_Y = _matrix_gradients(H, Y, W, V, *ctx.needs_input_grad[:2])
+            grad_ridge = -(V * W).sum(dim=(-2, -1)).to(H.dtype) if ctx.needs_input_grad[2] else None
+            grad_l1 = -V.sum(dim=(-2, -1)).to(H.dtype) if ctx.needs_input_grad[3] else None
+        return (grad_H, grad_Y, grad_ridge, grad_l1, None, None, None)
 
-        needs_H, needs_Y, needs_ridge, needs_l1 = ctx.needs_input_grad[:4]
-        HV = H @ V if needs_H or needs_Y else None
-        grad_H = (Y - H @ W) @ V.mT - HV @ W.mT if needs_H else None
-        grad_Y = HV if needs_Y else None
-        grad_ridge = -(V * W).sum(dim=(-2, -1)) if needs_ridge else None
-        grad_l1 = -V.sum(dim=(-2, -1)) if needs_l1 else None
-        return (grad_H, grad_Y, grad_ridge, grad_l1, *[None] * (len(ctx.needs_input_grad) - 4))
+
+def _matrix_gradients(
+    H: Tensor, Y: Tensor, W: Tensor, V: Tensor, needs_H: bool, needs_Y: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """∂L/∂H = (Y − HW)Vᵀ − (HV)Wᵀ and ∂L/∂Y = HV, in float64, run by run of columns to bound the memory.
+
+    Float64, because a residual Y − HW with W rounded to float32 is off by cond(H) times that rounding.
+    """
+    if not (needs_H or needs_Y):
+        return None, None
+    dtype, H = H.dtype, H.double()
+    run = max(1, MAX_ENTRIES // max(1, H.shape[0] * H.shape[1]))
+    grad_H: Tensor | float = 0.0
+    grad_Y = []
+    for Y_run, W_run, V_run in zip(*(x.split(run, dim=-1) for x in (Y, W, V)), strict=True):
+        HV = H @ V_run
+        if needs_H:
+            residual = torch.baddbmm(Y_run.double(), H, W_run, alpha=-1)
+            grad_H = grad_H + residual @ V_run.mT - HV @ W_run.mT
+        if needs_Y:
+            grad_Y.append(HV.to(dtype))
+    return (
+        grad_H.to(dtype) if isinstance(grad_H, Tensor) else None,
+        torch.cat(grad_Y, dim=-1) if needs_Y else None,
+    )
+
+
+def _with_derivatives_of(lender: Tensor, value: Tensor) -> Tensor:
+    """``value``, with the derivatives of ``lender``."""
+    return lender + (value - lender).detach()
 
 
 def scaled_gram(H: Tensor, ridge: Tensor, row_scale: Tensor) -> Tensor:

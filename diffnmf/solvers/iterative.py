@@ -43,21 +43,26 @@ def solve_by_iterations(
         iterate_ = iterate(form, _start(problem, form))
         return Solved(form.unscale(iterate_.X).to(problem.H.dtype), iterate_.iterations)
     if backward == "implicit" and not finish and problem.needs_gradient:
-        raise ValueError(
-            'backward: "implicit" is right only at the exact solution, and this solver stops before it;'
-            ' use backward="unrolled" or "detached", or finish=True'
-        )
+        raise inexact_implicit()
     with torch.no_grad():
         form = gram_form(problem)
         iterate_ = iterate(form, _start(problem, form))
         if not finish:
             return Solved(form.unscale(iterate_.X).to(problem.H.dtype), iterate_.iterations)
         finished = exact_finish(problem, form, iterate_.X, max_exchanges)
-        W = form.unscale(finished.X).to(problem.H.dtype)
+        W = form.unscale(finished.X)
         iterations = iterate_.iterations + finished.exchanges
     if backward == "implicit":
-        W = with_implicit_gradient(problem, W, finished.systems, form.row_scale)
-    return Solved(W, iterations)
+        return Solved(with_implicit_gradient(problem, W, finished.systems, form.row_scale), iterations)
+    return Solved(W.to(problem.H.dtype), iterations)
+
+
+def inexact_implicit() -> ValueError:
+    """The error for an implicit gradient of a solver that stops before the solution."""
+    return ValueError(
+        'backward: "implicit" is right only at the exact solution, and this solver stops before it;'
+        ' use backward="unrolled" or "detached", or a solver with finish=True'
+    )
 
 
 def _start(problem: Problem, form: GramForm) -> Tensor:

@@ -84,40 +84,18 @@ def column_chunks(A: Tensor, m: int) -> Iterator[tuple[slice, Tensor]]:
     Yields:
         The slice of the columns, and their matrices (N, k, k).
     """
-    batch, k = A.shape[0], A.shape[-1]
-    size = max(1, MAX_ENTRIES // max(1, k * k))
-    for start in range(0, batch * m, size):
-        chunk = slice(start, min(start + size, batch * m))
+    columns = len(A) * m
+    size = _chunk_size(A.shape[-1])
+    for start in range(0, columns, size):
+        chunk = slice(start, min(start + size, columns))
         owners = torch.arange(chunk.start, chunk.stop, device=A.device) // m
         yield chunk, A[owners]
 
 
-@dataclass(frozen=True)
-class FreeSystems:
-    """The systems of all columns of a batch on their final free sets; solves them in any number of right-hand sides.
+def index_chunks(numbers: Tensor, k: int) -> tuple[Tensor, ...]:
+    """Cut a list of column numbers (N,) in the same way."""
+    return numbers.split(_chunk_size(k))
 
-    Attributes:
-        A: (B, k, k).
-        free: (B, k, m) bool.
-        factor: of the B·m systems, or None where they are too many to keep and are made anew in chunks.
-        difficult: without a factor, those of the columns that A is too inaccurate for, with their numbers.
-    """
 
-    A: Tensor
-    free: Tensor
-    factor: MaskedFactor | None
-    difficult: tuple[Tensor, MaskedFactor] | None = None
-
-    def solve(self, b: Tensor) -> Tensor:
-        """X (B, k, m) with A_FF x_F = b_F in every column and zero off F; b (B, k, m)."""
-        batch, _, m = b.shape
-        columns = as_columns(b)
-        if self.factor is not None:
-            return from_columns(self.factor.solve(columns), batch)
-        free = as_columns(self.free)
-        parts = [factorize_masked(A, free[chunk]).solve(columns[chunk]) for chunk, A in column_chunks(self.A, m)]
-        x = torch.cat(parts)
-        if self.difficult is not None:
-            numbers, factor = self.difficult
-            x[numbers] = factor.solve(columns[numbers])
-        return from_columns(x, batch)
+def _chunk_size(k: int) -> int:
+    return max(1, MAX_ENTRIES // max(1, k * k))

@@ -30,8 +30,13 @@ class Problem:
     dtype: torch.dtype
 
     @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What W depends on: H, Y, ridge and l1."""
+        return self.H, self.Y, self.ridge, self.l1
+
+    @property
     def needs_gradient(self) -> bool:
-        return torch.is_grad_enabled() and any(x.requires_grad for x in (self.H, self.Y, self.ridge, self.l1))
+        return torch.is_grad_enabled() and any(x.requires_grad for x in self.inputs)
 
 
 def make_problem(

@@ -24,7 +24,7 @@ class ProjectedGradient(NNLSSolver):
     Options:
         max_iter: steps, an int ≥ 0.
         tol: a problem whose KKT residual on the scaled Gram form is at or below this takes no further steps;
-            0 never stops early and never makes the host wait for a GPU.
+            0 never stops early.
         finish: make the result exact on the support that was found.
 
     Sources: Beck and Teboulle (2009), A fast iterative shrinkage-thresholding algorithm; O'Donoghue and Candès (2015),

@@ -31,12 +31,18 @@ class RunFolder:
 
     FILES = ("config.yaml", "checkpoint.pt", "generator.safetensors", "curves.csv", "metrics.json")
 
+    PICTURES = ("group", "basis", "reconstruction", "decomposition", "curves")
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.config_file, self.checkpoint_file, self.weights_file, self.curves_file, self.metrics_file = (
             self.path / name for name in self.FILES
         )
         self.pictures = self.path / "pictures"
+
+    def picture_files(self) -> list[Path]:
+        """The pictures of a run, whether they exist or not."""
+        return [self.pictures / f"{name}.png" for name in self.PICTURES]
 
     @classmethod
     def check_free(cls, path: str | Path) -> None:
@@ -67,8 +73,8 @@ class RunFolder:
             cls.check_free(path)
         folder = cls(path)
         try:
-            for name in cls.FILES:
-                (folder.path / name).unlink(missing_ok=True)
+            for file in (*(folder.path / name for name in cls.FILES), *folder.picture_files()):
+                file.unlink(missing_ok=True)
             folder.pictures.mkdir(parents=True, exist_ok=True)
             folder.save_config(config)
         except OSError as error:

@@ -1,0 +1,51 @@
+"""The linear systems that are left when the free sets are known: refinement and gradient solve them again."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffnmf.solvers.columns import reduced_columns
+from diffnmf.solvers.gram import GramForm
+from diffnmf.solvers.masked import MaskedFactor, as_columns, column_chunks, factorize_masked, from_columns, index_chunks
+from diffnmf.solvers.problem import Problem
+
+
+@dataclass(frozen=True)
+class DifficultColumns:
+    """The columns for which the Gram matrix is too inaccurate: their numbers (N,), and what to factorise anew from."""
+
+    numbers: Tensor
+    problem: Problem
+    form: GramForm
+
+
+@dataclass(frozen=True)
+class FreeSystems:
+    """A_FF x_F = b_F for all columns of a batch on their final free sets, for any number of right-hand sides.
+
+    Attributes:
+        A: (B, k, k).
+        free: (B, k, m) bool.
+        factor: of the B·m systems, or None where they are too many to keep and are made anew in runs.
+        difficult: without a factor, the columns that A is too inaccurate for.
+    """
+
+    A: Tensor
+    free: Tensor
+    factor: MaskedFactor | None
+    difficult: DifficultColumns | None = None
+
+    def solve(self, b: Tensor) -> Tensor:
+        """X (B, k, m) with A_FF x_F = b_F in every column and zero off F; b (B, k, m)."""
+        batch, k, m = b.shape
+        columns = as_columns(b)
+        if self.factor is not None:
+            return from_columns(self.factor.solve(columns), batch)
+        free = as_columns(self.free)
+        x = torch.cat([factorize_masked(A, free[chunk]).solve(columns[chunk]) for chunk, A in column_chunks(self.A, m)])
+        if self.difficult is not None:
+            for numbers in index_chunks(self.difficult.numbers, k):
+                exact = reduced_columns(self.difficult.problem, self.difficult.form, numbers)
+                x[numbers] = exact.minimize(free[numbers])[1].solve(columns[numbers])
+        return from_columns(x, batch)
