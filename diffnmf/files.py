@@ -15,7 +15,7 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
+    unfinished = target.with_name(f".{secrets.token_hex(4)}-{target.name}")
     try:
         yield unfinished
         unfinished.replace(target)

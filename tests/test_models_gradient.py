@@ -11,7 +11,7 @@ from diffnmf.models import Critic, Generator
 from diffnmf.training.losses import adversarial_loss, reconstruction_loss
 
 SHAPE, M, K = (8, 8), 4, 6
-STEP = 1e-6  # small, so that a direction rarely crosses a kink of ReLU, L1 or the active set
+STEP = 1e-7  # small, so that a direction rarely crosses a kink of ReLU, L1 or the active set
 
 
 @pytest.fixture(autouse=True)
