@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from diffnmf.layers import NNLSLayer
 from diffnmf.models.blocks import check_image_shape, check_positive
 from diffnmf.models.unet import UNet
-from diffnmf.models.w_heads import FullyConnectedWeights, make_w_head
+from diffnmf.models.w_heads import FULLY_CONNECTED, make_w_head
 from diffnmf.solvers import NNLSSolver
 
 
@@ -21,20 +21,14 @@ class Factorization(NamedTuple):
     Y_hat: Tensor
 
 
-# Size of H before its ReLU at the start. NNLS takes any scale; HW of the fully connected head must not start so bright
-# that the L1 loss drives H to zero, which black is the best constant for.
-SPREAD_NNLS = 3.0
-SPREAD_FULLY_CONNECTED = 0.6
-
-
-def _spread_columns(head: nn.Conv2d, spread: float) -> None:
+def _spread_columns(head: nn.Conv2d) -> None:
     """Start the columns of H far apart, and on the positive side of their ReLU.
 
     With PyTorch's own start the columns are nearly equal; NNLS then needs only a few of them, and one that no image
     uses gets no gradient through W: 10 to 18 of 30 stayed unused on MNIST, 0 to 5 from this start.
     """
     # The features that come in, SiLU of normalised ones, have a root mean square of about 0.6.
-    nn.init.normal_(head.weight, std=spread / 0.6 / head.in_channels**0.5)
+    nn.init.normal_(head.weight, std=3.0 / 0.6 / head.in_channels**0.5)
     nn.init.constant_(head.bias, 0.2)  # type: ignore[arg-type]
 
 
@@ -73,10 +67,13 @@ class Generator(nn.Module):
         self.m = m
         self.k = k
         self.unit_norm = unit_norm
-        self.unet = UNet(m, k, self.image_shape, width, depth)
+        # Without NNLS nothing keeps HW bright: black is the best constant for MNIST under the L1 loss, and within a
+        # hundred steps every map lies below its ReLU, for ever. A normalised map always has pixels above it.
+        fully_connected = w_solver == FULLY_CONNECTED
+        self.unet = UNet(m, k, self.image_shape, width, depth, normalize_maps=fully_connected)
         self.w_head = make_w_head(w_solver, channels=self.unet.bottleneck_channels, k=k, m=m)
-        fully_connected = isinstance(self.w_head, FullyConnectedWeights)
-        _spread_columns(self.unet.head, SPREAD_FULLY_CONNECTED if fully_connected else SPREAD_NNLS)
+        if not fully_connected:  # where a normalisation follows, the size of the weights does not matter
+            _spread_columns(self.unet.head)
 
     def forward(self, Y: Tensor) -> Factorization:
         """Factorise B groups: Y (B, n, m), pixels in [0, 1]."""

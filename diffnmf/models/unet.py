@@ -20,6 +20,7 @@ class UNet(nn.Module):
         image_shape: (h, w) in pixels; decides the depth where none is given.
         width: channels at full resolution. The first layers have to carry m images: a width well below m loses some.
         depth: how often the image is halved; by default until its shorter side would fall below 4.
+        normalize_maps: give every map mean 0 and variance 1 over its pixels, then a learned gain and bias.
 
     Source: Ronneberger, Fischer and Brox (2015), U-Net: convolutional networks for biomedical image segmentation.
     """
@@ -31,6 +32,8 @@ class UNet(nn.Module):
         image_shape: tuple[int, int],
         width: int = 96,
         depth: int | None = None,
+        *,
+        normalize_maps: bool = False,
     ) -> None:
         super().__init__()
         check_image_shape(image_shape)
@@ -50,6 +53,9 @@ class UNet(nn.Module):
         )
         self.decoder = nn.ModuleList(double_conv(2 * shallow, shallow) for shallow in channels[:-1])
         self.head = nn.Conv2d(channels[0], out_channels, 1)
+        # A single pixel has nothing to be normalised with.
+        normalized = normalize_maps and image_shape[0] * image_shape[1] > 1
+        self.map_norm = nn.GroupNorm(out_channels, out_channels) if normalized else nn.Identity()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, in_channels, h, w) to maps (B, out_channels, h, w) and the bottleneck (B, C, h', w')."""
@@ -66,4 +72,5 @@ class UNet(nn.Module):
         bottleneck = skips.pop()
         for level in reversed(range(self.depth)):
             x = self.decoder[level](torch.cat((skips.pop(), self.upsample[level](x)), dim=1))
-        return self.head(x)[..., :height, :width], bottleneck
+        maps = self.head(x)[..., :height, :width]
+        return self.map_norm(maps), bottleneck

@@ -27,6 +27,9 @@ class NNLSWeights(nn.Module):
 class FullyConnectedWeights(nn.Module):
     """The paper's head: bottleneck features through fully connected layers and a ReLU, without looking at H.
 
+    The k·m values of a group are normalised together before the ReLU, with a learned gain and bias per component:
+    without it the L1 loss drives all of them below zero, where no gradient brings them back.
+
     Arguments:
         channels: C of the bottleneck.
         k: components.
@@ -40,16 +43,17 @@ class FullyConnectedWeights(nn.Module):
         super().__init__()
         self.k = k
         self.m = m
-        last = nn.Linear(hidden, k * m)
-        self.layers = nn.Sequential(nn.Linear(channels * self.POOLED**2, hidden), nn.SiLU(inplace=True), last)
-        # A ReLU that starts below zero for every group stays there, and one that starts high makes HW too bright: 1/k
-        # lost most components on MNIST within three epochs, a tenth of it does not.
-        nn.init.constant_(last.bias, 0.1 / k)
+        self.layers = nn.Sequential(
+            nn.Linear(channels * self.POOLED**2, hidden), nn.SiLU(inplace=True), nn.Linear(hidden, k * m)
+        )
+        self.norm = nn.GroupNorm(1, k) if k * m > 1 else nn.Identity()
 
     def forward(self, H: Tensor, Y: Tensor, bottleneck: Tensor) -> Tensor:
         """The bottleneck (B, C, h', w') alone decides; returns W (B, k, m)."""
         features = F.adaptive_avg_pool2d(bottleneck, self.POOLED).flatten(1)  # (B, C·16)
-        return torch.relu(self.layers(features)).unflatten(1, (self.k, self.m))
+        weights = self.norm(self.layers(features).unflatten(1, (self.k, self.m)))  # (B, k, m)
+        # Normalised values are about 1: this brings HW, a sum over k components, into the range of pixels.
+        return torch.relu(weights) * (3.0 / self.k)
 
 
 def make_w_head(w_solver: str | NNLSSolver | NNLSLayer, *, channels: int, k: int, m: int) -> nn.Module:
