@@ -27,7 +27,7 @@ def active_set(problems: Columns, x: Tensor) -> ColumnSolution:
     max_steps = 10 * k + 20  # from zero 0.9 to 1.6·k steps are usual; the rest is for numerical accidents
     out = ColumnSolution(
         x=x.clone(),
-        factor=MaskedFactor(x.new_zeros(columns, k, k), x > 0, torch.zeros_like(x[:, 0], dtype=torch.bool)),
+        factor=MaskedFactor(x.new_zeros(columns, k, k), x > 0, torch.zeros_like(x[:, 0])),
         solved=torch.zeros_like(x[:, 0], dtype=torch.bool),
         exchanges=torch.full((columns,), max_steps, dtype=torch.int64, device=x.device),
     )
@@ -69,14 +69,14 @@ def active_set(problems: Columns, x: Tensor) -> ColumnSolution:
         entering = torch.where(choosing & ~solved, steepest, -1)
         free = free | (numbers == entering[:, None])
 
-        rows = todo[solved]
+        done, keep = solved.nonzero().squeeze(-1), (~solved).nonzero().squeeze(-1)
+        rows = todo[done]
         out.x[todo] = x
         out.solved[rows] = True
         out.exchanges[rows] = step
         # Made anew: where an entry was sent back, the factor at hand is not that of the final free set.
         if len(rows):
-            out.factor.put(rows, problems.take(solved).minimize(free[solved])[1])
-        keep = ~solved
+            out.factor.put(rows, problems.take(done).minimize(free[done])[1])
         todo, problems, x = todo[keep], problems.take(keep), x[keep]
         free, rejected, entering = free[keep], rejected[keep], entering[keep]
         if len(todo) == 0:

@@ -23,7 +23,7 @@ class ColumnSolution:
     Attributes:
         x: (N, k), non-negative.
         factor: of the systems on the final free sets.
-        solved: (N,) bool.
+        solved: (N,) bool; x is a guess where it is False.
         exchanges: (N,) int64, the systems solved for a column.
     """
 
@@ -45,18 +45,40 @@ def rounding_tolerance(x: Tensor) -> Tensor:
     return 2 * x.shape[-1] * torch.finfo(x.dtype).eps * (1.0 + x.abs().sum(dim=-1, keepdim=True))
 
 
+def fixed_exchanges(problems: GramColumns, free: Tensor, rounds: int) -> tuple[ColumnSolution, Tensor]:
+    """Exchange every infeasible variable of all columns, a fixed number of times, at fixed shapes.
+
+    A column that is solved has nothing to exchange and stays as it is, so that no result has to be read back.
+
+    Arguments:
+        problems: N problems.
+        free: (N, k) bool, the guess.
+        rounds: systems solved per column, ≥ 1.
+
+    Returns:
+        The solutions, and the next guess for the columns that are not solved yet, (N, k).
+    """
+    for _ in range(rounds):
+        x, factor = problems.minimize(free)
+        infeasible = _infeasible(problems, x, free)
+        free = free ^ infeasible
+    solved = factor.regular & ~infeasible.any(-1)
+    exchanges = torch.full_like(solved, rounds, dtype=torch.int64)
+    return ColumnSolution(x.clamp(min=0), factor, solved, exchanges), free
+
+
 def block_pivoting(problems: GramColumns, free: Tensor, max_exchanges: int) -> ColumnSolution:
     """Solve min ½ xᵀAx − cᵀx, x ≥ 0 for N columns from a guess of their free sets.
 
     Arguments:
         problems: N problems.
         free: (N, k) bool, the guess.
-        max_exchanges: systems solved per column at the most, ≥ 1.
+        max_exchanges: systems solved per column at the most.
     """
     (columns, k), c = problems.c.shape, problems.c
     out = ColumnSolution(
         x=torch.zeros_like(c),
-        factor=MaskedFactor(torch.zeros_like(problems.A), free, torch.zeros_like(free[:, 0])),
+        factor=MaskedFactor(c.new_zeros(columns, k, k), free.clone(), torch.zeros_like(c[:, 0])),
         solved=torch.zeros_like(free[:, 0]),
         exchanges=torch.full((columns,), max_exchanges, dtype=torch.int64, device=c.device),
     )
@@ -66,19 +88,20 @@ def block_pivoting(problems: GramColumns, free: Tensor, max_exchanges: int) -> C
     last = torch.arange(k, device=c.device)
     for exchange in range(1, max_exchanges + 1):
         x, factor = problems.minimize(free)
-        tolerance = rounding_tolerance(x)
-        infeasible = torch.where(free, x, problems.gradient(x)) < -tolerance
+        infeasible = _infeasible(problems, x, free)
         count = infeasible.sum(dim=-1)
 
-        solved = factor.regular & (count == 0)
-        rows = todo[solved]
-        out.x[rows] = x[solved].clamp(min=0)
-        out.factor.put(rows, factor.take(solved))
+        done = (factor.regular & (count == 0)).nonzero().squeeze(-1)
+        rows = todo[done]
+        out.x[rows] = x[done].clamp(min=0)
+        out.factor.put(rows, factor.take(done))
         out.solved[rows] = True
         out.exchanges[rows] = exchange
 
         # A column whose system is singular has no use for its signs: it goes to the active-set method.
-        keep = factor.regular & (count > 0)
+        keep = (factor.regular & (count > 0)).nonzero().squeeze(-1)
+        if len(keep) == 0:
+            break
         fewer = count < fewest
         patience = torch.where(fewer, FULL_EXCHANGES, patience - 1)
         fewest = torch.where(fewer, count, fewest)
@@ -87,6 +110,9 @@ def block_pivoting(problems: GramColumns, free: Tensor, max_exchanges: int) -> C
         alone = infeasible & (last == highest)
         free = (free ^ torch.where((patience >= 0)[:, None], infeasible, alone))[keep]
         todo, problems, fewest, patience = todo[keep], problems.take(keep), fewest[keep], patience[keep]
-        if len(todo) == 0:
-            break
     return out
+
+
+def _infeasible(problems: GramColumns, x: Tensor, free: Tensor) -> Tensor:
+    """(N, k) bool: negative entries in the free set, negative gradients outside."""
+    return torch.where(free, x, problems.gradient(x)) < -rounding_tolerance(x)

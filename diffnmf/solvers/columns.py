@@ -15,7 +15,7 @@ class Columns(Protocol):
     """N problems min f(x), x ≥ 0, f convex and quadratic, x (N, k) in the scaled unknowns."""
 
     def take(self, index: Tensor) -> Self:
-        """The columns at ``index``, numbers or a mask."""
+        """The columns at ``index``, a list of numbers."""
 
     def minimize(self, free: Tensor) -> tuple[Tensor, MaskedFactor]:
         """The minimum over the entries in ``free`` (N, k), of any sign, zero elsewhere; and the factor behind it."""
@@ -29,22 +29,23 @@ class GramColumns:
     """f = ½ xᵀAx − cᵀx: fast, and good as long as squaring H does not cost the digits that matter.
 
     Attributes:
-        A: (N, k, k), of unit diagonal.
-        c: (N, k).
+        A: (P, k, k), of unit diagonal.
+        c: (N, k), N = P·c: c columns in a row share a matrix.
     """
 
     A: Tensor
     c: Tensor
 
     def take(self, index: Tensor) -> "GramColumns":
-        return GramColumns(self.A[index], self.c[index])
+        """The columns at ``index`` (numbers), each with a matrix of its own."""
+        return GramColumns(self.A[index // (len(self.c) // len(self.A))], self.c[index])
 
     def minimize(self, free: Tensor) -> tuple[Tensor, MaskedFactor]:
         factor = factorize_masked(self.A, free)
         return factor.solve(self.c), factor
 
     def gradient(self, x: Tensor) -> Tensor:
-        return (self.A @ x.unsqueeze(-1)).squeeze(-1) - self.c
+        return (x.reshape(len(self.A), -1, x.shape[-1]) @ self.A).reshape(x.shape) - self.c  # A is symmetric
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,16 @@ class ReducedColumns:
         Q, U = torch.linalg.qr(torch.cat((self.R * free.unsqueeze(-2), fixed), dim=-2))
         k = self.R.shape[-1]
         smallest = 4 * k * torch.finfo(U.dtype).eps
-        regular = (U.diagonal(dim1=-2, dim2=-1).abs() > smallest).all(-1)
+        pivot = U.diagonal(dim1=-2, dim2=-1).abs().amin(-1)
+        regular = pivot > smallest
         U = torch.where(regular[:, None, None], U, torch.eye(k, dtype=U.dtype, device=U.device))
         target = (Q[:, :k].mT @ self.y.unsqueeze(-1)) - torch.linalg.solve_triangular(
             U.mT, torch.where(free, self.weight, 0.0).unsqueeze(-1), upper=False
         )
         z = torch.linalg.solve_triangular(U, target, upper=True).squeeze(-1)
-        return torch.where(free & regular[:, None], z, 0.0), MaskedFactor(U.mT.contiguous(), free, regular)
+        return torch.where(free & regular[:, None], z, 0.0), MaskedFactor(
+            U.mT.contiguous(), free, torch.where(regular, pivot.square(), 0.0)
+        )
 
     def gradient(self, x: Tensor) -> Tensor:
         residual = (self.R @ x.unsqueeze(-1)).squeeze(-1) - self.y

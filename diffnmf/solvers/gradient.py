@@ -20,6 +20,7 @@ Sources: Amos and Kolter (2017), OptNet, differentiate quadratic programs so; Bo
 differentiation for machine learning and optimization, treat the ties.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -72,7 +73,7 @@ class _ImplicitGradient(torch.autograd.Function):
             V = ctx.systems.solve(grad_W.double() / row_scale) / row_scale  # (B, k, m)
             if torch.is_grad_enabled():
                 # A second derivative is wanted: the same numbers, as functions of H, ridge and W.
-                free = FreeSystems(scaled_gram(H, ridge, row_scale), ctx.systems.free, None)
+                free = FreeSystems(scaled_gram(H, ridge, row_scale), replace(ctx.systems.factor, L=None))
                 V = _with_derivatives_of(free.solve(grad_W.double() / row_scale) / row_scale, V)
                 W = _with_derivatives_of(output.double(), W)
             grad_H, grad_Y = _matrix_gradients(H, Y, W, V, *ctx.needs_input_grad[:2])

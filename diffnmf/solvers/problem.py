@@ -157,7 +157,8 @@ def check_penalty(name: str, value: object) -> None:
 
 def _penalty(name: str, value: float | Tensor, shape: torch.Size, device: torch.device, dtype: torch.dtype) -> Tensor:
     check_penalty(name, value)
-    penalty = torch.as_tensor(value, dtype=dtype, device=None if isinstance(value, Tensor) else device)
+    # A number is made on the device: copying it there would make the host wait.
+    penalty = value.to(dtype) if isinstance(value, Tensor) else torch.full((), value, dtype=dtype, device=device)
     _check_device(name, penalty, device)
     try:
         return penalty.expand(shape).reshape(-1)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from diffnmf.solvers.columns import reduced_columns
 from diffnmf.solvers.gram import GramForm
-from diffnmf.solvers.masked import MaskedFactor, as_columns, column_chunks, factorize_masked, from_columns, index_chunks
+from diffnmf.solvers.masked import MaskedFactor, as_columns, factorize_masked, from_columns, index_chunks, tiles
 from diffnmf.solvers.problem import Problem
 
 
@@ -26,24 +26,26 @@ class FreeSystems:
 
     Attributes:
         A: (B, k, k).
-        free: (B, k, m) bool.
-        factor: of the B·m systems, or None where they are too many to keep and are made anew in runs.
-        difficult: without a factor, the columns that A is too inaccurate for.
+        factor: of the B·m systems; without L they are made anew in runs.
+        difficult: without L, the columns that A is too inaccurate for.
     """
 
     A: Tensor
-    free: Tensor
-    factor: MaskedFactor | None
+    factor: MaskedFactor
     difficult: DifficultColumns | None = None
+
+    @property
+    def free(self) -> Tensor:
+        """(B, k, m) bool."""
+        return from_columns(self.factor.free, len(self.A))
 
     def solve(self, b: Tensor) -> Tensor:
         """X (B, k, m) with A_FF x_F = b_F in every column and zero off F; b (B, k, m)."""
         batch, k, m = b.shape
-        columns = as_columns(b)
-        if self.factor is not None:
+        columns, free = as_columns(b), self.factor.free
+        if self.factor.L is not None:
             return from_columns(self.factor.solve(columns), batch)
-        free = as_columns(self.free)
-        x = torch.cat([factorize_masked(A, free[chunk]).solve(columns[chunk]) for chunk, A in column_chunks(self.A, m)])
+        x = torch.cat([factorize_masked(A, free[tile]).solve(columns[tile]) for A, tile in tiles(self.A, m)])
         if self.difficult is not None:
             for numbers in index_chunks(self.difficult.numbers, k):
                 exact = reduced_columns(self.difficult.problem, self.difficult.form, numbers)
