@@ -10,7 +10,7 @@ from diffnmf.solvers.gram import GramForm
 from diffnmf.solvers.iterative import Iterate, solve_by_iterations
 from diffnmf.solvers.options import check_count, check_tolerance
 from diffnmf.solvers.problem import Problem
-from diffnmf.solvers.stopping import form_residual
+from diffnmf.solvers.stopping import form_residual, reachable
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,15 @@ class CoordinateDescent(NNLSSolver):
     def _iterate(self, form: GramForm, X0: Tensor) -> Iterate:
         X, running = X0, form.finite
         iterations = torch.zeros_like(running, dtype=torch.int64)
+        tol = reachable(self.tol, form.A.dtype)
         for _ in range(self.max_iter):
             swept = sweep(form, X)
             iterations = iterations + running
-            if self.tol > 0:
+            if tol > 0:
                 swept = torch.where(running[:, None, None], swept, X)
-                running = running & (form_residual(form, swept) > self.tol)
+                running = running & (form_residual(form, swept) > tol)
             X = swept
-            if self.tol > 0 and not running.any():
+            if tol > 0 and not running.any():
                 break
         return Iterate(X, iterations)
 

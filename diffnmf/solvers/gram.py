@@ -30,6 +30,11 @@ class GramForm:
     column_scale: Tensor
     finite: Tensor
 
+    def single(self) -> "GramForm":
+        """The same in float32, for iterations that only guess the free set; the scaling keeps every number in range."""
+        parts = (self.A, self.C, self.row_scale, self.column_scale)
+        return GramForm(*(part.float() for part in parts), finite=self.finite)
+
     def scale(self, W: Tensor) -> Tensor:
         """A warm start in the scaled unknowns: (B, k, m), non-negative, unusable entries zero."""
         X = W.double() * self.row_scale / self.column_scale

@@ -34,7 +34,8 @@ def solve_by_iterations(
     Arguments:
         problem: B problems.
         backward: as in ``NNLSSolver.solve``.
-        iterate: from the scaled Gram form and a start X0 (B, k, m) ≥ 0 to an iterate, in differentiable operations.
+        iterate: from the scaled Gram form and a start X0 (B, k, m) ≥ 0 to an iterate, in differentiable operations. It
+            works in float32 where the finish follows.
         finish: make the iterate exact on its support; needed for the implicit gradient.
         max_exchanges: as in ``exact_finish``.
     """
@@ -46,10 +47,12 @@ def solve_by_iterations(
         raise inexact_implicit()
     with torch.no_grad():
         form = gram_form(problem)
-        iterate_ = iterate(form, _start(problem, form))
+        start = _start(problem, form)
         if not finish:
+            iterate_ = iterate(form, start)
             return Solved(form.unscale(iterate_.X).to(problem.H.dtype), iterate_.iterations)
-        finished = exact_finish(problem, form, iterate_.X, max_exchanges)
+        iterate_ = iterate(form.single(), start.float())
+        finished = exact_finish(problem, form, iterate_.X.double(), max_exchanges)
         W = form.unscale(finished.X)
         iterations = iterate_.iterations + finished.exchanges
     if backward == "implicit":

@@ -10,7 +10,7 @@ from diffnmf.solvers.gram import GramForm
 from diffnmf.solvers.iterative import Iterate, solve_by_iterations
 from diffnmf.solvers.options import check_count, check_tolerance
 from diffnmf.solvers.problem import Problem
-from diffnmf.solvers.stopping import form_residual
+from diffnmf.solvers.stopping import form_residual, reachable
 
 # Restarts and the tolerance are looked at this often. At every step they cost twice as much as the steps themselves,
 # and the support found in 40 steps is hardly better (docs/how_it_was_made_fast.md).
@@ -19,7 +19,7 @@ CHECK_EVERY = 5
 
 @dataclass(frozen=True)
 class ProjectedGradient(NNLSSolver):
-    """Accelerated projected gradient (Nesterov's momentum with adaptive restart per column), then the exact finish.
+    """Accelerated projected gradient (Nesterov's momentum, adaptive restart per column), then the exact finish.
 
     Choose it as the default: a few cheap matrix products, the same for every column, find almost the whole support,
     and the finish makes the result exact. With ``finish=False`` it is the truncated solve: ``max_iter`` steps that
@@ -61,24 +61,23 @@ class ProjectedGradient(NNLSSolver):
         shift = step * form.C
 
         X, lookahead = X0, X0
-        age = torch.zeros_like(form.C[:, :1])  # (B, 1, m): steps since the last restart, each column has its own
         running = form.finite
         iterations = torch.zeros_like(running, dtype=torch.int64)
-        for iteration in range(1, self.max_iter + 1):
+        tol = reachable(self.tol, form.A.dtype)
+        for iteration in range(self.max_iter):
             X_next = torch.baddbmm(shift, contraction, lookahead).clamp(min=0)
-            if self.tol > 0:
+            if tol > 0:
                 X_next = torch.where(running[:, None, None], X_next, X)
                 iterations = iterations + running
-            if iteration % CHECK_EVERY == 0:
+            ahead = torch.lerp(X, X_next, 1.0 + iteration / (iteration + 3.0))
+            if (iteration + 1) % CHECK_EVERY == 0:
                 overshot = ((lookahead - X_next) * (X_next - X)).sum(dim=-2, keepdim=True) > 0
-                age = torch.where(overshot, 0.0, age)
-                if self.tol > 0:
-                    running = running & (form_residual(form, X_next) > self.tol)
-                    if not running.any():
-                        return Iterate(X_next, iterations)
-            lookahead = torch.lerp(X, X_next, 1.0 + age / (age + 3.0))
-            X, age = X_next, age + 1.0
-        return Iterate(X, iterations if self.tol > 0 else iterations + self.max_iter)
+                ahead = torch.where(overshot, X_next, ahead)
+                running = running & (form_residual(form, X_next) > tol) if tol > 0 else running
+                if tol > 0 and not running.any():
+                    return Iterate(X_next, iterations)
+            X, lookahead = X_next, ahead
+        return Iterate(X, iterations if tol > 0 else iterations + self.max_iter)
 
 
 def largest_eigenvalue_bound(A: Tensor, products: int = 4) -> Tensor:
