@@ -32,8 +32,8 @@ class GramForm:
 
     def single(self) -> "GramForm":
         """The same in float32, for iterations that only guess the free set; the scaling keeps every number in range."""
-        parts = (self.A, self.C, self.row_scale, self.column_scale)
-        return GramForm(*(part.float() for part in parts), finite=self.finite)
+        A, C, row_scale, column_scale = (x.float() for x in (self.A, self.C, self.row_scale, self.column_scale))
+        return GramForm(A, C, row_scale, column_scale, self.finite)
 
     def scale(self, W: Tensor) -> Tensor:
         """A warm start in the scaled unknowns: (B, k, m), non-negative, unusable entries zero."""
