@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffnmf.factorization import RankScores
 from diffnmf.files import replacing
 from diffnmf.metrics.scores import column_error, relative_error
 from diffnmf.solvers.problem import one_where_zero
@@ -137,6 +138,53 @@ def save_curves(path: FigureFile, rows: Sequence[Mapping[str, float]], panels: M
     _save(figure, path)
 
 
+def save_rank_selection(path: FigureFile, scores: RankScores, svd: Tensor | None = None, *, title: str = "") -> None:
+    """Save the held-out error over the number of components, with its spread over the folds and its minimum marked.
+
+    Of a batch the mean over its problems is drawn, and the k of the smallest mean is marked.
+
+    Arguments:
+        path: as in ``save_decomposition``.
+        scores: what ``cross_validate_rank`` returned.
+        svd: what ``svd_curve`` returned for the same Y: the error that rank k cannot go below on entries it sees.
+        title: a line above the panel.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    ks = scores.ks
+    mean, std = (x.detach().cpu().reshape(len(ks), -1).nanmean(1).numpy() for x in (scores.mean, scores.std))
+    figure = Figure(figsize=(6.4, 4.8), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
+    ax = figure.subplots()
+    problems = f", mean of {scores.best.numel()} problems" if scores.best.numel() > 1 else ""
+    label = f"entries held out{problems}, ± std over folds"
+    ax.errorbar(ks, mean, std, color=COLOURS[0], marker="o", markersize=4, capsize=3, linewidth=1.8, label=label)
+    if svd is not None:
+        curve = svd.detach().cpu().reshape(len(svd), -1).nanmean(1)[1 : max(ks) + 1]
+        ax.plot(
+            range(1, len(curve) + 1), curve.numpy(), "--", color=COLOURS[1], linewidth=1.8, label="SVD, all entries"
+        )
+    if np.isfinite(mean).any():
+        best = int(np.nanargmin(mean))
+        label = f"smallest at k = {ks[best]}"
+        ax.plot(ks[best], mean[best], "o", markersize=13, fillstyle="none", color="black", label=label)
+    _label_axes(ax, title, "components k", "relative error")
+    ax.set_ylim(bottom=0)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=10)
+    _save(figure, path)
+
+
+def _label_axes(ax: "Axes", title: str, x: str, y: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set_title(title, fontsize=13, parse_math=False)
+    ax.set_xlabel(x, fontsize=11)
+    ax.set_ylabel(y, fontsize=11)
+    ax.tick_params(labelsize=10)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.grid(alpha=0.3)
+
+
 def _series(rows: Iterable[Mapping[str, float]], name: str) -> list[tuple[float, float]]:
     """The (epoch, value) pairs that exist and are finite."""
     pairs = ((row.get("epoch", math.nan), row.get(name, math.nan)) for row in rows)
@@ -144,8 +192,6 @@ def _series(rows: Iterable[Mapping[str, float]], name: str) -> list[tuple[float,
 
 
 def _draw_curves(ax: "Axes", title: str, curves: Mapping[str, list[tuple[float, float]]]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     looks = itertools.product(LINE_STYLES, COLOURS)  # seven colours, then the same ones dashed
     for (name, points), (style, colour) in zip(curves.items(), itertools.cycle(looks), strict=False):
         if points:
@@ -157,12 +203,7 @@ def _draw_curves(ax: "Axes", title: str, curves: Mapping[str, list[tuple[float, 
         legend.set_in_layout(False)  # a long one must not squeeze the panel
     else:
         ax.text(0.5, 0.5, "no values yet", transform=ax.transAxes, ha="center", va="center", fontsize=11)
-    ax.set_title(title, fontsize=13, parse_math=False)
-    ax.set_xlabel("epoch", fontsize=11)
-    ax.set_ylabel(next(iter(curves)) if len(curves) == 1 else "value", fontsize=11)
-    ax.tick_params(labelsize=10)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ax.grid(alpha=0.3)
+    _label_axes(ax, title, "epoch", next(iter(curves)) if len(curves) == 1 else "value")
 
 
 def _stack_of_montages(

@@ -1,0 +1,169 @@
+"""The loop that every alternating method shares: W, then H, for the problems that have not converged.
+
+Problems are independent, and a few iterations of some of them fit in a cache: so the loop takes the problems in chunks
+and several iterations of a chunk in a row, up to the next check.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from diffnmf.factorization.base import Budget, Method, Run
+from diffnmf.factorization.half_step import HalfStep, half_step
+from diffnmf.factorization.problem import Index, Problem
+from diffnmf.factorization.stopping import stationarity
+from diffnmf.factorization.workers import for_each
+
+CHECK_EVERY = 10  # iterations; a check costs about half an iteration
+CHUNK_BYTES = 2**24  # of Y and the factors, on the CPU: what a last-level cache holds
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """The factors of B problems and what a method remembers of each, updated in place.
+
+    Attributes:
+        W: (B, k, m).
+        Ht: (B, k, n).
+        memory: tensors (B, ...) by name.
+    """
+
+    W: Tensor
+    Ht: Tensor
+    memory: dict[str, Tensor]
+
+    def take(self, index: Index) -> "Iterate":
+        """Some problems: a view for a slice, otherwise a copy."""
+        return Iterate(self.W[index], self.Ht[index], {name: x[index] for name, x in self.memory.items()})
+
+    def put(self, index: Index, part: "Iterate") -> None:
+        """Write a copy back."""
+        if isinstance(index, Tensor):
+            self.W[index], self.Ht[index] = part.W, part.Ht
+            for name, x in self.memory.items():
+                x[index] = part.memory[name]
+
+
+class AlternatingMethod(Method):
+    """A method that updates W with H held, then H with W held."""
+
+    @abstractmethod
+    def update(self, half: HalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
+        """Reduce the objective over one factor, in place.
+
+        Arguments:
+            half: B half-steps.
+            X: (B, k, N), the factor.
+            memory: what ``begin`` returned, for the same problems; updated in place.
+            factor: "W" or "H".
+        """
+
+    def begin(self, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
+        """What is remembered of each problem from one iteration to the next, (B, ...) each."""
+        return {}
+
+    def observe(self, objective: Tensor, memory: dict[str, Tensor]) -> None:
+        """Told the objective, (B,) float64, of every iterate."""
+
+    def revive_dead(self, problem: Problem, iterate: Iterate) -> None:
+        """Bring dead components back to life, in place, without raising the error; called now and then."""
+
+    def run(self, problem: Problem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:
+        return _Alternation(self, problem, Iterate(W, Ht, self.begin(W, Ht)), budget).run()
+
+
+class _Alternation:
+    """One run: the iterate of all problems, the working set, the history."""
+
+    def __init__(self, method: AlternatingMethod, problem: Problem, iterate: Iterate, budget: Budget) -> None:
+        batch, device = len(problem.Y), problem.Y.device
+        self.method, self.problem, self.iterate, self.budget = method, problem, iterate, budget
+        self.errors: list[Tensor] = []  # (B,) each
+        self.active = torch.arange(batch, device=device)
+        self.iterations = torch.zeros(batch, dtype=torch.int64, device=device)
+        self.converged = torch.zeros(batch, dtype=torch.bool, device=device)
+        self.start_norm = torch.zeros(batch, dtype=torch.float64, device=device)
+        self.on_cpu = device.type == "cpu"
+
+    def run(self) -> Run:
+        done, last = 0, self.budget.max_iter
+        self.check(done)
+        while done < last and len(self.active):
+            until = done + 1 if self.budget.observer else min(last, done + CHECK_EVERY - done % CHECK_EVERY)
+            self.extend_history(until)
+            for_each(partial(self.steps, range(done + 1, until + 1)), self.chunks(), parallel=self.on_cpu)
+            done = until
+            self.iterations[self.active] = done
+            stopped = self.budget.observer is not None and self.budget.observer(
+                done, self.iterate.Ht.mT, self.iterate.W
+            )
+            if stopped:
+                last = done
+            if done % CHECK_EVERY == 0 or done == last:
+                self.check(done, final=done == last)
+        errors = torch.stack(self.errors)
+        return Run(self.iterate.W, self.iterate.Ht, errors, self.iterations, self.converged)
+
+    def steps(self, iterations: range, index: Index) -> None:
+        """Some iterations of some problems."""
+        problem, iterate = self.problem.take(index), self.iterate.take(index)
+        for iteration in iterations:
+            self.step(iteration, index, problem, iterate)
+        self.iterate.put(index, iterate)
+
+    def step(self, iteration: int, index: Index, problem: Problem, iterate: Iterate) -> None:
+        """One iteration of some problems. The error comes from the half-step in which X is the smaller factor."""
+        W, Ht, memory, square = iterate.W, iterate.Ht, iterate.memory, problem.square
+        half = half_step(Ht, problem.Y, problem.weights_penalties)
+        if problem.tall:
+            self.record(iteration - 1, index, half.error(square, W, may_wait=self.on_cpu), problem, iterate)
+        self.method.update(half, W, memory, "W")
+        half = half_step(W, problem.Y.mT, problem.basis_penalties)
+        self.method.update(half, Ht, memory, "H")
+        if not problem.tall:
+            self.record(iteration, index, half.error(square, Ht, may_wait=self.on_cpu), problem, iterate)
+
+    def record(self, iteration: int, index: Index, error: Tensor, problem: Problem, iterate: Iterate) -> None:
+        self.errors[iteration][index] = error
+        self.method.observe(problem.objective(error, iterate.W, iterate.Ht), iterate.memory)
+
+    def extend_history(self, iteration: int) -> None:
+        """Make room for the errors up to that iteration; a problem that takes no part any more repeats its last."""
+        while len(self.errors) <= iteration:
+            self.errors.append(self.errors[-1].clone() if self.errors else torch.zeros_like(self.problem.square))
+
+    def check(self, iteration: int, final: bool = False) -> None:
+        """Measure the error; take the problems that have converged out of the working set; revive components."""
+        self.extend_history(iteration)
+        finished = torch.zeros_like(self.converged)
+        for index in self.chunks():
+            problem, iterate = self.problem.take(index), self.iterate.take(index)
+            if not final and iteration:
+                self.method.revive_dead(problem, iterate)
+                self.iterate.put(index, iterate)
+            half_W = half_step(iterate.Ht, problem.Y, problem.weights_penalties)
+            self.errors[iteration][index] = half_W.error(problem.square, iterate.W, may_wait=True)
+            if self.budget.tol == 0:
+                continue
+            half_H = half_step(iterate.W, problem.Y.mT, problem.basis_penalties)
+            now = stationarity(half_W, iterate.W, half_H, iterate.Ht)
+            if iteration == 0:
+                self.start_norm[index] = now.norm
+            finished[index] = now.norm <= torch.maximum(self.budget.tol * self.start_norm[index], now.rounding)
+        if self.budget.tol > 0:
+            self.converged |= finished
+            self.active = self.active[~finished[self.active]]
+
+    def chunks(self) -> list[Index]:
+        """The working set in pieces whose iterations stay in the cache; everything at once on other devices."""
+        batch, n, m = self.problem.Y.shape
+        size = batch
+        if self.on_cpu:
+            bytes_each = self.problem.Y.element_size() * (n * m + 3 * self.problem.k * (n + m))
+            size = max(1, CHUNK_BYTES // bytes_each)
+        if len(self.active) == batch:
+            return [slice(start, min(start + size, batch)) for start in range(0, batch, max(size, 1))]
+        return list(self.active.split(max(size, 1)))

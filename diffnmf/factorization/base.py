@@ -1,0 +1,78 @@
+"""What a method is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from diffnmf.factorization.problem import Problem
+
+# (iteration, H (B, n, k), W (B, k, m)) in the scaled units, to whether to stop.
+Observer = Callable[[int, Tensor, Tensor], bool]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a method stops.
+
+    Attributes:
+        tol: of the projected gradient relative to the start; 0 never stops early.
+        max_iter: iterations at the most.
+        observer: called after every iteration, or None.
+    """
+
+    tol: float
+    max_iter: int
+    observer: Observer | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a method returns for B problems, in the scaled units.
+
+    Attributes:
+        W: (B, k, m).
+        Ht: (B, k, n), Hᵀ.
+        errors: (iterations run + 1, B) float64.
+        iterations: (B,) int64.
+        converged: (B,) bool.
+    """
+
+    W: Tensor
+    Ht: Tensor
+    errors: Tensor
+    iterations: Tensor
+    converged: Tensor
+
+
+class Method(ABC):
+    """A way to reduce ½‖Y − HW‖² + l1_H ΣH + ½ ridge_H ‖H‖² + l1_W ΣW + ½ ridge_W ‖W‖² over H, W ≥ 0.
+
+    A method is a frozen dataclass: its fields are its options, checked when it is made, and one instance serves any
+    number of calls. Users reach it through ``factorize``, by name (see ``METHODS``) or as an instance.
+    """
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether the method begins from an H and a W, rather than making its own."""
+        return True
+
+    @property
+    def keeps_zeros(self) -> bool:
+        """Whether an entry that is zero at the start is zero for ever, so that a start must not have any."""
+        return False
+
+    @abstractmethod
+    def run(self, problem: Problem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:
+        """Factorise every problem of a batch.
+
+        Arguments:
+            problem: B checked and scaled problems, without NaN.
+            W: (B, k, m), the start, which may be written to.
+            Ht: (B, k, n), the start as Hᵀ, which may be written to.
+            budget: when to stop.
+
+        Raises:
+            ValueError: the method has no use for an argument that was given.
+        """

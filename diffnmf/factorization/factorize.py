@@ -1,0 +1,138 @@
+"""The one way in: ``factorize``."""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffnmf.errors import ConvergenceWarning
+from diffnmf.factorization.base import Budget, Method, Run
+from diffnmf.factorization.factors import Factors
+from diffnmf.factorization.initialization import complete, start
+from diffnmf.factorization.problem import Problem, Units, make_problem
+from diffnmf.factorization.registry import get_method
+from diffnmf.solvers.options import check_count, check_tolerance
+
+Callback = Callable[[int, Tensor, Tensor], bool | None]
+
+
+@torch.no_grad()
+def factorize(
+    Y: Tensor,
+    k: int,
+    *,
+    method: str | Method = "hals",
+    init: str | None = None,
+    tol: float = 1e-4,
+    max_iter: int = 200,
+    H0: Tensor | None = None,
+    W0: Tensor | None = None,
+    l1_H: float = 0.0,
+    l1_W: float = 0.0,
+    ridge_H: float = 0.0,
+    ridge_W: float = 0.0,
+    seed: int = 0,
+    callback: Callback | None = None,
+) -> Factors:
+    """Factorise every Y of a batch: reduce
+
+        ½‖Y − HW‖²_F + l1_H ΣH + ½ ridge_H ‖H‖²_F + l1_W ΣW + ½ ridge_W ‖W‖²_F   over H, W ≥ 0
+
+    from a start, to a stationary point. Penalties are not scaled with n or m: on twice as many columns, the same
+    penalty of H weighs half as much. Without gradient.
+
+    Arguments:
+        Y: (*batch, n, m), non-negative, floating point. Half precision is computed in float32.
+        k: components, ≥ 1; it may exceed n and m.
+        method: a name of ``METHODS`` ("hals", "anls", "mu", "spa") or an instance of one of its classes.
+        init: how to start, see ``initialize``; None is "random".
+        tol: a problem has converged when the norm of its projected gradient over (H, W) is at most ``tol`` times that
+            at its start; it then takes no further part. Checked every 10 iterations; 0 never stops.
+        max_iter: iterations (W, then H) at the most, ≥ 0.
+        H0: (*batch, n, k) or broadcastable to it, ≥ 0, replaces ``init``.
+        W0: (*batch, k, m), likewise. Where one of them is given alone, the other is its exact non-negative least
+            squares fit; for "mu", which never moves a zero, it comes from ``init`` times the best number.
+        l1_H: a number ≥ 0.
+        l1_W: likewise.
+        ridge_H: likewise.
+        ridge_W: likewise.
+        seed: of a random start, an int ≥ 0.
+        callback: called as callback(iteration, H, W) after every iteration, from 1, with the factors of the whole
+            batch as they are (to be copied if kept); a true result ends the run.
+
+    Returns:
+        The factors with the history of the errors. A problem that holds a NaN or an infinity has NaN factors and
+        errors and changes nothing for the others.
+
+    Raises:
+        TypeError: an argument is not of the kind that is expected; the message names it.
+        ValueError: shapes, signs, devices or names do not fit; the message names the argument.
+
+    Warns:
+        ConvergenceWarning: once, when tol > 0, the callback has not ended the run and some problem has not converged;
+            ``converged`` says which.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import factorize
+        >>> Y = torch.rand(100, 784, 3) @ torch.rand(100, 3, 40)  # a hundred matrices of rank 3
+        >>> H, W, errors, iterations, converged = factorize(Y, 3, tol=1e-3)
+        >>> H.shape, W.shape
+        (torch.Size([100, 784, 3]), torch.Size([100, 3, 40]))
+    """
+    method = get_method(method)
+    check_tolerance("tol", tol)
+    check_count("max_iter", max_iter)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback: expected a function of (iteration, H, W); got {callback!r}")
+    problem, units, H, W = make_problem(Y, k, H0=H0, W0=W0, l1_H=l1_H, l1_W=l1_W, ridge_H=ridge_H, ridge_W=ridge_W)
+
+    stopped = False
+
+    def observer(iteration: int, H: Tensor, W: Tensor) -> bool:
+        nonlocal stopped
+        stopped = bool(callback and callback(iteration, units.unscale(H), units.unscale(W)))
+        return stopped
+
+    with torch.autocast(device_type=Y.device.type, enabled=False):  # it would lower the products to half precision
+        Ht, W = _start(problem, units, method, H, W, init, seed)
+        run = method.run(problem, W, Ht, Budget(tol, max_iter, observer if callback else None))
+    return _factors(run, units, method, may_warn=tol > 0 and not stopped)
+
+
+def _start(
+    problem: Problem, units: Units, method: Method, H: Tensor | None, W: Tensor | None, init: str | None, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Hᵀ (B, k, n) and W (B, k, m) to start from, in memory of their own."""
+    if not method.needs_start and (H is not None or W is not None):
+        raise ValueError(f"H0, W0: expected none for method {type(method).__name__}, which makes its own")
+    if method.needs_start:
+        H, W = complete(problem, H, W, lambda: start(problem, units, init, seed), exact=not method.keeps_zeros)
+    else:
+        batch, n, m = problem.Y.shape
+        H, W = problem.Y.new_zeros(batch, n, problem.k), problem.Y.new_zeros(batch, problem.k, m)
+    batch = len(problem.Y)
+    return tuple(x.expand(batch, -1, -1).clone(memory_format=torch.contiguous_format) for x in (H.mT, W))  # type: ignore[return-value]
+
+
+def _factors(run: Run, units: Units, method: Method, *, may_warn: bool) -> Factors:
+    shape, finite = units.batch_shape, units.finite
+    errors, converged = run.errors, run.converged
+    if not units.whole:
+        errors = torch.where(finite, errors, torch.nan)
+        converged = converged & finite
+    if may_warn and not bool(converged.all()):
+        warnings.warn(
+            f"{type(method).__name__}: {int((~converged).sum())} of {converged.numel()} problems have not converged"
+            f" after {len(errors) - 1} iterations; raise max_iter or tol, or see `converged` of the result",
+            ConvergenceWarning,
+            stacklevel=4,  # past torch.no_grad
+        )
+    return Factors(
+        units.unscale(run.Ht.mT),
+        units.unscale(run.W),
+        errors.reshape(len(errors), *shape),
+        run.iterations.reshape(shape),
+        converged.reshape(shape),
+    )

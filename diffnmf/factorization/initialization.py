@@ -1,0 +1,124 @@
+"""Where a factorisation starts."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffnmf.errors import unknown_name
+from diffnmf.factorization.nndsvd import nndsvd
+from diffnmf.factorization.problem import Problem, Units, make_problem
+from diffnmf.factorization.spa import spa
+from diffnmf.layers import NNLSLayer
+from diffnmf.solvers.options import check_count
+from diffnmf.solvers.problem import one_where_zero
+
+Start = tuple[Tensor, Tensor]  # H (B, n, k), W (B, k, m)
+
+
+@torch.no_grad()
+def initialize(Y: Tensor, k: int, init: str | None = None, seed: int = 0) -> Start:
+    """A start H (*batch, n, k), W (*batch, k, m) ≥ 0 for ``factorize``.
+
+    Arguments:
+        Y: (*batch, n, m), non-negative.
+        k: components, ≥ 1.
+        init: None is "random".
+            "random": uniform in [0, 2√(mean(Y)/k)), so that the mean of HW is that of Y. One draw of each shape serves
+            every problem of a batch, scaled for each: the same problem has the same start wherever it stands.
+            "uniform": that draw in [0, 1), whatever the scale of Y. What many programs do; HALS loses components.
+            "nndsvd": see ``nndsvd``: no chance, many zeros.
+            "nndsvda": the same with mean(Y) in the place of the zeros.
+            "spa": k columns of Y by ``spa`` (k ≤ m) and their exact weights.
+        seed: of the draw, an int ≥ 0.
+
+    Returns:
+        H and W in the dtype and on the device of Y; NaN where a problem is not finite.
+
+    Raises:
+        TypeError, ValueError: as ``factorize``.
+    """
+    problem, units, _, _ = make_problem(Y, k)
+    H, W = start(problem, units, init, seed)
+    return units.unscale(H), units.unscale(W)
+
+
+def start(problem: Problem, units: Units, init: str | None, seed: int) -> Start:
+    """``initialize`` in the scaled units."""
+    check_count("seed", seed)
+    init = "random" if init is None else init
+    if not isinstance(init, str) or init not in INITS:
+        raise unknown_name("init", init, INITS)
+    return INITS[init](problem, units, seed)
+
+
+def complete(problem: Problem, H: Tensor | None, W: Tensor | None, drawn: Callable[[], Start], exact: bool) -> Start:
+    """A start of which H or W is given: the other one fits it.
+
+    Arguments:
+        problem: B problems.
+        H: (B, n, k) or None.
+        W: (B, k, m) or None.
+        drawn: gives a whole start.
+        exact: the missing factor is the exact non-negative least squares one. Otherwise, for methods that
+            never move a zero, it is the drawn one times the best number.
+    """
+    if H is not None and W is not None:
+        return H, W
+    if H is not None:
+        return H, _fit(H, problem.Y, None if exact else drawn()[1])
+    if W is not None:
+        return _fit(W.mT, problem.Y.mT, None if exact else drawn()[0].mT).mT, W
+    return drawn()
+
+
+def _fit(H: Tensor, Y: Tensor, W: Tensor | None) -> Tensor:
+    """The W (B, k, m) ≥ 0 that brings HW closest to Y: of all, or of the multiples of a given one."""
+    if W is None:
+        return NNLSLayer(backward="detached")(H, Y)
+    HW = H @ W
+    return W * ((HW * Y).sum((1, 2), keepdim=True) / one_where_zero(HW.square().sum((1, 2), keepdim=True)))
+
+
+def _uniform(problem: Problem, seed: int) -> Start:
+    """U[0, 1), the same for every problem: (1, n, k) and (1, k, m)."""
+    generator = torch.Generator().manual_seed(seed)
+    (_, n, m), k = problem.Y.shape, problem.k
+    H = torch.rand(1, n, k, generator=generator, dtype=torch.float64)
+    return H.to(problem.Y), torch.rand(1, k, m, generator=generator, dtype=torch.float64).to(problem.Y)
+
+
+def _scaled_random(problem: Problem, units: Units, seed: int) -> Start:
+    H, W = _uniform(problem, seed)
+    scale = 2 * (problem.Y.mean((1, 2), keepdim=True) / problem.k).sqrt()
+    return scale * H, scale * W
+
+
+def _unscaled_random(problem: Problem, units: Units, seed: int) -> Start:
+    H, W = _uniform(problem, seed)
+    return H / units.root, W / units.root
+
+
+def _nndsvd(problem: Problem, units: Units, seed: int) -> Start:
+    return nndsvd(problem.Y, problem.k)
+
+
+def _nndsvda(problem: Problem, units: Units, seed: int) -> Start:
+    # In the user's units, as scikit-learn does, although a mean of Y has no business among square roots of it.
+    mean = problem.Y.mean((1, 2), keepdim=True) * units.root
+    H, W = nndsvd(problem.Y, problem.k)
+    return torch.where(H > 0, H, mean), torch.where(W > 0, W, mean)
+
+
+def _spa(problem: Problem, units: Units, seed: int) -> Start:
+    H = spa(problem.Y, problem.k)
+    return H, NNLSLayer(backward="detached")(H, problem.Y)
+
+
+INITS: dict[str, Callable[[Problem, Units, int], Start]] = {
+    "random": _scaled_random,
+    "uniform": _unscaled_random,
+    "nndsvd": _nndsvd,
+    "nndsvda": _nndsvda,
+    "spa": _spa,
+}

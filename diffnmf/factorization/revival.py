@@ -1,0 +1,40 @@
+"""Dead components, and their revival."""
+
+import torch
+from torch import Tensor
+
+from diffnmf.factorization.problem import Problem
+
+
+def dead_components(W: Tensor, Ht: Tensor) -> Tensor:
+    """Which components contribute nothing, (B, k): a row of W (B, k, m) or of Hᵀ (B, k, n) is zero."""
+    return torch.minimum(W.amax(-1), Ht.amax(-1)) == 0
+
+
+def revive_(problem: Problem, W: Tensor, Ht: Tensor) -> Tensor:
+    """Give dead components another start, in place: what is missing in the columns of Y that are fitted worst.
+
+    The first dead column of H becomes the positive part of the residual of the worst column of Y, the second that of
+    the next one, and so on; their weights are zero, so that HW does not change. Columns that are fitted to rounding
+    have nothing to give.
+
+    Returns:
+        The components that have a new start, (B, k).
+    """
+    dead = dead_components(W, Ht)
+    some = dead.any(-1).nonzero().squeeze(-1)
+    revived = torch.zeros_like(dead)
+    if len(some) == 0:
+        return revived
+    m = problem.Y.shape[2]
+    residual = torch.baddbmm(problem.Y[some], Ht[some].mT, W[some], beta=1, alpha=-1)  # (b, n, m)
+    order = torch.linalg.vector_norm(residual, dim=1).argsort(dim=1, descending=True)  # (b, m), the worst first
+    rank = dead[some].cumsum(-1) - 1  # (b, k), of a component among the dead ones
+    column = order.gather(1, rank.clamp(0, m - 1))  # (b, k)
+    parts = residual.mT[torch.arange(len(some), device=some.device)[:, None], column].clamp(min=0)  # (b, k, n)
+    rounding = 10 * torch.finfo(W.dtype).eps * problem.square[some].sqrt()
+    worth = torch.linalg.vector_norm(parts, dim=-1, dtype=torch.float64) > rounding[:, None]
+    revived[some] = dead[some] & (rank < m) & worth
+    Ht[some] = torch.where(revived[some].unsqueeze(-1), parts, Ht[some])
+    W.masked_fill_(revived.unsqueeze(-1), 0.0)
+    return revived
