@@ -21,7 +21,7 @@ $(READY): pyproject.toml
 
 # Trains GAN-UNET with NNLSLayer on the digits that scikit-learn ships, no network; the last line is the run folder.
 demo: $(READY)
-	@$(BIN)/diffnmf train --dataset digits --k 10 --epochs 60 --batch-size 4
+	@$(BIN)/diffnmf train --preset quick
 
 test: $(READY)
 	$(PYTEST) -m "not slow"

@@ -7,6 +7,10 @@ class ConvergenceWarning(UserWarning):
     """A solver stopped before its tolerance; the result is usable but not exact."""
 
 
+class CheckpointWarning(UserWarning):
+    """The last checkpoint of a run is damaged; the one before it was taken."""
+
+
 class SolverError(RuntimeError):
     """A solver could not produce a result at all; the message names the problem of the batch."""
 
@@ -17,6 +21,10 @@ class DataUnavailableError(RuntimeError):
 
 class RunFolderError(RuntimeError):
     """A run folder holds a run already, holds none, or holds one that does not fit."""
+
+
+class DivergenceError(RuntimeError):
+    """A loss or a gradient became NaN or infinite; the message names it, its step, and what was kept."""
 
 
 def unknown_name(argument: str, value: object, known: Iterable[str]) -> ValueError:

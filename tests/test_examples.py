@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ def one_thread():
 def without_pictures(monkeypatch):
     """Drawing takes most of the time of a small run, and has tests of its own."""
     for name in ("save_image_grid", "save_decomposition", "save_curves"):
-        monkeypatch.setattr(f"diffnmf.evaluation.experiment.{name}", lambda *args, **kwargs: None)
+        monkeypatch.setattr(f"diffnmf.evaluation.run_pictures.{name}", lambda *args, **kwargs: None)
 
 
 def load_example(name):
@@ -98,3 +99,18 @@ def test_training_refuses_unknown_w_solvers(tmp_path, monkeypatch, capsys):
     message = capsys.readouterr().err
     assert all(name in message for name in (*W_SOLVERS, "nope"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_profile_adds_up(monkeypatch, capsys):
+    options = ["--dataset", "digits", "--k", "4", "--width", "8", "--steps", "3", "--w-solvers", "unrolled", "fc"]
+    monkeypatch.setattr(sys, "argv", ["profile_training.py", *options])
+    load_example("profile_training").main()
+    title, _, header, _, *rows = capsys.readouterr().out.splitlines()
+    assert title.startswith("digits, k = 4, 34 groups an epoch, 4 in a step")
+    assert "W-solver" in header
+    assert [row.split("`")[1] for row in rows] == ["unrolled", "fc"]
+    for row in rows:
+        *parts, seconds, _ = (cell.split("(")[0] for cell in row.strip("| ").split("|")[1:])
+        assert sum(map(float, parts)) == pytest.approx(float(seconds), abs=0.3)  # each is rounded
+        shares = [int(share) for share in re.findall(r"\((\d+) %\)", row)]
+        assert sum(shares) == pytest.approx(100, abs=2)

@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, load_model
 
 from diffnmf.data import GroupSampler, group_matrix, load_dataset
-from diffnmf.errors import DataUnavailableError, RunFolderError
+from diffnmf.errors import CheckpointWarning, DataUnavailableError, DivergenceError, RunFolderError
 from diffnmf.evaluation import metrics_table, resume_experiment, run_experiment, score_generator, score_rivals
 from diffnmf.models import Generator
 from diffnmf.training import DataConfig, ModelConfig, RunConfig, RunFolder, TrainingConfig
+from diffnmf.training.curves import read_curves
 
 PICTURES = ["basis.png", "curves.png", "decomposition.png", "group.png", "reconstruction.png"]
+TIMES = {"train_seconds", "groups_per_second", "w_solver_share"}  # the only columns that differ from run to run
 SCORES = {"eps", "relative_error", "hoyer_H", "copying", "dead_components"}
 
 
@@ -64,7 +67,7 @@ def old_run(run_of_two, tmp_path):
 def without_pictures(monkeypatch):
     """For tests that are about something else: drawing takes most of the time of a small run."""
     for name in ("save_image_grid", "save_decomposition", "save_curves"):
-        monkeypatch.setattr(f"diffnmf.evaluation.experiment.{name}", lambda *args, **kwargs: None)
+        monkeypatch.setattr(f"diffnmf.evaluation.run_pictures.{name}", lambda *args, **kwargs: None)
 
 
 def bytes_of(folder):
@@ -77,13 +80,19 @@ def bytes_of(folder):
 def curves(folder):
     with (folder / "curves.csv").open(newline="", encoding="utf-8") as stream:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
-    return [{name: value for name, value in row.items() if name != "train_seconds"} for row in rows]
+    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+
+
+def events(files):
+    """Those that TensorBoard reads; their names have a time and a process in them."""
+    return [name for name in files if name.startswith("tensorboard/")]
 
 
 class TestWhatARunLeaves:
     def test_the_files(self, run_of_three):
         folder = run_of_three.folder
-        assert sorted(path.name for path in folder.iterdir()) == sorted([*RunFolder.FILES, "pictures"])
+        left = sorted({*RunFolder.FILES, "pictures", "tensorboard"} - {"evaluation.json"})
+        assert sorted(path.name for path in folder.iterdir()) == left
         assert sorted(path.name for path in (folder / "pictures").iterdir()) == PICTURES
 
     def test_the_configuration(self, run_of_three):
@@ -92,11 +101,25 @@ class TestWhatARunLeaves:
     def test_a_row_of_curves_per_epoch(self, run_of_three):
         rows = curves(run_of_three.folder)
         assert [row["epoch"] for row in rows] == [1, 2, 3]
-        names = {"reconstruction_loss", "adversarial_loss", "critic_loss", "test_eps", "test_relative_error"}
+        names = {
+            "reconstruction_loss",
+            "adversarial_loss",
+            "critic_loss",
+            "critic_accuracy_real",
+            "critic_accuracy_fake",
+        }
+        names |= {"generator_gradient_norm", "critic_gradient_norm", "learning_rate"}
+        names |= {f"{weights}test_{score}" for weights in ("", "ema_") for score in SCORES}
         assert all(names <= row.keys() for row in rows)
         assert all(math.isfinite(value) for row in rows for value in row.values())
         last = {name: rows[-1][f"test_{name}"] for name in SCORES}
         assert last == {name: run_of_three.metrics["test"][name] for name in SCORES}
+
+    def test_where_the_time_went(self, run_of_three):
+        rows = read_curves(run_of_three.folder / "curves.csv", 3)
+        assert all(0 < row["w_solver_share"] < 1 for row in rows)
+        for row in rows:
+            assert row["groups_per_second"] == pytest.approx(2 / row["train_seconds"], rel=0.1)
 
     @pytest.mark.parametrize("name", PICTURES)
     def test_pictures_can_be_read(self, run_of_three, name):
@@ -123,7 +146,7 @@ class TestWhatARunLeaves:
     def test_the_checkpoint_holds_tensors_and_numbers_only(self, run_of_three):
         state = torch.load(run_of_three.folder / "checkpoint.pt", weights_only=True)
         assert state["epoch"] == 3
-        assert {"generator", "critic", "generator_optimizer", "critic_optimizer"} <= state.keys()
+        assert {"generator", "critic", "generator_optimizer", "critic_optimizer", "ema", "random"} <= state.keys()
 
     def test_metrics(self, run_of_three):
         metrics = json.loads((run_of_three.folder / "metrics.json").read_text())
@@ -156,6 +179,7 @@ class TestWhatARunLeaves:
         assert [line.split("  ")[0] for line in lines[1:]] == [
             "GAN-UNET (train)",
             "GAN-UNET (test)",
+            "GAN-UNET, EMA (test)",
             "anls",
             "spa",
             "svd",
@@ -269,10 +293,11 @@ class TestRefusals:
         before = bytes_of(old_run)
         run_experiment(configuration(1, seed=1), old_run, overwrite=True)
         after = bytes_of(old_run)
-        assert after.keys() == before.keys()
-        same = {name for name in after if after[name] == before[name]}
-        # The source images of the first test group are the same whatever the seed.
-        assert same == {"notes.txt", "pictures", "pictures/mine.png", "pictures/group.png"}
+        assert {name for name in before if name not in after} == {"checkpoint-previous.pt", *events(before)}
+        assert after.keys() - before.keys() == set(events(after))
+        same = {name for name in after if after[name] == before.get(name)}
+        # The source images of the first test group, and the shape of the model, are the same whatever the seed.
+        assert same == {"notes.txt", "pictures", "pictures/mine.png", "pictures/group.png", "model.yaml", "tensorboard"}
         assert RunConfig.from_yaml(old_run / "config.yaml").training.seed == 1
 
 
@@ -335,9 +360,17 @@ class TestResuming:
         self.assert_refused(tmp_path / "missing", "expected a run folder")
         assert not (tmp_path / "missing").exists()
 
-    def test_a_damaged_checkpoint(self, old_run):
+    def test_a_damaged_checkpoint(self, old_run, run_of_three, without_pictures):
+        """The one before takes its place, and in the end nothing is lost but time."""
         file = old_run / "checkpoint.pt"
         file.write_bytes(file.read_bytes()[:1000])
+        with pytest.warns(CheckpointWarning, match="going on from .*after epoch 1"):
+            assert resume_experiment(old_run, epochs=3).metrics == run_of_three.metrics
+        assert curves(old_run) == curves(run_of_three.folder)
+
+    def test_two_damaged_checkpoints(self, old_run):
+        for name in ("checkpoint.pt", "checkpoint-previous.pt"):
+            (old_run / name).write_bytes((old_run / name).read_bytes()[:1000])
         self.assert_refused(old_run, r"checkpoint\.pt: not a checkpoint, or damaged")
         self.assert_refused(old_run, r"checkpoint\.pt: not a checkpoint, or damaged", epochs=5)
 
@@ -354,11 +387,12 @@ class TestResuming:
 
     @pytest.mark.parametrize(
         "state",
-        [{}, {"epoch": 1}, {"epoch": "two"}, {"epoch": 1, "generator": 3}],
-        ids=["empty", "bare", "text", "odd"],
+        [{}, {"epoch": 1}, {"epoch": "two"}, {"epoch": 1, "step": 0}, {"epoch": 1, "step": 0, "generator": 3}],
+        ids=["empty", "old", "text", "bare", "odd"],
     )
     def test_a_checkpoint_of_something_else(self, old_run, state):
-        torch.save(state, old_run / "checkpoint.pt")
+        for name in ("checkpoint.pt", "checkpoint-previous.pt"):
+            torch.save(state, old_run / name)
         self.assert_refused(old_run, r"checkpoint\.pt: ")
 
     @pytest.mark.parametrize(
@@ -381,6 +415,8 @@ class TestResuming:
     def test_a_configuration_that_does_not_fit_the_data(self, old_run):
         config = old_run / "config.yaml"
         config.write_text(config.read_text().replace("group_size: 40", "group_size: 15"))
+        for name in ("checkpoint.pt", "checkpoint-previous.pt"):
+            (old_run / name).unlink()
         before = bytes_of(old_run)
         with pytest.raises((RunFolderError, ValueError), match="group_size: expected a multiple of the 10 classes"):
             resume_experiment(old_run)
@@ -392,3 +428,103 @@ class TestResuming:
     def test_damaged_curves(self, old_run):
         (old_run / "curves.csv").write_text("nonsense\n1\n")
         self.assert_refused(old_run, r"curves\.csv", epochs=3)
+
+
+OF_FIVE_STEPS = configuration(3, checkpoint_every=2).with_options(limit_groups=5)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run with five steps in an epoch and checkpoints after the second and the fourth; tests only read it."""
+    return run_experiment(OF_FIVE_STEPS, tmp_path_factory.mktemp("whole") / "run")
+
+
+class TestInsideAnEpoch:
+    """Stopped between two checkpoints of an epoch."""
+
+    def test_is_a_run_that_never_stopped(self, whole, tmp_path, without_pictures):
+        class StopError(Exception):
+            pass
+
+        def stopping(steps):
+            for step in steps:
+                yield step
+                if steps.start == 0 and step == 3 and (tmp_path / "run" / "curves.csv").exists():
+                    raise StopError  # after four steps of the second epoch
+
+        with pytest.raises(StopError):
+            run_experiment(OF_FIVE_STEPS, tmp_path / "run", progress=stopping)
+        seen = []
+        result = resume_experiment(tmp_path / "run", progress=lambda steps: seen.append(steps) or steps)
+        assert seen == [range(4, 5), range(5)]
+        assert result.metrics == whole.metrics
+        assert curves(result.folder) == curves(whole.folder)
+        for name in ("generator", "ema", "best"):
+            first, second = (load_file(run.folder / f"{name}.safetensors") for run in (result, whole))
+            assert all(torch.equal(first[key], second[key]) for key in second), name
+
+    def test_the_best_weights_are_those_of_the_lowest_test_error(self, whole):
+        columns = {"generator": "test_relative_error", "ema": "ema_test_relative_error"}
+        rows = curves(whole.folder)
+        error, weights, epoch = min(
+            (row[column], weights, int(row["epoch"])) for row in rows for weights, column in columns.items()
+        )
+        assert whole.metrics["best"] == {"weights": weights, "epoch": epoch, "relative_error": error}
+        with safe_open(whole.folder / "best.safetensors", "pt") as file:
+            assert file.metadata() == {"weights": weights, "epoch": str(epoch), "test_relative_error": str(error)}
+
+    def test_tensorboard_has_the_curves(self, whole):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(whole.folder / "tensorboard"))
+        events.Reload()
+        values = [event.value for event in events.Scalars("test/relative_error")]
+        assert values == pytest.approx([row["test_relative_error"] for row in curves(whole.folder)], rel=1e-6)
+        assert "train/critic_loss" in events.Tags()["scalars"]
+
+
+class TestFailures:
+    def test_nan_keeps_the_last_good_checkpoint(self, tmp_path, without_pictures, monkeypatch):
+        def spoiled(Y_hat, Y, calls=[]):  # noqa: B006
+            calls.append(None)
+            loss = (Y_hat - Y).abs().mean()
+            return loss * float("nan") if len(calls) == 4 else loss
+
+        monkeypatch.setattr("diffnmf.training.trainer.reconstruction_loss", spoiled)
+        message = (
+            r"^reconstruction_loss: .*nan in epoch 2, step 2; kept is .*checkpoint\.pt, after epoch 1; start again"
+        )
+        with pytest.raises(DivergenceError, match=message):
+            run_experiment(configuration(3), tmp_path / "run")
+        assert RunFolder(tmp_path / "run").checkpoints.load(configuration(3))["epoch"] == 1
+        assert [row["epoch"] for row in curves(tmp_path / "run")] == [1]
+
+    def test_a_full_disk_in_the_second_epoch(self, run_of_two, tmp_path, without_pictures, monkeypatch):
+        """What the first epoch left goes on to the same end, once there is space again."""
+        import diffnmf.files
+
+        def full(path, whole=diffnmf.files.to_disk):
+            if epochs:
+                raise OSError(28, "No space left on device")
+            whole(path)
+
+        epochs = []
+        with monkeypatch.context() as patch:
+            patch.setattr("diffnmf.files.to_disk", full)
+            with pytest.raises(RunFolderError, match=r"curves\.csv: could not be written \(No space left"):
+                run_experiment(configuration(2), tmp_path / "run", on_epoch=epochs.append)
+        assert len(epochs) == 1
+        assert resume_experiment(tmp_path / "run").metrics == run_of_two.metrics
+
+    def test_an_output_that_cannot_be_written(self, tmp_path):
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(RunFolderError, match=r"output: cannot write to .*file/run"):
+            run_experiment(configuration(), tmp_path / "file" / "run")
+        assert (tmp_path / "file").read_text() == "mine"
+
+    def test_pictures_every_few_epochs(self, tmp_path):
+        config = configuration(2, picture_every=2)
+        folder = run_experiment(config, tmp_path / "run").folder
+        with Image.open(folder / "pictures" / "epoch-0002.png") as picture:
+            assert picture.format == "PNG"
+        assert not (folder / "pictures" / "epoch-0001.png").exists()

@@ -1,15 +1,13 @@
-"""Configurations and the run folder: what is written can be read, what cannot be read is said."""
+"""Configurations: what is written can be read, what cannot be read is said."""
 
-import hashlib
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
-import torch
 import yaml
 
 from diffnmf.errors import RunFolderError
-from diffnmf.models import W_SOLVERS, Generator
-from diffnmf.training import DataConfig, ModelConfig, RunConfig, RunFolder, TrainingConfig
+from diffnmf.models import W_SOLVERS
+from diffnmf.training import PRESETS, DataConfig, ModelConfig, RunConfig, TrainingConfig
 
 OTHER = RunConfig(
     DataConfig("./my images: α.npy", 12, "class", 7),
@@ -25,16 +23,15 @@ OTHER = RunConfig(
         adversarial_form="saturating",
         flip_probability=1.0,
         pca_rank=2,
+        accumulate=3,
+        ema_decay=0.0,
+        precision="bfloat16",
+        deterministic=True,
+        checkpoint_every=5,
+        picture_every=None,
         seed=123456789012,
     ),
 )
-
-
-def bytes_of(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
-        for path in folder.rglob("*")
-    }
 
 
 class TestYaml:
@@ -66,7 +63,7 @@ class TestYaml:
             ("training:", "expected the entries epochs.*; got None"),
             ("modle: {k: 5}", "entry: expected one of data, model, training; got 'modle'"),
             ("model: {K: 5}", "entry: expected one of critic_width, k, .*; got 'K'"),
-            ("training: {lr: 1}", "entry: expected one of adversarial, .*learning_rate.*; got 'lr'"),
+            ("training: {lr: 1}", "entry: expected one of accumulate, .*learning_rate.*; got 'lr'"),
             ("data: {7: 1}", "entry: expected one of dataset.*; got 7"),
             ("model: {k: 0}", "k: expected an int ≥ 1; got 0"),
             ("model: {k: ten}", "k: expected an int ≥ 1; got 'ten'"),
@@ -124,6 +121,11 @@ class TestValues:
             (TrainingConfig, {"flip_probability": -0.1}),
             (TrainingConfig, {"adversarial_form": "wgan"}),
             (TrainingConfig, {"pca_rank": 0}),
+            (TrainingConfig, {"accumulate": 0}),
+            (TrainingConfig, {"ema_decay": 1.0}),
+            (TrainingConfig, {"precision": "no"}),
+            (TrainingConfig, {"checkpoint_every": 0}),
+            (TrainingConfig, {"picture_every": 0}),
         ],
     )
     def test_errors_name_the_argument(self, config, options):
@@ -132,98 +134,38 @@ class TestValues:
             config(**options)
 
 
-class TestRunFolder:
-    @staticmethod
-    def saved(path, epochs=2):
-        """A folder with so many epochs in it."""
-        folder = RunFolder.create(path, OTHER)
-        generator = Generator((2, 2), 2, 1, width=1)
-        rows = [{"epoch": epoch, "loss": 1 / epoch} for epoch in range(1, epochs + 1)]
-        folder.save_checkpoint({"epoch": epochs, "weights": torch.arange(3.0)}, generator, rows)
-        return folder
+class TestLayers:
+    """A preset, a file over it, options over both."""
 
-    def test_round_trip(self, tmp_path):
-        folder = self.saved(tmp_path / "a" / "run")
-        opened, config = RunFolder.open(tmp_path / "a" / "run")
-        assert config == OTHER
-        state = opened.load_checkpoint()
-        assert state["epoch"] == 2
-        assert torch.equal(state["weights"], torch.arange(3.0))
-        assert opened.load_curves(2) == [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "loss": 0.5}]
-        assert not [path for path in folder.path.rglob("*") if path.name.startswith(".")]
+    def test_a_file_over_a_preset(self, tmp_path):
+        file = tmp_path / "mine.yaml"
+        file.write_text("model: {width: 7}\ntraining: {betas: [0.1, 0.2]}\n")
+        config = RunConfig.from_yaml(file, PRESETS["quick"])
+        assert (config.data.dataset, config.model.k, config.model.width) == ("digits", 10, 7)
+        assert config.training == replace(PRESETS["quick"].training, betas=(0.1, 0.2))
 
-    def test_curves_are_cut_at_the_checkpoint(self, tmp_path):
-        assert [row["epoch"] for row in self.saved(tmp_path / "run").load_curves(1)] == [1]
+    def test_options_find_their_section(self):
+        config = RunConfig().with_options(k=3, group_size=20, seed=7, limit_groups=None)
+        assert (config.model.k, config.data.group_size, config.training.seed) == (3, 20, 7)
+        assert RunConfig().with_options() == RunConfig()
 
-    def test_rows_may_have_different_names(self, tmp_path):
-        folder = self.saved(tmp_path / "run")
-        rows = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "other": 0.25}]
-        folder.save_checkpoint({"epoch": 2}, Generator((2, 2), 2, 1, width=1), rows)
-        assert folder.load_curves(2) == rows
+    def test_unknown_options_list_the_known_ones(self):
+        with pytest.raises(ValueError, match="option: expected one of accumulate, .*width; got 'lr'"):
+            RunConfig().with_options(lr=1)
+        with pytest.raises(ValueError, match="^k: expected"):
+            RunConfig().with_options(k=0)
 
-    def test_before_the_first_epoch(self, tmp_path):
-        folder = RunFolder.create(tmp_path / "run", OTHER)
-        assert folder.load_checkpoint() is None
-        assert folder.load_curves(0) == []
+    def test_no_two_sections_share_a_name(self):
+        names = [option for section in RunConfig().to_dict().values() for option in section]
+        assert len(set(names)) == len(names)
 
-    def test_a_run_is_not_overwritten_unasked(self, tmp_path):
-        self.saved(tmp_path / "run")
-        before = bytes_of(tmp_path)
-        with pytest.raises(RunFolderError, match=r"already holds a run.*--resume.*--overwrite") as caught:
-            RunFolder.create(tmp_path / "run", RunConfig())
-        assert str(tmp_path / "run") in str(caught.value)
-        assert bytes_of(tmp_path) == before
+    def test_differences(self):
+        other = RunConfig().with_options(k=3, epochs=77, batch_size=1, seed=2)
+        assert RunConfig().differences(RunConfig().to_dict()) == []
+        assert RunConfig().differences(other.to_dict()) == ["k is 30 here and was 3", "seed is 0 here and was 2"]
+        assert RunConfig().differences({}) == [], "what an older program did not know is no difference"
 
-    @pytest.mark.parametrize("name", RunFolder.FILES)
-    def test_a_single_file_makes_it_a_run(self, tmp_path, name):
-        (tmp_path / name).touch()
-        with pytest.raises(RunFolderError, match=f"already holds a run.*{name}"):
-            RunFolder.check_free(tmp_path)
-
-    def test_other_files_are_no_run(self, tmp_path):
-        (tmp_path / "notes.txt").write_text("mine")
-        RunFolder.create(tmp_path, OTHER)
-        assert (tmp_path / "notes.txt").read_text() == "mine"
-
-    @pytest.mark.parametrize("overwrite", [True, False])
-    def test_a_file_in_its_place(self, tmp_path, overwrite):
-        (tmp_path / "run").write_text("mine")
-        with pytest.raises(RunFolderError, match="output: "):
-            RunFolder.create(tmp_path / "run", OTHER, overwrite=overwrite)
-        assert (tmp_path / "run").read_text() == "mine"
-
-    def test_overwriting_starts_afresh(self, tmp_path):
-        self.saved(tmp_path / "run")
-        (tmp_path / "run" / "notes.txt").write_text("mine")
-        folder = RunFolder.create(tmp_path / "run", RunConfig(), overwrite=True)
-        assert sorted(path.name for path in folder.path.iterdir()) == ["config.yaml", "notes.txt", "pictures"]
-        assert RunConfig.from_yaml(folder.config_file) == RunConfig()
-
-    @pytest.mark.parametrize("kind", ["truncated", "empty", "text", "another object", "code"])
-    def test_damaged_checkpoints(self, tmp_path, kind):
-        folder = self.saved(tmp_path / "run")
-        whole = folder.checkpoint_file.read_bytes()
-        if kind == "another object":
-            torch.save(torch.zeros(2), folder.checkpoint_file)
-        elif kind == "code":
-            torch.save({"epoch": print}, folder.checkpoint_file)
-        else:
-            content = {"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"not a checkpoint"}[kind]
-            folder.checkpoint_file.write_bytes(content)
-        with pytest.raises(RunFolderError, match=r"not a checkpoint") as caught:
-            folder.load_checkpoint()
-        assert str(folder.checkpoint_file) in str(caught.value)
-
-    @pytest.mark.parametrize("text", ["loss\n0.5\n", "epoch,loss\nabc,0.5\n", "epoch,loss\n1,0.5,7\n", "\0"])
-    def test_damaged_curves(self, tmp_path, text):
-        folder = self.saved(tmp_path / "run")
-        folder.curves_file.write_text(text)
-        with pytest.raises(RunFolderError) as caught:
-            folder.load_curves(2)
-        assert str(folder.curves_file) in str(caught.value)
-
-    def test_open_where_there_is_no_run(self, tmp_path):
-        for path in (tmp_path, tmp_path / "missing"):
-            with pytest.raises(RunFolderError, match=r"expected a run folder; .* has no config\.yaml"):
-                RunFolder.open(path)
-        assert not (tmp_path / "missing").exists()
+    @pytest.mark.parametrize("preset", PRESETS)
+    def test_presets_can_be_written_and_read(self, preset, tmp_path):
+        (tmp_path / "config.yaml").write_text(PRESETS[preset].to_yaml())
+        assert RunConfig.from_yaml(tmp_path / "config.yaml") == PRESETS[preset]

@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from diffnmf.data import GroupSampler, ImageSet, load_dataset
+from diffnmf.errors import DivergenceError
 from diffnmf.evaluation import score_generator
 from diffnmf.models import Critic, Generator
 from diffnmf.training import Trainer, TrainingConfig
+from diffnmf.training.batches import Batch, label_flips
+from diffnmf.training.engine import make_accelerator
 
 REAL_DATA = os.environ.get("DIFFNMF_DATA")
 needs_data = pytest.mark.skipif(not REAL_DATA, reason="needs the real data sets: set DIFFNMF_DATA to their folder")
@@ -40,7 +43,8 @@ def trainer(images, w_solver="unrolled", *, limit=None, model_seed=0, **options)
     torch.manual_seed(model_seed)
     generator = Generator((8, 8), M, K, w_solver, width=8)
     critic = Critic((8, 8), M, width=8) if config.adversarial else None
-    return Trainer(generator, critic, GroupSampler(images, M, seed=config.seed, limit=limit), config)
+    sampler = GroupSampler(images, M, seed=config.seed, limit=limit)
+    return Trainer(generator, critic, sampler, config, make_accelerator(precision=config.precision))
 
 
 def weights(trained):
@@ -76,8 +80,10 @@ class TestEpoch:
             "critic_loss",
             "critic_accuracy_real",
             "critic_accuracy_fake",
+            "critic_gradient_norm",
             "reconstruction_loss",
             "adversarial_loss",
+            "generator_gradient_norm",
         ]
         assert all(isinstance(value, float) for value in row.values())
         assert all(0 <= row[name] <= 1 for name in ("critic_accuracy_real", "critic_accuracy_fake"))
@@ -85,13 +91,13 @@ class TestEpoch:
     def test_without_the_critic_its_losses_are_left_out(self, images):
         training = trainer(images, adversarial=False, limit=2)
         assert training.critic is None
-        assert list(training.train_epoch(1)) == ["reconstruction_loss"]
-        assert sorted(training.state_dict()) == ["generator", "generator_optimizer"]
+        assert list(training.train_epoch(1)) == ["reconstruction_loss", "generator_gradient_norm"]
+        assert not [name for name in training.state_dict() if "critic" in name]
 
     def test_means_are_over_groups_though_the_last_step_has_fewer(self, images):
         training = trainer(images, limit=3, batch_size=2)
         values = iter([torch.tensor(1.0), torch.tensor(4.0)])
-        training.step = lambda Y, flipped: {"reconstruction_loss": next(values)}
+        training.step = lambda batches: {"reconstruction_loss": next(values)}
         assert training.train_epoch(1) == {"reconstruction_loss": 2.0}
 
     def test_progress_wraps_the_steps(self, images):
@@ -155,13 +161,18 @@ class TestOpponents:
         training = trainer(images, limit=1)
         training.train_epoch(1)
         assert all(parameter.requires_grad for parameter in training.critic.parameters())
-        gradients = [parameter.grad.clone() for parameter in training.critic.parameters()]
-        Y = torch.rand(1, 64, M)
-        training._generator_step(Y, training.generator(Y))
-        assert all(torch.equal(p.grad, g) for p, g in zip(training.critic.parameters(), gradients, strict=True))
-        gradients = [parameter.grad.clone() for parameter in training.generator.parameters()]
-        training._critic_step(Y, training.generator(Y), torch.tensor([False]))
-        assert all(torch.equal(p.grad, g) for p, g in zip(training.generator.parameters(), gradients, strict=True))
+        batch = Batch(torch.rand(1, 64, M), torch.tensor([False]), 1.0)
+        models = {"generator": training.generator, "critic": training.critic}
+        for step, moved, still in (
+            (training._critic_step, "critic", "generator"),
+            (training._generator_step, "generator", "critic"),
+        ):
+            before = weights(training)
+            step([batch], training.generator(batch.Y), {})
+            assert all(parameter.grad is None for parameter in models[still].parameters())
+            changed = {name for name, value in weights(training).items() if not torch.equal(value, before[name])}
+            assert changed
+            assert all(name.startswith(moved) for name in changed)
 
     def test_the_form_of_the_adversarial_loss_matters(self, images):
         results = []
@@ -223,12 +234,162 @@ class TestRepetition:
     def test_the_state_of_other_models_is_refused(self, images):
         state = trainer(images).state_dict()
         other = Trainer(
-            Generator((8, 8), M, K + 1, width=8), Critic((8, 8), M, 8), GroupSampler(images, M), TrainingConfig()
+            Generator((8, 8), M, K + 1, width=8),
+            Critic((8, 8), M, 8),
+            GroupSampler(images, M),
+            TrainingConfig(batch_size=2),
         )
         with pytest.raises(RuntimeError, match="size mismatch"):
             other.load_state_dict(state)
         with pytest.raises(KeyError, match="critic"):
             trainer(images).load_state_dict(trainer(images, adversarial=False).state_dict())
+
+    def test_the_state_of_other_steps_is_refused(self, images):
+        """A position inside an epoch is a number of steps."""
+        state = trainer(images, batch_size=4).state_dict()
+        with pytest.raises(ValueError, match=r"batch_size: expected 4 groups a step.*got 2 × 1 × 1"):
+            trainer(images, batch_size=2).load_state_dict(state)
+        trainer(images, batch_size=2, accumulate=2).load_state_dict(state)
+
+
+class StopError(Exception):
+    """Stands for whatever ends a process."""
+
+
+class TestStoppedInside:
+    """Stopped between two steps, wherever that is, and continued in a new trainer: the same bits."""
+
+    @staticmethod
+    def started(images, **options):
+        return trainer(images, **{"limit": 7, "flip_probability": 0.5, **options})
+
+    @classmethod
+    def stopped(cls, images, epoch, step, file, **options):
+        """Train until this step of this epoch and save there."""
+        training = cls.started(images, **options)
+
+        def stop():
+            if (training.epoch, training.steps_done) == (epoch, step):
+                torch.save(training.state_dict(), file)
+                raise StopError
+
+        with pytest.raises(StopError):
+            for number in range(1, epoch + 1):
+                training.train_epoch(number, after_step=stop)
+        return file
+
+    @pytest.mark.parametrize(("epoch", "step"), [(1, 1), (1, 3), (2, 4)])
+    @pytest.mark.parametrize("options", [{}, {"adversarial": False}, {"ema_decay": 0.0}, {"accumulate": 2}])
+    def test_is_a_training_that_never_stopped(self, images, tmp_path, epoch, step, options):
+        if options.get("accumulate"):
+            step = min(step, 2)  # half as many steps in an epoch
+        whole = self.started(images, **options)
+        rows = {number: whole.train_epoch(number) for number in (1, 2, 3)}
+        file = self.stopped(images, epoch, step, tmp_path / "state.pt", **options)
+        resumed = self.started(images, model_seed=99, **options)
+        resumed.load_state_dict(torch.load(file, weights_only=True))
+        assert (resumed.epoch, resumed.steps_done) == (epoch, step)
+        for number in range(epoch, 4):
+            assert resumed.train_epoch(number) == rows[number], "the curves, too"
+        assert_same(weights(resumed), weights(whole))
+        if whole.averaged is not None:
+            assert_same(resumed.averaged.state_dict(), whole.averaged.state_dict())
+
+    def test_the_random_state_goes_on(self, images):
+        """What a user's own model draws from the global generators is part of the state."""
+        training = trainer(images, limit=1)
+        torch.manual_seed(3)
+        torch.rand(5)
+        state = training.state_dict()
+        expected = torch.rand(2)
+        torch.manual_seed(4)
+        training.load_state_dict(state)
+        assert torch.equal(torch.rand(2), expected)
+
+
+class TestAccumulation:
+    @pytest.mark.parametrize("adversarial", [True, False])
+    def test_is_the_larger_batch(self, images, adversarial):
+        """Seven groups in batches of two, so that the last step and its last batch are smaller."""
+        options = {"limit": 7, "adversarial": adversarial, "flip_probability": 0.5}
+        results = []
+        for split in ({"batch_size": 4}, {"batch_size": 2, "accumulate": 2}, {"batch_size": 1, "accumulate": 4}):
+            training = trainer(images, **options, **split)
+            results.append((training.train_epoch(1), weights(training)))
+        for row, weight in results[1:]:
+            assert row == pytest.approx(results[0][0], rel=1e-4)
+            for name, value in weight.items():
+                torch.testing.assert_close(value, results[0][1][name], rtol=1e-3, atol=1e-4)
+
+
+class TestAverage:
+    def test_follows_the_weights(self, images):
+        training = trainer(images, limit=4, ema_decay=0.5)
+        seen, name = [], "unet.head.weight"
+        training.train_epoch(1, after_step=lambda: seen.append(training.generator.state_dict()[name].clone()))
+        expected = seen[0]
+        for count, value in enumerate(seen[1:], start=1):
+            decay = min(0.5, (1 + count) / (10 + count))
+            expected = decay * expected + (1 - decay) * value
+        torch.testing.assert_close(training.averaged.state_dict()[name], expected)
+
+    def test_none_is_kept(self, images):
+        training = trainer(images, limit=1, ema_decay=0.0)
+        training.train_epoch(1)
+        assert training.averaged is None
+        assert "ema" not in training.state_dict()
+
+
+class TestDivergence:
+    @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+    def test_names_the_loss_and_the_step(self, images, bad):
+        training = trainer(images, limit=8)
+
+        def spoil():
+            if training.steps_done == 2:
+                with torch.no_grad():
+                    training.critic.layers[-1].bias.fill_(bad)
+
+        with pytest.raises(DivergenceError, match=r"^critic_\w+: .*in epoch 1, step 3"):
+            training.train_epoch(1, after_step=spoil)
+
+    def test_no_such_state_is_saved(self, images):
+        training = trainer(images, limit=8)
+
+        def save():
+            if training.steps_done == 1:
+                with torch.no_grad():
+                    training.generator.unet.head.bias.fill_(float("nan"))
+            else:
+                training.state_dict()
+
+        with pytest.raises(DivergenceError, match="step 2"):
+            training.train_epoch(1, after_step=save)
+
+
+class TestPrecision:
+    def test_bfloat16_learns_and_is_scored_in_float32(self, images):
+        training = trainer(images, precision="bfloat16", learning_rate=2e-3)
+        groups = training.sampler.epoch(0)
+        before = score_generator(training.generator, images, groups)["relative_error"]
+        seen = []
+        training.generator.unet.head.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+        training.train_epoch(1)
+        assert set(seen) == {torch.bfloat16}
+        after = score_generator(training.generator, images, groups)["relative_error"]
+        assert after < before
+        assert seen[-1] == torch.float32
+        assert all(parameter.dtype == torch.float32 for parameter in training.generator.parameters())
+
+    def test_float16_needs_a_gpu(self):
+        with pytest.raises(ValueError, match=r"precision: .*float16.*bfloat16"):
+            make_accelerator("cpu", "float16")
+
+    def test_one_precision_after_the_other(self, images):
+        """accelerate keeps one setting a process; trainings in one program must not inherit it."""
+        first = trainer(images, limit=2).train_epoch(1)
+        trainer(images, limit=2, precision="bfloat16").train_epoch(1)
+        assert trainer(images, limit=2).train_epoch(1) == first
 
 
 class TestFlips:
@@ -238,11 +399,12 @@ class TestFlips:
         training = trainer(images, flip_probability=0.5, **options)
         groups, flips = [], []
 
-        def step(Y, flipped):
-            assert len(Y) == len(flipped)
-            groups.append(Y)
-            flips.append(flipped)
-            return {}
+        def step(batches):
+            for batch in batches:
+                assert len(batch.Y) == len(batch.flipped)
+                groups.append(batch.Y)
+                flips.append(batch.flipped)
+            return {"loss": torch.tensor(0.0)}
 
         training.step = step
         training.train_epoch(epoch)
@@ -265,8 +427,8 @@ class TestFlips:
         assert len({tuple(flips.tolist()) for flips in drawn}) == 4
 
     @pytest.mark.parametrize("probability", [0.0, 0.1, 0.5, 1.0])
-    def test_share(self, images, probability):
-        flips = trainer(images, flip_probability=probability)._flips(1, 10_000)
+    def test_share(self, probability):
+        flips = label_flips(probability, 10_000, seed=0, epoch=1)
         # Four standard deviations of a binomial share.
         assert flips.float().mean().item() == pytest.approx(
             probability, abs=4 * (probability * (1 - probability) / 1e4) ** 0.5

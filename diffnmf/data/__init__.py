@@ -3,6 +3,7 @@
 from diffnmf.data.groups import ORDERS, GroupSampler, group_matrix
 from diffnmf.data.images import DataSplit, ImageSet
 from diffnmf.data.sources import DATASETS, load_dataset
+from diffnmf.data.user_images import load_images
 
 __all__ = [
     "DATASETS",
@@ -12,4 +13,5 @@ __all__ = [
     "ImageSet",
     "group_matrix",
     "load_dataset",
+    "load_images",
 ]

@@ -27,15 +27,45 @@ def load_user_images(path: Path, *, seed: int) -> DataSplit:
     ValueError
         Names the file, or the folder, and what is wrong with it.
     """
+    image_set, classes = _read(path)
+    try:
+        return split_images(image_set, seed=seed, class_names=classes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def load_images(path: str | Path) -> ImageSet:
+    """Read a folder or an array file, all of it, in the order of its files or of the array.
+
+    Parameters
+    ----------
+    path : str or Path
+        As for ``load_dataset``.
+
+    Raises
+    ------
+    ValueError
+        Names the file, or the folder, and what is wrong with it.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise ValueError(
+            f"images: expected the path to a folder of images, or to a .npy or .npz file; {path} does not exist"
+        )
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[ImageSet, list[str] | None]:
+    """The images, and the names of their classes."""
     images, labels = _read_folder(path) if path.is_dir() else _read_array_file(path)
     # Every label becomes a number 0 to C-1, in the sorted order of the names.
     classes, numbers = (None, None) if labels is None else np.unique(labels, return_inverse=True)
     try:
         pixels = torch.from_numpy(_as_pixels(images))
         image_set = ImageSet(path.stem, pixels, None if numbers is None else torch.from_numpy(numbers))
-        return split_images(image_set, seed=seed, class_names=None if classes is None else [str(c) for c in classes])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    return image_set, None if classes is None else [str(c) for c in classes]
 
 
 def _as_pixels(array: np.ndarray) -> np.ndarray:

@@ -2,32 +2,48 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from diffnmf.data import DataSplit, GroupSampler, group_matrix, load_dataset
-from diffnmf.errors import RunFolderError
+from diffnmf.errors import DivergenceError, RunFolderError
 from diffnmf.evaluation.held_out import score_generator, score_rivals
-from diffnmf.metrics.figures import save_curves, save_decomposition, save_image_grid
-from diffnmf.models import Critic, Generator
+from diffnmf.evaluation.recorder import Recorder, best_of
+from diffnmf.evaluation.run_parts import RIVAL_GROUPS, build_models, load_run_data
+from diffnmf.evaluation.run_pictures import save_epoch_picture, save_final_pictures
+from diffnmf.models.ganunmf import save_config
 from diffnmf.training import RunConfig, RunFolder, Trainer
+from diffnmf.training.checkpoints import position
+from diffnmf.training.engine import make_accelerator
+from diffnmf.training.randomness import seeded
+from diffnmf.training.run_folder import fresh_folder
+from diffnmf.training.writing import explained_errors
 
 Row = dict[str, float]
-
-TEST_SEED = 0  # the test groups are the same whatever the seed of a run
-RIVAL_GROUPS = 32  # ANLS on all 223 test groups of MNIST would take minutes
 
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """Where a run lies, and what is in its metrics.json."""
+    """Where a run lies, and what is in its metrics.json (empty in all but the main process)."""
 
     folder: Path
     metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What a run calls as it goes on, in the main process.
+
+    Attributes:
+        on_epoch: called with the row of the curves after every epoch.
+        progress: wraps the range of the steps of an epoch, as ``tqdm`` does.
+    """
+
+    on_epoch: Callable[[Row], None] = lambda row: None
+    progress: Callable[..., Any] = iter
 
 
 def run_experiment(
@@ -40,181 +56,192 @@ def run_experiment(
     on_epoch: Callable[[Row], None] = lambda row: None,
     progress: Callable[..., Any] = iter,
 ) -> ExperimentResult:
-    """Train, evaluate, and leave a run folder.
+    """Train, evaluate, and leave a run folder. Under ``torchrun``, every process calls it.
 
     Arguments:
         config: data, model and training.
         output: the run folder; by default a new one below ``runs/``.
         data_dir: where the data sets are, or are downloaded to.
-        device: where to compute.
+        device: where to compute: "cpu", "cuda" (each process its own) or "cuda:N".
         overwrite: replace a run that ``output`` holds; only after everything else has proved to be right.
         on_epoch: called with the row of the curves after every epoch.
-        progress: wraps the steps of an epoch, as ``tqdm`` does.
+        progress: wraps the range of the steps of an epoch, as ``tqdm`` does.
 
     Raises:
         RunFolderError: ``output`` holds a run, or cannot be written.
         DataUnavailableError: the data set could neither be found nor downloaded.
+        DivergenceError: a loss or a gradient became NaN or infinite; the checkpoints before it are kept.
         ValueError, TypeError: an option is out of range; nothing has been written.
     """
-    if output is not None and not overwrite:
-        RunFolder.check_free(output)
-    experiment = _Experiment(config, data_dir, device)
-    folder = RunFolder.create(output or _fresh_folder(config), config, overwrite=overwrite)
-    return experiment.run(folder, [], 1, on_epoch, progress)
+    accelerator = make_accelerator(device, config.training.precision)
+    folder = RunFolder(output or fresh_folder(config))
+    if accelerator.is_main_process and not overwrite:
+        RunFolder.check_free(folder.path)
+    with seeded(config.training.seed, deterministic=config.training.deterministic):
+        experiment = _Experiment(config, data_dir, accelerator)
+        if accelerator.is_main_process:
+            RunFolder.create(folder.path, config, overwrite=overwrite)
+            with explained_errors(folder.path):
+                save_config(experiment.model.config, folder.path)
+        return experiment.run(folder, [], Callbacks(on_epoch, progress))
 
 
 def resume_experiment(
     run: str | Path,
     *,
     epochs: int | None = None,
+    batch_size: int | None = None,
+    accumulate: int | None = None,
+    checkpoint_every: int | None = None,
     data_dir: str | Path | None = None,
     device: str | torch.device = "cpu",
     on_epoch: Callable[[Row], None] = lambda row: None,
     progress: Callable[..., Any] = iter,
 ) -> ExperimentResult:
-    """Continue a run after its last finished epoch, with its own configuration; the result is that of one run.
+    """Continue a run from its last checkpoint, with its own configuration; the result is that of one run.
 
     Arguments:
         run: the run folder.
         epochs: train up to this epoch instead of the one the run was made for.
+        batch_size: for another number of processes: batch_size · accumulate · processes must stay the same.
+        accumulate: likewise.
+        checkpoint_every: steps between checkpoints inside an epoch.
         data_dir: as in ``run_experiment``.
         device: as in ``run_experiment``.
         on_epoch: as in ``run_experiment``.
         progress: as in ``run_experiment``.
 
     Raises:
-        RunFolderError: there is no run, it is damaged, or it has gone further than ``epochs``.
+        RunFolderError: there is no run, it is damaged, its checkpoint belongs elsewhere, or it has gone further than
+            ``epochs``.
     """
     folder, config = RunFolder.open(run)
-    if epochs is not None:
-        config = replace(config, training=replace(config.training, epochs=epochs))
-    state = folder.load_checkpoint()
+    options = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "accumulate": accumulate,
+        "checkpoint_every": checkpoint_every,
+    }
+    config = config.with_options(**{name: value for name, value in options.items() if value is not None})
+    state = folder.checkpoints.load(config)
     done = 0 if state is None else state["epoch"]
     rows = folder.load_curves(done)
     if done > config.training.epochs:
         raise RunFolderError(f"epochs: the run {folder.path} has {done} already; got {config.training.epochs}")
-    experiment = _Experiment(config, data_dir, device)
-    if state is not None:
-        experiment.restore(state, folder)
-    folder.save_config(config)
-    return experiment.run(folder, rows, done + 1, on_epoch, progress)
+    accelerator = make_accelerator(device, config.training.precision)
+    with seeded(config.training.seed, deterministic=config.training.deterministic):
+        experiment = _Experiment(config, data_dir, accelerator)
+        if state is not None:
+            experiment.restore(state, folder)
+        if accelerator.is_main_process:
+            folder.clean()
+            folder.save_config(config)
+            with explained_errors(folder.path):
+                save_config(experiment.model.config, folder.path)
+        return experiment.run(folder, rows, Callbacks(on_epoch, progress))
 
 
 class _Experiment:
     """The parts of a run, made and checked before anything is written."""
 
-    def __init__(self, config: RunConfig, data_dir: str | Path | None, device: str | torch.device) -> None:
-        self.config = config
-        self.device = torch.device(device)
-        data = config.data
-        self.split = _to_device(load_dataset(data.dataset, data_dir=data_dir), self.device)
-        options = {"group_size": data.group_size, "order": data.order, "limit": data.limit_groups}
-        train = GroupSampler(self.split.train, seed=config.training.seed, **options)  # type: ignore[arg-type]
-        test = GroupSampler(self.split.test, seed=TEST_SEED, **options)  # type: ignore[arg-type]
-        self.test_groups = test.epoch(0).to(self.device)
-        # Groups of training images that no epoch draws, as many as there are test groups.
-        self.train_groups = train.epoch(0)[: len(self.test_groups)].to(self.device)
-        generator, critic = _build_models(config, self.split)
-        self.trainer = Trainer(generator, critic, train, config.training, self.device)
+    def __init__(self, config: RunConfig, data_dir: str | Path | None, accelerator: Any) -> None:
+        self.config, self.accelerator = config, accelerator
+        seed, device = config.training.seed, accelerator.device
+        with accelerator.local_main_process_first():  # the others find the data unpacked
+            self.data = load_run_data(config.data, seed=seed, data_dir=data_dir, device=device)
+        self.model, critic = build_models(config, self.data.split.train.image_shape)
+        self.trainer = Trainer(self.model.generator, critic, self.data.sampler, config.training, accelerator)
 
     def restore(self, state: dict[str, Any], folder: RunFolder) -> None:
         try:
             self.trainer.load_state_dict(state)
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise RunFolderError(
-                f"{folder.checkpoint_file}: does not fit the configuration of its run: {error}"
+                f"{folder.checkpoints.last}: does not fit the configuration of its run: {error}"
             ) from error
 
-    def run(
-        self,
-        folder: RunFolder,
-        rows: list[Row],
-        first_epoch: int,
-        on_epoch: Callable[[Row], None],
-        progress: Callable[..., Any],
-    ) -> ExperimentResult:
-        generator = self.trainer.generator
-        for epoch in range(first_epoch, self.config.training.epochs + 1):
-            start = time.perf_counter()
-            losses = self.trainer.train_epoch(epoch, progress)
-            seconds = time.perf_counter() - start
-            test = score_generator(generator, self.split.test, self.test_groups)
-            row = {"epoch": epoch, **losses, **_prefixed("test", test), "train_seconds": round(seconds, 3)}
-            rows.append(row)
-            folder.save_checkpoint({"epoch": epoch, **self.trainer.state_dict()}, generator, rows)
-            on_epoch(row)
-        if not folder.checkpoint_file.exists():  # no epochs: the untrained model is what there is to keep
-            folder.save_checkpoint({"epoch": 0, **self.trainer.state_dict()}, generator, rows)
-        metrics = self._metrics()
+    def run(self, folder: RunFolder, rows: list[Row], callbacks: Callbacks) -> ExperimentResult:
+        """Train from where the trainer is, and score; only the main process scores, writes and calls back."""
+        main = self.accelerator.is_main_process
+        with Recorder(folder, self.config, rows) if main else nullcontext() as recorder:
+            for epoch in range(self.trainer.epoch, self.config.training.epochs + 1):
+                row = self._train_epoch(epoch, recorder, callbacks.progress if main else iter)
+                state = self.trainer.state_dict()
+                if recorder is not None:
+                    row |= self._scores()
+                    recorder.epoch(row, self.trainer, state)
+                    self._picture(recorder, epoch)
+                    callbacks.on_epoch(row)
+            state = self.trainer.state_dict()
+            if recorder is None:
+                return ExperimentResult(folder.path, {})
+            if not rows:  # no epochs: the untrained model is what there is to keep
+                recorder.weights(self.trainer)
+                recorder.checkpoint(state)
+        metrics = self._metrics(rows)
         folder.save_metrics(metrics)
-        self._save_pictures(folder, rows)
+        save_final_pictures(folder, self.model, self.data, rows)
         return ExperimentResult(folder.path, metrics)
 
-    def _metrics(self) -> dict[str, Any]:
-        generator = self.trainer.generator
-        test = score_generator(generator, self.split.test, self.test_groups)
-        rivals = score_rivals(self.split.test, self.test_groups[:RIVAL_GROUPS], generator.k)
+    def _train_epoch(self, epoch: int, recorder: Recorder | None, progress: Callable[..., Any]) -> Row:
+        """The part of the row of an epoch that training knows; checkpoints inside of the epoch on the way."""
+        start, first, trainer = time.perf_counter(), self.trainer.steps_done, self.trainer
+
+        def after_step() -> None:
+            every = self.config.training.checkpoint_every
+            if every is not None and trainer.steps_done % every == 0:
+                state = trainer.state_dict()  # in every process
+                if recorder is not None:
+                    recorder.checkpoint(state)
+
+        try:
+            means = trainer.train_epoch(epoch, progress, after_step)
+        except DivergenceError as error:
+            raise DivergenceError(f"{error}; {self._kept(recorder)}") from error
+        seconds = time.perf_counter() - start
+        groups = len(self.data.sampler) - first * trainer.groups_per_step
         return {
-            "train": score_generator(generator, self.split.train, self.train_groups),
-            "test": {**test, **rivals},
+            "epoch": epoch,
+            **means,
+            "learning_rate": trainer.generator_optimizer.param_groups[0]["lr"],
+            "train_seconds": round(seconds, 3),
+            "groups_per_second": round(groups / seconds, 3),
+            "w_solver_share": round(trainer.clock.seconds()["w_solver"] / seconds, 4),
         }
 
-    @torch.no_grad()
-    def _save_pictures(self, folder: RunFolder, rows: list[Row]) -> None:
-        generator, shape = self.trainer.generator.eval(), self.split.test.image_shape
-        Y = group_matrix(self.split.test, self.test_groups[:1])  # (1, n, m)
-        H, W, Y_hat = (part.squeeze(0).cpu() for part in generator(Y))
-        source = Y.squeeze(0).cpu()
-        peak = H.amax(dim=0)
-        parts = H / torch.where(peak > 0, peak, 1.0)
-        save_image_grid(folder.pictures / "group.png", source, shape, title="An unseen group Y")
-        save_image_grid(folder.pictures / "basis.png", parts, shape, title="Its basis H, each column to its maximum")
-        save_image_grid(folder.pictures / "reconstruction.png", Y_hat, shape, title="Its reconstruction HW")
-        save_decomposition(folder.pictures / "decomposition.png", source, H, W, shape)
+    def _picture(self, recorder: Recorder, epoch: int) -> None:
+        every = self.config.training.picture_every
+        if every is not None and epoch % every == 0:
+            recorder.picture(save_epoch_picture(recorder.folder, self.model, self.data, epoch), epoch)
+
+    def _scores(self) -> Row:
+        """Those of the generator and of its average on the test groups, as they are called in a row."""
+        row: Row = {}
+        for model, prefix in ((self.trainer.generator, "test_"), (self.trainer.averaged, "ema_test_")):
+            if model is not None:
+                scores = score_generator(model, self.data.split.test, self.data.test_groups)
+                row |= {prefix + name: value for name, value in scores.items() if name != "groups"}
+        return row
+
+    def _metrics(self, rows: list[Row]) -> dict[str, Any]:
+        split, trainer = self.data.split, self.trainer
+        test = score_generator(trainer.generator, split.test, self.data.test_groups)
+        rivals = score_rivals(split.test, self.data.test_groups[:RIVAL_GROUPS], trainer.generator.k)
+        metrics: dict[str, Any] = {
+            "train": score_generator(trainer.generator, split.train, self.data.train_groups),
+            "test": {**test, **rivals},
+        }
+        if trainer.averaged is not None:
+            metrics["test_ema"] = score_generator(trainer.averaged, split.test, self.data.test_groups)
         if rows:
-            save_curves(folder.pictures / "curves.png", rows, _panels(rows))
+            error, weights, epoch = best_of(rows)
+            metrics["best"] = {"weights": weights, "epoch": epoch, "relative_error": error}
+        return metrics
 
-
-def _build_models(config: RunConfig, split: DataSplit) -> tuple[Generator, Critic | None]:
-    """The models with weights that depend on the seed alone; the global random state is left as it was."""
-    model, shape, m = config.model, split.train.image_shape, config.data.group_size
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(config.training.seed)
-        generator = Generator(shape, m, model.k, model.w_solver, width=model.width, unit_norm=model.unit_norm)
-        critic = Critic(shape, m, model.critic_width) if config.training.adversarial else None
-    return generator, critic
-
-
-def _to_device(split: DataSplit, device: torch.device) -> DataSplit:
-    """Images on the device once, so that groups are put together there."""
-    train, test = (replace(part, images=part.images.to(device)) for part in (split.train, split.test))
-    return DataSplit(train, test)
-
-
-def _prefixed(prefix: str, scores: dict[str, float]) -> Row:
-    return {f"{prefix}_{name}": value for name, value in scores.items() if name != "groups"}
-
-
-def _panels(rows: list[Row]) -> dict[str, list[str]]:
-    """The curves that were recorded, by what they have in common."""
-    panels = {
-        "Reconstruction loss (train)": ["reconstruction_loss"],
-        "Relative error (test)": ["test_relative_error"],
-        "Eq. (4) (test)": ["test_eps"],
-        "Adversarial losses": ["critic_loss", "adversarial_loss"],
-        "Critic accuracy": ["critic_accuracy_real", "critic_accuracy_fake"],
-        "Basis H (test)": ["test_hoyer_H", "test_copying"],
-    }
-    return {title: names for title, names in panels.items() if any(name in row for row in rows for name in names)}
-
-
-def _fresh_folder(config: RunConfig) -> Path:
-    """A folder below runs/ that does not exist yet."""
-    name = Path(config.data.dataset).stem or "images"
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    base = Path("runs") / f"{name}-{config.model.w_solver}-{stamp}"
-    folder, number = base, 1
-    while folder.exists():
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
-    return folder
+    def _kept(self, recorder: Recorder | None) -> str:
+        """What a user has after training went wrong, and what can be done."""
+        advice = "start again with a lower --learning-rate, or with --precision float32"
+        state = None if recorder is None else recorder.folder.checkpoints.load(self.config)
+        if recorder is None or state is None:
+            return f"no checkpoint had been written; {advice}"
+        return f"kept is {recorder.folder.checkpoints.last}, {position(state)}; {advice}"

@@ -17,6 +17,8 @@ def metrics_table(metrics: dict[str, Any], model: str) -> str:
     """A plain-text table of ``metrics.json``: the model on training and test groups, and its rivals on test groups."""
     test = metrics["test"]
     rows = {f"{model} (train)": metrics["train"], f"{model} (test)": test}
+    if "test_ema" in metrics:
+        rows[f"{model}, EMA (test)"] = metrics["test_ema"]
     rows |= {name: test[name] for name in RIVALS if name in test}
     width = max(len(name) for name in rows)
     lines = [" " * width + "".join(f"{title:>12}" for title in COLUMNS.values())]

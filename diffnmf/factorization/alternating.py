@@ -136,26 +136,30 @@ class _Alternation:
             self.errors.append(self.errors[-1].clone() if self.errors else torch.zeros_like(self.problem.square))
 
     def check(self, iteration: int, final: bool = False) -> None:
-        """Measure the error; take the problems that have converged out of the working set; revive components."""
+        """Revive components; take the problems that have converged out of the working set."""
         self.extend_history(iteration)
         finished = torch.zeros_like(self.converged)
-        for index in self.chunks():
-            problem, iterate = self.problem.take(index), self.iterate.take(index)
-            if not final and iteration:
-                self.method.revive_dead(problem, iterate)
-                self.iterate.put(index, iterate)
-            half_W = half_step(iterate.Ht, problem.Y, problem.weights_penalties)
-            self.errors[iteration][index] = half_W.error(problem.square, iterate.W, may_wait=True)
-            if self.budget.tol == 0:
-                continue
+        for_each(partial(self.examine, iteration, final, finished), self.chunks(), parallel=self.on_cpu)
+        if self.budget.tol > 0:
+            self.converged |= finished
+            self.active = self.active[~finished[self.active]]
+
+    def examine(self, iteration: int, final: bool, finished: Tensor, index: Index) -> None:
+        """What a check does to some problems: those that have converged are marked in ``finished`` (B,)."""
+        problem, iterate = self.problem.take(index), self.iterate.take(index)
+        if iteration and not final:
+            self.method.revive_dead(problem, iterate)
+            self.iterate.put(index, iterate)
+        if self.budget.tol == 0 and iteration and not final:
+            return  # the steps record the error
+        half_W = half_step(iterate.Ht, problem.Y, problem.weights_penalties)
+        self.errors[iteration][index] = half_W.error(problem.square, iterate.W, may_wait=True)
+        if self.budget.tol > 0:
             half_H = half_step(iterate.W, problem.Y.mT, problem.basis_penalties)
             now = stationarity(half_W, iterate.W, half_H, iterate.Ht)
             if iteration == 0:
                 self.start_norm[index] = now.norm
             finished[index] = now.norm <= torch.maximum(self.budget.tol * self.start_norm[index], now.rounding)
-        if self.budget.tol > 0:
-            self.converged |= finished
-            self.active = self.active[~finished[self.active]]
 
     def chunks(self) -> list[Index]:
         """The working set in pieces whose iterations stay in the cache; everything at once on other devices."""

@@ -80,11 +80,13 @@ class Generator(nn.Module):
         self._check(Y)
         images = Y.mT.unflatten(-1, self.image_shape)  # (B, m, h, w)
         maps, bottleneck = self.unet(images)  # (B, k, h, w), (B, C, h', w')
-        H = torch.relu(maps).flatten(2).mT  # (B, n, k)
+        # Under autocast the maps are rounded to 16 bits; what is computed from them is not.
+        H = torch.relu(maps).flatten(2).mT.to(Y.dtype)  # (B, n, k)
         if self.unit_norm:
             H = F.normalize(H, dim=-2)  # a dead column stays zero
-        W = self.w_head(H, Y, bottleneck)  # (B, k, m)
-        return Factorization(H, W, H @ W)
+        W = self.w_head(H, Y, bottleneck).to(Y.dtype)  # (B, k, m)
+        with torch.autocast(Y.device.type, enabled=False):
+            return Factorization(H, W, H @ W)
 
     def _check(self, Y: Tensor) -> None:
         n = self.image_shape[0] * self.image_shape[1]

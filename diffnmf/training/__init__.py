@@ -1,7 +1,9 @@
 """Training GAN-UNET: configuration, losses, the loop, and the folder that a run leaves behind."""
 
-from diffnmf.training.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from diffnmf.training.config import RunConfig
+from diffnmf.training.options import DataConfig, ModelConfig, TrainingConfig
+from diffnmf.training.presets import PRESETS
 from diffnmf.training.run_folder import RunFolder
 from diffnmf.training.trainer import Trainer
 
-__all__ = ["DataConfig", "ModelConfig", "RunConfig", "RunFolder", "Trainer", "TrainingConfig"]
+__all__ = ["PRESETS", "DataConfig", "ModelConfig", "RunConfig", "RunFolder", "Trainer", "TrainingConfig"]

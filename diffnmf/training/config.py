@@ -1,126 +1,17 @@
-"""What a run is made of, as frozen dataclasses: saved with the run, and enough to repeat it."""
+"""What a run is made of: its options, read from and written to plain text, and enough to repeat it."""
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from diffnmf.data import ORDERS
 from diffnmf.errors import RunFolderError, unknown_name
-from diffnmf.models import W_SOLVERS
-from diffnmf.models.blocks import check_positive
-from diffnmf.training.losses import ADVERSARIAL_FORMS
+from diffnmf.training.options import DataConfig, ModelConfig, TrainingConfig
 
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Which images, and how they become groups.
-
-    Attributes:
-        dataset: "digits", "mnist", "fashion", "faces", or a path to a user's own images.
-        group_size: m, images in a group.
-        order: "random" or "class", the order of the columns of a group.
-        limit_groups: groups per epoch and in the test at the most; None for all.
-    """
-
-    dataset: str = "mnist"
-    group_size: int = 40
-    order: str = "random"
-    limit_groups: int | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.dataset, str) or not self.dataset:
-            raise TypeError(f"dataset: expected a name or a path; got {self.dataset!r}")
-        check_positive("group_size", self.group_size)
-        if self.order not in ORDERS:
-            raise unknown_name("order", self.order, ORDERS)
-        if self.limit_groups is not None:
-            check_positive("limit_groups", self.limit_groups)
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The generator (see ``Generator``) and the critic.
-
-    Attributes:
-        k: components.
-        w_solver: "fc" or the name of an NNLS solver.
-        width: channels of the U-Net at full resolution.
-        critic_width: channels of the first layer of the critic.
-        unit_norm: whether the columns of H are scaled to unit norm.
-    """
-
-    k: int = 30
-    w_solver: str = "unrolled"
-    width: int = 96
-    critic_width: int = 64
-    unit_norm: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("k", "width", "critic_width"):
-            check_positive(name, getattr(self, name))
-        if self.w_solver not in W_SOLVERS:
-            raise unknown_name("w_solver", self.w_solver, W_SOLVERS)
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How the model is trained.
-
-    Attributes:
-        epochs: passes over the groups, ≥ 0; the groups themselves are drawn anew for each.
-        batch_size: groups in a step.
-        learning_rate: of Adam, for the generator.
-        critic_learning_rate: of Adam, for the critic. At the same rate as the generator the critic wins on MNIST within
-            three epochs (accuracy above 0.9), and the reconstruction gets worse from then on.
-        constant_share: share of the epochs, in [0, 1], at the full learning rates; they fall linearly in the rest.
-        betas: of Adam.
-        reconstruction_weight: λ of eq. (3), on the mean absolute error. With pix2pix's 100 the critic leads on MNIST,
-            whose pixels are mostly black: the test error rises from the second epoch on. At 5000 the critic hardly
-            matters: the L1 loss ends lower, both test errors higher (see docs/results).
-        adversarial: False leaves the critic out: the UNET ablation of the paper's Table 2.
-        adversarial_form: "non_saturating", or "saturating" as eq. (1) is written.
-        flip_probability: share of the real labels that are told wrongly, in [0, 1].
-        pca_rank: rank of the disturbance of the real samples; None for k.
-        seed: of the weights, the groups and the flips.
-    """
-
-    epochs: int = 10
-    batch_size: int = 4
-    learning_rate: float = 5e-4
-    critic_learning_rate: float = 5e-5
-    constant_share: float = 0.3
-    betas: tuple[float, float] = (0.5, 0.999)
-    reconstruction_weight: float = 1000.0
-    adversarial: bool = True
-    adversarial_form: str = "non_saturating"
-    flip_probability: float = 0.1
-    pca_rank: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_positive("batch_size", self.batch_size)
-        if not isinstance(self.epochs, int) or self.epochs < 0:
-            raise ValueError(f"epochs: expected an int ≥ 0; got {self.epochs!r}")
-        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
-            raise ValueError(f"seed: expected an int ≥ 0; got {self.seed!r}")
-        for name in ("learning_rate", "critic_learning_rate"):
-            _check_number(name, getattr(self, name), "finite and > 0", lambda x: 0 < x < math.inf)
-        weight = self.reconstruction_weight
-        _check_number("reconstruction_weight", weight, "finite and ≥ 0", lambda x: 0 <= x < math.inf)
-        for name in ("flip_probability", "constant_share"):
-            _check_number(name, getattr(self, name), "in [0, 1]", lambda x: 0 <= x <= 1)
-        if not isinstance(self.betas, tuple) or len(self.betas) != 2:
-            raise TypeError(f"betas: expected two numbers; got {self.betas!r}")
-        for beta in self.betas:
-            _check_number("betas", beta, "in [0, 1)", lambda x: 0 <= x < 1)
-        if self.adversarial_form not in ADVERSARIAL_FORMS:
-            raise unknown_name("adversarial_form", self.adversarial_form, ADVERSARIAL_FORMS)
-        if self.pca_rank is not None:
-            check_positive("pca_rank", self.pca_rank)
+# Options that a run may be continued with; the groups of a step must stay as many (see ``Trainer.load_state_dict``).
+MAY_CHANGE = ("epochs", "batch_size", "accumulate", "checkpoint_every", "picture_every")
 
 
 @dataclass(frozen=True)
@@ -133,11 +24,19 @@ class RunConfig:
 
     def to_yaml(self) -> str:
         """Plain text that ``from_yaml`` reads back."""
-        return yaml.safe_dump(_plain(asdict(self)), sort_keys=False)
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """The sections as plain values."""
+        return _plain(asdict(self))
 
     @classmethod
-    def from_yaml(cls, path: Path) -> "RunConfig":
+    def from_yaml(cls, path: Path, base: "RunConfig | None" = None) -> "RunConfig":
         """Read a configuration.
+
+        Arguments:
+            path: a YAML file with the sections data, model and training, or some of them.
+            base: where the entries come from that the file leaves out; the defaults unless given.
 
         Raises:
             RunFolderError: the file is not one; the message names the file and the entry.
@@ -146,31 +45,55 @@ class RunConfig:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise RunFolderError(f"{path}: expected a configuration in YAML; {error}") from error
+        base = base or cls()
         try:
             sections = _section(cls, content)
-            training = _section(TrainingConfig, sections.get("training", {}))
-            if isinstance(training.get("betas"), list):  # YAML has no tuples
-                training = {**training, "betas": tuple(training["betas"])}
-            return cls(
-                DataConfig(**_section(DataConfig, sections.get("data", {}))),
-                ModelConfig(**_section(ModelConfig, sections.get("model", {}))),
-                TrainingConfig(**training),
-            )
+            return cls(**{name: _merged(getattr(base, name), sections.get(name, {})) for name in _names(cls)})
         except (TypeError, ValueError) as error:
             raise RunFolderError(f"{path}: {error}") from error
 
+    def with_options(self, **options: Any) -> "RunConfig":
+        """The same run with other options, each under its own name, whatever its section.
 
-def _check_number(name: str, value: object, range_: str, holds: Callable[[float], bool]) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        hint = " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)" if isinstance(value, str) else ""
-        raise TypeError(f"{name}: expected a number {range_}; got {value!r}{hint}")
-    if not holds(value):  # False for NaN
-        raise ValueError(f"{name}: expected a number {range_}; got {value!r}")
+        Raises:
+            ValueError: no section has an option of that name, or the value is out of range.
+        """
+        sections = {name: getattr(self, name) for name in _names(type(self))}
+        known = {option: name for name, section in sections.items() for option in _names(type(section))}
+        for option, value in options.items():
+            if option not in known:
+                raise unknown_name("option", option, known)
+            sections[known[option]] = replace(sections[known[option]], **{option: value})
+        return replace(self, **sections)
+
+    def differences(self, saved: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """The options that make another run than the one whose ``to_dict`` was saved, as "k is 5 here and was 6".
+
+        What may change while a run goes on is passed over, and so is what one of the two does not know.
+        """
+        return [
+            f"{option} is {value!r} here and was {saved[name][option]!r}"
+            for name, section in self.to_dict().items()
+            for option, value in section.items()
+            if option not in MAY_CHANGE and option in saved.get(name, {}) and saved[name][option] != value
+        ]
+
+
+def _names(config: type) -> list[str]:
+    return [entry.name for entry in fields(config)]
+
+
+def _merged(base: Any, entries: object) -> Any:
+    """A section with the entries of a file in the place of its own."""
+    section = _section(type(base), entries)
+    if isinstance(section.get("betas"), list):  # YAML has no tuples
+        section["betas"] = tuple(section["betas"])
+    return replace(base, **section)
 
 
 def _section(config: type, content: object) -> dict[str, Any]:
     """The entries of one section; an entry that no field takes is an error, not a default."""
-    known = [entry.name for entry in fields(config)]
+    known = _names(config)
     if not isinstance(content, Mapping):
         raise TypeError(f"expected the entries {', '.join(known)}; got {content!r}")
     for name in content:

@@ -1,19 +1,16 @@
-"""The folder that a run leaves behind: configuration, checkpoint, weights, curves, metrics and pictures."""
+"""The folder that a run leaves behind."""
 
-import csv
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_model
-from torch import nn
-
 from diffnmf.errors import RunFolderError
-from diffnmf.files import replacing
+from diffnmf.files import remove_unfinished
+from diffnmf.training.checkpoints import LAST, PREVIOUS, Checkpoints
 from diffnmf.training.config import RunConfig
-
-Row = dict[str, float]
+from diffnmf.training.curves import Row, read_curves, write_curves
+from diffnmf.training.writing import explained_replacing
 
 
 class RunFolder:
@@ -21,28 +18,44 @@ class RunFolder:
 
     ======================  =====================================================================
     config.yaml             the ``RunConfig``
-    checkpoint.pt           everything that training needs to go on (tensors and numbers only)
-    generator.safetensors   the weights of the generator
+    model.yaml              what ``GANUNMF.load`` needs beside the weights
+    checkpoint.pt           everything that training needs to go on (tensors and plain values only)
+    checkpoint-previous.pt  the one before
+    generator.safetensors   the weights of the generator, after the last epoch
+    ema.safetensors         their moving average
+    best.safetensors        those of the two, and of the epoch, that had the lowest test error
     curves.csv              a row per epoch
     metrics.json            the scores at the end
-    pictures/               a group, its H, its reconstruction, the curves
+    evaluation.json         what ``diffnmf evaluate`` found
+    pictures/               a group, its H, its reconstruction, the curves; the group every few epochs
+    tensorboard/            the curves and pictures for TensorBoard
     ======================  =====================================================================
     """
 
-    FILES = ("config.yaml", "checkpoint.pt", "generator.safetensors", "curves.csv", "metrics.json")
-
+    FILES = (
+        "config.yaml",
+        "model.yaml",
+        LAST,
+        PREVIOUS,
+        "generator.safetensors",
+        "ema.safetensors",
+        "best.safetensors",
+        "curves.csv",
+        "metrics.json",
+        "evaluation.json",
+    )
     PICTURES = ("group", "basis", "reconstruction", "decomposition", "curves")
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.config_file, self.checkpoint_file, self.weights_file, self.curves_file, self.metrics_file = (
-            self.path / name for name in self.FILES
-        )
-        self.pictures = self.path / "pictures"
+        self.checkpoints = Checkpoints(self.path)
+        self.config_file, self.curves_file = self.path / "config.yaml", self.path / "curves.csv"
+        self.metrics_file, self.evaluation_file = self.path / "metrics.json", self.path / "evaluation.json"
+        self.pictures, self.tensorboard = self.path / "pictures", self.path / "tensorboard"
 
-    def picture_files(self) -> list[Path]:
-        """The pictures of a run, whether they exist or not."""
-        return [self.pictures / f"{name}.png" for name in self.PICTURES]
+    def epoch_picture(self, epoch: int) -> Path:
+        """The picture of an epoch."""
+        return self.pictures / f"epoch-{epoch:04d}.png"
 
     @classmethod
     def check_free(cls, path: str | Path) -> None:
@@ -73,12 +86,13 @@ class RunFolder:
             cls.check_free(path)
         folder = cls(path)
         try:
-            for file in (*(folder.path / name for name in cls.FILES), *folder.picture_files()):
+            for file in folder._files_of_a_run():
                 file.unlink(missing_ok=True)
             folder.pictures.mkdir(parents=True, exist_ok=True)
-            folder.save_config(config)
+            folder.clean()
         except OSError as error:
             raise RunFolderError(f"output: cannot write to {folder.path}: {error}") from error
+        folder.save_config(config)
         return folder
 
     @classmethod
@@ -90,67 +104,53 @@ class RunFolder:
         """
         folder = cls(path)
         if not folder.config_file.is_file():
-            raise RunFolderError(f"resume: expected a run folder; {folder.path} has no {folder.config_file.name}")
+            name = folder.config_file.name
+            raise RunFolderError(f"run (or --resume): expected a run folder; {folder.path} has no {name}")
         return folder, RunConfig.from_yaml(folder.config_file)
+
+    def clean(self) -> None:
+        """Remove what a process that was killed while writing has left."""
+        for folder in (self.path, self.pictures):
+            remove_unfinished(folder)
 
     def save_config(self, config: RunConfig) -> None:
         """Write config.yaml."""
-        with replacing(self.config_file) as file:
+        with explained_replacing(self.config_file) as file:
             file.write_text(config.to_yaml(), encoding="utf-8")
 
-    def save_checkpoint(self, state: dict[str, Any], generator: nn.Module, rows: list[Row]) -> None:
-        """Save after an epoch: curves, weights and, last, the state that says that all of it is there."""
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        with replacing(self.curves_file) as file, file.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, names)
-            writer.writeheader()
-            writer.writerows(rows)
-        with replacing(self.weights_file) as file:
-            save_model(generator, str(file))
-        with replacing(self.checkpoint_file) as file:
-            torch.save(state, file)
-
-    def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint, on the CPU; None where the run was stopped before its first.
-
-        Raises:
-            RunFolderError: the file is damaged or no checkpoint.
-        """
-        if not self.checkpoint_file.exists():
-            return None
-        try:
-            # weights_only: a file from elsewhere must not be able to run code.
-            state = torch.load(self.checkpoint_file, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch and pickle raise many kinds for a damaged file
-            raise RunFolderError(f"{self.checkpoint_file}: not a checkpoint, or damaged: {error}") from error
-        if not isinstance(state, dict) or not isinstance(state.get("epoch"), int):
-            raise RunFolderError(f"{self.checkpoint_file}: not a checkpoint of this program")
-        return state
+    def save_curves(self, rows: list[Row]) -> None:
+        """Write curves.csv."""
+        write_curves(self.curves_file, rows)
 
     def load_curves(self, epochs: int) -> list[Row]:
-        """The rows of the curves up to an epoch.
-
-        Raises:
-            RunFolderError: the file is damaged.
-        """
-        if not self.curves_file.exists():
-            return []
-        try:
-            with self.curves_file.open(newline="", encoding="utf-8") as stream:
-                reader = csv.DictReader(stream, strict=True)
-                rows = [{name: _number(value) for name, value in row.items() if value} for row in reader]
-            if "epoch" not in (reader.fieldnames or ["epoch"]):
-                raise ValueError("it has no column named epoch")
-            return [row for row in rows if row["epoch"] <= epochs]
-        except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise RunFolderError(f"{self.curves_file}: not the curves of a run, or damaged: {error!r}") from error
+        """The rows of the curves up to an epoch; RunFolderError where the file is damaged."""
+        return read_curves(self.curves_file, epochs)
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json."""
-        with replacing(self.metrics_file) as file:
-            file.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        write_json(self.metrics_file, metrics)
+
+    def _files_of_a_run(self) -> list[Path]:
+        """What an earlier run may have left, whether it exists or not."""
+        pictures = [self.pictures / f"{name}.png" for name in self.PICTURES]
+        of_epochs = self.pictures.glob("epoch-[0-9][0-9][0-9][0-9]*.png")
+        events = self.tensorboard.glob("events.out.tfevents.*")
+        return [*(self.path / name for name in self.FILES), *pictures, *of_epochs, *events]
 
 
-def _number(text: str) -> float:
-    """A cell of the curves; epochs stay whole numbers."""
-    return int(text) if text.isdecimal() else float(text)
+def fresh_folder(config: RunConfig) -> Path:
+    """A folder below runs/ that does not exist yet, named after the images, the W-solver and the time."""
+    name = Path(config.data.dataset).stem or "images"
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    base = Path("runs") / f"{name}-{config.model.w_solver}-{stamp}"
+    folder, number = base, 1
+    while folder.exists():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return folder
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write plain values, readable for people, too."""
+    with explained_replacing(path) as file:
+        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,34 +1,44 @@
 """The training loop of GAN-UNET."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from diffnmf.data import GroupSampler, group_matrix
+from diffnmf.data import GroupSampler
 from diffnmf.models import Critic, Factorization, Generator
+from diffnmf.training.averaging import averaged
+from diffnmf.training.batches import Batch, EpochPlan
+from diffnmf.training.clock import Clock
 from diffnmf.training.config import TrainingConfig
 from diffnmf.training.disturbance import pca_disturbance
+from diffnmf.training.engine import Shell, make_accelerator
 from diffnmf.training.losses import accuracy, adversarial_loss, critic_loss, reconstruction_loss
+from diffnmf.training.randomness import random_state, set_random_state
+from diffnmf.training.schedule import set_learning_rate
+from diffnmf.training.step_log import StepLog
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 Row = dict[str, float]
+Log = dict[str, Tensor]
 
 
 class Trainer:
     """Trains a generator, against a critic unless ``config.adversarial`` is off.
 
     An epoch depends on the seed and its own number only, never on what was drawn before it, so that a run continued at
-    an epoch goes on as one that never stopped.
+    an epoch, or inside one, goes on as one that never stopped.
 
     Arguments:
         generator: the model.
         critic: its opponent, or None without the adversarial loss.
         sampler: the groups of the training images.
         config: see ``TrainingConfig``.
-        device: where the models are, and where the groups are put together.
+        accelerator: what runs it (see ``make_accelerator``); one process on the CPU unless given.
     """
 
     def __init__(
@@ -37,119 +47,206 @@ class Trainer:
         critic: Critic | None,
         sampler: GroupSampler,
         config: TrainingConfig,
-        device: torch.device | str = "cpu",
+        accelerator: "Accelerator | None" = None,
     ) -> None:
         if config.adversarial and critic is None:
             raise ValueError("critic: expected a Critic with adversarial=True; got None")
-        self.generator = generator.to(device)
-        self.critic = critic.to(device) if critic is not None and config.adversarial else None
-        self.sampler = sampler
-        self.config = config
-        self.device = torch.device(device)
+        self.accelerator = accelerator or make_accelerator()
+        self.device = self.accelerator.device
+        self.sampler, self.config = sampler, config
         self.pca_rank = config.pca_rank or generator.k
-        self.generator_optimizer = self._adam(self.generator, config.learning_rate)
-        self.critic_optimizer = (
-            self._adam(self.critic, config.critic_learning_rate) if self.critic is not None else None
-        )
+        self.generator = generator.to(self.device)
+        self.critic = critic.to(self.device) if critic is not None and config.adversarial else None
+        self.ema = averaged(self.generator, config.ema_decay) if config.ema_decay > 0 else None
+        self.averaged = None if self.ema is None else cast(Generator, self.ema.module)
+        # Shells around the models: they synchronise gradients and choose the precision.
+        self._generator, self.generator_optimizer = self._prepare(self.generator, config.learning_rate)
+        self.critic_optimizer: Any = None
+        if self.critic is not None:
+            self._critic, self.critic_optimizer = self._prepare(self.critic, config.critic_learning_rate)
+            self._judge = self.accelerator.unwrap_model(self._critic)  # without the gradients of other processes
+        self.log = StepLog(self.accelerator)
+        self.clock = Clock(self.device)
+        self.epoch, self.steps_done = 1, 0  # where the next step is
 
-    def train_epoch(self, epoch: int, progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> Row:
-        """One pass over the groups of this epoch.
+    def train_epoch(
+        self,
+        epoch: int,
+        progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+        after_step: Callable[[], None] = lambda: None,
+    ) -> Row:
+        """One pass over the groups of this epoch, or the rest of it where a loaded state is inside of it.
 
         Arguments:
             epoch: its number, from 1.
-            progress: wraps the iterable of steps, as ``tqdm`` does.
+            progress: wraps the range of steps, as ``tqdm`` does.
+            after_step: called after every step; may save ``state_dict()``.
 
         Returns:
-            The mean over the steps of every loss and of the accuracies of the critic.
+            The mean over the groups of every loss, of the accuracies of the critic and of the norms of the gradients.
+
+        Raises:
+            DivergenceError: one of them is NaN or infinite.
         """
+        if epoch != self.epoch:
+            self._go_to(epoch)
         self.generator.train()
-        self._set_learning_rates(epoch)
-        groups = self.sampler.epoch(epoch).to(self.device)  # (groups, m)
-        flipped = self._flips(epoch, len(groups))
-        totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
-        for start in progress(range(0, len(groups), self.config.batch_size)):
-            batch = slice(start, start + self.config.batch_size)
-            Y = group_matrix(self.sampler.images, groups[batch])  # (B, n, m)
-            for name, value in self.step(Y, flipped[batch]).items():
-                totals[name] += value * len(Y)  # summed on the device: reading each would make the host wait
-        return {name: (total / len(groups)).item() for name, total in totals.items()}
-
-    def step(self, Y: Tensor, flipped: Tensor) -> dict[str, Tensor]:
-        """One step of the critic, then one of the generator, on groups Y (B, n, m) and flips (B,) bool."""
-        result = self.generator(Y)
-        log: dict[str, Tensor] = {}
+        set_learning_rate(self.generator_optimizer, self.config.learning_rate, epoch, self.config)
         if self.critic is not None:
-            log |= self._critic_step(Y, result, flipped)
-        log |= self._generator_step(Y, result)
+            set_learning_rate(self.critic_optimizer, self.config.critic_learning_rate, epoch, self.config)
+        plan = self._plan(epoch)
+        with self.clock.watching("w_solver", self.generator.w_head):
+            for step in progress(range(self.steps_done, len(plan))):
+                with self.clock.part("data"):
+                    batches = [plan.batch(*part) for part in plan.slices(step)]
+                values = self.step(batches)
+                self.steps_done = step + 1
+                self.log.add(epoch, self.steps_done, plan.size(step), values)
+                after_step()
+        self.log.flush(epoch)
+        means = self.log.means()
+        self._go_to(epoch + 1)
+        return means
+
+    def step(self, batches: list[Batch]) -> Log:
+        """One step of the critic, then one of the generator, each on the gradients of all the batches together."""
+        # One forward pass serves both; of several batches every graph would have to be kept until the critic is done.
+        result = self._generator(batches[0].Y) if len(batches) == 1 else None
+        log: Log = {}
+        if self.critic is not None:
+            with self.clock.part("critic"):
+                self._critic_step(batches, result, log)
+        self._generator_step(batches, result, log)
+        if self.ema is not None:
+            self.ema.update_parameters(self.generator)
         return log
 
-    def _critic_step(self, Y: Tensor, result: Factorization, flipped: Tensor) -> dict[str, Tensor]:
-        assert self.critic is not None and self.critic_optimizer is not None
-        real_logits = self.critic(pca_disturbance(Y, self.pca_rank), Y)
-        fake_logits = self.critic(result.Y_hat.detach(), Y)
-        loss = critic_loss(real_logits, fake_logits, flipped)
-        self.critic_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.critic_optimizer.step()
-        return {
-            "critic_loss": loss.detach(),
-            "critic_accuracy_real": accuracy(real_logits, real=True),
-            "critic_accuracy_fake": accuracy(fake_logits, real=False),
-        }
+    def _critic_step(self, batches: list[Batch], result: Factorization | None, log: Log) -> None:
+        for batch in batches:
+            with self._accumulating(self._critic, last=batch is batches[-1]):
+                with torch.no_grad():
+                    fakes = (result or self._generator(batch.Y)).Y_hat.detach()
+                candidates = torch.cat((pca_disturbance(batch.Y, self.pca_rank), fakes))  # (2B, n, m)
+                real_logits, fake_logits = self._critic(candidates, batch.Y.repeat(2, 1, 1)).chunk(2)
+                loss = critic_loss(real_logits, fake_logits, batch.flipped)
+                self._backward(loss, batch)
+            _report(log, batch, "critic_loss", loss)
+            _report(log, batch, "critic_accuracy_real", accuracy(real_logits, real=True))
+            _report(log, batch, "critic_accuracy_fake", accuracy(fake_logits, real=False))
+        log["critic_gradient_norm"] = self._update(self.critic_optimizer)
 
-    def _generator_step(self, Y: Tensor, result: Factorization) -> dict[str, Tensor]:
-        reconstruction = reconstruction_loss(result.Y_hat, Y)
-        log = {"reconstruction_loss": reconstruction.detach()}
-        loss = self.config.reconstruction_weight * reconstruction
-        if self.critic is not None:
-            # The critic judges but does not learn here; its gradients would be computed for nothing.
-            self.critic.requires_grad_(False)
-            adversarial = adversarial_loss(self.critic(result.Y_hat, Y), self.config.adversarial_form)
-            self.critic.requires_grad_(True)
-            log["adversarial_loss"] = adversarial.detach()
-            loss = loss + adversarial
-        self.generator_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.generator_optimizer.step()
-        return log
+    def _generator_step(self, batches: list[Batch], result: Factorization | None, log: Log) -> None:
+        for batch in batches:
+            with self._accumulating(self._generator, last=batch is batches[-1]), self._judging():
+                Y_hat = (result or self._generator(batch.Y)).Y_hat
+                reconstruction = reconstruction_loss(Y_hat, batch.Y)
+                loss = self.config.reconstruction_weight * reconstruction
+                _report(log, batch, "reconstruction_loss", reconstruction)
+                if self.critic is not None:
+                    adversarial = adversarial_loss(self._judge(Y_hat, batch.Y), self.config.adversarial_form)
+                    loss = loss + adversarial
+                    _report(log, batch, "adversarial_loss", adversarial)
+                self._backward(loss, batch)
+        log["generator_gradient_norm"] = self._update(self.generator_optimizer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on, as tensors and numbers."""
-        return {name: part.state_dict() for name, part in self._parts().items()}
+        """Everything that the next step depends on, as tensors and plain values; every process has to call it.
+
+        Raises:
+            DivergenceError: a loss or a gradient was not finite: such a state is not worth keeping.
+        """
+        from accelerate.utils import gather_object
+
+        self.log.flush(self.epoch)
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        position = {"epoch": self.epoch - 1, "step": self.steps_done, "groups_per_step": self.groups_per_step}
+        return {**position, **parts, "random": gather_object([random_state()])}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state; KeyError or RuntimeError where it belongs to other models."""
+        """Take up a state; KeyError, RuntimeError or ValueError where it belongs to other models or other steps."""
+        if state["groups_per_step"] != self.groups_per_step:
+            raise ValueError(
+                f"batch_size: expected {state['groups_per_step']} groups a step, as before: batch_size × accumulate × "
+                f"processes; got {self.config.batch_size} × {self.config.accumulate} × {self.accelerator.num_processes}"
+                " (change --batch-size, --accumulate or the number of processes)"
+            )
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
+        self.epoch, self.steps_done = state["epoch"] + 1, state["step"]
+        if self.accelerator.process_index < len(state["random"]):
+            set_random_state(state["random"][self.accelerator.process_index])
 
     def _parts(self) -> dict[str, Any]:
+        """Whatever has a state, under its name in a checkpoint."""
         parts = {
             "generator": self.generator,
             "critic": self.critic,
             "generator_optimizer": self.generator_optimizer,
             "critic_optimizer": self.critic_optimizer,
+            "ema": self.ema,
+            "scaler": self.accelerator.scaler,
+            "log": self.log,
         }
         return {name: part for name, part in parts.items() if part is not None}
 
-    def _set_learning_rates(self, epoch: int) -> None:
-        """Constant, then linear decay, by the number of the epoch alone."""
-        constant = self.config.constant_share * self.config.epochs
-        # The last epoch of n decaying ones still has 1/(n + 1) of the full rate.
-        left = (self.config.epochs + 1 - epoch) / (self.config.epochs + 1 - constant)
-        factor = max(0.0, min(1.0, left))
-        _set_learning_rate(self.generator_optimizer, factor * self.config.learning_rate)
-        if self.critic_optimizer is not None:
-            _set_learning_rate(self.critic_optimizer, factor * self.config.critic_learning_rate)
+    def _plan(self, epoch: int) -> EpochPlan:
+        return EpochPlan(
+            self.sampler,
+            epoch,
+            self.config,
+            process=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+            device=self.device,
+        )
 
-    def _flips(self, epoch: int, groups: int) -> Tensor:
-        """(groups,) bool: drawn per group of the epoch, so that how groups are spread over steps changes nothing."""
-        draws = np.random.default_rng([self.config.seed, epoch]).random(groups)
-        return torch.from_numpy(draws < self.config.flip_probability).to(self.device)
+    @property
+    def groups_per_step(self) -> int:
+        """Groups in a whole step, all processes and accumulated batches together."""
+        return self.config.batch_size * self.config.accumulate * self.accelerator.num_processes
 
-    def _adam(self, model: torch.nn.Module, learning_rate: float) -> torch.optim.Adam:
-        return torch.optim.Adam(model.parameters(), lr=learning_rate, betas=self.config.betas)
+    def _go_to(self, epoch: int) -> None:
+        self.epoch, self.steps_done = epoch, 0
+        self.log = StepLog(self.accelerator)
+
+    def _prepare(self, model: nn.Module, learning_rate: float) -> tuple[nn.Module, Any]:
+        # Fused is four times as fast on the CPU; it would want to do itself what the scaler of float16 does.
+        fused = self.accelerator.scaler is None
+        optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=self.config.betas, fused=fused)
+        return self.accelerator.prepare(Shell(model), optimizer)
+
+    def _accumulating(self, model: nn.Module, last: bool) -> AbstractContextManager[None]:
+        """Processes exchange gradients once a step, with the last of the batches."""
+        return nullcontext() if last else self.accelerator.no_sync(model)
+
+    @contextmanager
+    def _judging(self) -> Iterator[None]:
+        """The critic judges but does not learn: gradients for it would be computed for nothing."""
+        if self.critic is None:
+            yield
+            return
+        with self.clock.watching("critic", self.critic):
+            self.critic.requires_grad_(False)
+            try:
+                yield
+            finally:
+                self.critic.requires_grad_(True)
+
+    def _backward(self, loss: Tensor, batch: Batch) -> None:
+        """Add the gradients of this batch to those of the step, whose mean the engine takes over the processes."""
+        self.accelerator.backward(loss * (batch.share * self.accelerator.num_processes))
+
+    def _update(self, optimizer: Any) -> Tensor:
+        """Step on the gradients, and return this process's share of their norm."""
+        self.accelerator.unscale_gradients(optimizer)
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        optimizer.step()
+        optimizer.zero_grad()
+        if self.accelerator.scaler is not None:  # a float16 overflow is no accident: that step is left out
+            norm = torch.where(norm.isfinite(), norm, 0.0)
+        return norm / self.accelerator.num_processes
 
 
-def _set_learning_rate(optimizer: torch.optim.Adam, learning_rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+def _report(log: Log, batch: Batch, name: str, value: Tensor) -> None:
+    """Add what this batch contributes to the mean of a value over the step."""
+    log[name] = log.get(name, 0.0) + batch.share * value.detach()

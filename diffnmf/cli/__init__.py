@@ -1,0 +1,22 @@
+"""The command line: ``diffnmf train``, ``evaluate``, ``factorize`` and ``info``."""
+
+import typer
+
+from diffnmf.cli.reporting import print_epoch, print_result, progress_bar
+from diffnmf.cli.run_commands import evaluate, factorize, info
+from diffnmf.cli.train_command import train
+
+__all__ = ["app", "main", "print_epoch", "print_result", "progress_bar"]
+
+app = typer.Typer(
+    help="Non-negative factorisation inside neural networks: train GAN-UNET, and use what it has learnt.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+for command in (train, evaluate, factorize, info):
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point of the command ``diffnmf``."""
+    app()

@@ -1,0 +1,83 @@
+"""What the commands say: epochs and warnings on the standard error, results on the standard output."""
+
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import typer
+
+from diffnmf.errors import CheckpointWarning, DataUnavailableError, DivergenceError, RunFolderError, SolverError
+from diffnmf.evaluation import ExperimentResult, metrics_table
+
+SLIPS = (ValueError, TypeError, DataUnavailableError, RunFolderError, SolverError)
+WRONG_USE, DIVERGED, INTERRUPTED = 2, 1, 130  # exit codes; 130 is what shells give for Ctrl-C
+
+
+@contextmanager
+def explained(resumable: bool = False) -> Iterator[None]:
+    """Turn the errors of the library into one message on the standard error and an exit code."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", CheckpointWarning)
+            warnings.showwarning = _show_warning
+            yield
+    except SLIPS as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(WRONG_USE) from error
+    except DivergenceError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(DIVERGED) from error
+    except KeyboardInterrupt as error:
+        hint = " Go on with: diffnmf train --resume RUN" if resumable else ""
+        typer.echo(f"Stopped.{hint}", err=True)
+        raise typer.Exit(INTERRUPTED) from error
+
+
+def print_epoch(row: dict[str, float]) -> None:
+    """One line per epoch on the standard error, above the progress bar where there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(
+        f"epoch {row['epoch']:3d}  loss {row['reconstruction_loss']:.4f}  test: relative error"
+        f" {row['test_relative_error']:.3f}  eq. (4) {row['test_eps']:.3f}  dead {row['test_dead_components']:.1f}"
+        f"  ({row['train_seconds']:.0f} s, {100 * row['w_solver_share']:.0f} % of it for W)",
+        file=sys.stderr,
+    )
+
+
+def progress_bar(steps: Iterable[int]) -> Any:
+    """A bar over the steps of an epoch, on a terminal only."""
+    from tqdm import tqdm
+
+    return tqdm(steps, leave=False, disable=None, unit="step")
+
+
+def print_result(result: ExperimentResult) -> None:
+    """The table, and the run folder as the last line; nothing in any but the main process."""
+    if result.metrics:
+        typer.echo(metrics_table(result.metrics, "GAN-UNET"))
+        typer.echo(result.folder)
+
+
+def device_named(name: str) -> torch.device:
+    """The device of an option, or the error that says what there is."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device: expected auto, cpu, cuda or cuda:N; got {name!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected auto, cpu, cuda or cuda:N (the solvers compute in float64); got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device: torch sees {torch.cuda.device_count()} CUDA devices; got {name!r} (use --device cpu)"
+        )
+    return device
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    typer.echo(f"Warning: {message}", err=True)

@@ -1,0 +1,91 @@
+"""The commands that use a trained run: ``evaluate``, ``factorize``, ``info``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from diffnmf.cli.reporting import device_named, explained
+from diffnmf.evaluation import describe_run, evaluate_run, factorize_images, metrics_table
+from diffnmf.training import RunFolder
+
+Run = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="best (lowest relative error on test groups), generator (after the last epoch) or ema (their average).",
+        show_default="best",
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Where the data sets are, or go.", show_default="$DIFFNMF_DATA, or ~/.cache/diffnmf"),
+]
+
+
+def evaluate(
+    run: Run,
+    weights: Weights = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Other images than the run was trained on, of the same size.", show_default="those of the run"
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+) -> None:
+    """Score a run on training and test groups, beside ANLS, spa and the SVD; writes RUN/evaluation.json."""
+    with explained():
+        options = {"weights": weights, "dataset": dataset, "data_dir": data_dir}
+        scores = evaluate_run(run, device=device_named(device), **options)  # type: ignore[arg-type]
+    typer.echo(metrics_table(scores, "GAN-UNET"))
+    typer.echo(RunFolder(run).evaluation_file)
+
+
+def factorize(
+    run: Run,
+    images: Annotated[
+        Path,
+        typer.Argument(
+            help="A folder of image files, or an .npy or .npz file of images (N, h, w), of the size of the run.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="The folder for factors.npz and the pictures.", show_default=False)],
+    weights: Weights = None,
+    shuffle: Annotated[bool, typer.Option("--shuffle", help="Mix the images before they are grouped.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the mixing.")] = 0,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the factors that --output holds.")] = False,
+) -> None:
+    """Factorise your own images: H, W and HW of every group as factors.npz, and a picture of each.
+
+    The images are taken m at a time, in the order of their files; the last group is the last m of them.
+    """
+    with explained():
+        factors = factorize_images(
+            run,
+            images,
+            output,
+            weights=weights,
+            shuffle=shuffle,
+            seed=seed,
+            device=device_named(device),
+            overwrite=overwrite,
+        )
+    groups, m = factors.indices.shape
+    typer.echo(
+        f"{groups} groups of {m} images: relative error {factors.relative_error.mean():.3f}, "
+        f"eq. (4) {factors.eps.mean():.3f}"
+    )
+    typer.echo(output)
+
+
+def info(run: Run) -> None:
+    """Show what a run is, how far it is, and how well it does."""
+    with explained():
+        about = describe_run(run)
+    typer.echo(yaml.safe_dump(about, sort_keys=False, allow_unicode=True).rstrip())

@@ -1,0 +1,57 @@
+"""What the configuration of a run stands for: its images, the groups that are scored, its models."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from diffnmf.data import DataSplit, GroupSampler, load_dataset
+from diffnmf.models import GANUNMF, Critic
+from diffnmf.training import DataConfig, RunConfig
+
+RIVAL_GROUPS = 32  # ANLS on all 223 test groups of MNIST would take minutes
+TEST_SEED = 0  # the test groups are the same whatever the seed of a run
+
+
+@dataclass(frozen=True, eq=False)
+class RunData:
+    """The images of a run on its device, and which groups of them are trained on and scored.
+
+    Attributes:
+        split: training and test images.
+        sampler: the groups to train on.
+        train_groups: (G, m), of training images, as many as there are test groups and in no epoch.
+        test_groups: (G, m), of test images.
+    """
+
+    split: DataSplit
+    sampler: GroupSampler
+    train_groups: Tensor
+    test_groups: Tensor
+
+
+def load_run_data(config: DataConfig, *, seed: int, data_dir: str | Path | None, device: torch.device | str) -> RunData:
+    """Load the images once, onto the device, so that every group is put together there.
+
+    Raises:
+        ValueError, DataUnavailableError: as ``load_dataset`` and ``GroupSampler``.
+    """
+    split = load_dataset(config.dataset, data_dir=data_dir)
+    train, test = (replace(part, images=part.images.to(device)) for part in (split.train, split.test))
+
+    def sampler(images: object, seed: int) -> GroupSampler:
+        return GroupSampler(images, config.group_size, order=config.order, seed=seed, limit=config.limit_groups)  # type: ignore[arg-type]
+
+    train_sampler = sampler(train, seed)
+    test_groups = sampler(test, TEST_SEED).epoch(0).to(device)
+    train_groups = train_sampler.epoch(0)[: len(test_groups)].to(device)
+    return RunData(DataSplit(train, test), train_sampler, train_groups, test_groups)
+
+
+def build_models(config: RunConfig, image_shape: tuple[int, int]) -> tuple[GANUNMF, Critic | None]:
+    """The models of a run, drawn from torch's global generator."""
+    model, m = config.model, config.data.group_size
+    generator = GANUNMF(image_shape, m, model.k, model.w_solver, width=model.width, unit_norm=model.unit_norm)
+    critic = Critic(image_shape, m, model.critic_width) if config.training.adversarial else None
+    return generator, critic

@@ -1,0 +1,63 @@
+"""The engine below the trainer: accelerate, which knows devices, processes and mixed precision."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from diffnmf.errors import unknown_name
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+# What a configuration calls them -> what accelerate calls them.
+PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+
+
+def make_accelerator(device: torch.device | str = "cpu", precision: str = "float32") -> "Accelerator":
+    """The engine of this process: alone, or one of those that ``torchrun`` or ``accelerate launch`` started.
+
+    Arguments:
+        device: "cpu", "cuda", or "cuda:N"; among several processes each takes the GPU of its own number.
+        precision: a name of ``PRECISIONS``, of the U-Net and the critic; NNLS and the losses stay in float32 or better.
+
+    Raises:
+        ValueError: the precision is unknown, or the device has none of it.
+    """
+    from accelerate import Accelerator
+
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
+    device = torch.device(device)
+    if precision == "float16" and device.type == "cpu":
+        raise ValueError("precision: expected float32 or bfloat16 on the CPU; got 'float16' (use --precision bfloat16)")
+    _forget_other_settings(device, PRECISIONS[precision])
+    if device.index is not None:
+        torch.cuda.set_device(device)
+    return Accelerator(cpu=device.type == "cpu", mixed_precision=PRECISIONS[precision])
+
+
+def _forget_other_settings(device: torch.device, mixed_precision: str) -> None:
+    """accelerate keeps one state a process; a program that trains on after another needs it anew."""
+    from accelerate.state import AcceleratorState, PartialState
+
+    if PartialState._shared_state == {} or PartialState().num_processes > 1:
+        return
+    current = AcceleratorState._shared_state.get("_mixed_precision", mixed_precision)
+    if PartialState().device != device or current != mixed_precision:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+class Shell(nn.Module):
+    """A module around a model, for the engine to wrap and patch: the model itself stays as its owner knows it.
+
+    Scores and saved weights are then those of the plain model in float32, whatever the precision of the training.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Any) -> Any:
+        """What the model returns."""
+        return self.model(*inputs)

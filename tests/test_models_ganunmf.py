@@ -1,0 +1,141 @@
+"""GANUNMF: saved and loaded without loss, and groups of any batch shape factorised."""
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from diffnmf.errors import RunFolderError
+from diffnmf.layers import NNLSLayer
+from diffnmf.models import GANUNMF, W_SOLVERS
+
+OPTIONS = {"image_shape": (6, 5), "m": 4, "k": 3, "width": 8}
+Y = torch.rand(2, 3, 30, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return GANUNMF(**OPTIONS)
+
+
+class TestFactorize:
+    @pytest.mark.parametrize("batch", [(), (1,), (2,), (2, 3)])
+    def test_any_batch_shape(self, model, batch):
+        groups = Y[tuple(0 for _ in range(2 - len(batch)))][..., :, :]
+        groups = groups[: batch[0]] if batch else groups
+        H, W, Y_hat = model.factorize(groups)
+        assert (H.shape, W.shape, Y_hat.shape) == ((*batch, 30, 3), (*batch, 3, 4), (*batch, 30, 4))
+        assert not H.requires_grad
+        torch.testing.assert_close(H @ W, Y_hat)
+        torch.testing.assert_close(W, NNLSLayer()(H, groups), rtol=1e-4, atol=1e-5)
+
+    def test_a_batch_is_its_groups(self, model):
+        together = model.factorize(Y)
+        alone = model.factorize(Y[1, 2])
+        for part, expected in zip(alone, together, strict=True):
+            torch.testing.assert_close(part, expected[1, 2], rtol=1e-4, atol=1e-5)
+
+    def test_more_groups_than_go_at_once(self, model):
+        groups = Y.flatten(0, 1).repeat(12, 1, 1)  # 72
+        assert torch.equal(model.factorize(groups).H[:6], model.factorize(groups[:32]).H[:6])
+
+    def test_no_groups(self, model):
+        assert model.factorize(Y[:0]).H.shape == (0, 3, 30, 3)
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_leaves_the_mode_alone(self, model, training):
+        model.train(training)
+        model.factorize(Y)
+        assert model.training is model.generator.training is training
+
+    def test_double_precision_in(self, model):
+        assert model.factorize(Y.double()).H.dtype == torch.float32
+
+    @pytest.mark.parametrize(
+        ("groups", "error", "message"),
+        [
+            (torch.zeros(30, 4, dtype=torch.uint8), TypeError, r"Y: expected floating pixels.*uint8.*divide"),
+            (torch.zeros(30, 5), ValueError, r"Y: expected .*30, 4\), columns of 4 images of 6×5; got \(30, 5\)"),
+            (torch.zeros(4), ValueError, r"Y: expected .*got \(4,\)"),
+            (torch.full((30, 4), float("nan")), ValueError, r"Y: expected finite"),
+        ],
+    )
+    def test_errors(self, model, groups, error, message):
+        with pytest.raises(error, match=message):
+            model.factorize(groups)
+
+
+class TestFiles:
+    @pytest.mark.parametrize("w_solver", W_SOLVERS)
+    def test_round_trip(self, w_solver, tmp_path):
+        model = GANUNMF(**OPTIONS, w_solver=w_solver, depth=0, unit_norm=True)
+        model.save(tmp_path / "a" / "model")
+        loaded = GANUNMF.load(tmp_path / "a" / "model")
+        assert loaded.config == model.config
+        assert not loaded.training
+        states = model.state_dict(), loaded.state_dict()
+        assert states[0].keys() == states[1].keys()
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+    def test_are_plain(self, model, tmp_path):
+        model.save(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["generator.safetensors", "model.yaml"]
+        content = yaml.safe_load((tmp_path / "model.yaml").read_text())
+        assert (content["image_shape"], content["m"], content["k"]) == ([6, 5], 4, 3)
+        assert load_file(tmp_path / "generator.safetensors").keys() == model.generator.state_dict().keys()
+
+    def test_the_best_weights_come_first(self, model, tmp_path):
+        model.save(tmp_path)
+        other = GANUNMF(**OPTIONS)
+        other.save(tmp_path / "other")
+        (tmp_path / "other" / "generator.safetensors").rename(tmp_path / "best.safetensors")
+        for weights, expected in ((None, other), ("best", other), ("generator", model)):
+            loaded = GANUNMF.load(tmp_path, weights=weights)
+            assert torch.equal(loaded.generator.unet.head.weight, expected.generator.unet.head.weight)
+
+    @pytest.mark.parametrize(
+        ("file", "content", "message"),
+        [
+            ("model.yaml", None, r"expected the folder of a model; .* has no model\.yaml"),
+            ("model.yaml", "k: [", r"model\.yaml: expected the configuration of a model in YAML"),
+            ("model.yaml", "- 1", r"model\.yaml: expected the entries image_shape, m, k"),
+            ("model.yaml", "{image_shape: [6, 5], m: 4, k: 3, lr: 1}", r"model\.yaml: expected the entries"),
+            ("model.yaml", "{image_shape: [6, 5], m: 4, k: 3, w_solver: x}", r"model\.yaml: w_solver: expected one of"),
+            ("model.yaml", "{image_shape: 6, m: 4, k: 3}", r"model\.yaml: "),
+            ("model.yaml", "{image_shape: [6, 5], m: 4, k: 0}", r"model\.yaml: k: expected"),
+            ("model.yaml", "{image_shape: [6, 5], m: 4, k: 2, width: 8}", r"generator\.safetensors: does not fit"),
+            ("generator.safetensors", None, r"generator\.safetensors: .*no such file"),
+            ("generator.safetensors", "nonsense", r"generator\.safetensors: not the weights of a model, or damaged"),
+        ],
+    )
+    def test_damage(self, model, tmp_path, file, content, message):
+        model.save(tmp_path)
+        (tmp_path / file).unlink()
+        if content is not None:
+            (tmp_path / file).write_text(content)
+        with pytest.raises(RunFolderError, match=message):
+            GANUNMF.load(tmp_path)
+
+    def test_unknown_weights(self, model, tmp_path):
+        model.save(tmp_path)
+        with pytest.raises(ValueError, match="weights: expected one of best, ema, generator; got 'last'"):
+            GANUNMF.load(tmp_path, weights="last")
+
+    def test_a_failing_write_leaves_the_old_model(self, model, tmp_path, monkeypatch):
+        model.save(tmp_path)
+        before = (tmp_path / "generator.safetensors").read_bytes()
+
+        def full(path):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("diffnmf.files.to_disk", full)
+        with pytest.raises(OSError, match="No space left"):
+            GANUNMF(**OPTIONS).save(tmp_path)
+        assert (tmp_path / "generator.safetensors").read_bytes() == before
+
+
+def test_gradients_pass_through(model):
+    groups = Y[0]
+    (model(groups).Y_hat - groups).abs().mean().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
