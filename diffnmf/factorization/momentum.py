@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffnmf.factorization.sweeps import negligible
 
-# Chosen on MNIST groups (docs/how_nmf_was_made_fast.md). Longer steps at once go down faster, to worse minima.
+# Chosen on MNIST groups. Longer steps at once go down faster, to worse minima.
 FIRST = 0.3  # β of the first iteration
 GROWTH, CAP_GROWTH, SHRINKAGE = 1.05, 1.01, 1.5
 
