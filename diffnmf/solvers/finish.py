@@ -1,6 +1,6 @@
 """The exact finish that every exact solver shares: from an approximate W to the solution on its true free set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -77,13 +77,18 @@ def looking_is_free(device: torch.device) -> bool:
 
 def _first_exchanges(columns: GramColumns, free: Tensor, m: int, rounds: int) -> tuple[ColumnSolution, Tensor]:
     """``fixed_exchanges`` in runs; the factors of all columns are kept where one run is enough."""
-    parts = [fixed_exchanges(GramColumns(A, columns.c[tile]), free[tile], rounds) for A, tile in tiles(columns.A, m)]
-    if len(parts) == 1:
-        return parts[0]
-    found, guesses = zip(*parts, strict=True)
-    factors = [part.factor for part in found]
+    parts = []
+    for A, tile in tiles(columns.A, m):
+        found, guess = fixed_exchanges(GramColumns(A, columns.c[tile]), free[tile], rounds)
+        if len(found.x) == len(free):
+            return found, guess
+        # Forgotten before the next run makes its own: all of them together would be too many.
+        found.factor = replace(found.factor, L=None)
+        parts.append((found, guess))
+    solutions, guesses = zip(*parts, strict=True)
+    factors = [part.factor for part in solutions]
     factor = MaskedFactor(None, torch.cat([f.free for f in factors]), torch.cat([f.pivot for f in factors]))
-    x, solved, exchanges = (torch.cat([getattr(part, name) for part in found]) for name in ("x", "solved", "exchanges"))
+    x, solved, exchanges = (torch.cat([getattr(part, n) for part in solutions]) for n in ("x", "solved", "exchanges"))
     return ColumnSolution(x, factor, solved, exchanges), torch.cat(guesses)
 
 
