@@ -13,23 +13,22 @@ without loss. On the CPU, diffnmf uses all cores through torch's threads.
 """
 
 import argparse
-import csv
 import importlib.util
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nmf_rivals
 import torch
+from benchmarking import mnist_or_digits, save_csv
 from nmf_rivals import Snapshot
 from torch import Tensor
 
 from diffnmf import __version__
-from diffnmf.data import GroupSampler, group_matrix, load_dataset
-from diffnmf.errors import DataUnavailableError
+from diffnmf.data import GroupSampler, group_matrix
 from diffnmf.factorization import HALS, factorize, initialize
 from diffnmf.factorization.base import Method
 
@@ -76,7 +75,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
 
     print(f"diffnmf {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}")
-    images = _images(options.data_dir)
+    images = mnist_or_digits(options.data_dir)
     problems = []
     if options.groups:
         sampler = GroupSampler(images)
@@ -88,17 +87,9 @@ def main() -> None:
     for Y, k in problems:
         points += _compare(Y.contiguous().to(options.device), k, options)
     options.output.mkdir(parents=True, exist_ok=True)
-    _save_csv(points, options.output / "benchmark_nmf.csv")
+    save_csv(points, options.output / "benchmark_nmf.csv")
     _save_plot(points, options.output / "benchmark_nmf.png")
     print(options.output)
-
-
-def _images(data_dir: str | None) -> Any:
-    try:
-        return load_dataset("mnist", data_dir=data_dir).train
-    except DataUnavailableError as error:
-        print(f"{str(error).splitlines()[0]}: the embedded digits instead")
-        return load_dataset("digits").train
 
 
 def _compare(Y: Tensor, k: int, options: argparse.Namespace) -> list[Point]:
@@ -180,13 +171,6 @@ def _line(curve: list[Point], reference: list[Point]) -> str:
         f"{curve[0].method:31s} {at_target:80s} | end {last.relative_error:.4f}, {last.iterations:3d} iterations,"
         f" {last.seconds:8.2f} s, {last.projected_gradient:.0e}"
     )
-
-
-def _save_csv(points: list[Point], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(asdict(points[0])))
-        writer.writeheader()
-        writer.writerows(asdict(point) for point in points)
 
 
 def _save_plot(points: list[Point], path: Path) -> None:

@@ -10,24 +10,22 @@ Rivals that are not installed are left out and named; no rival runs at sizes tha
 """
 
 import argparse
-import csv
 import importlib.util
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import nnls_rivals
 import torch
+from benchmarking import half_fitted_basis, mnist_or_digits, save_csv
 from torch import Tensor
 
 from diffnmf import __version__
-from diffnmf.data import GroupSampler, group_matrix, load_dataset
-from diffnmf.errors import DataUnavailableError
+from diffnmf.data import GroupSampler, group_matrix
 from diffnmf.layers import NNLSLayer
-from diffnmf.solvers import CoordinateDescent
 from diffnmf.solvers.problem import kkt_residual, make_problem
 
 OURS = ("unrolled", "bpp", "hals")
@@ -66,7 +64,7 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
 
-    images = _images(options.data_dir)
+    images = mnist_or_digits(options.data_dir)
     print(
         f"diffnmf {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device},"
         f" {options.dtype}, {images.name} groups of 40, median of {options.repeats}"
@@ -93,16 +91,9 @@ def main() -> None:
                     if max(row.forward, row.forward_backward or 0) * 4 > options.patience:
                         slow_here.add(name)  # four times the columns or more would be too much
     options.output.mkdir(parents=True, exist_ok=True)
-    _save_csv(rows, options.output / "benchmark_nnls.csv")
+    save_csv(rows, options.output / "benchmark_nnls.csv")
     _save_plot(rows, options.output / "benchmark_nnls.png")
     print(options.output)
-
-
-def _images(data_dir: str | None):  # type: ignore[no-untyped-def]
-    try:
-        return load_dataset("mnist", data_dir=data_dir).train
-    except DataUnavailableError:
-        return load_dataset("digits").train
 
 
 def _problem(images, batch: int, k: int, options: argparse.Namespace) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
@@ -110,15 +101,8 @@ def _problem(images, batch: int, k: int, options: argparse.Namespace) -> tuple[T
     sampler = GroupSampler(images)
     groups = torch.cat([sampler.epoch(epoch) for epoch in range(-(-batch // len(sampler)))])[:batch]
     Y = group_matrix(images, groups).to(options.device, getattr(torch, options.dtype))
-    sweeps = NNLSLayer(CoordinateDescent(max_iter=3, finish=False), backward="detached")
-    torch.manual_seed(0)
-    H = torch.rand(batch, Y.shape[1], k, dtype=Y.dtype, device=Y.device)
-    W = sweeps(H, Y)
-    for _ in range(10):
-        H = sweeps(W.mT, Y.mT, W0=H.mT).mT
-        W = sweeps(H, Y, W0=W)
-    # Unit columns and a trace of noise: sweeps leave columns dead, which some rivals cannot take.
-    H = torch.nn.functional.normalize(H, dim=-2)
+    H = half_fitted_basis(Y, k)
+    # A trace of noise: sweeps leave columns dead, which some rivals cannot take.
     return H + 0.01 * torch.rand_like(H), Y
 
 
@@ -233,13 +217,6 @@ def _line(row: Row, rows: list[Row]) -> str:
         f"{row.peak_mib:.0f} MiB" if row.peak_mib is not None else "",
     ]
     return "  ".join(cells).rstrip()
-
-
-def _save_csv(rows: list[Row], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
 
 
 def _save_plot(rows: list[Row], path: Path) -> None:

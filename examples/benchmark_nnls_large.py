@@ -12,14 +12,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from benchmarking import half_fitted_basis, mnist_or_digits
 from sklearn.decomposition import non_negative_factorization
 from torch import Tensor
 
 from diffnmf import nnls
-from diffnmf.data import load_dataset
-from diffnmf.errors import DataUnavailableError
 from diffnmf.layers import NNLSLayer
-from diffnmf.solvers import CoordinateDescent
 from diffnmf.solvers.problem import kkt_residual, make_problem
 
 
@@ -33,7 +31,7 @@ def main() -> None:
     options = parser.parse_args()
 
     Y = _columns(options.data_dir, options.columns)
-    H = _basis(Y[:, :2000], options.k)
+    H = half_fitted_basis(Y[:, :2000], options.k)
     print(
         f"Y {tuple(Y.shape)}, k = {options.k}, {Y.dtype}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )
@@ -57,24 +55,9 @@ def main() -> None:
 
 
 def _columns(data_dir: str | None, count: int) -> Tensor:
-    try:
-        images = load_dataset("mnist", data_dir=data_dir).train
-    except DataUnavailableError:
-        images = load_dataset("digits").train
+    images = mnist_or_digits(data_dir)
     pixels = images.pixels(torch.arange(count) % len(images))  # (m, h, w)
     return pixels.flatten(1).mT.contiguous()
-
-
-def _basis(Y: Tensor, k: int) -> Tensor:
-    """Ten rounds of coordinate sweeps from a random start, at unit norm: what a half-fitted model has."""
-    sweeps = NNLSLayer(CoordinateDescent(max_iter=3, finish=False), backward="detached")
-    torch.manual_seed(0)
-    H = torch.rand(len(Y), k)
-    W = sweeps(H, Y)
-    for _ in range(10):
-        H = sweeps(W.mT, Y.mT, W0=H.mT).mT
-        W = sweeps(H, Y, W0=W)
-    return torch.nn.functional.normalize(H, dim=0)
 
 
 def _scikit_learn(H: Tensor, Y: Tensor, tol: float) -> Tensor:

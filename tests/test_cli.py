@@ -26,13 +26,7 @@ DIGITS = ["train", "--dataset", "digits", "--k", "3", "--width", "8", "--limit-g
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """For tiny matrices threads only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)

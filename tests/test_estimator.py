@@ -29,13 +29,7 @@ from diffnmf.factorization import HALS, METHODS
 DTYPES = [np.float64, np.float32]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """For tiny matrices threads only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from diffnmf.models import W_SOLVERS
 
@@ -17,13 +16,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 DIGITS = ["--dataset", "digits", "--epochs", "1", "--limit-groups", "2", "--k", "5", "--output", "run"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """For tiny matrices threads only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)

@@ -26,13 +26,7 @@ TIMES = {"train_seconds", "groups_per_second", "w_solver_share"}  # the only col
 SCORES = {"eps", "relative_error", "hoyer_H", "copying", "dead_components"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """For tiny matrices threads only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def configuration(epochs=1, **training):

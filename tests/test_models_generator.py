@@ -12,13 +12,7 @@ from diffnmf.solvers import SOLVERS, ProjectedGradient
 SHAPE, N, M, K = (5, 7), 35, 4, 3
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """For tiny matrices threads only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def generator(w_solver="unrolled", *, shape=SHAPE, m=M, k=K, width=16, **options):

@@ -14,13 +14,7 @@ SHAPE, M, K = (8, 8), 4, 6
 STEP = 1e-7  # small, so that a direction rarely crosses a kink of ReLU, L1 or the active set
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """For tiny matrices threads only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def models(w_solver, seed=0):

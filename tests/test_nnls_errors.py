@@ -5,7 +5,7 @@ import torch
 
 from diffnmf import nnls
 from diffnmf.layers import NNLSLayer
-from diffnmf.solvers import ConeProgram, ProjectedGradient
+from diffnmf.solvers import ConeProgram, CoordinateDescent, ProjectedGradient
 
 H, Y = torch.rand(2, 6, 3), torch.rand(2, 6, 4)
 
@@ -70,6 +70,8 @@ def test_the_layer_checks_its_options_when_it_is_made(options, error, message):
         (lambda: ProjectedGradient(max_iter=-1), ValueError, "max_iter: expected an int ≥ 0; got -1"),
         (lambda: ProjectedGradient(max_iter=2.5), TypeError, "max_iter: expected an int"),
         (lambda: ProjectedGradient(tol=-1e-3), ValueError, "tol: expected a finite number"),
+        (lambda: ProjectedGradient(finish=1), TypeError, "finish: expected True or False; got 1"),
+        (lambda: CoordinateDescent(finish="no"), TypeError, "finish: expected True or False; got 'no'"),
         (lambda: ProjectedGradient(steps=3), TypeError, "unexpected keyword argument 'steps'"),
         (lambda: ConeProgram(tol="tight"), TypeError, "tol: expected a number"),
         (lambda: ConeProgram(solver_args=["eps"]), TypeError, "solver_args: expected a mapping"),

@@ -11,14 +11,7 @@ from diffnmf.factorization import RankScores, cross_validate_rank, svd_curve, tr
 from diffnmf.metrics import relative_error
 from diffnmf.metrics.figures import save_rank_selection
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """For tiny matrices threads only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def planted(n=60, m=40, k=4, noise=0.0, batch=(), seed=0, dtype=torch.float64):

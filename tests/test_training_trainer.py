@@ -20,13 +20,7 @@ needs_data = pytest.mark.skipif(not REAL_DATA, reason="needs the real data sets:
 M, K = 8, 3
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """For tiny matrices threads only wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,10 @@ from torch import Tensor
 import diffnmf.factorization.momentum as momentum
 from diffnmf.factorization.alternating import AlternatingMethod, Iterate
 from diffnmf.factorization.half_step import HalfStep
-from diffnmf.factorization.options import check_flag
 from diffnmf.factorization.problem import Problem
 from diffnmf.factorization.revival import revive_
 from diffnmf.factorization.sweeps import sweep_
-from diffnmf.solvers.options import check_count
+from diffnmf.solvers.options import check_count, check_flag
 
 
 @dataclass(frozen=True)

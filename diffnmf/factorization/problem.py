@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.solvers.options import check_count, check_tolerance
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.problem import check_floating, one_where_zero
 
 Index = slice | Tensor  # some problems of a batch: neighbours, or any by their numbers (N,)
 
@@ -177,11 +177,8 @@ def _given(name: str, X: Tensor | None, Y: Tensor, shape: tuple[int, ...], dtype
     return expanded.to(dtype).reshape(-1, *shape[-2:])
 
 
-def _check_matrix(name: str, X: object) -> None:
-    if not isinstance(X, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor; got {type(X).__name__} (use torch.as_tensor)")
-    if not X.is_floating_point():
-        raise TypeError(f"{name}: expected a real floating-point dtype; got {X.dtype} (use {name}.to(torch.float32))")
+def _check_matrix(name: str, X: Tensor) -> None:
+    check_floating(name, X)
     if X.ndim < 2:
         raise ValueError(f"{name}: expected a matrix or a batch of them, at least 2 dimensions; got {tuple(X.shape)}")
 

@@ -1,11 +1,11 @@
 """The methods by name."""
 
-from diffnmf.errors import unknown_name
 from diffnmf.factorization.anls import ANLS
 from diffnmf.factorization.base import Method
 from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.multiplicative import MU
 from diffnmf.factorization.separable import SPA
+from diffnmf.solvers.options import instance_of
 
 METHODS: dict[str, type[Method]] = {"anls": ANLS, "mu": MU, "hals": HALS, "spa": SPA}
 
@@ -17,10 +17,4 @@ def get_method(method: str | Method) -> Method:
         ValueError: the name is unknown; the message lists the known ones.
         TypeError: neither a name nor an instance.
     """
-    if isinstance(method, Method):
-        return method
-    if isinstance(method, str):
-        if method not in METHODS:
-            raise unknown_name("method", method, METHODS)
-        return METHODS[method]()
-    raise TypeError(f"method: expected a name ({', '.join(METHODS)}) or a method instance; got {method!r}")
+    return instance_of("method", method, Method, METHODS)  # type: ignore[type-abstract]

@@ -8,10 +8,10 @@ import math
 import torch
 from torch import Tensor
 
-BLOCK = 10  # rows that one matrix product serves: fewer would read X more often, more would correct each row more often
-PIECE = (
-    2**22
-)  # entries of X (B, k, N) at a time: what a last-level cache holds, and what is worth sharing among threads
+# Rows that one matrix product serves: fewer would read X more often, more would correct each row more often.
+BLOCK = 10
+# Entries of X (B, k, N) at a time: what a last-level cache holds, and what is worth sharing among threads.
+PIECE = 2**22
 
 
 def negligible(dtype: torch.dtype) -> float:

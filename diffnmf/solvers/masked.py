@@ -46,8 +46,9 @@ class MaskedFactor:
         return torch.where(wanted, x, 0.0)
 
     def take(self, index: Tensor) -> "MaskedFactor":
-        """The systems at ``index``, a list of numbers or a mask."""
-        return MaskedFactor(None if self.L is None else self.L[index], self.free[index], self.pivot[index])
+        """The systems at ``index``, a list of numbers."""
+        assert self.L is not None
+        return MaskedFactor(self.L[index], self.free[index], self.pivot[index])
 
     def put(self, index: Tensor, other: "MaskedFactor") -> None:
         """Overwrite the systems at ``index`` (numbers) in place."""

@@ -56,7 +56,7 @@ def make_problem(
         ValueError: shapes or devices do not fit, or ridge or l1 is a negative or non-finite number.
     """
     for name, value in (("H", H), ("Y", Y)):
-        _check_floating(name, value)
+        check_floating(name, value)
         if value.ndim < 2:
             raise ValueError(f"{name}: expected (*batch, n, columns), at least 2 dimensions; got {tuple(value.shape)}")
     _check_device("Y", Y, H.device)
@@ -131,7 +131,8 @@ def one_where_zero(x: Tensor) -> Tensor:
     return torch.where(x == 0, torch.ones_like(x), x)
 
 
-def _check_floating(name: str, value: object) -> None:
+def check_floating(name: str, value: object) -> None:
+    """Raise TypeError unless value is a tensor of a real floating-point dtype."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor; got {type(value).__name__} (use torch.as_tensor)")
     if not value.is_floating_point():
@@ -148,7 +149,7 @@ def _check_device(name: str, value: Tensor, device: torch.device) -> None:
 def check_penalty(name: str, value: object) -> None:
     """Raise unless value can be ridge or l1: a finite number ≥ 0, or a floating-point tensor (which is not read)."""
     if isinstance(value, Tensor):
-        _check_floating(name, value)
+        check_floating(name, value)
     elif not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{name}: expected a number ≥ 0 or a tensor; got {value!r}")
     elif not (math.isfinite(value) and value >= 0):
@@ -169,7 +170,7 @@ def _penalty(name: str, value: float | Tensor, shape: torch.Size, device: torch.
 
 
 def _warm_start(W0: Tensor, batch_shape: torch.Size, k: int, m: int, device: torch.device) -> Tensor:
-    _check_floating("W0", W0)
+    check_floating("W0", W0)
     _check_device("W0", W0, device)
     try:
         expanded = W0.detach().expand(*batch_shape, k, m)

@@ -8,7 +8,7 @@ from torch import Tensor
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.gram import GramForm
 from diffnmf.solvers.iterative import Iterate, solve_by_iterations
-from diffnmf.solvers.options import check_count, check_tolerance
+from diffnmf.solvers.options import check_count, check_flag, check_tolerance
 from diffnmf.solvers.problem import Problem
 from diffnmf.solvers.stopping import form_residual, reachable
 
@@ -43,6 +43,7 @@ class ProjectedGradient(NNLSSolver):
     def __post_init__(self) -> None:
         check_count("max_iter", self.max_iter)
         check_tolerance("tol", self.tol)
+        check_flag("finish", self.finish)
 
     @property
     def exact(self) -> bool:

@@ -1,11 +1,11 @@
 """The solvers by name."""
 
-from diffnmf.errors import unknown_name
 from diffnmf.solvers.base import NNLSSolver
 from diffnmf.solvers.block_principal_pivoting import BlockPivoting
 from diffnmf.solvers.cone_program import ConeProgram
 from diffnmf.solvers.coordinate_descent import CoordinateDescent
 from diffnmf.solvers.least_squares_hals import LeastSquaresHALS
+from diffnmf.solvers.options import instance_of
 from diffnmf.solvers.projected_gradient import ProjectedGradient
 
 SOLVERS: dict[str, type[NNLSSolver]] = {
@@ -24,10 +24,4 @@ def get_solver(solver: str | NNLSSolver) -> NNLSSolver:
         ValueError: the name is unknown; the message lists the known ones.
         TypeError: neither a name nor an instance.
     """
-    if isinstance(solver, NNLSSolver):
-        return solver
-    if isinstance(solver, str):
-        if solver not in SOLVERS:
-            raise unknown_name("solver", solver, SOLVERS)
-        return SOLVERS[solver]()
-    raise TypeError(f"solver: expected a name ({', '.join(SOLVERS)}) or a solver instance; got {solver!r}")
+    return instance_of("solver", solver, NNLSSolver, SOLVERS)  # type: ignore[type-abstract]
