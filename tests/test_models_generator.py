@@ -136,7 +136,7 @@ class TestWHead:
     def test_kinds(self):
         assert isinstance(make_w_head("fc", channels=4, k=2, m=3), FullyConnectedWeights)
         assert all(isinstance(make_w_head(name, channels=4, k=2, m=3), NNLSWeights) for name in SOLVERS)
-        assert set(W_SOLVERS) == {*SOLVERS, "fc"}
+        assert set(W_SOLVERS) == {*SOLVERS, "cvxpylayer_loose", "fc"}
 
     def test_fc_does_not_look_at_the_basis(self):
         head = make_w_head("fc", channels=4, k=2, m=3)

@@ -91,6 +91,7 @@ def train(
     limit_groups: Annotated[
         int | None, _option("Groups per epoch, and in the test, at the most.", "all", IMAGES)
     ] = None,
+    limit_test_groups: Annotated[int | None, _option("Groups that are scored, at the most.", "all", IMAGES)] = None,
     k: Annotated[int | None, _option("Components: columns of H.", MODEL.k, MODELS)] = None,
     w_solver: Annotated[
         str | None, _option(f"Where W comes from: {', '.join(W_SOLVERS)}.", MODEL.w_solver, MODELS)
@@ -102,6 +103,29 @@ def train(
     unit_norm: Annotated[
         bool | None, _option("Scale the columns of H to unit norm.", "no", MODELS, "--unit-norm/--no-unit-norm")
     ] = None,
+    depth: Annotated[
+        int | None, _option("Halvings of the image in the U-Net.", "until its shorter side would fall below 4", MODELS)
+    ] = None,
+    mixture: Annotated[
+        bool | None,
+        _option(
+            "Let H begin as mixtures of the images of its group (not in the paper).",
+            "no",
+            MODELS,
+            "--mixture/--no-mixture",
+        ),
+    ] = None,
+    w_steps: Annotated[
+        int | None,
+        _option("Stop the W-solver after so many steps, without its exact finish.", "the exact solution", MODELS),
+    ] = None,
+    w_backward: Annotated[
+        str | None,
+        _option("Gradient of W: implicit, unrolled (through its steps) or detached.", "what fits the solver", MODELS),
+    ] = None,
+    l1: Annotated[
+        float | None, _option("Penalty on the entries of W; goes with --unit-norm.", MODEL.l1, MODELS)
+    ] = None,
     adversarial: Annotated[
         bool | None, _option("Train against a critic.", "yes", LOSSES, "--adversarial/--no-adversarial")
     ] = None,
@@ -109,10 +133,16 @@ def train(
         str | None,
         _option("The generator's adversarial loss: non_saturating or saturating.", TRAINING.adversarial_form, LOSSES),
     ] = None,
+    reconstruction: Annotated[
+        str | None,
+        _option(
+            "The reconstruction loss: l1 (eq. (2)), l2 (squared) or column (eq. (4)).", TRAINING.reconstruction, LOSSES
+        ),
+    ] = None,
     reconstruction_weight: Annotated[
         float | None,
         _option(
-            "Lambda of eq. (3), on the mean absolute error of a pixel in [0, 1].",
+            "Lambda of eq. (3), on the reconstruction loss of pixels in [0, 1].",
             TRAINING.reconstruction_weight,
             LOSSES,
         ),

@@ -1,12 +1,12 @@
 """What the configuration of a run stands for: its images, the groups that are scored, its models."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from diffnmf.data import DataSplit, GroupSampler, load_dataset
+from diffnmf.data import DataSplit, GroupSampler, ImageSet, load_dataset
 from diffnmf.models import GANUNMF, Critic
 from diffnmf.training import DataConfig, RunConfig
 
@@ -40,18 +40,18 @@ def load_run_data(config: DataConfig, *, seed: int, data_dir: str | Path | None,
     split = load_dataset(config.dataset, data_dir=data_dir)
     train, test = (replace(part, images=part.images.to(device)) for part in (split.train, split.test))
 
-    def sampler(images: object, seed: int) -> GroupSampler:
-        return GroupSampler(images, config.group_size, order=config.order, seed=seed, limit=config.limit_groups)  # type: ignore[arg-type]
+    def sampler(images: ImageSet, seed: int) -> GroupSampler:
+        return GroupSampler(images, config.group_size, order=config.order, seed=seed, limit=config.limit_groups)
 
     train_sampler = sampler(train, seed)
-    test_groups = sampler(test, TEST_SEED).epoch(0).to(device)
+    test_groups = sampler(test, TEST_SEED).epoch(0)[: config.limit_test_groups].to(device)
     train_groups = train_sampler.epoch(0)[: len(test_groups)].to(device)
     return RunData(DataSplit(train, test), train_sampler, train_groups, test_groups)
 
 
 def build_models(config: RunConfig, image_shape: tuple[int, int]) -> tuple[GANUNMF, Critic | None]:
     """The models of a run, drawn from torch's global generator."""
-    model, m = config.model, config.data.group_size
-    generator = GANUNMF(image_shape, m, model.k, model.w_solver, width=model.width, unit_norm=model.unit_norm)
-    critic = Critic(image_shape, m, model.critic_width) if config.training.adversarial else None
-    return generator, critic
+    m, options = config.data.group_size, asdict(config.model)
+    critic_width = options.pop("critic_width")
+    generator = GANUNMF(image_shape, m, **options)
+    return generator, Critic(image_shape, m, critic_width) if config.training.adversarial else None

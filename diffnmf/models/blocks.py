@@ -29,6 +29,21 @@ def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
+def bottleneck_mlp(channels: int, outputs: int, hidden: int = 512) -> nn.Sequential:
+    """Two fully connected layers on the bottleneck of the U-Net: (B, channels, h', w') to (B, outputs).
+
+    The bottleneck enters as 4×4 pixels at the most, so that large images do not make a huge layer.
+    """
+    pooled = 4
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(pooled),
+        nn.Flatten(),
+        nn.Linear(channels * pooled**2, hidden),
+        nn.SiLU(inplace=True),
+        nn.Linear(hidden, outputs),
+    )
+
+
 def halvings(image_shape: tuple[int, int]) -> int:
     """How often an image can be halved before its shorter side falls below 4: 8×8 once, 28×28 twice, 64×64 4 times."""
     return max(0, (min(image_shape) // 4).bit_length() - 1)

@@ -15,7 +15,7 @@ from diffnmf.errors import RunFolderError, unknown_name
 from diffnmf.files import replacing
 from diffnmf.models.blocks import check_image_shape, check_positive
 from diffnmf.models.generator import Factorization, Generator
-from diffnmf.models.w_heads import W_SOLVERS
+from diffnmf.models.w_heads import FULLY_CONNECTED, check_w_options, nnls_layer
 
 CONFIG_FILE = "model.yaml"
 WEIGHTS = ("best", "generator", "ema")  # in the order in which ``load`` looks for them
@@ -24,7 +24,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """What makes a ``Generator``, in plain values; its arguments, with a W-solver by name."""
+    """What makes a ``Generator``, in plain values; see ``GANUNMF`` for each."""
 
     image_shape: tuple[int, int]
     m: int
@@ -33,13 +33,25 @@ class GeneratorConfig:
     width: int = 96
     depth: int | None = None
     unit_norm: bool = False
+    mixture: bool = False
+    w_steps: int | None = None
+    w_backward: str | None = None
+    l1: float = 0.0
 
     def __post_init__(self) -> None:
         check_image_shape(self.image_shape)
         for name in ("m", "k", "width"):
             check_positive(name, getattr(self, name))
-        if self.w_solver not in W_SOLVERS:
-            raise unknown_name("w_solver", self.w_solver, W_SOLVERS)
+        check_w_options(self.w_solver, self.w_steps, self.w_backward, self.l1, unit_norm=self.unit_norm)
+
+    def generator(self) -> Generator:
+        """A generator with weights drawn from torch's global random numbers."""
+        options = {"width": self.width, "depth": self.depth, "unit_norm": self.unit_norm, "mixture": self.mixture}
+        w_solver = self.w_solver
+        if w_solver == FULLY_CONNECTED:
+            return Generator(self.image_shape, self.m, self.k, w_solver, **options)  # type: ignore[arg-type]
+        layer = nnls_layer(w_solver, steps=self.w_steps, backward=self.w_backward, l1=self.l1)
+        return Generator(self.image_shape, self.m, self.k, layer, **options)  # type: ignore[arg-type]
 
 
 class GANUNMF(nn.Module):
@@ -53,6 +65,10 @@ class GANUNMF(nn.Module):
         width: channels of the U-Net at full resolution.
         depth: halvings in the U-Net; by default as many as the images allow.
         unit_norm: scale the columns of H to unit norm.
+        mixture: let H begin as mixtures of the images of the group; see ``Generator``.
+        w_steps: stop an iterative W-solver after so many steps, without its exact finish.
+        w_backward: "implicit", "unrolled" or "detached", of ``NNLSLayer``; by default what fits the solver.
+        l1: penalty on the entries of W, ≥ 0; needs ``unit_norm``.
 
     Example:
         >>> import torch
@@ -73,13 +89,16 @@ class GANUNMF(nn.Module):
         width: int = 96,
         depth: int | None = None,
         unit_norm: bool = False,
+        mixture: bool = False,
+        w_steps: int | None = None,
+        w_backward: str | None = None,
+        l1: float = 0.0,
     ) -> None:
         super().__init__()
         check_image_shape(image_shape)  # before it is made a tuple: lists are welcome
-        self.config = GeneratorConfig((image_shape[0], image_shape[1]), m, k, w_solver, width, depth, unit_norm)
-        self.generator = Generator(
-            self.config.image_shape, m, k, w_solver, width=width, depth=depth, unit_norm=unit_norm
-        )
+        shape = (image_shape[0], image_shape[1])
+        self.config = GeneratorConfig(shape, m, k, w_solver, width, depth, unit_norm, mixture, w_steps, w_backward, l1)
+        self.generator = self.config.generator()
 
     def forward(self, Y: Tensor) -> Factorization:
         """Y (B, n, m), pixels in [0, 1], to H (B, n, k), W (B, k, m) and Y_hat (B, n, m), with gradients."""

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from diffnmf.layers import NNLSLayer
 from diffnmf.models.blocks import check_image_shape, check_positive
+from diffnmf.models.mixture import ImageMixtures
 from diffnmf.models.unet import UNet
 from diffnmf.models.w_heads import FULLY_CONNECTED, make_w_head
 from diffnmf.solvers import NNLSSolver
@@ -43,6 +44,8 @@ class Generator(nn.Module):
         width: channels of the U-Net at full resolution.
         depth: halvings in the U-Net; by default as many as the images allow.
         unit_norm: scale the columns of H to unit norm (needed with l1 or ridge, or H escapes the penalty by growing).
+        mixture: add mixtures of the images of the group to what the U-Net makes, H = ReLU(U-Net(Y) + Y A), with A from
+            the bottleneck. Not in the paper.
 
     Raises:
         ValueError, TypeError: an argument is out of range or unknown; the message names it.
@@ -58,6 +61,7 @@ class Generator(nn.Module):
         width: int = 96,
         depth: int | None = None,
         unit_norm: bool = False,
+        mixture: bool = False,
     ) -> None:
         super().__init__()
         check_image_shape(image_shape)
@@ -70,9 +74,13 @@ class Generator(nn.Module):
         # Without NNLS nothing keeps HW bright: black is the best constant for MNIST under the L1 loss, and within a
         # hundred steps every map lies below its ReLU, for ever. A normalised map always has pixels above it.
         fully_connected = w_solver == FULLY_CONNECTED
-        self.unet = UNet(m, k, self.image_shape, width, depth, normalize_maps=fully_connected)
+        self.unet = UNet(m, k, self.image_shape, width, depth, normalize_maps=fully_connected and not mixture)
         self.w_head = make_w_head(w_solver, channels=self.unet.bottleneck_channels, k=k, m=m)
-        if not fully_connected:  # where a normalisation follows, the size of the weights does not matter
+        self.mixtures = ImageMixtures(self.unet.bottleneck_channels, k, m) if mixture else None
+        if mixture:  # the images are bright and different from the start: the U-Net begins with small corrections
+            nn.init.normal_(self.unet.head.weight, std=0.1 / width**0.5)
+            nn.init.zeros_(self.unet.head.bias)  # type: ignore[arg-type]
+        elif not fully_connected:  # where a normalisation follows, the size of the weights does not matter
             _spread_columns(self.unet.head)
 
     def forward(self, Y: Tensor) -> Factorization:
@@ -81,7 +89,10 @@ class Generator(nn.Module):
         images = Y.mT.unflatten(-1, self.image_shape)  # (B, m, h, w)
         maps, bottleneck = self.unet(images)  # (B, k, h, w), (B, C, h', w')
         # Under autocast the maps are rounded to 16 bits; what is computed from them is not.
-        H = torch.relu(maps).flatten(2).mT.to(Y.dtype)  # (B, n, k)
+        basis = maps.flatten(2).mT.to(Y.dtype)  # (B, n, k)
+        if self.mixtures is not None:
+            basis = basis + self.mixtures(Y, bottleneck)
+        H = torch.relu(basis)
         if self.unit_norm:
             H = F.normalize(H, dim=-2)  # a dead column stays zero
         W = self.w_head(H, Y, bottleneck).to(Y.dtype)  # (B, k, m)

@@ -1,15 +1,26 @@
 """Where the weights W come from, given the basis H: an NNLS solver, or a fully connected head."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from diffnmf.errors import unknown_name
 from diffnmf.layers import NNLSLayer
-from diffnmf.solvers import SOLVERS, NNLSSolver, get_solver
+from diffnmf.models.blocks import bottleneck_mlp, check_positive
+from diffnmf.solvers import (
+    SOLVERS,
+    ConeProgram,
+    CoordinateDescent,
+    LeastSquaresHALS,
+    NNLSSolver,
+    ProjectedGradient,
+    get_solver,
+)
 
 FULLY_CONNECTED = "fc"
-W_SOLVERS = (*SOLVERS, FULLY_CONNECTED)
+LOOSE_CONE_PROGRAM = "cvxpylayer_loose"  # as accurate as cvxpylayers is unless told otherwise
+W_SOLVERS = (*SOLVERS, LOOSE_CONE_PROGRAM, FULLY_CONNECTED)
 
 
 class NNLSWeights(nn.Module):
@@ -37,21 +48,16 @@ class FullyConnectedWeights(nn.Module):
         hidden: width of the hidden layer.
     """
 
-    POOLED = 4  # the bottleneck enters as 4×4 pixels at the most, so that large images do not make a huge layer
-
     def __init__(self, channels: int, k: int, m: int, hidden: int = 512) -> None:
         super().__init__()
         self.k = k
         self.m = m
-        self.layers = nn.Sequential(
-            nn.Linear(channels * self.POOLED**2, hidden), nn.SiLU(inplace=True), nn.Linear(hidden, k * m)
-        )
+        self.layers = bottleneck_mlp(channels, k * m, hidden)
         self.norm = nn.GroupNorm(1, k) if k * m > 1 else nn.Identity()
 
     def forward(self, H: Tensor, Y: Tensor, bottleneck: Tensor) -> Tensor:
         """The bottleneck (B, C, h', w') alone decides; returns W (B, k, m)."""
-        features = F.adaptive_avg_pool2d(bottleneck, self.POOLED).flatten(1)  # (B, C·16)
-        weights = self.norm(self.layers(features).unflatten(1, (self.k, self.m)))  # (B, k, m)
+        weights = self.norm(self.layers(bottleneck).unflatten(1, (self.k, self.m)))  # (B, k, m)
         # Normalised values are about 1: this brings HW, a sum over k components, into the range of pixels.
         return torch.relu(weights) * (3.0 / self.k)
 
@@ -63,14 +69,59 @@ def make_w_head(w_solver: str | NNLSSolver | NNLSLayer, *, channels: int, k: int
         ValueError: the name is unknown; the message lists the known ones.
         TypeError: neither a name nor a solver nor a layer.
     """
-    if isinstance(w_solver, NNLSLayer):
-        return NNLSWeights(w_solver)
-    if not isinstance(w_solver, (str, NNLSSolver)):
-        raise TypeError(f"w_solver: expected a name, a solver or an NNLSLayer; got {type(w_solver).__name__}")
     if w_solver == FULLY_CONNECTED:
         return FullyConnectedWeights(channels, k, m)
-    if isinstance(w_solver, str) and w_solver not in SOLVERS:
+    return NNLSWeights(w_solver if isinstance(w_solver, NNLSLayer) else nnls_layer(w_solver))
+
+
+def nnls_layer(
+    w_solver: str | NNLSSolver, *, steps: int | None = None, backward: str | None = None, l1: float = 0.0
+) -> NNLSLayer:
+    """The layer of an NNLS solver by name, with what the comparison of W-solvers varies.
+
+    Arguments:
+        w_solver: a name of ``W_SOLVERS`` but "fc", or a solver.
+        steps: stop "unrolled", "hals" and "ls_hals" after so many steps or sweeps, without the exact finish.
+        backward: of ``NNLSLayer``; by default "implicit" for an exact solver, and "unrolled", through its own steps,
+            for one that stops before the solution and so has no implicit gradient.
+        l1: of ``NNLSLayer``.
+
+    Raises:
+        ValueError, TypeError: a name is unknown, or the solver has no such option; the message names the argument.
+    """
+    if isinstance(w_solver, str) and w_solver not in W_SOLVERS:
         raise unknown_name("w_solver", w_solver, W_SOLVERS)
-    solver = get_solver(w_solver)
-    # A solver that stops before the solution has no implicit gradient, only that of its own steps.
-    return NNLSWeights(NNLSLayer(solver, backward="implicit" if solver.exact else "unrolled"))
+    if not isinstance(w_solver, (str, NNLSSolver)):
+        raise TypeError(f"w_solver: expected a name, a solver or an NNLSLayer; got {type(w_solver).__name__}")
+    solver = ConeProgram.loose() if w_solver == LOOSE_CONE_PROGRAM else get_solver(w_solver)
+    if steps is not None:
+        solver = _stopped_after(solver, steps, w_solver)
+    if backward == "implicit" and not solver.exact:
+        raise ValueError('w_backward: expected "unrolled" or "detached" for a solver that is not exact; got "implicit"')
+    return NNLSLayer(solver, l1=l1, backward=backward or ("implicit" if solver.exact else "unrolled"))
+
+
+def check_w_options(w_solver: str, steps: int | None, backward: str | None, l1: float, *, unit_norm: bool) -> None:
+    """Raise unless the options of a model's W-solver, in plain values, fit together."""
+    if w_solver not in W_SOLVERS:
+        raise unknown_name("w_solver", w_solver, W_SOLVERS)
+    if w_solver != FULLY_CONNECTED:
+        nnls_layer(w_solver, steps=steps, backward=backward, l1=l1)
+    elif (steps, backward, l1) != (None, None, 0.0):
+        raise ValueError(
+            f"w_steps, w_backward, l1: expected none for w_solver 'fc', which solves nothing; "
+            f"got {steps}, {backward}, {l1}"
+        )
+    if l1 and not unit_norm:
+        raise ValueError(
+            f"l1: expected unit_norm with it, or H grows until the penalty is nothing; got l1 = {l1} alone"
+        )
+
+
+def _stopped_after(solver: NNLSSolver, steps: int, name: object) -> NNLSSolver:
+    check_positive("w_steps", steps)
+    if isinstance(solver, (ProjectedGradient, CoordinateDescent)):
+        return replace(solver, max_iter=steps, finish=False)
+    if isinstance(solver, LeastSquaresHALS):
+        return replace(solver, sweeps=steps)
+    raise ValueError(f"w_steps: expected none for w_solver {name!r}, which only ends at the solution; got {steps}")

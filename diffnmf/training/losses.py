@@ -1,5 +1,7 @@
 """Losses (1) to (3) of GAN-UNET, each a mean, so that none depends on the number of groups or pixels."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -9,9 +11,31 @@ from diffnmf.errors import unknown_name
 ADVERSARIAL_FORMS = ("non_saturating", "saturating")
 
 
-def reconstruction_loss(Y_hat: Tensor, Y: Tensor) -> Tensor:
-    """Eq. (2): the mean absolute error of the reconstruction, in units of a pixel's range; both (B, n, m)."""
-    return (Y_hat - Y).abs().mean()
+def reconstruction_loss(Y_hat: Tensor, Y: Tensor, kind: str = "l1") -> Tensor:
+    """What the generator's reconstruction is off by, in [0, ∞).
+
+    Arguments:
+        Y_hat: (B, n, m).
+        Y: (B, n, m), pixels in [0, 1].
+        kind: a name of ``RECONSTRUCTION_LOSSES``. "l1" is eq. (2), the mean absolute error of a pixel. "l2" is the mean
+            squared error of a pixel: what NNLS minimises, so that the gradient through W vanishes. "column" is eq. (4)
+            over √n, the mean over the images of the root mean square error of their pixels.
+    """
+    if kind not in RECONSTRUCTION_LOSSES:
+        raise unknown_name("reconstruction", kind, RECONSTRUCTION_LOSSES)
+    return RECONSTRUCTION_LOSSES[kind](Y_hat - Y)
+
+
+def _column_loss(difference: Tensor) -> Tensor:
+    # The root of zero has no derivative: an image that is met to the last bit would make the gradient NaN.
+    return (difference.square().mean(dim=-2) + 1e-12).sqrt().mean()
+
+
+RECONSTRUCTION_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
+    "l1": lambda difference: difference.abs().mean(),
+    "l2": lambda difference: difference.square().mean(),
+    "column": _column_loss,
+}
 
 
 def critic_loss(real_logits: Tensor, fake_logits: Tensor, flipped: Tensor) -> Tensor:

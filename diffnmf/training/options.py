@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from diffnmf.data import ORDERS
 from diffnmf.errors import unknown_name
-from diffnmf.models import W_SOLVERS
 from diffnmf.models.blocks import check_positive
+from diffnmf.models.w_heads import check_w_options
 from diffnmf.training.engine import PRECISIONS
-from diffnmf.training.losses import ADVERSARIAL_FORMS
+from diffnmf.training.losses import ADVERSARIAL_FORMS, RECONSTRUCTION_LOSSES
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,14 @@ class DataConfig:
         group_size: m, images in a group.
         order: "random" or "class", the order of the columns of a group.
         limit_groups: groups per epoch and in the test at the most; None for all.
+        limit_test_groups: groups that are scored at the most, after every epoch and at the end; None for all.
     """
 
     dataset: str = "mnist"
     group_size: int = 40
     order: str = "random"
     limit_groups: int | None = None
+    limit_test_groups: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.dataset, str) or not self.dataset:
@@ -34,8 +36,9 @@ class DataConfig:
         check_positive("group_size", self.group_size)
         if self.order not in ORDERS:
             raise unknown_name("order", self.order, ORDERS)
-        if self.limit_groups is not None:
-            check_positive("limit_groups", self.limit_groups)
+        for name in ("limit_groups", "limit_test_groups"):
+            if getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ class ModelConfig:
         width: channels of the U-Net at full resolution.
         critic_width: channels of the first layer of the critic.
         unit_norm: whether the columns of H are scaled to unit norm.
+        depth: halvings in the U-Net; None for as many as the images allow.
+        mixture: whether H begins as mixtures of the images of its group (not in the paper; see ``Generator``).
+        w_steps: stop an iterative W-solver after so many steps, without its exact finish; None for the exact solution.
+        w_backward: "implicit", "unrolled" or "detached"; None for what fits the solver.
+        l1: penalty on the entries of W, ≥ 0; needs ``unit_norm``.
     """
 
     k: int = 30
@@ -55,12 +63,16 @@ class ModelConfig:
     width: int = 96
     critic_width: int = 64
     unit_norm: bool = False
+    depth: int | None = None
+    mixture: bool = False
+    w_steps: int | None = None
+    w_backward: str | None = None
+    l1: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("k", "width", "critic_width"):
             check_positive(name, getattr(self, name))
-        if self.w_solver not in W_SOLVERS:
-            raise unknown_name("w_solver", self.w_solver, W_SOLVERS)
+        check_w_options(self.w_solver, self.w_steps, self.w_backward, self.l1, unit_norm=self.unit_norm)
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,7 @@ class TrainingConfig:
             three epochs (accuracy above 0.9), and the reconstruction gets worse from then on.
         constant_share: share of the epochs, in [0, 1], at the full learning rates; they fall linearly in the rest.
         betas: of Adam.
+        reconstruction: what is compared, see ``RECONSTRUCTION_LOSSES``: "l1" (eq. (2)), "l2" or "column" (eq. (4)).
         reconstruction_weight: λ of eq. (3), on the mean absolute error. With pix2pix's 100 the critic leads on MNIST,
             whose pixels are mostly black: the test error rises from the second epoch on. At 5000 the critic hardly
             matters: the L1 loss ends lower, both test errors higher (see docs/results).
@@ -99,6 +112,7 @@ class TrainingConfig:
     critic_learning_rate: float = 5e-5
     constant_share: float = 0.3
     betas: tuple[float, float] = (0.5, 0.999)
+    reconstruction: str = "l1"
     reconstruction_weight: float = 1000.0
     adversarial: bool = True
     adversarial_form: str = "non_saturating"
@@ -129,7 +143,12 @@ class TrainingConfig:
         for beta in self.betas:
             _check_number("betas", beta, "in [0, 1)", lambda x: 0 <= x < 1)
         _check_number("ema_decay", self.ema_decay, "in [0, 1)", lambda x: 0 <= x < 1)
-        for name, known in (("adversarial_form", ADVERSARIAL_FORMS), ("precision", PRECISIONS)):
+        names = {
+            "reconstruction": RECONSTRUCTION_LOSSES,
+            "adversarial_form": ADVERSARIAL_FORMS,
+            "precision": PRECISIONS,
+        }
+        for name, known in names.items():
             if getattr(self, name) not in known:
                 raise unknown_name(name, getattr(self, name), known)
         for name in ("pca_rank", "checkpoint_every", "picture_every"):

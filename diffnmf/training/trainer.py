@@ -139,7 +139,7 @@ class Trainer:
         for batch in batches:
             with self._accumulating(self._generator, last=batch is batches[-1]), self._judging():
                 Y_hat = (result or self._generator(batch.Y)).Y_hat
-                reconstruction = reconstruction_loss(Y_hat, batch.Y)
+                reconstruction = reconstruction_loss(Y_hat, batch.Y, self.config.reconstruction)
                 loss = self.config.reconstruction_weight * reconstruction
                 _report(log, batch, "reconstruction_loss", reconstruction)
                 if self.critic is not None:
