@@ -8,7 +8,8 @@ from sklearn.datasets import load_digits
 
 from diffnmf import NMF
 from diffnmf.factorization import cross_validate_rank, svd_curve
-from diffnmf.metrics.figures import save_image_grid, save_rank_selection
+from diffnmf.metrics.curve_figures import save_rank_selection
+from diffnmf.metrics.figures import save_image_grid, unit_peak
 
 
 def main(samples: int = 1797) -> int:
@@ -22,7 +23,7 @@ def main(samples: int = 1797) -> int:
 
     model = NMF(n_components=k, random_state=0, max_iter=1000).fit(X)
     parts = torch.from_numpy(model.components_.T)  # (64, k)
-    save_image_grid("digits_parts.png", parts / parts.amax(0), (8, 8), title=f"{k} parts, each scaled to its maximum")
+    save_image_grid("digits_parts.png", unit_peak(parts), (8, 8), title=f"{k} parts, each scaled to its maximum")
     print(f"relative error {model.errors_[-1]:.3f} after {model.n_iter_} iterations")
     return k
 

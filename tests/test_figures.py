@@ -10,7 +10,8 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from diffnmf.metrics.figures import image_grid, save_curves, save_decomposition, save_image_grid
+from diffnmf.metrics.curve_figures import save_curves
+from diffnmf.metrics.figures import image_grid, save_decomposition, save_image_grid, save_panels, unit_peak
 
 DIGIT = (8, 8)
 
@@ -115,6 +116,36 @@ class TestPictures:
         with pytest.raises(ValueError, match="vmax: expected a number > 0"):
             save_image_grid(tmp_path / "grid.png", torch.ones(64, 7), DIGIT, title="", vmax=0.0)
 
+    def test_panels_share_one_grey_scale(self, tmp_path, monkeypatch):
+        figures = []
+        monkeypatch.setattr(Figure, "savefig", lambda figure, file, **kwargs: (figures.append(figure), file.touch()))
+        panels = {"dim $1": torch.full((64, 3), 0.5), "bright": torch.full((64, 12), 4.0)}
+        save_panels(tmp_path / "panels.png", panels, DIGIT, title="Two", vmax=2.0)
+        shown = [ax for ax in figures[0].axes if ax.get_title(loc="left")]
+        assert [ax.get_title(loc="left") for ax in shown] == ["dim $1", "bright"]
+        assert [ax.images[0].get_clim() for ax in shown] == [(0.0, 2.0)] * 2
+        assert [ax.images[0].get_array().max() for ax in shown] == [0.5, 2.0]  # cut off at white
+        assert figures[0].get_suptitle() == "Two"
+
+    def test_panels_with_a_group_in_each_row(self, tmp_path, monkeypatch):
+        figures = []
+        monkeypatch.setattr(Figure, "savefig", lambda figure, file, **kwargs: (figures.append(figure), file.touch()))
+        save_panels(tmp_path / "panels.png", {"a": torch.ones(28 * 28, 15)}, (28, 28), columns_per_row=5)
+        assert figures[0].axes[0].images[0].get_array().shape == (3 * 29 - 1, 5 * 29 - 1)
+
+    def test_wrong_panels_are_named(self, tmp_path):
+        with pytest.raises(ValueError, match="panels: expected at least one"):
+            save_panels(tmp_path / "panels.png", {}, DIGIT)
+        with pytest.raises(ValueError, match=r"height · width = 63, the rows of panels\['b'\]; got 8 × 8"):
+            save_panels(tmp_path / "panels.png", {"a": torch.ones(64, 2), "b": torch.ones(63, 2)}, DIGIT)
+        with pytest.raises(ValueError, match="vmax: expected a number > 0"):
+            save_panels(tmp_path / "panels.png", {"a": torch.ones(64, 2)}, DIGIT, vmax=math.nan)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_unit_peak(self):
+        H = torch.tensor([[4.0, 0.0, 0.25], [1.0, 0.0, 0.5]])
+        assert unit_peak(H).tolist() == [[1.0, 0.0, 0.5], [0.25, 0.0, 1.0]]
+
     def test_curves(self, tmp_path):
         rows = [{"epoch": float(e), "loss": 1 / e, "never": math.nan} for e in range(1, 41)]
         rows[3]["loss"] = math.nan
@@ -166,9 +197,11 @@ class TestSafety:
     def test_importing_loads_no_matplotlib_and_drawing_no_pyplot(self, tmp_path):
         code = f"""
 import sys, torch
-import diffnmf.metrics.figures as figures
+from diffnmf.metrics import comparison_figures, curve_figures, figures
 assert "matplotlib" not in sys.modules
 figures.save_image_grid({str(tmp_path / "a.png")!r}, torch.rand(64, 2), (8, 8), title="two")
+curve_figures.save_curves({str(tmp_path / "b.png")!r}, [], {{"Losses": ["loss"]}})
+comparison_figures.save_bars({str(tmp_path / "c.png")!r}, {{"a": {{"s": [1.0]}}}}, {{"s": "S"}})
 assert "matplotlib.pyplot" not in sys.modules
 """
         subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

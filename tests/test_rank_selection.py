@@ -9,7 +9,7 @@ from PIL import Image
 
 from diffnmf.factorization import RankScores, cross_validate_rank, svd_curve, truncated_svd
 from diffnmf.metrics import relative_error
-from diffnmf.metrics.figures import save_rank_selection
+from diffnmf.metrics.curve_figures import save_rank_selection
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import torch
-
 from diffnmf.data import group_matrix
 from diffnmf.evaluation.run_parts import RunData
-from diffnmf.metrics.figures import save_curves, save_decomposition, save_image_grid
+from diffnmf.metrics.curve_figures import save_curves
+from diffnmf.metrics.figures import save_decomposition, save_image_grid, unit_peak
 from diffnmf.models import GANUNMF
 from diffnmf.training import RunFolder
 from diffnmf.training.writing import explained_errors
@@ -39,11 +38,10 @@ def save_final_pictures(folder: RunFolder, model: GANUNMF, data: RunData, rows: 
     shape, pictures = data.split.test.image_shape, folder.pictures
     Y = group_matrix(data.split.test, data.test_groups[0])  # (n, m)
     H, W, Y_hat = (part.cpu() for part in model.factorize(Y))
-    source, peak = Y.cpu(), H.amax(dim=0)
-    parts = H / torch.where(peak > 0, peak, 1.0)
+    source = Y.cpu()
     with explained_errors(pictures):
         save_image_grid(pictures / "group.png", source, shape, title="An unseen group Y")
-        save_image_grid(pictures / "basis.png", parts, shape, title="Its basis H, each column to its maximum")
+        save_image_grid(pictures / "basis.png", unit_peak(H), shape, title="Its basis H, each column to its maximum")
         save_image_grid(pictures / "reconstruction.png", Y_hat, shape, title="Its reconstruction HW")
         save_decomposition(pictures / "decomposition.png", source, H, W, shape)
         if rows:

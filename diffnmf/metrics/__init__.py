@@ -1,5 +1,8 @@
-"""Scores of a factorisation. Figures are in ``diffnmf.metrics.figures``."""
+"""Scores of a factorisation. Figures are in the files named ``figures``, and no part of this import."""
 
+from diffnmf.metrics.bounds import excess_over_svd
+from diffnmf.metrics.consistency import SlotConsistency, permutation_consistency, slot_consistency
+from diffnmf.metrics.optimality import nnls_kkt_residual, projected_gradient
 from diffnmf.metrics.scores import (
     column_error,
     copying,
@@ -14,14 +17,20 @@ from diffnmf.metrics.scores import (
 )
 
 __all__ = [
+    "SlotConsistency",
     "column_error",
     "copying",
     "dead_components",
+    "excess_over_svd",
     "hoyer_H",
     "hoyer_W",
     "hoyer_sparsity",
+    "nnls_kkt_residual",
     "part_overlap",
+    "permutation_consistency",
+    "projected_gradient",
     "relative_error",
+    "slot_consistency",
     "summarize",
     "zero_share",
 ]

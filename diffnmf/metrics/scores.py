@@ -26,7 +26,7 @@ def column_error(Y: Tensor, Y_hat: Tensor) -> Tensor:
     Returns:
         (*batch,), in the dtype of the inputs.
     """
-    _check_same_matrix(Y, Y_hat)
+    check_same_matrix(Y, Y_hat)
     difference = Y_hat - Y
     return _norm(difference, dim=-2).mean(-1).to(difference.dtype)
 
@@ -43,7 +43,7 @@ def relative_error(Y: Tensor, Y_hat: Tensor) -> Tensor:
     Returns:
         (*batch,), in the dtype of the inputs.
     """
-    _check_same_matrix(Y, Y_hat)
+    check_same_matrix(Y, Y_hat)
     difference = Y_hat - Y
     error, size = _norm(difference, dim=(-2, -1)), _norm(Y, dim=(-2, -1))
     ratio = error / one_where_zero(size)
@@ -134,7 +134,7 @@ def copying(H: Tensor, Y: Tensor) -> Tensor:
             f"H and Y: expected the same number of rows n; got H {tuple(H.shape)} and Y {tuple(Y.shape)}"
             " (transpose the one whose columns are not the vectors)"
         )
-    cosines = (_unit_columns(H).mT @ _unit_columns(Y)).clamp(-1, 1)  # (*batch, k, m)
+    cosines = (unit_columns(H).mT @ unit_columns(Y)).clamp(-1, 1)  # (*batch, k, m)
     return _mean_where(cosines.amax(-1), _live_columns(H))
 
 
@@ -152,7 +152,7 @@ def dead_components(H: Tensor, W: Tensor, tolerance: float = 1e-8) -> Tensor:
     Returns:
         (*batch,), int64.
     """
-    _check_factors(H, W)
+    check_factors(H, W)
     strength = _norm(H, dim=-2) * _norm(W, dim=-1)  # (*batch, k)
     return (strength <= tolerance * strength.amax(-1, keepdim=True)).sum(-1)
 
@@ -169,7 +169,7 @@ def part_overlap(H: Tensor) -> Tensor:
     Returns:
         (*batch,).
     """
-    directions = _unit_columns(H)  # dead columns stay zero and add nothing to the sum
+    directions = unit_columns(H)  # dead columns stay zero and add nothing to the sum
     live = _live_columns(H).sum(-1)
     pairs = (live * (live - 1) // 2).clamp(min=1)
     total = (directions.mT @ directions).tril(-1).sum(dim=(-2, -1))
@@ -189,7 +189,7 @@ def summarize(Y: Tensor, H: Tensor, W: Tensor) -> dict[str, Tensor]:
         ``eps`` (eq. (4)), ``relative_error``, ``hoyer_H``, ``hoyer_W``, ``copying``, ``dead_components`` (int64)
         and ``part_overlap``, each (*batch,).
     """
-    _check_factors(H, W)
+    check_factors(H, W)
     Y_hat = H @ W
     eps = column_error(Y, Y_hat)
     scores = {
@@ -213,7 +213,7 @@ def _live_columns(X: Tensor) -> Tensor:
     return (X != 0).any(dim=-2)
 
 
-def _unit_columns(X: Tensor) -> Tensor:
+def unit_columns(X: Tensor) -> Tensor:
     """X with columns of norm 1; zero columns stay zero."""
     return X / one_where_zero(_norm(X, dim=-2)).to(X.dtype).unsqueeze(-2)
 
@@ -223,7 +223,7 @@ def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen, values, 0.0).sum(-1) / chosen.sum(-1).clamp(min=1)
 
 
-def _check_same_matrix(Y: Tensor, Y_hat: Tensor) -> None:
+def check_same_matrix(Y: Tensor, Y_hat: Tensor) -> None:
     if Y.ndim < 2 or Y_hat.ndim < 2 or Y.shape[-2:] != Y_hat.shape[-2:]:
         raise ValueError(
             f"Y and Y_hat: expected (*batch, n, m) both, with the same n and m;"
@@ -231,7 +231,7 @@ def _check_same_matrix(Y: Tensor, Y_hat: Tensor) -> None:
         )
 
 
-def _check_factors(H: Tensor, W: Tensor) -> None:
+def check_factors(H: Tensor, W: Tensor) -> None:
     if H.ndim < 2 or W.ndim < 2 or H.shape[-1] != W.shape[-2]:
         raise ValueError(
             f"H and W: expected (*batch, n, k) and (*batch, k, m), as many columns of H as rows of W;"

@@ -1,0 +1,75 @@
+"""How far W, or H and W together, are from what no small step improves: residuals of the first-order conditions."""
+
+import torch
+from torch import Tensor
+
+from diffnmf.metrics.scores import check_factors, check_same_matrix
+from diffnmf.solvers.problem import check_floating, kkt_residual, make_problem
+
+
+def nnls_kkt_residual(
+    H: Tensor, Y: Tensor, W: Tensor, *, l1: float | Tensor = 0.0, ridge: float | Tensor = 0.0
+) -> Tensor:
+    """How far W is from the minimum of ½‖Y − HW‖² + l1 ΣW + ½ ridge ‖W‖² over W ≥ 0, by whatever method it came.
+
+    The largest |min(W̃, g̃)| / ‖y‖ over the entries of each column and over the columns, where W̃ = DW, D = diag(‖h_i‖)
+    and g̃ = D⁻¹(Hᵀ(HW − Y) + l1 + ridge W): what ``nnls`` reports about its own W.
+
+    In [0, ∞): 0 at a solution only, so a negative entry of W shows as well. At l1 = ridge = 0 it does not change
+    when a column of H is scaled and its row of W by the inverse, or a column of Y and that of W together.
+
+    Arguments:
+        H: (*batch, n, k), floating point.
+        Y: (*batch, n, m), floating point. Batch dimensions broadcast.
+        W: (*batch, k, m) or broadcastable to it, floating point.
+        l1: ≥ 0, a number or a tensor that broadcasts to (*batch,).
+        ridge: as l1.
+
+    Returns:
+        (*batch,), float64, without gradient; NaN for a problem that is not finite.
+
+    Raises:
+        TypeError, ValueError: as ``nnls``, and for W; the message names the argument.
+    """
+    problem = make_problem(H, Y, ridge=ridge, l1=l1)
+    check_floating("W", W)
+    shape = (*problem.batch_shape, H.shape[-1], Y.shape[-1])
+    try:
+        expanded = W.expand(shape)
+    except RuntimeError:
+        raise ValueError(
+            f"W: expected a shape that broadcasts to {shape}, (*batch, k, m) of H and Y; got {tuple(W.shape)}"
+            " (expand H or Y to compare several W)"
+        ) from None
+    return kkt_residual(problem, expanded.reshape(-1, *shape[-2:])).reshape(problem.batch_shape)
+
+
+@torch.no_grad()
+def projected_gradient(Y: Tensor, H: Tensor, W: Tensor) -> Tensor:
+    """‖∇ᴾ‖_F of ½‖Y − HW‖² over H and W together: ∇ where a factor is positive, min(∇, 0) where it is zero.
+
+    In [0, ∞), in the units of Y · (H and W): 0 at the stationary points only, which every local minimum is. Moving
+    scale from H to W changes it, so compare it with its value at the start of the same run.
+
+    Arguments:
+        Y: (*batch, n, m).
+        H: (*batch, n, k), non-negative.
+        W: (*batch, k, m), non-negative.
+
+    Returns:
+        (*batch,), float64, without gradient.
+
+    Source: Lin (2007), Projected gradient methods for nonnegative matrix factorization, Neural Computation 19(10),
+    equation (20).
+    """
+    check_factors(H, W)
+    H, W = H.double(), W.double()
+    Y_hat = H @ W
+    check_same_matrix(Y, Y_hat)
+    residual = Y_hat - Y
+    return torch.hypot(_projected_norm(residual @ W.mT, H), _projected_norm(H.mT @ residual, W))
+
+
+def _projected_norm(gradient: Tensor, X: Tensor) -> Tensor:
+    """‖∇ᴾ‖_F per problem, (*batch,): gradient (*batch, ·, ·) at X, which broadcasts to it."""
+    return torch.linalg.matrix_norm(torch.where(X > 0, gradient, gradient.clamp(max=0)))
