@@ -26,6 +26,7 @@ LADDER = [
 ]
 FORBIDDEN = {("models", "data")}  # an edge upwards that is still unwanted would stand here, too
 HEAVY = ["cvxpy", "cvxpylayers", "diffcp", "torchvision", "sklearn", "matplotlib", "accelerate", "PIL", "tensorboard"]
+HEAVY += ["scipy", "markdown", "pandas"]
 
 
 def module_files() -> list[Path]:

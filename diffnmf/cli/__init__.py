@@ -1,9 +1,10 @@
-"""The command line: ``diffnmf train``, ``evaluate``, ``factorize`` and ``info``."""
+"""The command line: ``diffnmf train``, ``evaluate``, ``factorize``, ``info``, ``compare`` and ``reproduce``."""
 
 import typer
 
 from diffnmf.cli.reporting import print_epoch, print_result, progress_bar
 from diffnmf.cli.run_commands import evaluate, factorize, info
+from diffnmf.cli.study_commands import compare, reproduce_command
 from diffnmf.cli.train_command import train
 
 __all__ = ["app", "main", "print_epoch", "print_result", "progress_bar"]
@@ -13,8 +14,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for command in (train, evaluate, factorize, info):
+for command in (train, evaluate, factorize, info, compare):
     app.command()(command)
+app.command("reproduce")(reproduce_command)
 
 
 def main() -> None:

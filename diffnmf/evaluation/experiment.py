@@ -53,6 +53,7 @@ def run_experiment(
     data_dir: str | Path | None = None,
     device: str | torch.device = "cpu",
     overwrite: bool = False,
+    brief: bool = False,
     on_epoch: Callable[[Row], None] = lambda row: None,
     progress: Callable[..., Any] = iter,
 ) -> ExperimentResult:
@@ -64,6 +65,7 @@ def run_experiment(
         data_dir: where the data sets are, or are downloaded to.
         device: where to compute: "cpu", "cuda" (each process its own) or "cuda:N".
         overwrite: replace a run that ``output`` holds; only after everything else has proved to be right.
+        brief: score the model alone at the end, without its rivals, and draw no pictures then: for one run of many.
         on_epoch: called with the row of the curves after every epoch.
         progress: wraps the range of the steps of an epoch, as ``tqdm`` does.
 
@@ -78,7 +80,7 @@ def run_experiment(
     if accelerator.is_main_process and not overwrite:
         RunFolder.check_free(folder.path)
     with seeded(config.training.seed, deterministic=config.training.deterministic):
-        experiment = _Experiment(config, data_dir, accelerator)
+        experiment = _Experiment(config, data_dir, accelerator, brief=brief)
         if accelerator.is_main_process:
             RunFolder.create(folder.path, config, overwrite=overwrite)
             with explained_errors(folder.path):
@@ -95,6 +97,7 @@ def resume_experiment(
     checkpoint_every: int | None = None,
     data_dir: str | Path | None = None,
     device: str | torch.device = "cpu",
+    brief: bool = False,
     on_epoch: Callable[[Row], None] = lambda row: None,
     progress: Callable[..., Any] = iter,
 ) -> ExperimentResult:
@@ -108,6 +111,7 @@ def resume_experiment(
         checkpoint_every: steps between checkpoints inside an epoch.
         data_dir: as in ``run_experiment``.
         device: as in ``run_experiment``.
+        brief: as in ``run_experiment``.
         on_epoch: as in ``run_experiment``.
         progress: as in ``run_experiment``.
 
@@ -130,7 +134,7 @@ def resume_experiment(
         raise RunFolderError(f"epochs: the run {folder.path} has {done} already; got {config.training.epochs}")
     accelerator = make_accelerator(device, config.training.precision)
     with seeded(config.training.seed, deterministic=config.training.deterministic):
-        experiment = _Experiment(config, data_dir, accelerator)
+        experiment = _Experiment(config, data_dir, accelerator, brief=brief)
         if state is not None:
             experiment.restore(state, folder)
         if accelerator.is_main_process:
@@ -144,8 +148,8 @@ def resume_experiment(
 class _Experiment:
     """The parts of a run, made and checked before anything is written."""
 
-    def __init__(self, config: RunConfig, data_dir: str | Path | None, accelerator: Any) -> None:
-        self.config, self.accelerator = config, accelerator
+    def __init__(self, config: RunConfig, data_dir: str | Path | None, accelerator: Any, *, brief: bool) -> None:
+        self.config, self.accelerator, self.brief = config, accelerator, brief
         seed, device = config.training.seed, accelerator.device
         with accelerator.local_main_process_first():  # the others find the data unpacked
             self.data = load_run_data(config.data, seed=seed, data_dir=data_dir, device=device)
@@ -180,7 +184,8 @@ class _Experiment:
                 recorder.checkpoint(state)
         metrics = self._metrics(rows)
         folder.save_metrics(metrics)
-        save_final_pictures(folder, self.model, self.data, rows)
+        if not self.brief:
+            save_final_pictures(folder, self.model, self.data, rows)
         return ExperimentResult(folder.path, metrics)
 
     def _train_epoch(self, epoch: int, recorder: Recorder | None, progress: Callable[..., Any]) -> Row:
@@ -226,7 +231,9 @@ class _Experiment:
     def _metrics(self, rows: list[Row]) -> dict[str, Any]:
         split, trainer = self.data.split, self.trainer
         test = score_generator(trainer.generator, split.test, self.data.test_groups)
-        rivals = score_rivals(split.test, self.data.test_groups[:RIVAL_GROUPS], trainer.generator.k)
+        rivals = {}
+        if not self.brief:
+            rivals = score_rivals(split.test, self.data.test_groups[:RIVAL_GROUPS], trainer.generator.k)
         metrics: dict[str, Any] = {
             "train": score_generator(trainer.generator, split.train, self.data.train_groups),
             "test": {**test, **rivals},

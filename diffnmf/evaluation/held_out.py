@@ -33,7 +33,7 @@ def score_generator(generator: Generator, images: ImageSet, groups: Tensor) -> S
     was_training = generator.training
     generator.eval()
     try:
-        return _mean_scores(score, images, groups)
+        return mean_scores(score, images, groups)
     finally:
         generator.train(was_training)
 
@@ -62,10 +62,11 @@ def score_rivals(images: ImageSet, groups: Tensor, k: int) -> dict[str, Scores]:
     rivals: dict[str, Callable[[Tensor], dict[str, Tensor]]] = {"anls": score_anls, "svd": score_svd}
     if k <= groups.shape[1]:
         rivals["spa"] = score_spa
-    return {name: _mean_scores(score, images, groups) for name, score in rivals.items()}
+    return {name: mean_scores(score, images, groups) for name, score in rivals.items()}
 
 
-def _mean_scores(score: Callable[[Tensor], dict[str, Tensor]], images: ImageSet, groups: Tensor) -> Scores:
+def mean_scores(score: Callable[[Tensor], dict[str, Tensor]], images: ImageSet, groups: Tensor) -> Scores:
+    """The mean over groups (G, m) of what ``score`` makes of Y (B, n, m), (B,) each; and ``groups``, their number."""
     batches = [score(group_matrix(images, batch)) for batch in groups.split(BATCH)]
     means = {name: torch.cat([batch[name] for batch in batches]).double().mean().item() for name in batches[0]}
     return {**means, "groups": len(groups)}

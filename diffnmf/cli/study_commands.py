@@ -1,0 +1,159 @@
+"""The commands that compare and reproduce: ``compare``, ``reproduce``."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from diffnmf.cli.reporting import device_named, explained
+from diffnmf.cli.run_commands import DataDir, Device
+from diffnmf.errors import unknown_name
+from diffnmf.evaluation import STUDIES, compare_runs, compare_w_solvers, reproduce
+from diffnmf.evaluation.comparison import DEFAULT_ROWS, W_SOLVER_ROWS
+from diffnmf.training import PRESETS, RunConfig
+
+Output = Annotated[Path, typer.Option(help="A folder for the results; what it holds is used.", show_default=False)]
+Options = dict[str, Any]
+
+
+def compare(
+    output: Output,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Run folders to compare; none, and each W-solver is trained.", show_default=False),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="digits, mnist, fashion, faces, or a path, to train on.", show_default="that of the preset"),
+    ] = None,
+    rows: Annotated[
+        str, typer.Option(help=f"W-solvers to train with, of {', '.join(W_SOLVER_ROWS)}; with commas between them.")
+    ] = ",".join(DEFAULT_ROWS),
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each W-solver: seeds 0, 1, ...")] = 3,
+    preset: Annotated[
+        str, typer.Option(help=f"Where the options come from that are not given: {', '.join(PRESETS)}.")
+    ] = "default",
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file laid over the preset, as for train.", show_default=False)
+    ] = None,
+    k: Annotated[int | None, typer.Option(help="Components.", show_default="that of the preset")] = None,
+    group_size: Annotated[
+        int | None, typer.Option(help="Images in a group.", show_default="that of the preset")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Of the U-Net.", show_default="that of the preset")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of every training.", show_default="that of the preset")] = None,
+    limit_groups: Annotated[int | None, typer.Option(help="Groups an epoch.", show_default="all")] = None,
+    limit_test_groups: Annotated[int | None, typer.Option(help="Groups that are scored.", show_default="all")] = None,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+) -> None:
+    """Compare W-solvers: how sparse, how local, how much of a copy is H, and what does it cost?
+
+    With run folders they are compared as they are. Without, the same generator is trained with each W-solver and seed,
+    below OUTPUT/runs; what is there already is not trained again, and an interrupted training goes on.
+    """
+    around: Options = {"data_dir": data_dir, "announce": _announce}
+    training = {
+        "dataset": dataset,
+        "k": k,
+        "group_size": group_size,
+        "width": width,
+        "epochs": epochs,
+        "limit_groups": limit_groups,
+        "limit_test_groups": limit_test_groups,
+    }
+    given = {name: value for name, value in training.items() if value is not None}
+    with explained():
+        around["device"] = device_named(device)
+        if runs:
+            if given or config is not None:
+                what = ", ".join(f"--{name.replace('_', '-')}" for name in [*given, *(["config"] if config else [])])
+                raise ValueError(
+                    f"runs: expected no options of a training beside run folders; got {what} (leave them out)"
+                )
+            compare_runs(runs, output, **around)
+        else:
+            base = _preset(preset, config).with_options(**given)
+            names = [row.strip() for row in rows.split(",") if row.strip()]
+            compare_w_solvers(base, output, rows=names, seeds=range(seeds), **around)
+        typer.echo((output / "comparison.md").read_text(encoding="utf-8"))
+        typer.echo(output)
+
+
+def reproduce_command(
+    output: Output,
+    more_datasets: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
+    datasets: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="mnist, fashion, faces, digits: one after the other, or the option again.",
+            show_default="those of the preset",
+        ),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="smoke (digits, a minute: does everything run?) or paper (hours on a GPU).")
+    ] = "paper",
+    k: Annotated[
+        str | None,
+        typer.Option(
+            help="Components, with commas between several; the first one is that of Table 2 and the figures.",
+            show_default="those of the preset",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Trainings and starts of everything.", show_default="that of the preset")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="A YAML file laid over the training options of the preset.", show_default=False),
+    ] = None,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Measure nothing: write the report of what there is.")
+    ] = False,
+    data_dir: DataDir = None,
+    device: Device = "auto",
+) -> None:
+    """Reproduce the tables and figures of the GAN-UNET paper; writes OUTPUT/report.html and report.md.
+
+    Stopped at any moment, it goes on where it was when it is called again.
+    """
+    with explained():
+        if preset not in STUDIES:
+            raise unknown_name("preset", preset, STUDIES)
+        study = STUDIES[preset]
+        changes: Options = {}
+        if datasets or more_datasets:
+            changes["datasets"] = (*(datasets or []), *(more_datasets or []))
+        if k is not None:
+            changes["ks"] = tuple(_integers("k", k))
+        if seeds is not None:
+            changes["seeds"] = tuple(range(seeds))
+        if config is not None:
+            changes["config"] = RunConfig.from_yaml(config, study.config)
+        report = reproduce(
+            replace(study, **changes),
+            output,
+            data_dir=data_dir,
+            device=device_named(device),
+            announce=_announce,
+            report_only=report_only,
+        )
+    typer.echo(report)
+
+
+def _preset(name: str, config: Path | None) -> RunConfig:
+    if name not in PRESETS:
+        raise unknown_name("preset", name, PRESETS)
+    return PRESETS[name] if config is None else RunConfig.from_yaml(config, PRESETS[name])
+
+
+def _integers(name: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"{name}: expected integers with commas between them, as 30,20,10; got {text!r}") from error
+
+
+def _announce(message: str) -> None:
+    typer.echo(message, err=True)

@@ -1,0 +1,79 @@
+"""The rivals of a network, by the names they have in the tables."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffnmf.errors import unknown_name
+from diffnmf.evaluation.protocols import Factorizer
+from diffnmf.factorization import PAPER, factorize, spa
+from diffnmf.layers import NNLSLayer
+
+CONVERGED: dict[str, Any] = {"method": "hals", "max_iter": 200, "tol": 0.0}  # our own, as far as it goes
+
+
+def _iterative(options: dict[str, Any], k: int, seed: int) -> Factorizer:
+    def run(Y: Tensor) -> tuple[Tensor, Tensor]:
+        factors = factorize(Y, k, seed=seed, **options)
+        return factors.H, factors.W
+
+    return Factorizer(run)
+
+
+def _spa(k: int, seed: int) -> Factorizer:
+    """k images of the group as H, chosen by successive projection; a choice of more than m there is not."""
+    solve = NNLSLayer(backward="detached")
+
+    def run(Y: Tensor) -> tuple[Tensor, Tensor]:
+        H = spa(Y, min(k, Y.shape[-1]))
+        return H, solve(H, Y)
+
+    return Factorizer(run)
+
+
+def _svd(k: int, seed: int) -> Factorizer:
+    """The best rank-k matrix, of any sign: a lower bound for the relative error of all others."""
+
+    def run(Y: Tensor) -> tuple[Tensor, Tensor]:
+        U, S, Vh = torch.linalg.svd(Y, full_matrices=False)
+        return U[..., :k] * S[..., None, :k], Vh[..., :k, :]
+
+    def weights(H: Tensor, Y: Tensor) -> Tensor:
+        return torch.linalg.pinv(H) @ Y  # a group of rank below k leaves zero columns
+
+    return Factorizer(run, weights, non_negative=False)
+
+
+def _mean_image(k: int, seed: int) -> Factorizer:
+    """Every image of a group as their mean: what any method has to beat."""
+
+    def run(Y: Tensor) -> tuple[Tensor, Tensor]:
+        return Y.mean(dim=-1, keepdim=True), Y.new_ones(len(Y), 1, Y.shape[-1])
+
+    return Factorizer(run, lambda H, Y: Y.new_ones(len(Y), 1, Y.shape[-1]))
+
+
+CLASSICAL: dict[str, Callable[[int, int], Factorizer]] = {
+    "ANLS": partial(_iterative, PAPER["anls"]),
+    "MU": partial(_iterative, PAPER["mu"]),
+    "HALS": partial(_iterative, PAPER["hals"]),
+    "HALS, accelerated": partial(_iterative, CONVERGED),
+    "spa": _spa,
+    "SVD": _svd,
+    "mean image": _mean_image,
+}
+WITHOUT_CHANCE = ("spa", "SVD", "mean image")  # nothing in them depends on a seed
+
+
+def classical(name: str, k: int, seed: int = 0) -> Factorizer:
+    """The method of that name with k components; iterations and starts as in the paper (``PAPER``) for its own three.
+
+    Raises:
+        ValueError: the name is unknown; the message lists the known ones.
+    """
+    if name not in CLASSICAL:
+        raise unknown_name("method", name, CLASSICAL)
+    return CLASSICAL[name](k, seed)

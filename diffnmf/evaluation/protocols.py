@@ -1,0 +1,105 @@
+"""Four ways to hold a factorisation against images, from the paper's own to what a user would do.
+
+What Table 1 of the GAN-UNET paper calls the test error of a classical method is ``frozen``: HW of a training group
+held against a test group that it never saw, while the network does see the test group (``refit``). The fair ones stand
+beside it: ``refit_w``, and ``refit``, which is what a user does instead of a network.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from diffnmf.layers import NNLSLayer
+from diffnmf.metrics import column_error, relative_error, summarize
+
+PROTOCOLS = ("fit", "frozen", "refit_w", "refit")
+BATCH = 16  # ANLS on groups of faces takes 0.1 GB a group
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Factorizer:
+    """A way to factorise groups, seen from the outside.
+
+    Attributes:
+        factorize: Y (B, n, m) to H (B, n, k) and W (B, k, m).
+        weights: H (B, n, k), Y (B, n, m) to the W (B, k, m) that fits a given H best: by default with W ≥ 0.
+        non_negative: whether H and W are, so that the sparsity of H and its like mean something.
+    """
+
+    factorize: Callable[[Tensor], tuple[Tensor, Tensor]]
+    weights: Callable[[Tensor, Tensor], Tensor] = field(default_factory=lambda: NNLSLayer(backward="detached"))
+    non_negative: bool = True
+
+
+@torch.no_grad()
+def run_protocols(factorizer: Factorizer, train: Tensor, test: Tensor) -> dict[str, Scores]:
+    """Means over the groups of every protocol.
+
+    - ``fit``: factorise a training group, and compare HW with that group.
+    - ``frozen``: the same HW, compared with a test group. Columns meet at random unless both are sorted by class.
+    - ``refit_w``: the H of the training group with the best W for the test group.
+    - ``refit``: factorise the test group itself. For a trained network this is its test error.
+
+    Arguments:
+        factorizer: what is judged.
+        train: (G, n, m), groups of training images.
+        test: (G, n, m), groups of test images; group i is paired with training group i.
+
+    Returns:
+        protocol -> scores: ``eps`` (eq. (4)) and ``relative_error``; for ``fit`` and ``refit`` also the other scores of
+        ``summarize`` (where H and W are non-negative) and ``seconds``, the wall-clock time per group.
+
+    Raises:
+        ValueError: train and test do not have the same shape.
+    """
+    if train.shape != test.shape or train.ndim != 3:
+        raise ValueError(
+            f"train and test: expected groups (G, n, m) both, of the same shape; got {tuple(train.shape)} and "
+            f"{tuple(test.shape)} (take as many groups of each)"
+        )
+    H, W, seconds = _factorize(factorizer, train)
+    H_test, W_test, seconds_test = _factorize(factorizer, test)
+    refitted = torch.cat([h @ factorizer.weights(h, y) for h, y in _batches(H, test)])
+    return {
+        "fit": {**_scores(factorizer, train, H, W), "seconds": seconds},
+        "frozen": _errors(test, H @ W),
+        "refit_w": _errors(test, refitted),
+        "refit": {**_scores(factorizer, test, H_test, W_test), "seconds": seconds_test},
+    }
+
+
+def _factorize(factorizer: Factorizer, groups: Tensor) -> tuple[Tensor, Tensor, float]:
+    """H, W, and the seconds for a group."""
+    start = _now(groups)
+    parts = [factorizer.factorize(batch) for batch in groups.split(BATCH)]
+    seconds = (_now(groups) - start) / len(groups)
+    H, W = (torch.cat(part) for part in zip(*parts, strict=True))
+    return H, W, seconds
+
+
+def _scores(factorizer: Factorizer, Y: Tensor, H: Tensor, W: Tensor) -> Scores:
+    if not factorizer.non_negative:
+        return _errors(Y, H @ W)
+    parts = [summarize(*batch) for batch in _batches(Y, H, W)]
+    return {name: torch.cat([part[name] for part in parts]).double().mean().item() for name in parts[0]}
+
+
+def _errors(Y: Tensor, Y_hat: Tensor) -> Scores:
+    return {
+        "eps": column_error(Y, Y_hat).double().mean().item(),
+        "relative_error": relative_error(Y, Y_hat).double().mean().item(),
+    }
+
+
+def _batches(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(matrix.split(BATCH) for matrix in matrices), strict=True)
+
+
+def _now(like: Tensor) -> float:
+    if like.is_cuda:
+        torch.cuda.synchronize(like.device)
+    return time.perf_counter()

@@ -1,0 +1,90 @@
+"""Table 1: reconstruction errors of every method on every data set, under all four protocols."""
+
+from collections.abc import Iterator
+
+from diffnmf.evaluation.classical import CLASSICAL
+from diffnmf.evaluation.protocols import PROTOCOLS
+from diffnmf.evaluation.report import markdown_table, mean_std
+from diffnmf.evaluation.reproduction.records import Record
+from diffnmf.evaluation.reproduction.workbench import Workbench
+
+# What the paper prints, train and test; "test" of a classical method is what is called frozen here.
+PAPER = {
+    ("mnist", "ANLS"): (1.533, 9.794),
+    ("mnist", "MU"): (1.801, 9.850),
+    ("mnist", "HALS"): (3.265, 9.417),
+    ("mnist", "GAN-UNET, fc"): (None, 3.933),
+    ("fashion", "ANLS"): (1.265, 11.189),
+    ("fashion", "MU"): (2.063, 10.991),
+    ("faces", "ANLS"): (1.778, 12.147),
+    ("faces", "MU"): (2.994, 11.709),
+    ("faces", "HALS"): (1.894, 12.083),
+    ("faces", "GAN-UNET, fc"): (None, 9.911),
+}
+HEADER = [
+    "method",
+    "seeds",
+    *(f"{protocol}, eq. (4)" for protocol in PROTOCOLS),
+    "fit, rel. error",
+    "refit_w, rel. error",
+    "refit, rel. error",
+    "dead",
+    "copying",
+    "Hoyer H",
+    "ms a group",
+    "paper, train / test",
+]
+
+
+def rows_of(bench: Workbench) -> list[str]:
+    """The rows of the table: classical methods, then networks."""
+    return [*CLASSICAL, *bench.study.models]
+
+
+def measure(bench: Workbench) -> None:
+    """Everything in the table that is not there yet: the paper's k first, and every row once before the next seed."""
+    for k in bench.study.ks:
+        for seed in bench.study.seeds:
+            for dataset in bench.study.datasets:
+                for row in rows_of(bench):
+                    get = bench.classical_scores if row in CLASSICAL else bench.network_scores
+                    get(dataset, k, row, seed)
+
+
+def tables(bench: Workbench) -> Iterator[str]:
+    """A table in Markdown for each data set and k, with its heading."""
+    for dataset in bench.study.datasets:
+        for k in bench.study.ks:
+            cells = [_cells(row, bench.scores(dataset, k, row), PAPER.get((dataset, row))) for row in rows_of(bench)]
+            yield f"### {dataset}, k = {k}\n\n{markdown_table(HEADER, cells)}"
+
+
+def records(bench: Workbench) -> Iterator[dict[str, object]]:
+    """Every number behind the tables, a line for each method, seed and protocol."""
+    for dataset in bench.study.datasets:
+        for k in bench.study.ks:
+            for row in rows_of(bench):
+                for index, record in enumerate(bench.scores(dataset, k, row)):
+                    for protocol, scores in record.items():
+                        start = {"dataset": dataset, "k": k, "method": row, "seed": bench.study.seeds[index]}
+                        yield {**start, "protocol": protocol, **scores}
+
+
+def values(records: list[Record], protocol: str, score: str) -> list[float]:
+    """One score under one protocol, an entry for each seed."""
+    return [record[protocol][score] for record in records if score in record[protocol]]
+
+
+def _cells(row: str, records: list[Record], paper: tuple[float | None, float | None] | None) -> list[object]:
+    printed = "" if paper is None else " / ".join("–" if value is None else f"{value:.3f}" for value in paper)
+    if not records:
+        return [row, 0, *["not run"] * 4, *["–"] * 7, printed]
+    return [
+        row,
+        len(records),
+        *(mean_std(values(records, protocol, "eps")) for protocol in PROTOCOLS),
+        *(mean_std(values(records, protocol, "relative_error")) for protocol in ("fit", "refit_w", "refit")),
+        *(mean_std(values(records, "refit", score)) for score in ("dead_components", "copying", "hoyer_H")),
+        mean_std([1000 * seconds for seconds in values(records, "refit", "seconds")]),
+        printed,
+    ]

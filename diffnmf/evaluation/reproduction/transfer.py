@@ -1,0 +1,58 @@
+"""Networks on images of another data set than they were trained on: the paper shows pictures, here are the errors."""
+
+from collections.abc import Iterator
+from itertools import permutations
+
+from diffnmf.data import load_dataset
+from diffnmf.evaluation.protocols import run_protocols
+from diffnmf.evaluation.report import markdown_table, mean_std
+from diffnmf.evaluation.reproduction.records import Record
+from diffnmf.evaluation.reproduction.table1 import values
+from diffnmf.evaluation.reproduction.workbench import Workbench, network, slug
+
+
+def pairs(bench: Workbench) -> Iterator[tuple[str, str]]:
+    """(trained on, tried on): data sets whose images have one size."""
+    shapes = {name: load_dataset(name, data_dir=bench.data_dir).train.image_shape for name in bench.study.datasets}
+    return ((a, b) for a, b in permutations(shapes, 2) if shapes[a] == shapes[b])
+
+
+def scores(bench: Workbench, source: str, target: str, row: str) -> list[Record]:
+    """The protocols on the groups of the target, an entry for each seed."""
+    k = bench.study.ks[0]
+    found = (_one(bench, source, target, row, k, seed) for seed in bench.study.seeds)
+    return [record for record in found if record is not None]
+
+
+def measure(bench: Workbench) -> None:
+    """Score what has not been scored."""
+    for source, target in pairs(bench):
+        for row in bench.study.models:
+            scores(bench, source, target, row)
+
+
+def table(bench: Workbench) -> str:
+    """The table, in Markdown; without two data sets of one size, a sentence."""
+    k = bench.study.ks[0]
+    rows = []
+    for source, target in pairs(bench):
+        for row in bench.study.models:
+            there, home = scores(bench, source, target, row), bench.scores(target, k, row)
+            columns = [(records, score) for score in ("eps", "relative_error") for records in (there, home)]
+            cells = [mean_std(values(records, "refit", score)) for records, score in columns]
+            rows.append([row, source, target, *cells])
+    if not rows:
+        return "Not run: needs two data sets whose images have the same size."
+    header = ["model", "trained on", "tried on", "eq. (4)", "if trained there", "rel. error", "if trained there"]
+    return markdown_table(header, rows)
+
+
+def _one(bench: Workbench, source: str, target: str, row: str, k: int, seed: int) -> Record | None:
+    def compute() -> Record | None:
+        model = bench.model(source, k, row, seed)
+        if model is None:
+            return None
+        groups = bench.groups(target)
+        return run_protocols(network(model), groups.train, groups.test)
+
+    return bench.records.get(slug(f"transfer-{source}-to-{target}-k{k}-{row}-seed{seed}"), compute)

@@ -1,0 +1,131 @@
+"""What every part of a reproduction works with: groups, trained networks, records."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffnmf.data import GroupSampler, ImageSet, group_matrix, load_dataset
+from diffnmf.evaluation.classical import CLASSICAL, WITHOUT_CHANCE, classical
+from diffnmf.evaluation.library import ModelLibrary
+from diffnmf.evaluation.protocols import Factorizer, run_protocols
+from diffnmf.evaluation.reproduction.records import Record, Records
+from diffnmf.evaluation.reproduction.study import Study
+from diffnmf.models import GANUNMF
+
+GROUPS_SEED = 1_000_000  # no seed of a training, so that no group that is scored was trained on as it is
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Groups that scores are means of.
+
+    Attributes:
+        train: (G, n, m), of training images.
+        test: (G, n, m), of test images.
+        image_shape: (h, w), h·w = n.
+    """
+
+    train: Tensor
+    test: Tensor
+    image_shape: tuple[int, int]
+
+
+class Workbench:
+    """Groups, trained networks and records of one reproduction, each made once.
+
+    Arguments:
+        study: what is measured.
+        output: the folder of the reproduction.
+        data_dir: as in ``run_experiment``.
+        device: where to compute.
+        announce: told what is about to be done.
+        measure: False reads what is there, and neither trains nor measures.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        output: Path,
+        *,
+        data_dir: str | Path | None,
+        device: torch.device | str,
+        announce: Callable[[str], None],
+        measure: bool,
+    ) -> None:
+        self.study, self.output, self.data_dir, self.device = study, output, data_dir, device
+        self.records = Records(output / "records", measure=measure, announce=announce)
+        self.library = ModelLibrary(output / "runs", data_dir=data_dir, device=device, announce=announce, train=measure)
+        self._groups: dict[tuple[object, ...], Groups] = {}
+
+    def groups(self, dataset: str, m: int | None = None, order: str | None = None, count: int | None = None) -> Groups:
+        """Groups of a data set: ``count`` of them (those of the study), from as many epochs as it takes."""
+        m, order = m or self.study.config.data.group_size, order or self.study.config.data.order
+        count = count or self.study.groups
+        key = (dataset, m, order, count)
+        if key not in self._groups:
+            split = load_dataset(dataset, data_dir=self.data_dir)
+            train, test = (self._matrices(images, m, order, count) for images in (split.train, split.test))
+            self._groups[key] = Groups(train, test, split.train.image_shape)
+        return self._groups[key]
+
+    def _matrices(self, images: ImageSet, m: int, order: str, count: int) -> Tensor:
+        images = replace(images, images=images.images.to(self.device))
+        sampler = GroupSampler(images, m, order=order, seed=GROUPS_SEED)
+        epochs = -(-count // len(sampler))
+        groups = torch.cat([sampler.epoch(epoch) for epoch in range(epochs)])[:count]
+        return group_matrix(images, groups.to(self.device))
+
+    def model(self, dataset: str, k: int, row: str, seed: int, tag: str = "", **options: Any) -> GANUNMF | None:
+        """The trained network of a row; None where it has not been trained and nothing may be."""
+        config = self.study.run_config(dataset, k, row, seed, **options)
+        return self.library.model(slug(f"{dataset}-k{k}-{row}{tag}-seed{seed}"), config)
+
+    def classical_scores(self, dataset: str, k: int, method: str, seed: int) -> Record | None:
+        """The protocols of a classical method; one whose result does not depend on chance has one seed."""
+        seed = self.study.seeds[0] if method in WITHOUT_CHANCE else seed
+        return self._protocols(f"{dataset}-k{k}-{method}-seed{seed}", dataset, lambda: classical(method, k, seed))
+
+    def network_scores(self, dataset: str, k: int, row: str, seed: int, tag: str = "", **options: Any) -> Record | None:
+        """The protocols of a network."""
+
+        def factorizer() -> Factorizer | None:
+            model = self.model(dataset, k, row, seed, tag, **options)
+            return None if model is None else network(model)
+
+        return self._protocols(f"{dataset}-k{k}-{row}{tag}-seed{seed}", dataset, factorizer)
+
+    def scores(self, dataset: str, k: int, row: str) -> list[Record]:
+        """What there is of a row of Table 1, an entry for each seed."""
+        seeds = self.study.seeds[:1] if row in WITHOUT_CHANCE else self.study.seeds
+        get = self.classical_scores if row in CLASSICAL else self.network_scores
+        found = (get(dataset, k, row, seed) for seed in seeds)
+        return [record for record in found if record is not None]
+
+    def _protocols(self, name: str, dataset: str, factorizer: Callable[[], Factorizer | None]) -> Record | None:
+        def compute() -> Record | None:
+            made = factorizer()
+            if made is None:
+                return None
+            groups = self.groups(dataset)
+            return run_protocols(made, groups.train, groups.test)
+
+        return self.records.get(slug(name), compute)
+
+
+def network(model: GANUNMF) -> Factorizer:
+    """A trained network as a way to factorise groups."""
+
+    def run(Y: Tensor) -> tuple[Tensor, Tensor]:
+        H, W, _ = model.factorize(Y)
+        return H, W
+
+    return Factorizer(run)
+
+
+def slug(name: str) -> str:
+    """A name for a file."""
+    return name.lower().replace(",", "").replace(" ", "-")
