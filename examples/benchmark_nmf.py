@@ -31,6 +31,7 @@ from diffnmf import __version__
 from diffnmf.data import GroupSampler, group_matrix
 from diffnmf.factorization import HALS, factorize, initialize
 from diffnmf.factorization.base import Method
+from diffnmf.metrics.drawing import COLOURS
 
 REFERENCE = "scikit-learn CD"
 OURS: dict[str, Method | str] = {
@@ -187,7 +188,7 @@ def _save_plot(points: list[Point], path: Path) -> None:
         by_error.axhline(target, color="0.5", linestyle=":", label=f"{REFERENCE} at its end")
         for number, method in enumerate(methods):
             curve = [point for point in here if point.method == method]
-            style: dict[str, Any] = {"marker": "osv^D<>"[number % 7], "markersize": 4, "color": f"C{number % 10}"}
+            style: dict[str, Any] = {"marker": "osv^D<>"[number % 7], "markersize": 4, "color": COLOURS[number % 7]}
             style["linewidth"] = 2.2 if method.startswith("diffnmf") else 1.2
             seconds = [point.seconds for point in curve]
             by_error.plot(seconds, [point.relative_error for point in curve], label=method, **style)

@@ -126,6 +126,19 @@ def train(
     l1: Annotated[
         float | None, _option("Penalty on the entries of W; goes with --unit-norm.", MODEL.l1, MODELS)
     ] = None,
+    normalize_maps: Annotated[
+        bool | None,
+        _option(
+            "Normalise the maps of the U-Net before their ReLU.",
+            "with fc",
+            MODELS,
+            "--normalize-maps/--no-normalize-maps",
+        ),
+    ] = None,
+    start_from: Annotated[
+        str | None,
+        _option("A run folder: begin from its weights, where they fit; its W-solver may be another.", "random", MODELS),
+    ] = None,
     adversarial: Annotated[
         bool | None, _option("Train against a critic.", "yes", LOSSES, "--adversarial/--no-adversarial")
     ] = None,

@@ -80,7 +80,7 @@ def run_experiment(
     if accelerator.is_main_process and not overwrite:
         RunFolder.check_free(folder.path)
     with seeded(config.training.seed, deterministic=config.training.deterministic):
-        experiment = _Experiment(config, data_dir, accelerator, brief=brief)
+        experiment = _Experiment(config, data_dir, accelerator, brief=brief, fresh=True)
         if accelerator.is_main_process:
             RunFolder.create(folder.path, config, overwrite=overwrite)
             with explained_errors(folder.path):
@@ -134,7 +134,7 @@ def resume_experiment(
         raise RunFolderError(f"epochs: the run {folder.path} has {done} already; got {config.training.epochs}")
     accelerator = make_accelerator(device, config.training.precision)
     with seeded(config.training.seed, deterministic=config.training.deterministic):
-        experiment = _Experiment(config, data_dir, accelerator, brief=brief)
+        experiment = _Experiment(config, data_dir, accelerator, brief=brief, fresh=state is None)
         if state is not None:
             experiment.restore(state, folder)
         if accelerator.is_main_process:
@@ -148,12 +148,14 @@ def resume_experiment(
 class _Experiment:
     """The parts of a run, made and checked before anything is written."""
 
-    def __init__(self, config: RunConfig, data_dir: str | Path | None, accelerator: Any, *, brief: bool) -> None:
+    def __init__(
+        self, config: RunConfig, data_dir: str | Path | None, accelerator: Any, *, brief: bool, fresh: bool
+    ) -> None:
         self.config, self.accelerator, self.brief = config, accelerator, brief
         seed, device = config.training.seed, accelerator.device
         with accelerator.local_main_process_first():  # the others find the data unpacked
             self.data = load_run_data(config.data, seed=seed, data_dir=data_dir, device=device)
-        self.model, critic = build_models(config, self.data.split.train.image_shape)
+        self.model, critic = build_models(config, self.data.split.train.image_shape, fresh=fresh)
         self.trainer = Trainer(self.model.generator, critic, self.data.sampler, config.training, accelerator)
 
     def restore(self, state: dict[str, Any], folder: RunFolder) -> None:

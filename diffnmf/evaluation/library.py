@@ -7,7 +7,6 @@ import torch
 
 from diffnmf.errors import RunFolderError
 from diffnmf.evaluation.experiment import resume_experiment, run_experiment
-from diffnmf.models import GANUNMF
 from diffnmf.training import RunConfig, RunFolder
 
 Announce = Callable[[str], None]
@@ -55,11 +54,6 @@ class ModelLibrary:
         else:
             run_experiment(config, path, data_dir=self.data_dir, device=self.device, brief=True)
         return path
-
-    def model(self, name: str, config: RunConfig, weights: str = "generator") -> GANUNMF | None:
-        """The model of a run; by default as it is after the last epoch, since no test image has chosen that."""
-        path = self.run(name, config)
-        return None if path is None else GANUNMF.load(path, weights=weights, device=self.device)
 
     def _check_same(self, path: Path, config: RunConfig) -> None:
         _, trained = RunFolder.open(path)

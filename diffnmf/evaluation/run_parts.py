@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.data import DataSplit, GroupSampler, ImageSet, load_dataset
+from diffnmf.errors import RunFolderError
 from diffnmf.models import GANUNMF, Critic
 from diffnmf.training import DataConfig, RunConfig
 
@@ -49,9 +50,34 @@ def load_run_data(config: DataConfig, *, seed: int, data_dir: str | Path | None,
     return RunData(DataSplit(train, test), train_sampler, train_groups, test_groups)
 
 
-def build_models(config: RunConfig, image_shape: tuple[int, int]) -> tuple[GANUNMF, Critic | None]:
-    """The models of a run, drawn from torch's global generator."""
+def build_models(
+    config: RunConfig, image_shape: tuple[int, int], *, fresh: bool = True
+) -> tuple[GANUNMF, Critic | None]:
+    """The models of a run, drawn from torch's global generator, or taken from the run that the model is to start from.
+
+    Arguments:
+        config: the run.
+        image_shape: (h, w) of the images.
+        fresh: False where the weights will be those of a checkpoint, whatever they are now.
+
+    Raises:
+        RunFolderError: there is no run to start from, or its U-Net is another.
+    """
     m, options = config.data.group_size, asdict(config.model)
-    critic_width = options.pop("critic_width")
-    generator = GANUNMF(image_shape, m, **options)
-    return generator, Critic(image_shape, m, critic_width) if config.training.adversarial else None
+    critic_width, start = options.pop("critic_width"), options.pop("start_from")
+    model = GANUNMF(image_shape, m, **options)
+    if start is not None and fresh:
+        _start_from(model, start)
+    return model, Critic(image_shape, m, critic_width) if config.training.adversarial else None
+
+
+def _start_from(model: GANUNMF, run: str) -> None:
+    """Take the weights of the generator of a run; the W-head, which may be another, where it is the same."""
+    own, its = model.generator, GANUNMF.load(run, weights="generator").generator
+    try:
+        own.unet.load_state_dict(its.unet.state_dict())
+    except RuntimeError as error:
+        raise RunFolderError(f"start_from: the U-Net of {run} is not that of this run: {error}") from error
+    for mine, other in ((own.w_head, its.w_head), (own.mixtures, its.mixtures)):
+        if mine is not None and other is not None and mine.state_dict().keys() == other.state_dict().keys():
+            mine.load_state_dict(other.state_dict())

@@ -37,6 +37,7 @@ class GeneratorConfig:
     w_steps: int | None = None
     w_backward: str | None = None
     l1: float = 0.0
+    normalize_maps: bool | None = None
 
     def __post_init__(self) -> None:
         check_image_shape(self.image_shape)
@@ -46,12 +47,13 @@ class GeneratorConfig:
 
     def generator(self) -> Generator:
         """A generator with weights drawn from torch's global random numbers."""
-        options = {"width": self.width, "depth": self.depth, "unit_norm": self.unit_norm, "mixture": self.mixture}
+        names = ("width", "depth", "unit_norm", "mixture", "normalize_maps")
+        options = {name: getattr(self, name) for name in names}
         w_solver = self.w_solver
         if w_solver == FULLY_CONNECTED:
-            return Generator(self.image_shape, self.m, self.k, w_solver, **options)  # type: ignore[arg-type]
+            return Generator(self.image_shape, self.m, self.k, w_solver, **options)
         layer = nnls_layer(w_solver, steps=self.w_steps, backward=self.w_backward, l1=self.l1)
-        return Generator(self.image_shape, self.m, self.k, layer, **options)  # type: ignore[arg-type]
+        return Generator(self.image_shape, self.m, self.k, layer, **options)
 
 
 class GANUNMF(nn.Module):
@@ -69,6 +71,7 @@ class GANUNMF(nn.Module):
         w_steps: stop an iterative W-solver after so many steps, without its exact finish.
         w_backward: "implicit", "unrolled" or "detached", of ``NNLSLayer``; by default what fits the solver.
         l1: penalty on the entries of W, ≥ 0; needs ``unit_norm``.
+        normalize_maps: as in ``Generator``.
 
     Example:
         >>> import torch
@@ -93,11 +96,14 @@ class GANUNMF(nn.Module):
         w_steps: int | None = None,
         w_backward: str | None = None,
         l1: float = 0.0,
+        normalize_maps: bool | None = None,
     ) -> None:
         super().__init__()
         check_image_shape(image_shape)  # before it is made a tuple: lists are welcome
         shape = (image_shape[0], image_shape[1])
-        self.config = GeneratorConfig(shape, m, k, w_solver, width, depth, unit_norm, mixture, w_steps, w_backward, l1)
+        self.config = GeneratorConfig(
+            shape, m, k, w_solver, width, depth, unit_norm, mixture, w_steps, w_backward, l1, normalize_maps
+        )
         self.generator = self.config.generator()
 
     def forward(self, Y: Tensor) -> Factorization:

@@ -46,6 +46,8 @@ class Generator(nn.Module):
         unit_norm: scale the columns of H to unit norm (needed with l1 or ridge, or H escapes the penalty by growing).
         mixture: add mixtures of the images of the group to what the U-Net makes, H = ReLU(U-Net(Y) + Y A), with A from
             the bottleneck. Not in the paper.
+        normalize_maps: give every map of the U-Net mean 0 and variance 1 before its ReLU, with a learned gain and bias;
+            None where "fc" needs it.
 
     Raises:
         ValueError, TypeError: an argument is out of range or unknown; the message names it.
@@ -62,6 +64,7 @@ class Generator(nn.Module):
         depth: int | None = None,
         unit_norm: bool = False,
         mixture: bool = False,
+        normalize_maps: bool | None = None,
     ) -> None:
         super().__init__()
         check_image_shape(image_shape)
@@ -73,14 +76,15 @@ class Generator(nn.Module):
         self.unit_norm = unit_norm
         # Without NNLS nothing keeps HW bright: black is the best constant for MNIST under the L1 loss, and within a
         # hundred steps every map lies below its ReLU, for ever. A normalised map always has pixels above it.
-        fully_connected = w_solver == FULLY_CONNECTED
-        self.unet = UNet(m, k, self.image_shape, width, depth, normalize_maps=fully_connected and not mixture)
+        if normalize_maps is None:
+            normalize_maps = w_solver == FULLY_CONNECTED and not mixture
+        self.unet = UNet(m, k, self.image_shape, width, depth, normalize_maps=normalize_maps)
         self.w_head = make_w_head(w_solver, channels=self.unet.bottleneck_channels, k=k, m=m)
         self.mixtures = ImageMixtures(self.unet.bottleneck_channels, k, m) if mixture else None
         if mixture:  # the images are bright and different from the start: the U-Net begins with small corrections
             nn.init.normal_(self.unet.head.weight, std=0.1 / width**0.5)
             nn.init.zeros_(self.unet.head.bias)  # type: ignore[arg-type]
-        elif not fully_connected:  # where a normalisation follows, the size of the weights does not matter
+        elif not normalize_maps:  # where a normalisation follows, the size of the weights does not matter
             _spread_columns(self.unet.head)
 
     def forward(self, Y: Tensor) -> Factorization:

@@ -38,6 +38,9 @@ class NNLSWeights(nn.Module):
 class FullyConnectedWeights(nn.Module):
     """The paper's head: bottleneck features through fully connected layers and a ReLU, without looking at H.
 
+    At the start, image i is explained by component i alone, for i < k. From random weights all components compete for
+    all images: after 10 epochs on MNIST a third of them had not found theirs.
+
     The k·m values of a group are normalised together before the ReLU, with a learned gain and bias per component:
     without it the L1 loss drives all of them below zero, where no gradient brings them back.
 
@@ -48,11 +51,15 @@ class FullyConnectedWeights(nn.Module):
         hidden: width of the hidden layer.
     """
 
+    LEAN = 12.0  # the bias of a component's own image at the start; what the layer adds to it is about 0.3
+
     def __init__(self, channels: int, k: int, m: int, hidden: int = 512) -> None:
         super().__init__()
         self.k = k
         self.m = m
         self.layers = bottleneck_mlp(channels, k * m, hidden)
+        with torch.no_grad():
+            self.layers[-1].bias.copy_(self.LEAN * torch.eye(k, m).flatten())  # type: ignore[operator]
         self.norm = nn.GroupNorm(1, k) if k * m > 1 else nn.Identity()
 
     def forward(self, H: Tensor, Y: Tensor, bottleneck: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from diffnmf.errors import RunFolderError, unknown_name
 from diffnmf.training.options import DataConfig, ModelConfig, TrainingConfig
 
 # Options that a run may be continued with; the groups of a step must stay as many (see ``Trainer.load_state_dict``).
-MAY_CHANGE = ("epochs", "batch_size", "accumulate", "checkpoint_every", "picture_every")
+MAY_CHANGE = ("epochs", "batch_size", "accumulate", "checkpoint_every", "picture_every", "start_from")
 
 
 @dataclass(frozen=True)

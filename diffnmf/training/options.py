@@ -56,6 +56,9 @@ class ModelConfig:
         w_steps: stop an iterative W-solver after so many steps, without its exact finish; None for the exact solution.
         w_backward: "implicit", "unrolled" or "detached"; None for what fits the solver.
         l1: penalty on the entries of W, ≥ 0; needs ``unit_norm``.
+        normalize_maps: whether the maps of the U-Net are normalised before their ReLU; None where "fc" needs it.
+        start_from: the folder of a run, from whose last weights this one begins, as far as they fit: another W-solver,
+            other images of the same size. None for random weights.
     """
 
     k: int = 30
@@ -68,6 +71,8 @@ class ModelConfig:
     w_steps: int | None = None
     w_backward: str | None = None
     l1: float = 0.0
+    normalize_maps: bool | None = None
+    start_from: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("k", "width", "critic_width"):

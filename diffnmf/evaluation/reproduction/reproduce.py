@@ -75,10 +75,12 @@ def reproduce(
 def _content(study: Study) -> dict[str, object]:
     """What makes its measurements: k, seeds and data sets may be added to it."""
     return {
-        "groups": study.groups,
+        "groups": {"all": study.groups, **study.fewer_groups},
         "config": study.config.to_dict(),
         "models": {row: dict(options) for row, options in study.models.items()},
-        "by_dataset": {name: dict(options) for name, options in study.by_dataset.items()},
+        "by_dataset": {
+            name: {row: dict(options) for row, options in rows.items()} for name, rows in study.by_dataset.items()
+        },
         "bases": [study.bases_dataset, study.bases_m, study.bases_groups, dict(study.bases_options)],
     }
 
@@ -114,7 +116,7 @@ def _report(bench: Workbench, pictures: list[Picture]) -> str:
         "",
         f"{datetime.now():%Y-%m-%d}, torch {torch.__version__}, {_hardware(bench.device)}. Data sets: "
         f"{', '.join(study.datasets)}; m = {config.data.group_size}, columns in {config.data.order} order; means over "
-        f"{study.groups} groups, ± standard deviation over {len(study.seeds)} seeds. Networks: width "
+        f"{_groups(study)}, ± standard deviation over {len(study.seeds)} seeds. Networks: width "
         f"{config.model.width}, {training.epochs} epochs, batches of {training.batch_size} unless said otherwise: "
         "every option of a network is in the `config.yaml` of its run.",
         "",
@@ -156,6 +158,11 @@ def _report(bench: Workbench, pictures: list[Picture]) -> str:
     if bench.records.missing:
         lines += ["## Not run", "", *(f"- {name}" for name in sorted(bench.records.missing)), ""]
     return "\n".join(lines)
+
+
+def _groups(study: Study) -> str:
+    fewer = [f"{count} of {name}" for name, count in study.fewer_groups.items() if name in study.datasets]
+    return f"{study.groups} groups" + (f" ({', '.join(fewer)})" if fewer else "")
 
 
 def _hardware(device: torch.device | str) -> str:

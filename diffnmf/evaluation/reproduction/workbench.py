@@ -64,7 +64,7 @@ class Workbench:
     def groups(self, dataset: str, m: int | None = None, order: str | None = None, count: int | None = None) -> Groups:
         """Groups of a data set: ``count`` of them (those of the study), from as many epochs as it takes."""
         m, order = m or self.study.config.data.group_size, order or self.study.config.data.order
-        count = count or self.study.groups
+        count = count or self.study.fewer_groups.get(dataset, self.study.groups)
         key = (dataset, m, order, count)
         if key not in self._groups:
             split = load_dataset(dataset, data_dir=self.data_dir)
@@ -81,8 +81,18 @@ class Workbench:
 
     def model(self, dataset: str, k: int, row: str, seed: int, tag: str = "", **options: Any) -> GANUNMF | None:
         """The trained network of a row; None where it has not been trained and nothing may be."""
+        path = self._run(dataset, k, row, seed, tag, options)
+        return None if path is None else GANUNMF.load(path, weights="generator", device=self.device)
+
+    def _run(self, dataset: str, k: int, row: str, seed: int, tag: str, options: dict[str, Any]) -> Path | None:
+        """The run of a row; where it starts from another row, that is trained first, with the same options."""
         config = self.study.run_config(dataset, k, row, seed, **options)
-        return self.library.model(slug(f"{dataset}-k{k}-{row}{tag}-seed{seed}"), config)
+        if (start := config.model.start_from) is not None:
+            path = self._run(dataset, k, start, seed, tag, options)
+            if path is None:
+                return None
+            config = config.with_options(start_from=str(path))
+        return self.library.run(slug(f"{dataset}-k{k}-{row}{tag}-seed{seed}"), config)
 
     def classical_scores(self, dataset: str, k: int, method: str, seed: int) -> Record | None:
         """The protocols of a classical method; one whose result does not depend on chance has one seed."""
