@@ -192,14 +192,23 @@ def test_a_solver_of_ones_own_is_refused_under_transforms(problem):
 
 
 def _data_parallel(rank: int, size: int, folder: str) -> None:
+    # A thread of gloo that still lets go of a Python object while the interpreter ends aborts the process
+    # (pytorch#190489): destroy_process_group waits for the threads, but only if nothing else holds the group. The model
+    # does, and so do default arguments in a module that DistributedDataParallel imports, unless that was done before.
+    import torch.distributed.nn
+
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=size)
     try:
-        model = torch.nn.parallel.DistributedDataParallel(_Model())
-        _, Y = random_problem(4, n=10, k=4, m=3)
-        (Y[rank::size] - model(Y[rank::size])).abs().mean().backward()
-        torch.save([p.grad for p in model.parameters()], f"{folder}/{rank}.pt")
+        torch.save(_data_parallel_gradients(rank, size), f"{folder}/{rank}.pt")
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _data_parallel_gradients(rank: int, size: int) -> list[torch.Tensor]:
+    model = torch.nn.parallel.DistributedDataParallel(_Model())
+    _, Y = random_problem(4, n=10, k=4, m=3)
+    (Y[rank::size] - model(Y[rank::size])).abs().mean().backward()
+    return [p.grad for p in model.parameters()]
 
 
 class _Model(torch.nn.Module):

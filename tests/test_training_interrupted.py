@@ -16,6 +16,14 @@ DIGITS = ["train", "--dataset", "digits", "--k", "4", "--width", "8", "--critic-
 OPTIONS = [*DIGITS, "--epochs", "3", "--checkpoint-every", "1", "--flip-probability", "0.5", "--device", "cpu"]
 TIMES = {"train_seconds", "groups_per_second", "w_solver_share"}  # the only columns that differ from run to run
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+THREADS_AT_EXIT = """
+import atexit, pathlib, sys
+names = lambda: [path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
+say = lambda: sys.stderr.write(" ".join(["left behind:", *(name for name in names() if "gloo" in name)]) + "\\n")
+atexit.register(say)
+from diffnmf.cli import main
+main()
+"""
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -153,6 +161,22 @@ class TestTwoProcesses:
         for mine, expected in zip(curves(folder), curves(doubled), strict=True):
             for name in ("reconstruction_loss", "critic_loss", "adversarial_loss", "test_relative_error"):
                 assert mine[name] == pytest.approx(expected[name], abs=1e-5), (mine["epoch"], name)
+
+    @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs the threads of a process as files")
+    def test_leave_no_thread_behind(self, tmp_path):
+        """One of gloo that is at work while the interpreter ends aborts it, and torchrun then kills the others."""
+        program = tmp_path / "program.py"
+        program.write_text(THREADS_AT_EXIT)
+        arguments = [*DIGITS, "--epochs", "1", "--device", "cpu", "--output", str(tmp_path / "run")]
+        result = subprocess.run(
+            [sys.executable, *TORCHRUN, str(program), *arguments],
+            capture_output=True,
+            text=True,
+            env=ENVIRONMENT,
+            timeout=300,
+        )
+        assert result.returncode == 0, result.stderr
+        assert [line for line in result.stderr.splitlines() if line.startswith("left behind:")] == ["left behind:"] * 2
 
     def test_killed_and_resumed(self, together, tmp_path):
         folder = tmp_path / "run"

@@ -6,6 +6,7 @@ from diffnmf.cli.reporting import print_epoch, print_result, progress_bar
 from diffnmf.cli.run_commands import evaluate, factorize, info
 from diffnmf.cli.study_commands import compare, reproduce_command
 from diffnmf.cli.train_command import train
+from diffnmf.training.engine import leave_processes
 
 __all__ = ["app", "main", "print_epoch", "print_result", "progress_bar"]
 
@@ -21,4 +22,7 @@ app.command("reproduce")(reproduce_command)
 
 def main() -> None:
     """Entry point of the command ``diffnmf``."""
-    app()
+    try:
+        app()
+    finally:
+        leave_processes()

@@ -1,5 +1,7 @@
 """The engine below the trainer: accelerate, which knows devices, processes and mixed precision."""
 
+import gc
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,7 +36,23 @@ def make_accelerator(device: torch.device | str = "cpu", precision: str = "float
     _forget_other_settings(device, PRECISIONS[precision])
     if device.index is not None:
         torch.cuda.set_device(device)
+    if torch.distributed.is_available():
+        # DistributedDataParallel imports it anyway, but after accelerate has made the process group, and then default
+        # arguments in it keep the group, and the threads of gloo, for ever: see leave_processes.
+        importlib.import_module("torch.distributed.nn")
     return Accelerator(cpu=device.type == "cpu", mixed_precision=PRECISIONS[precision])
+
+
+def leave_processes() -> None:
+    """End the threads of gloo; to be called once no more is to be trained, before the interpreter ends.
+
+    A thread that still lets go of a Python object while the interpreter ends aborts the process (pytorch#190489), and
+    torchrun then kills the others, one of which may still be scoring.
+    """
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == "gloo":
+        gc.collect()  # models in cycles hold the group
+        distributed.destroy_process_group()
 
 
 def _forget_other_settings(device: torch.device, mixed_precision: str) -> None:

@@ -115,7 +115,7 @@ STUDIES: dict[str, Study] = {
             "normalize_maps": None,
             "width": 32,
             "batch_size": 1,
-            "epochs": 60,
+            "epochs": 30,
             "learning_rate": 1e-3,
         },
     ),
