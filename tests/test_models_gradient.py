@@ -66,7 +66,7 @@ def size(vector):
     return inner(vector, vector) ** 0.5
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, 2])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("w_solver", ["unrolled", "fc"])
 def test_directional_derivatives(w_solver, loss, seed):
