@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=30, help="components: columns of H")
     parser.add_argument("--group-size", type=int, default=40, help="images in a group, m")
     parser.add_argument("--width", type=int, default=ModelConfig().width, help="channels at full resolution")
+    parser.add_argument("--critic-width", type=int, default=ModelConfig().critic_width, help="of its first layer")
     parser.add_argument("--batch-size", type=int, default=TrainingConfig().batch_size, help="groups in a step")
     parser.add_argument("--steps", type=int, default=20, help="steps that are timed")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
@@ -73,7 +74,8 @@ def main() -> None:
     training = TrainingConfig(batch_size=options.batch_size, precision=options.precision)
     profiles = {}
     for w_solver in options.w_solvers:
-        config = RunConfig(data, ModelConfig(options.k, w_solver, width=options.width), training)
+        model = ModelConfig(options.k, w_solver, width=options.width, critic_width=options.critic_width)
+        config = RunConfig(data, model, training)
         profiles[w_solver] = profile(config, options.data_dir, options.device, options.steps)
     images = load_run_data(data, seed=0, data_dir=options.data_dir, device="cpu").split.train
     groups = len(GroupSampler(images, options.group_size))

@@ -30,7 +30,7 @@ class GeneratorConfig:
     m: int
     k: int
     w_solver: str = "unrolled"
-    width: int = 96
+    width: int = 48
     depth: int | None = None
     unit_norm: bool = False
     mixture: bool = False
@@ -89,7 +89,7 @@ class GANUNMF(nn.Module):
         k: int,
         w_solver: str = "unrolled",
         *,
-        width: int = 96,
+        width: int = 48,
         depth: int | None = None,
         unit_norm: bool = False,
         mixture: bool = False,

@@ -60,7 +60,7 @@ class Generator(nn.Module):
         k: int,
         w_solver: str | NNLSSolver | NNLSLayer = "unrolled",
         *,
-        width: int = 96,
+        width: int = 48,
         depth: int | None = None,
         unit_norm: bool = False,
         mixture: bool = False,

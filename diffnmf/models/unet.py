@@ -30,7 +30,7 @@ class UNet(nn.Module):
         in_channels: int,
         out_channels: int,
         image_shape: tuple[int, int],
-        width: int = 96,
+        width: int = 48,
         depth: int | None = None,
         *,
         normalize_maps: bool = False,

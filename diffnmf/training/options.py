@@ -63,8 +63,8 @@ class ModelConfig:
 
     k: int = 30
     w_solver: str = "unrolled"
-    width: int = 96
-    critic_width: int = 64
+    width: int = 48
+    critic_width: int = 32
     unit_norm: bool = False
     depth: int | None = None
     mixture: bool = False
@@ -113,7 +113,7 @@ class TrainingConfig:
     epochs: int = 10
     batch_size: int = 4
     accumulate: int = 1
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     critic_learning_rate: float = 5e-5
     constant_share: float = 0.3
     betas: tuple[float, float] = (0.5, 0.999)
