@@ -1,6 +1,6 @@
 """``diffnmf reproduce``: measure what is missing, then write the report of what there is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -151,6 +151,12 @@ def _report(bench: Workbench, pictures: list[Picture]) -> str:
         "",
         equivariance,
         "",
+        "## How the networks were trained",
+        "",
+        "Beside what stands at the top; the rest is the default of `diffnmf train`.",
+        "",
+        markdown_table(["network", "options"], _options(study)),
+        "",
         "## Figures",
         "",
         *(f"![{caption}]({file.relative_to(bench.output)})\n\n{caption}\n" for caption, file in pictures),
@@ -158,6 +164,19 @@ def _report(bench: Workbench, pictures: list[Picture]) -> str:
     if bench.records.missing:
         lines += ["## Not run", "", *(f"- {name}" for name in sorted(bench.records.missing)), ""]
     return "\n".join(lines)
+
+
+def _options(study: Study) -> list[list[str]]:
+    """What is special about each network, in general and on single data sets."""
+    rows = [[row, _plain(options)] for row, options in study.models.items()]
+    for dataset, changes in study.by_dataset.items():
+        if dataset in study.datasets:
+            rows += [[f"{row}, on {dataset}", _plain(options)] for row, options in changes.items()]
+    return [*rows, ["Fig. 10", _plain({"group_size": study.bases_m, **study.bases_options})]]
+
+
+def _plain(options: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in options.items())
 
 
 def _groups(study: Study) -> str:
