@@ -33,8 +33,8 @@ class FastHALS(AlternatingMethod):
     def update(self, half: HalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         A, C = half.penalized()
         for i, row in enumerate(X.unbind(1)):  # (B, N)
-            # The optimum of the row times A_ii: that is 1 for W, and for H the length does not matter. The row itself is
-            # added and taken away again, as published: what rounding leaves of that decides which components die.
+            # The optimum of the row times A_ii: that is 1 for W, and for H the length does not matter. The row itself
+            # is added and taken away again, as published: what rounding leaves of that decides which components die.
             own = row if factor == "W" else A[:, i, i, None] * row
             row.copy_((own + C[:, i] - torch.bmm(A[:, i, None], X).squeeze(1)).clamp_(min=FLOOR))
             if factor == "H":
