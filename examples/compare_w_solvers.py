@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from diffnmf.evaluation import compare_w_solvers
-from diffnmf.evaluation.comparison import DEFAULT_ROWS, W_SOLVER_ROWS
+from diffnmf.evaluation.w_solver_rows import DEFAULT_ROWS, W_SOLVER_ROWS
 from diffnmf.training import PRESETS
 
 

@@ -6,10 +6,10 @@ import shutil
 import pytest
 import torch
 
-from diffnmf.errors import RunFolderError
-from diffnmf.evaluation import compare_runs, compare_w_solvers
+from diffnmf.errors import DivergenceError, RunFolderError
+from diffnmf.evaluation import compare_runs, compare_w_solvers, run_experiment
 from diffnmf.evaluation.agreement import exact_agreement
-from diffnmf.evaluation.comparison import W_SOLVER_ROWS, w_solver_label
+from diffnmf.evaluation.w_solver_rows import W_SOLVER_ROWS, w_solver_label
 from diffnmf.models import GANUNMF
 from diffnmf.training import ModelConfig, RunConfig
 
@@ -82,7 +82,50 @@ def test_run_folders_are_compared_as_they_are(comparison, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(runs[2], copy)
     twice = compare_runs([runs[2], copy], tmp_path / "twice")
-    assert [run.row for run in twice] == [f"exact NNLS ({runs[2].name})", "exact NNLS (copy)"]
+    assert [run.row for run in twice] == [f"exact NNLS ({runs[2]})", f"exact NNLS ({copy})"]
+    with pytest.raises(ValueError, match=r"runs: expected every run once; got .* twice"):
+        compare_runs([runs[2], runs[2]], tmp_path / "same")
+
+
+def test_runs_with_other_options_are_rows_of_their_own(comparison, tmp_path):
+    """Same folder names, same W-solver: k tells them apart, and is no seed."""
+    other = compare_w_solvers(CONFIG.with_options(k=3), tmp_path / "other", rows=("exact",), seeds=(0,))
+    both = compare_runs([comparison[1][2].run, other[0].run], tmp_path / "both")
+    assert [run.row for run in both] == ["exact NNLS, k = 4", "exact NNLS, k = 3"]
+
+
+def test_an_unfinished_run_is_refused(comparison, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(comparison[1][0].run, copy)
+    (copy / "metrics.json").unlink()
+    with pytest.raises(RunFolderError, match=r"copy: expected a finished run; .*--resume"):
+        compare_runs([copy], tmp_path / "out")
+
+
+def test_a_run_with_another_batch_size_is_not_taken_for_this_one(comparison):
+    with pytest.raises(RunFolderError, match=r"batch_size is 8 here and was 4"):
+        compare_w_solvers(CONFIG.with_options(batch_size=8), comparison[0], rows=("fc",), seeds=(0,))
+
+
+def test_options_of_the_w_solver_do_not_leak_into_other_rows(comparison, tmp_path):
+    config = CONFIG.with_options(w_steps=5, w_backward="detached", epochs=0)
+    compared = compare_w_solvers(config, tmp_path, rows=("fc", "exact"), seeds=(0,))
+    assert [run.row for run in compared] == ["fully connected", "exact NNLS"]
+
+
+def test_a_training_that_diverges_is_left_out(tmp_path, monkeypatch):
+    def diverge(config, *args, **kwargs):
+        if config.model.w_solver == "fc":
+            raise DivergenceError("reconstruction_loss: nan")
+        return run_experiment(config, *args, **kwargs)
+
+    monkeypatch.setattr("diffnmf.evaluation.library.run_experiment", diverge)
+    said = []
+    compared = compare_w_solvers(CONFIG, tmp_path, rows=("fc", "exact"), seeds=(0,), announce=said.append)
+    assert [run.row for run in compared] == ["exact NNLS"]
+    assert "fc-seed0: reconstruction_loss: nan" in said
+    with pytest.raises(RunFolderError, match="every training diverged"):
+        compare_w_solvers(CONFIG, tmp_path / "none", rows=("fc",), seeds=(0,))
 
 
 def test_runs_on_other_groups_are_refused(comparison, tmp_path):
@@ -90,7 +133,7 @@ def test_runs_on_other_groups_are_refused(comparison, tmp_path):
     other = compare_w_solvers(CONFIG.with_options(group_size=20), tmp_path, rows=("fc",), seeds=(0,))
     with pytest.raises(ValueError, match=r"runs: expected the same group_size in all; got 10 .* and 20"):
         compare_runs([compared[0].run, other[0].run], tmp_path / "both")
-    assert not (tmp_path / "both").exists()
+    assert not list((tmp_path / "both").iterdir())
 
 
 @pytest.mark.parametrize(

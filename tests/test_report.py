@@ -157,3 +157,9 @@ class TestCsv:
             write_csv(tmp_path / "a.csv", [{"x": 2}, {"x": Unprintable()}])
         assert (tmp_path / "a.csv").read_text().split() == ["x", "1"]
         assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_small_number_does_not_look_like_zero():
+    assert mean_std([1e-7, 2e-7]) == "1.5e-07 ± 7.1e-08"
+    assert mean_std([3e-4]) == "3.0e-04"
+    assert mean_std([0.0, 0.0]) == "0.000 ± 0.000"

@@ -1,13 +1,20 @@
 """The reproduction of the paper, small: it runs, goes on where it stopped, and reports what it has and nothing else."""
 
+import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 
 from diffnmf.errors import RunFolderError
 from diffnmf.evaluation import STUDIES, reproduce
-from diffnmf.evaluation.reproduction.study import MIXTURE
+from diffnmf.evaluation.reproduction import bases, table2
+from diffnmf.evaluation.reproduction.claims import _agreement, verdict_on
+from diffnmf.evaluation.reproduction.study import FC, MIXTURE, NNLS
+from diffnmf.evaluation.reproduction.table1 import printed
+from diffnmf.evaluation.reproduction.workbench import Workbench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -108,3 +115,79 @@ def test_a_damaged_record_is_named(smoke):
 def test_an_empty_study_is_refused(name):
     with pytest.raises(ValueError, match=f"{name}: expected at least one"):
         replace(SMOKE, **{name: ()})
+
+
+def test_seeds_are_paired_by_their_number(smoke, tmp_path):
+    """A record that is missing on one side leaves its seed out, and shifts no other."""
+    output = tmp_path / "out"
+    shutil.copytree(smoke[0], output)
+    whole = table2.differences(bench(output), FC)
+    assert whole == pytest.approx([0.0, 0.0], abs=0.1)
+    (output / "records" / "digits-k5-gan-unet-fc-seed0.json").unlink()
+    assert table2.differences(bench(output), FC) == whole[1:]
+    assert list(bench(output).scores("digits", 5, FC)) == [1]
+
+
+def bench(output, study=SMOKE):
+    silent = {"data_dir": None, "device": "cpu", "announce": lambda message: None}
+    return Workbench(study, output, measure=False, **silent)
+
+
+def test_records_say_what_made_them(smoke):
+    record = json.loads((smoke[0] / "records" / "digits-k5-mu-seed0.json").read_text(encoding="utf-8"))
+    assert f"torch {torch.__version__}" in record["made"]
+    assert record["made"] in (smoke[0] / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_paper_s_numbers_stand_beside_its_own_k_and_m_alone(tmp_path):
+    paper = bench(tmp_path, STUDIES["paper"])
+    assert printed(paper, "mnist", 30, "ANLS") == (1.533, 9.794)
+    assert printed(paper, "mnist", 10, "ANLS") is None
+    assert printed(bench(tmp_path), "mnist", 30, "ANLS") is None
+
+
+@pytest.mark.parametrize(
+    ("differences", "verdict"),
+    [
+        ([], "not run"),
+        ([-1.0], "not decided"),
+        ([-1.0, -1.1, -0.9], "held"),
+        ([1.0, 1.1, 0.9], "did not hold"),
+        ([-0.1, 0.1, -0.05], "not decided"),
+        ([-0.2, -0.2], "held"),
+        ([0.0, 0.0], "not decided"),
+    ],
+)
+def test_a_verdict_needs_more_than_luck(differences, verdict):
+    assert verdict_on(differences) == verdict
+
+
+def test_bases_that_explain_nothing_are_no_evidence():
+    cosine = {bases.NETWORK: 1.0, bases.ANLS_RANDOM: 0.5, bases.ANLS_FIXED: 0.6, bases.COPIES: 0.7}
+    as_good = dict.fromkeys(cosine, 0.3)
+    assert _agreement(cosine, as_good) == "held"
+    assert _agreement(cosine, {**as_good, bases.NETWORK: 0.6}).startswith("held in part")
+    assert _agreement({**cosine, bases.NETWORK: 0.65}, as_good) == "held in part"
+    assert _agreement({**cosine, bases.NETWORK: 0.45}, as_good) == "did not hold"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"datasets": ("/my/images",)}, r"datasets: expected one of digits, .*; got '/my/images'"),
+        ({"bases_dataset": "x"}, r"datasets: expected one of digits"),
+        ({"models": {FC: {"w_solver": "fc"}}}, r"models: expected the rows .*; got none called GAN-UNET, NNLS"),
+        ({"models": {**SMOKE.models, NNLS: {"start_from": "runs/x"}}}, r"models: expected start_from .* another row"),
+        ({"groups": 0}, r"groups: expected an int ≥ 1; got 0"),
+    ],
+)
+def test_a_study_that_cannot_be_run_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(SMOKE, **changes)
+
+
+def test_a_tuple_among_the_options_is_no_other_study(tmp_path):
+    """YAML has no tuples: what was saved must still be recognised."""
+    study = replace(SMOKE, models={row: {**options, "betas": (0.5, 0.9)} for row, options in SMOKE.models.items()})
+    for _ in range(2):
+        reproduce(study, tmp_path, report_only=True)

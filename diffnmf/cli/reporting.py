@@ -79,5 +79,11 @@ def device_named(name: str) -> torch.device:
     return device
 
 
+def was_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stood on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     typer.echo(f"Warning: {message}", err=True)

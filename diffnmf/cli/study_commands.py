@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from diffnmf.cli.reporting import device_named, explained
+from diffnmf.cli.reporting import device_named, explained, was_given
 from diffnmf.cli.run_commands import DataDir, Device
 from diffnmf.errors import unknown_name
 from diffnmf.evaluation import STUDIES, compare_runs, compare_w_solvers, reproduce
-from diffnmf.evaluation.comparison import DEFAULT_ROWS, W_SOLVER_ROWS
+from diffnmf.evaluation.w_solver_rows import DEFAULT_ROWS, W_SOLVER_ROWS
 from diffnmf.training import PRESETS, RunConfig
 
 Output = Annotated[Path, typer.Option(help="A folder for the results; what it holds is used.", show_default=False)]
@@ -18,6 +18,7 @@ Options = dict[str, Any]
 
 
 def compare(
+    context: typer.Context,
     output: Output,
     runs: Annotated[
         list[Path] | None,
@@ -67,8 +68,9 @@ def compare(
     with explained():
         around["device"] = device_named(device)
         if runs:
-            if given or config is not None:
-                what = ", ".join(f"--{name.replace('_', '-')}" for name in [*given, *(["config"] if config else [])])
+            others = [name for name in (*training, "rows", "seeds", "preset", "config") if was_given(context, name)]
+            if others:
+                what = ", ".join(f"--{name.replace('_', '-')}" for name in others)
                 raise ValueError(
                     f"runs: expected no options of a training beside run folders; got {what} (leave them out)"
                 )
@@ -92,7 +94,7 @@ def reproduce_command(
         ),
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="smoke (digits, a minute: does everything run?) or paper (hours on a GPU).")
+        str, typer.Option(help="smoke (digits, a minute: does everything run?) or paper (some hours on two CPU cores).")
     ] = "paper",
     k: Annotated[
         str | None,
@@ -104,10 +106,6 @@ def reproduce_command(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Trainings and starts of everything.", show_default="that of the preset")
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="A YAML file laid over the training options of the preset.", show_default=False),
-    ] = None,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Measure nothing: write the report of what there is.")
     ] = False,
@@ -116,7 +114,8 @@ def reproduce_command(
 ) -> None:
     """Reproduce the tables and figures of the GAN-UNET paper; writes OUTPUT/report.html and report.md.
 
-    Stopped at any moment, it goes on where it was when it is called again.
+    Stopped at any moment, it goes on where it was when it is called again. Other sizes and longer trainings: in Python,
+    with diffnmf.evaluation.Study.
     """
     with explained():
         if preset not in STUDIES:
@@ -129,8 +128,6 @@ def reproduce_command(
             changes["ks"] = tuple(_integers("k", k))
         if seeds is not None:
             changes["seeds"] = tuple(range(seeds))
-        if config is not None:
-            changes["config"] = RunConfig.from_yaml(config, study.config)
         report = reproduce(
             replace(study, **changes),
             output,

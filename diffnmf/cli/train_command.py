@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from diffnmf.cli.reporting import device_named, explained, print_epoch, print_result, progress_bar
+from diffnmf.cli.reporting import device_named, explained, print_epoch, print_result, progress_bar, was_given
 from diffnmf.errors import unknown_name
 from diffnmf.evaluation import ExperimentResult, resume_experiment, run_experiment
 from diffnmf.models import W_SOLVERS
@@ -227,7 +227,7 @@ def train(
 
     The defaults shown are those of the preset "default".
     """
-    given = {name: value for name, value in context.params.items() if _was_given(context, name)}
+    given = {name: value for name, value in context.params.items() if was_given(context, name)}
     with explained(resumable=True):
         print_result(_run(given, resume, preset, config, output, data_dir, device, overwrite))
 
@@ -252,11 +252,6 @@ def _run(
     base = PRESETS[preset] if config is None else RunConfig.from_yaml(config, PRESETS[preset])
     run = base.with_options(**options)
     return run_experiment(run, output, device=device_named(device), overwrite=overwrite, **around)
-
-
-def _was_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _check_resumable(run: Path, given: dict[str, Any]) -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 
-from diffnmf.errors import RunFolderError
+from diffnmf.errors import DivergenceError, RunFolderError
 from diffnmf.evaluation.experiment import resume_experiment, run_experiment
 from diffnmf.training import RunConfig, RunFolder
 
+WITHOUT_EFFECT = ("checkpoint_every", "picture_every")
 Announce = Callable[[str], None]
 
 
@@ -36,7 +37,7 @@ class ModelLibrary:
         self.announce, self.train = announce, train
 
     def run(self, name: str, config: RunConfig) -> Path | None:
-        """The folder of the finished run of that name; None where it is missing and nothing may be trained.
+        """The folder of the finished run of that name; None where it diverged, or is missing and may not be trained.
 
         Raises:
             RunFolderError: the run of that name was made with other options; the message names them.
@@ -49,18 +50,32 @@ class ModelLibrary:
         if not self.train:
             return None
         self.announce(f"training {name}")
-        if (path / "config.yaml").exists():
-            resume_experiment(path, data_dir=self.data_dir, device=self.device, brief=True)
-        else:
-            run_experiment(config, path, data_dir=self.data_dir, device=self.device, brief=True)
+        try:
+            if (path / "config.yaml").exists():
+                resume_experiment(path, data_dir=self.data_dir, device=self.device, brief=True)
+            else:
+                run_experiment(config, path, data_dir=self.data_dir, device=self.device, brief=True)
+        except DivergenceError as error:  # one of many: the others go on, and the report says what is missing
+            self.announce(f"{name}: {error}")
+            return None
         return path
 
     def _check_same(self, path: Path, config: RunConfig) -> None:
+        """Every option counts that changes a result, also those that a run may be continued with."""
         _, trained = RunFolder.open(path)
-        differences = config.differences(trained.to_dict())
-        if trained.training.epochs != config.training.epochs:
-            differences.append(f"epochs is {config.training.epochs} here and was {trained.training.epochs}")
+        saved = trained.to_dict()
+        differences = [
+            f"{option} is {value!r} here and was {saved[section][option]!r}"
+            for section, options in config.to_dict().items()
+            for option, value in options.items()
+            if option not in WITHOUT_EFFECT and _name(option, value) != _name(option, saved[section][option])
+        ]
         if differences:
             raise RunFolderError(
                 f"{path}: was trained with other options: {'; '.join(differences)} (take another folder)"
             )
+
+
+def _name(option: str, value: object) -> object:
+    """Where a run started from may have moved together with it: its name counts, not its folder."""
+    return Path(value).name if option == "start_from" and isinstance(value, str) else value

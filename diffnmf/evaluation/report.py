@@ -66,9 +66,12 @@ def mean_std(values: Sequence[float], digits: int = 3) -> str:
     """Mean ± sample standard deviation; a single value stands alone, and none at all is a dash."""
     if len(values) == 0:
         return MISSING
-    mean = f"{np.mean(values):.{digits}f}"
+    mean = float(np.mean(values))
+    form = f".{digits}f"
+    if 0 < abs(mean) < 5 * 10.0 ** -(digits + 1):
+        form = ".1e"  # what is not zero must not look like it
     with np.errstate(invalid="ignore"):  # an infinite value has no deviation: NaN says so
-        return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
+        return f"{mean:{form}}" if len(values) == 1 else f"{mean:{form}} ± {np.std(values, ddof=1):{form}}"
 
 
 def write_report(folder: Path, name: str, markdown: str) -> tuple[Path, Path]:

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from diffnmf.factorization.alternating import AlternatingMethod
+from diffnmf.factorization.alternating import AlternatingMethod, Iterate
 from diffnmf.factorization.half_step import HalfStep
+from diffnmf.factorization.problem import Problem
+from diffnmf.factorization.revival import revive_
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers import ProjectedGradient
-from diffnmf.solvers.options import check_count
+from diffnmf.solvers.options import check_count, check_flag
 
 
 @dataclass(frozen=True)
@@ -20,17 +22,25 @@ class ANLS(AlternatingMethod):
 
     Options:
         steps: gradient steps before the exact finish, an int ≥ 0. From the last iterate a few find the support.
+        revive: as in ``HALS``. A component that no column of Y uses once would otherwise never be used again: from some
+            random starts one or two of 30 on MNIST.
 
     Source: Kim and Park (2008), Nonnegative matrix factorization based on alternating nonnegativity constrained least
     squares and active set method.
     """
 
     steps: int = 10
+    revive: bool = True
 
     def __post_init__(self) -> None:
         check_count("steps", self.steps)
+        check_flag("revive", self.revive)
 
     def update(self, half: HalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         solve = NNLSLayer(ProjectedGradient(max_iter=self.steps), backward="detached")
         l1, ridge = (0.0 if x is None else x.flatten() for x in (half.penalties.l1, half.penalties.ridge))
         X.copy_(solve(half.fixed.mT, half.target, W0=X, l1=l1, ridge=ridge))
+
+    def revive_dead(self, problem: Problem, iterate: Iterate) -> None:
+        if self.revive and not problem.penalized:
+            revive_(problem, iterate.W, iterate.Ht)

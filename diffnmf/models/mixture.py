@@ -32,5 +32,6 @@ class ImageMixtures(nn.Module):
 
     def forward(self, Y: Tensor, bottleneck: Tensor) -> Tensor:
         """Y (B, n, m) and the bottleneck (B, C, h', w') to mixtures (B, n, k)."""
-        logits = self.layers(bottleneck).float().unflatten(1, (self.m, self.k))  # (B, m, k)
-        return Y @ logits.softmax(dim=1).to(Y.dtype)
+        logits = self.layers(bottleneck).to(Y.dtype).unflatten(1, (self.m, self.k))  # (B, m, k)
+        with torch.autocast(Y.device.type, enabled=False):  # it would round the images to 16 bits
+            return Y @ logits.softmax(dim=1)

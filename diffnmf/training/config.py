@@ -60,10 +60,13 @@ class RunConfig:
         """
         sections = {name: getattr(self, name) for name in _names(type(self))}
         known = {option: name for name, section in sections.items() for option in _names(type(section))}
-        for option, value in options.items():
+        for option in options:
             if option not in known:
                 raise unknown_name("option", option, known)
-            sections[known[option]] = replace(sections[known[option]], **{option: value})
+        for name, section in sections.items():  # all of a section at once: some options are right only together
+            sections[name] = replace(
+                section, **{option: options[option] for option in options if known[option] == name}
+            )
         return replace(self, **sections)
 
     def differences(self, saved: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -94,7 +94,7 @@ class TrainingConfig:
         constant_share: share of the epochs, in [0, 1], at the full learning rates; they fall linearly in the rest.
         betas: of Adam.
         reconstruction: what is compared, see ``RECONSTRUCTION_LOSSES``: "l1" (eq. (2)), "l2" or "column" (eq. (4)).
-        reconstruction_weight: λ of eq. (3), on the mean absolute error. With pix2pix's 100 the critic leads on MNIST,
+        reconstruction_weight: λ of eq. (3), on the reconstruction loss. With pix2pix's 100 the critic leads on MNIST,
             whose pixels are mostly black: the test error rises from the second epoch on. At 5000 the critic hardly
             matters: the L1 loss ends lower, both test errors higher (see docs/results).
         adversarial: False leaves the critic out: the UNET ablation of the paper's Table 2.

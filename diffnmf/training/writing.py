@@ -9,14 +9,19 @@ from diffnmf.files import replacing
 
 
 @contextmanager
-def explained_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError while writing below a run folder (a full disk, say) into a RunFolderError."""
+def explained_errors(path: Path, advice: str | None = None) -> Iterator[None]:
+    """Turn an OSError while writing (a full disk, say) into a RunFolderError.
+
+    Arguments:
+        path: what is written.
+        advice: what to do; unless given, that for a file of a run folder.
+    """
     try:
         yield
     except OSError as error:
+        advice = advice or f"free space or mend the folder, then go on with --resume {path.parent}"
         raise RunFolderError(
-            f"{path}: could not be written ({error.strerror or error}); all that was written before is intact: free "
-            f"space or mend the folder, then go on with --resume {path.parent}"
+            f"{path}: could not be written ({error.strerror or error}); all that was written before is intact: {advice}"
         ) from error
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from diffnmf.evaluation.report import markdown_table, mean_std
 from diffnmf.evaluation.reproduction.records import Record
 from diffnmf.evaluation.reproduction.study import NNLS
-from diffnmf.evaluation.reproduction.workbench import Groups, Workbench, slug
+from diffnmf.evaluation.reproduction.workbench import BySeed, Groups, Workbench, by_seed, slug
 from diffnmf.factorization import factorize
 from diffnmf.layers import NNLSLayer
 from diffnmf.metrics import permutation_consistency, relative_error, slot_consistency
@@ -21,7 +21,7 @@ from diffnmf.models import GANUNMF
 
 ORDERS = ("class", "random")
 TAG = "-bases"
-NETWORK, COPIES = NNLS, "H = images of the group"
+NETWORK, COPIES = "GAN-UNET, NNLS, trained for this", "H = images of the group"
 ANLS_RANDOM, ANLS_FIXED = "ANLS, a random start for each group", "ANLS, one start for all groups"
 Setting = tuple[int, str]  # k and the order of the columns
 
@@ -41,20 +41,18 @@ def model(bench: Workbench, k: int, order: str, seed: int) -> GANUNMF | None:
     """The network that was trained for a setting."""
     study = bench.study
     options = {"group_size": study.bases_m, "order": order, **study.bases_options}
-    return bench.model(study.bases_dataset, k, NETWORK, seed, f"{TAG}-{order}", **options)
+    return bench.model(study.bases_dataset, k, NNLS, seed, f"{TAG}-{order}", **options)
 
 
-def scores(bench: Workbench, k: int, order: str, row: str) -> list[Record]:
-    """unmatched, matched, gap and relative error of a row, an entry for each seed."""
+def scores(bench: Workbench, k: int, order: str, row: str) -> BySeed:
+    """unmatched, matched, gap and relative error of a row, by seed."""
     seeds = bench.study.seeds if row != COPIES else bench.study.seeds[:1]
-    found = (_one(bench, k, order, row, seed) for seed in seeds)
-    return [record for record in found if record is not None]
+    return by_seed(seeds, lambda seed: _one(bench, k, order, row, seed))
 
 
-def equivariance(bench: Workbench, dataset: str, row: str) -> list[Record]:
-    """How the basis of a network follows a permutation of the columns of Y, an entry for each seed."""
-    found = (_equivariance(bench, dataset, row, seed) for seed in bench.study.seeds)
-    return [record for record in found if record is not None]
+def equivariance(bench: Workbench, dataset: str, row: str) -> BySeed:
+    """How the basis of a network follows a permutation of the columns of Y, by seed."""
+    return by_seed(bench.study.seeds, lambda seed: _equivariance(bench, dataset, row, seed))
 
 
 def measure(bench: Workbench) -> None:
@@ -90,8 +88,8 @@ def equivariance_table(bench: Workbench) -> str:
     return markdown_table(header, rows)
 
 
-def _mean_std(records: list[Record], name: str) -> str:
-    return mean_std([record[name] for record in records])
+def _mean_std(records: BySeed, name: str) -> str:
+    return mean_std([record[name] for record in records.values()])
 
 
 def _network(bench: Workbench, k: int, order: str, seed: int, Y: Tensor) -> tuple[Tensor, Tensor] | None:

@@ -83,11 +83,11 @@ def _consistency(bench: Workbench, folder: Path) -> Iterator[Picture]:
         groups = bases.groups(bench, order)
         panels: dict[str, Tensor] = {}
         for row in bases.ROWS:
-            record = bases.scores(bench, k, order, row)
-            factors = bases.ROWS[row](bench, k, order, seed, groups.test[:3])
-            if factors is None or not record:
+            record = bases.scores(bench, k, order, row).get(seed)
+            factors = record and bases.ROWS[row](bench, k, order, seed, groups.test[:3])
+            if record is None or not factors:
                 continue
-            numbers = f"unmatched {record[0]['unmatched']:.2f}, matched {record[0]['matched']:.2f}"
+            numbers = f"unmatched {record['unmatched']:.2f}, matched {record['matched']:.2f}"
             stacked = torch.cat(list(factors[0]), dim=-1)  # (n, 3k): three groups, one after the other
             panels[f"{row}: {numbers}"] = unit_peak(stacked.cpu())
         if panels:

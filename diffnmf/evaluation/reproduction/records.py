@@ -1,9 +1,13 @@
 """What has been measured, a file each, so that a reproduction goes on where it stopped."""
 
 import json
+import platform
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from diffnmf.errors import RunFolderError
 from diffnmf.training.run_folder import write_json
@@ -18,11 +22,16 @@ class Records:
         folder: where they are.
         measure: False reads what is there, and measures nothing.
         announce: told what is about to be measured.
+        device: where it is measured; kept with every record, and with it versions and the date.
     """
 
-    def __init__(self, folder: Path, *, measure: bool, announce: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, *, measure: bool, announce: Callable[[str], None], device: torch.device | str
+    ) -> None:
+        self.maker = f"{datetime.now():%Y-%m-%d}, {_hardware(device)}, torch {torch.__version__}"
         self.folder, self.measure, self.announce = folder, measure, announce
         self.missing: list[str] = []  # what was asked for and is not there
+        self.made: set[str] = set()  # by what the records that were asked for have been made
 
     def get(self, name: str, compute: Callable[[], Record | None]) -> Record | None:
         """The record of that name: read, or else computed and written; None where neither is possible.
@@ -33,8 +42,10 @@ class Records:
         file = self.folder / f"{name}.json"
         if file.exists():
             try:
-                return json.loads(file.read_text(encoding="utf-8"))
-            except ValueError as error:
+                content = json.loads(file.read_text(encoding="utf-8"))
+                self.made.add(content["made"])
+                return content["record"]
+            except (ValueError, KeyError, TypeError) as error:
                 raise RunFolderError(f"{file}: damaged: {error} (delete it, and it is measured again)") from error
         record = None
         if self.measure:
@@ -45,5 +56,12 @@ class Records:
                 self.missing.append(name)
             return None
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(file, record)
+        write_json(file, {"made": self.maker, "record": record})
+        self.made.add(self.maker)
         return record
+
+
+def _hardware(device: torch.device | str) -> str:
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(torch.device(device))
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads a process"

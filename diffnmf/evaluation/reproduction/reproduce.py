@@ -1,22 +1,25 @@
 """``diffnmf reproduce``: measure what is missing, then write the report of what there is."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from pathlib import Path
 
 import torch
 import yaml
 
 from diffnmf.errors import RunFolderError
+from diffnmf.evaluation.classical import CONFIGURED
+from diffnmf.evaluation.comparison_report import check_folder
 from diffnmf.evaluation.report import markdown_table, write_csv, write_report
 from diffnmf.evaluation.reproduction import bases, table1, table2, transfer
 from diffnmf.evaluation.reproduction.claims import claims
 from diffnmf.evaluation.reproduction.pictures import Picture, save_pictures
 from diffnmf.evaluation.reproduction.study import Study
 from diffnmf.evaluation.reproduction.workbench import Workbench
+from diffnmf.training import RunConfig
 from diffnmf.training.writing import explained_errors, explained_replacing
 
 STUDY_FILE = "study.yaml"
+ADVICE = "free space or mend the folder, then say the same again"
 PROTOCOLS_TEXT = """\
 *fit*: a training group, factorised. *frozen*: HW of a training group held against a test group that it never saw,
 which is what the paper prints as the test error of ANLS, MU and HALS. *refit_w*: H of the training group kept, W solved
@@ -55,21 +58,24 @@ def reproduce(
         DataUnavailableError: a data set could neither be found nor downloaded.
     """
     output = Path(output)
+    check_folder(output)
     _check_study(study, output)
     bench = Workbench(study, output, data_dir=data_dir, device=device, announce=announce, measure=not report_only)
     for dataset in study.datasets:
         bench.groups(dataset)  # one that is not to be had shows before anything is written
+    for order in bases.ORDERS:
+        bases.groups(bench, order)
     _save_study(study, output)
     if not report_only:
         for part in (table1, table2, transfer, bases):
             part.measure(bench)
     announce("drawing and writing the report")
     bench.records.measure = bench.library.train = False
-    with explained_errors(output):
+    with explained_errors(output, ADVICE):
         pictures = save_pictures(bench, output / "pictures")
         if rows := list(table1.records(bench)):
             write_csv(output / "table1.csv", rows)
-    return write_report(output, "report", _report(bench, pictures))[1]
+        return write_report(output, "report", _report(bench, pictures))[1]
 
 
 def _content(study: Study) -> dict[str, object]:
@@ -81,6 +87,7 @@ def _content(study: Study) -> dict[str, object]:
         "by_dataset": {
             name: {row: dict(options) for row, options in rows.items()} for name, rows in study.by_dataset.items()
         },
+        "classical": {name: repr(options) for name, options in CONFIGURED.items()},
         "bases": [study.bases_dataset, study.bases_m, study.bases_groups, dict(study.bases_options)],
     }
 
@@ -93,10 +100,8 @@ def _check_study(study: Study, output: Path) -> None:
             saved = yaml.safe_load(file.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
             raise RunFolderError(f"{file}: damaged: {error}") from error
-        if saved != _content(study):
+        if saved != yaml.safe_load(yaml.safe_dump(_content(study))):  # YAML has no tuples
             raise RunFolderError(f"{output}: holds a reproduction with other options, see {file} (take another folder)")
-    if output.exists() and not output.is_dir():
-        raise RunFolderError(f"output: expected a folder; {output} is a file")
 
 
 def _save_study(study: Study, output: Path) -> None:
@@ -114,7 +119,7 @@ def _report(bench: Workbench, pictures: list[Picture]) -> str:
     lines = [
         "# The GAN-UNET paper, reproduced",
         "",
-        f"{datetime.now():%Y-%m-%d}, torch {torch.__version__}, {_hardware(bench.device)}. Data sets: "
+        f"Measured: {'; '.join(sorted(bench.records.made)) or 'nothing yet'}. Data sets: "
         f"{', '.join(study.datasets)}; m = {config.data.group_size}, columns in {config.data.order} order; means over "
         f"{_groups(study)}, ± standard deviation over {len(study.seeds)} seeds. Networks: width "
         f"{config.model.width}, {training.epochs} epochs, batches of {training.batch_size} unless said otherwise: "
@@ -153,7 +158,7 @@ def _report(bench: Workbench, pictures: list[Picture]) -> str:
         "",
         "## How the networks were trained",
         "",
-        "Beside what stands at the top; the rest is the default of `diffnmf train`.",
+        "All have the options of the first line, over the defaults of `diffnmf train`, and their own over both.",
         "",
         markdown_table(["network", "options"], _options(study)),
         "",
@@ -168,7 +173,14 @@ def _report(bench: Workbench, pictures: list[Picture]) -> str:
 
 def _options(study: Study) -> list[list[str]]:
     """What is special about each network, in general and on single data sets."""
-    rows = [[row, _plain(options)] for row, options in study.models.items()]
+    defaults = RunConfig().to_dict()
+    common = {
+        name: value
+        for section, options in study.config.to_dict().items()
+        for name, value in options.items()
+        if value != defaults[section][name]
+    }
+    rows = [["all", _plain(common)], *([row, _plain(options)] for row, options in study.models.items())]
     for dataset, changes in study.by_dataset.items():
         if dataset in study.datasets:
             rows += [[f"{row}, on {dataset}", _plain(options)] for row, options in changes.items()]
@@ -182,9 +194,3 @@ def _plain(options: Mapping[str, object]) -> str:
 def _groups(study: Study) -> str:
     fewer = [f"{count} of {name}" for name, count in study.fewer_groups.items() if name in study.datasets]
     return f"{study.groups} groups" + (f" ({', '.join(fewer)})" if fewer else "")
-
-
-def _hardware(device: torch.device | str) -> str:
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(torch.device(device))
-    return f"CPU, {torch.get_num_threads()} threads"

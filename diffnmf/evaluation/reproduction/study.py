@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from diffnmf.data import DATASETS
+from diffnmf.errors import unknown_name
+from diffnmf.models.blocks import check_positive
 from diffnmf.training import DataConfig, ModelConfig, RunConfig, TrainingConfig
 
 FC, NNLS, MIXTURE = "GAN-UNET, fc", "GAN-UNET, NNLS", "GAN-UNET, NNLS, mixtures"
@@ -48,8 +51,15 @@ class Study:
         for name in ("datasets", "ks", "seeds"):
             if not getattr(self, name):
                 raise ValueError(f"{name}: expected at least one; got none")
-        if self.groups < 1:
-            raise ValueError(f"groups: expected an int ≥ 1; got {self.groups}")
+        check_positive("groups", self.groups)
+        for dataset in (*self.datasets, self.bases_dataset):
+            if dataset not in DATASETS:
+                raise unknown_name("datasets", dataset, DATASETS)
+        if missing := [row for row in (FC, NNLS, MIXTURE) if row not in self.models]:
+            raise ValueError(f"models: expected the rows {FC}; {NNLS}; {MIXTURE}; got none called {missing[0]}")
+        for row, options in self.models.items():
+            if (start := options.get("start_from")) not in (None, *self.models):
+                raise ValueError(f"models: expected start_from of {row} to be another row; got {start!r}")
 
     def run_config(self, dataset: str, k: int, row: str, seed: int, **options: Any) -> RunConfig:
         """The configuration of one network."""
@@ -89,7 +99,7 @@ STUDIES: dict[str, Study] = {
         bases_ks=(10, 6),
         bases_groups=4,
     ),
-    # Sizes and epochs for two CPU cores (some hours with k = 30 alone); --config lays a larger training over them.
+    # Sizes and epochs for two CPU cores: two hours with k = 30 alone, and half an hour for each of the other two.
     "paper": Study(
         datasets=("mnist", "fashion", "faces"),
         ks=(30, 20, 10),

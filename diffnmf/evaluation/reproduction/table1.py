@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from diffnmf.evaluation.classical import CLASSICAL
 from diffnmf.evaluation.protocols import PROTOCOLS
 from diffnmf.evaluation.report import markdown_table, mean_std
-from diffnmf.evaluation.reproduction.records import Record
-from diffnmf.evaluation.reproduction.workbench import Workbench
+from diffnmf.evaluation.reproduction.workbench import BySeed, Workbench
 
-# What the paper prints, train and test; "test" of a classical method is what is called frozen here.
+PAPER_K, PAPER_M = 30, 40
+# What the paper prints, train and test; it names no k and no m, but only these fit its classical rows. "test" of a
+# classical method is what is called frozen here.
 PAPER = {
     ("mnist", "ANLS"): (1.533, 9.794),
     ("mnist", "MU"): (1.801, 9.850),
@@ -55,7 +56,9 @@ def tables(bench: Workbench) -> Iterator[str]:
     """A table in Markdown for each data set and k, with its heading."""
     for dataset in bench.study.datasets:
         for k in bench.study.ks:
-            cells = [_cells(row, bench.scores(dataset, k, row), PAPER.get((dataset, row))) for row in rows_of(bench)]
+            cells = [
+                _cells(row, bench.scores(dataset, k, row), printed(bench, dataset, k, row)) for row in rows_of(bench)
+            ]
             yield f"### {dataset}, k = {k}\n\n{markdown_table(HEADER, cells)}"
 
 
@@ -64,21 +67,28 @@ def records(bench: Workbench) -> Iterator[dict[str, object]]:
     for dataset in bench.study.datasets:
         for k in bench.study.ks:
             for row in rows_of(bench):
-                for index, record in enumerate(bench.scores(dataset, k, row)):
+                for seed, record in bench.scores(dataset, k, row).items():
                     for protocol, scores in record.items():
-                        start = {"dataset": dataset, "k": k, "method": row, "seed": bench.study.seeds[index]}
+                        start = {"dataset": dataset, "k": k, "method": row, "seed": seed}
                         yield {**start, "protocol": protocol, **scores}
 
 
-def values(records: list[Record], protocol: str, score: str) -> list[float]:
+def printed(bench: Workbench, dataset: str, k: int, row: str) -> tuple[float | None, float | None] | None:
+    """What the paper prints for a row, train and test; None where it has no such row or other k or m."""
+    if (k, bench.study.config.data.group_size) != (PAPER_K, PAPER_M):
+        return None
+    return PAPER.get((dataset, row))
+
+
+def values(records: BySeed, protocol: str, score: str) -> list[float]:
     """One score under one protocol, an entry for each seed."""
-    return [record[protocol][score] for record in records if score in record[protocol]]
+    return [record[protocol][score] for record in records.values() if score in record[protocol]]
 
 
-def _cells(row: str, records: list[Record], paper: tuple[float | None, float | None] | None) -> list[object]:
-    printed = "" if paper is None else " / ".join("–" if value is None else f"{value:.3f}" for value in paper)
+def _cells(row: str, records: BySeed, paper: tuple[float | None, float | None] | None) -> list[object]:
+    in_print = "" if paper is None else " / ".join("–" if value is None else f"{value:.3f}" for value in paper)
     if not records:
-        return [row, 0, *["not run"] * 4, *["–"] * 7, printed]
+        return [row, 0, *["not run"] * 4, *["–"] * 7, in_print]
     return [
         row,
         len(records),
@@ -86,5 +96,5 @@ def _cells(row: str, records: list[Record], paper: tuple[float | None, float | N
         *(mean_std(values(records, protocol, "relative_error")) for protocol in ("fit", "refit_w", "refit")),
         *(mean_std(values(records, "refit", score)) for score in ("dead_components", "copying", "hoyer_H")),
         mean_std([1000 * seconds for seconds in values(records, "refit", "seconds")]),
-        printed,
+        in_print,
     ]

@@ -3,25 +3,23 @@
 from collections.abc import Iterator
 from itertools import permutations
 
-from diffnmf.data import load_dataset
 from diffnmf.evaluation.protocols import run_protocols
 from diffnmf.evaluation.report import markdown_table, mean_std
 from diffnmf.evaluation.reproduction.records import Record
 from diffnmf.evaluation.reproduction.table1 import values
-from diffnmf.evaluation.reproduction.workbench import Workbench, network, slug
+from diffnmf.evaluation.reproduction.workbench import BySeed, Workbench, by_seed, network, slug
 
 
 def pairs(bench: Workbench) -> Iterator[tuple[str, str]]:
     """(trained on, tried on): data sets whose images have one size."""
-    shapes = {name: load_dataset(name, data_dir=bench.data_dir).train.image_shape for name in bench.study.datasets}
+    shapes = {name: bench.groups(name).image_shape for name in bench.study.datasets}
     return ((a, b) for a, b in permutations(shapes, 2) if shapes[a] == shapes[b])
 
 
-def scores(bench: Workbench, source: str, target: str, row: str) -> list[Record]:
-    """The protocols on the groups of the target, an entry for each seed."""
+def scores(bench: Workbench, source: str, target: str, row: str) -> BySeed:
+    """The protocols on the groups of the target, by seed."""
     k = bench.study.ks[0]
-    found = (_one(bench, source, target, row, k, seed) for seed in bench.study.seeds)
-    return [record for record in found if record is not None]
+    return by_seed(bench.study.seeds, lambda seed: _one(bench, source, target, row, k, seed))
 
 
 def measure(bench: Workbench) -> None:

@@ -1,6 +1,7 @@
 """What every part of a reproduction works with: groups, trained networks, records."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from diffnmf.evaluation.reproduction.records import Record, Records
 from diffnmf.evaluation.reproduction.study import Study
 from diffnmf.models import GANUNMF
 
+BySeed = dict[int, Record]
 GROUPS_SEED = 1_000_000  # no seed of a training, so that no group that is scored was trained on as it is
 
 
@@ -57,7 +59,7 @@ class Workbench:
         measure: bool,
     ) -> None:
         self.study, self.output, self.data_dir, self.device = study, output, data_dir, device
-        self.records = Records(output / "records", measure=measure, announce=announce)
+        self.records = Records(output / "records", measure=measure, announce=announce, device=device)
         self.library = ModelLibrary(output / "runs", data_dir=data_dir, device=device, announce=announce, train=measure)
         self._groups: dict[tuple[object, ...], Groups] = {}
 
@@ -91,7 +93,7 @@ class Workbench:
             path = self._run(dataset, k, start, seed, tag, options)
             if path is None:
                 return None
-            config = config.with_options(start_from=str(path))
+            config = config.with_options(start_from=str(path.resolve()))
         return self.library.run(slug(f"{dataset}-k{k}-{row}{tag}-seed{seed}"), config)
 
     def classical_scores(self, dataset: str, k: int, method: str, seed: int) -> Record | None:
@@ -108,12 +110,11 @@ class Workbench:
 
         return self._protocols(f"{dataset}-k{k}-{row}{tag}-seed{seed}", dataset, factorizer)
 
-    def scores(self, dataset: str, k: int, row: str) -> list[Record]:
-        """What there is of a row of Table 1, an entry for each seed."""
+    def scores(self, dataset: str, k: int, row: str) -> BySeed:
+        """What there is of a row of Table 1, by seed."""
         seeds = self.study.seeds[:1] if row in WITHOUT_CHANCE else self.study.seeds
         get = self.classical_scores if row in CLASSICAL else self.network_scores
-        found = (get(dataset, k, row, seed) for seed in seeds)
-        return [record for record in found if record is not None]
+        return by_seed(seeds, lambda seed: get(dataset, k, row, seed))
 
     def _protocols(self, name: str, dataset: str, factorizer: Callable[[], Factorizer | None]) -> Record | None:
         def compute() -> Record | None:
@@ -124,6 +125,12 @@ class Workbench:
             return run_protocols(made, groups.train, groups.test)
 
         return self.records.get(slug(name), compute)
+
+
+def by_seed(seeds: Iterable[int], get: Callable[[int], Record | None]) -> BySeed:
+    """What there is, by seed."""
+    found = {seed: get(seed) for seed in seeds}
+    return {seed: record for seed, record in found.items() if record is not None}
 
 
 def network(model: GANUNMF) -> Factorizer:
@@ -138,4 +145,4 @@ def network(model: GANUNMF) -> Factorizer:
 
 def slug(name: str) -> str:
     """A name for a file."""
-    return name.lower().replace(",", "").replace(" ", "-")
+    return re.sub(r"[^a-z0-9._]+", "-", name.lower())
