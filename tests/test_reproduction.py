@@ -12,6 +12,7 @@ from diffnmf.errors import RunFolderError
 from diffnmf.evaluation import STUDIES, reproduce
 from diffnmf.evaluation.reproduction import bases, table2
 from diffnmf.evaluation.reproduction.claims import _agreement, verdict_on
+from diffnmf.evaluation.reproduction.pictures import _over_k
 from diffnmf.evaluation.reproduction.study import FC, MIXTURE, NNLS
 from diffnmf.evaluation.reproduction.table1 import printed
 from diffnmf.evaluation.reproduction.workbench import Workbench
@@ -33,7 +34,8 @@ def test_the_report_has_every_part(smoke):
     for part in ("Table 1", "Table 2", "Figs. 7, 8", "Fig. 10", "Fig. 11", "## Figures"):
         assert part in text
     assert "needs two data sets" in text  # there is nothing to transfer to
-    assert "not run" not in text
+    assert "Not drawn, because what they show was not run: Fig. 7, Fig. 8." in text
+    assert "not run" not in text.replace("what they show was not run", "")
     assert "## Not run" not in text
     assert report == output / "report.html"
     html = report.read_text(encoding="utf-8")
@@ -191,3 +193,14 @@ def test_a_tuple_among_the_options_is_no_other_study(tmp_path):
     study = replace(SMOKE, models={row: {**options, "betas": (0.5, 0.9)} for row, options in SMOKE.models.items()})
     for _ in range(2):
         reproduce(study, tmp_path, report_only=True)
+
+
+def test_errors_are_drawn_over_k_where_there_are_several(smoke, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(smoke[0], output)
+    for record in (output / "records").glob("digits-k5-*.json"):
+        shutil.copy(record, record.with_name(record.name.replace("-k5-", "-k4-")))
+    assert not list(_over_k(bench(output), tmp_path))
+    ((caption, file),) = _over_k(bench(output, replace(SMOKE, ks=(5, 4))), tmp_path)
+    assert "over k" in caption
+    assert file.stat().st_size > 10_000

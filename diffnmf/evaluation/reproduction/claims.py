@@ -150,8 +150,8 @@ def _sparser(bench: Workbench) -> Iterator[Claim]:
         numbers = ""
         if pairs:
             numbers = (
-                f"Hoyer sparsity of H: NNLS {fmean(b for _, b in pairs):.3f}, fc {fmean(a for a, _ in pairs):.3f}. NNLS "
-                "goes on from the network of fc, with eq. (4) as its loss (see below): for W-solvers at equal budget "
-                "budget from the same start use `diffnmf compare`"
+                f"Hoyer sparsity of H: NNLS {fmean(b for _, b in pairs):.3f}, fc {fmean(a for a, _ in pairs):.3f}. "
+                "NNLS goes on from the network of fc, with eq. (4) as its loss (see below); for W-solvers from one "
+                "start and at equal budget use `diffnmf compare`"
             )
         yield Claim(text, verdict_on([a - b for a, b in pairs]), numbers)

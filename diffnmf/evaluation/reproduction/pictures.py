@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean, stdev
 
 import torch
 from torch import Tensor
 
 from diffnmf.evaluation.classical import classical
-from diffnmf.evaluation.reproduction import bases, table2, transfer
+from diffnmf.evaluation.reproduction import bases, table1, table2, transfer
 from diffnmf.evaluation.reproduction.study import FC, NNLS
 from diffnmf.evaluation.reproduction.workbench import Groups, Workbench
 from diffnmf.layers import NNLSLayer
 from diffnmf.metrics import column_error, hoyer_H
+from diffnmf.metrics.comparison_figures import save_lines
 from diffnmf.metrics.figures import save_decomposition, save_image_grid, save_panels, unit_peak
 
 Picture = tuple[str, Path]  # what it shows, and the file
@@ -20,7 +22,7 @@ Picture = tuple[str, Path]  # what it shows, and the file
 def save_pictures(bench: Workbench, folder: Path) -> list[Picture]:
     """Draw every figure that can be drawn; returns what they show and where they are."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = (_groups, _networks, _hals, _transfers, _ablation, _consistency, _cone_program)
+    parts = (_groups, _networks, _hals, _transfers, _ablation, _consistency, _cone_program, _over_k)
     return [picture for part in parts for picture in part(bench, folder)]
 
 
@@ -113,6 +115,28 @@ def _cone_program(bench: Workbench, folder: Path) -> Iterator[Picture]:
         caption = f"{NNLS}, W by cvxpylayers, Hoyer sparsity of H {hoyer_H(H).item():.3f}, {dataset}"
         _draw(file, (Y[0], H[0], W[0]), groups, caption)
         yield f"Fig. 11: {caption}", file
+
+
+def _over_k(bench: Workbench, folder: Path) -> Iterator[Picture]:
+    """Not in the paper: how the errors depend on k. The mean image has no k and is left out."""
+    rows = [row for row in table1.rows_of(bench) if row != "mean image"]
+    for dataset in bench.study.datasets:
+        curves = {row: points for row in rows if (points := _points(bench, dataset, row))}
+        if len({k for points in curves.values() for k, _, _ in points}) < 2:
+            continue
+        file, title = folder / f"errors-over-k-{dataset}.png", f"Unseen groups of {dataset}, refit"
+        save_lines(file, curves, title=title, x="components k", y="eq. (4)")
+        yield f"{title}: eq. (4) over k, mean ± standard deviation over seeds", file
+
+
+def _points(bench: Workbench, dataset: str, row: str) -> list[tuple[float, float, float]]:
+    """(k, mean, standard deviation) of eq. (4) on unseen groups."""
+    points = []
+    for k in sorted(bench.study.ks):
+        errors = table1.values(bench.scores(dataset, k, row), "refit", "eps")
+        if errors:
+            points.append((float(k), fmean(errors), stdev(errors) if len(errors) > 1 else 0.0))
+    return points
 
 
 def _network_picture(bench: Workbench, source: str, target: str, row: str, file: Path, caption: str) -> bool:

@@ -166,6 +166,8 @@ def _report(bench: Workbench, pictures: list[Picture]) -> str:
         "",
         *(f"![{caption}]({file.relative_to(bench.output)})\n\n{caption}\n" for caption, file in pictures),
     ]
+    if undrawn := [f"Fig. {n}" for n in range(4, 12) if not any(f"fig{n:02d}" in file.name for _, file in pictures)]:
+        lines += [f"Not drawn, because what they show was not run: {', '.join(undrawn)}.", ""]
     if bench.records.missing:
         lines += ["## Not run", "", *(f"- {name}" for name in sorted(bench.records.missing)), ""]
     return "\n".join(lines)
