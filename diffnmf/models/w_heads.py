@@ -65,8 +65,9 @@ class FullyConnectedWeights(nn.Module):
     def forward(self, H: Tensor, Y: Tensor, bottleneck: Tensor) -> Tensor:
         """The bottleneck (B, C, h', w') alone decides; returns W (B, k, m)."""
         weights = self.norm(self.layers(bottleneck).unflatten(1, (self.k, self.m)))  # (B, k, m)
-        # Normalised values are about 1: this brings HW, a sum over k components, into the range of pixels.
-        return torch.relu(weights) * (3.0 / self.k)
+        # After the normalisation the weight of an image's own component is about √m at the start: this makes it 0.6,
+        # and with it HW as bright as pixels.
+        return torch.relu(weights) * (0.4 / self.m) ** 0.5
 
 
 def make_w_head(w_solver: str | NNLSSolver | NNLSLayer, *, channels: int, k: int, m: int) -> nn.Module:
