@@ -68,6 +68,17 @@ def test_nothing_is_trained_twice(comparison, tmp_path):
     ]
 
 
+def test_an_interrupted_training_goes_on(comparison, tmp_path):
+    """A run without metrics.json was stopped: its last checkpoint is taken up, and the end is the same."""
+    output = tmp_path / "again"
+    shutil.copytree(comparison[0], output)
+    (output / "runs" / "exact-seed1" / "metrics.json").unlink()
+    said = []
+    again = compare_w_solvers(CONFIG, output, rows=ROWS, seeds=(0, 1), announce=said.append)
+    assert [message for message in said if message.startswith("training")] == ["training exact-seed1"]
+    assert [run.scores["hoyer_H"] for run in again] == [run.scores["hoyer_H"] for run in comparison[1]]
+
+
 def test_runs_with_other_options_are_not_taken_for_these(comparison):
     with pytest.raises(RunFolderError, match=r"fc-seed0: was trained with other options: k is 5 here and was 4"):
         compare_w_solvers(CONFIG.with_options(k=5), comparison[0], rows=("fc",), seeds=(0,))
