@@ -116,9 +116,9 @@ def compare_runs(
         scores = _score(model, config, data) | {"ms_a_step": _ms_a_step(folder, config)}
         compared.append(ComparedRun(row, config.training.seed, folder.path, scores, others))
     announce("comparing the exact solvers")
-    # On a basis as it is in a trained model: any run will do, one with exact weights rather than another.
-    trained = next((model for row, model in models.items() if row.startswith("exact")), models[compared[0].row])
-    agreement = exact_agreement(trained, group_matrix(data.split.test, data.test_groups[:2]))
+    # Dead columns are ties: W is zero there and so is its gradient, and what the gradient of H is then, is open.
+    liveliest = min(compared, key=lambda run: run.scores["dead_components"]).row
+    agreement = exact_agreement(models[liveliest], group_matrix(data.split.test, data.test_groups[:2]))
     Y = group_matrix(data.split.test, data.test_groups[0])  # (n, m)
     bases = {row: model.factorize(Y).H.cpu() for row, model in models.items()}
     write_comparison(output, compared, bases, data.split.test.image_shape, agreement, opened[0][1].data)
