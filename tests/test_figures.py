@@ -108,6 +108,14 @@ class TestPictures:
         dark = [(read(tmp_path / name).max(-1) < 20).sum() for name in ("alive.png", "dead.png")]
         assert dark[1] - dark[0] > 5000  # one image of about 120 × 120 pixels
 
+    def test_a_component_without_weight_is_black_whatever_its_column_is(self, tmp_path):
+        Y, H, W = torch.ones(64, 40), torch.full((64, 8), 2.0**-10), torch.full((8, 40), 128.0)
+        save_decomposition(tmp_path / "alive.png", Y, H, W, DIGIT)
+        W[3] = 1e-16  # the floor of the published HALS
+        save_decomposition(tmp_path / "dead.png", Y, H, W, DIGIT)
+        dark = [(read(tmp_path / name).max(-1) < 20).sum() for name in ("alive.png", "dead.png")]
+        assert dark[1] - dark[0] > 5000
+
     def test_image_grid(self, tmp_path):
         save_image_grid(tmp_path / "grid.png", torch.full((64, 7), 3.0), DIGIT, title="threes", vmax=6.0)
         picture = read(tmp_path / "grid.png")

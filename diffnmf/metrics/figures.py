@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.metrics.drawing import FigureFile, new_figure, save_figure
-from diffnmf.metrics.scores import column_error, relative_error
+from diffnmf.metrics.scores import column_error, dead_mask, relative_error
 from diffnmf.solvers.problem import one_where_zero
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def save_decomposition(
 ) -> None:
     """Save one picture of Y ≈ HW: the group, its basis, and the reconstruction with its errors.
 
-    Y and HW share one grey scale from 0 (black) to 1 (white); H is shown as ``unit_peak(H)``.
+    Y and HW share one grey scale from 0 (black) to 1 (white); H is shown as ``unit_peak(H)``, components that
+    contribute nothing (see ``dead_components``) black, whatever their column of H is.
 
     Arguments:
         path: the file; its ending says the format (.png, .pdf, .svg). An older file is replaced as a whole.
@@ -73,11 +74,11 @@ def save_decomposition(
         _check_images(name, matrix, image_shape)
     Y_hat = H @ W
     eps, relative = column_error(Y, Y_hat).item(), relative_error(Y, Y_hat).item()
-    dead = int((H.amax(dim=0) == 0).sum())
-    dead_note = f" ({dead} dead, black)" if dead else ""
+    dead = dead_mask(H, W)
+    dead_note = f" ({int(dead.sum())} dead, black)" if dead.any() else ""
     panels = {
         f"Group Y: {Y.shape[1]} images": Y,
-        f"Basis H: {H.shape[1]} images, each scaled to its own maximum{dead_note}": unit_peak(H),
+        f"Basis H: {H.shape[1]} images, each scaled to its own maximum{dead_note}": unit_peak(H.masked_fill(dead, 0.0)),
         f"Reconstruction HW, greys as in Y: eq. (4) {eps:.3g}, relative error {relative:.3g}": Y_hat,
     }
     save_panels(path, panels, image_shape, title=title)

@@ -152,9 +152,14 @@ def dead_components(H: Tensor, W: Tensor, tolerance: float = 1e-8) -> Tensor:
     Returns:
         (*batch,), int64.
     """
+    return dead_mask(H, W, tolerance).sum(-1)
+
+
+def dead_mask(H: Tensor, W: Tensor, tolerance: float = 1e-8) -> Tensor:
+    """Which components ``dead_components`` counts, (*batch, k) bool."""
     check_factors(H, W)
     strength = _norm(H, dim=-2) * _norm(W, dim=-1)  # (*batch, k)
-    return (strength <= tolerance * strength.amax(-1, keepdim=True)).sum(-1)
+    return strength <= tolerance * strength.amax(-1, keepdim=True)
 
 
 def part_overlap(H: Tensor) -> Tensor:
