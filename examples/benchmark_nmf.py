@@ -31,6 +31,7 @@ from diffnmf import __version__
 from diffnmf.data import GroupSampler, group_matrix
 from diffnmf.factorization import HALS, factorize, initialize
 from diffnmf.factorization.base import Method
+from diffnmf.metrics import projected_gradient, relative_error
 from diffnmf.metrics.drawing import COLOURS
 
 REFERENCE = "scikit-learn CD"
@@ -149,11 +150,8 @@ def _point(problem: str, name: str, snapshot: Snapshot, Y: Tensor, start_gradien
     H, W = snapshot.H.to(Y), snapshot.W.to(Y)
     errors, gradients = [], []
     for y, h, w in zip(Y.split(64), H.split(64), W.split(64), strict=True):
-        residual = h @ w - y
-        errors.append(torch.linalg.matrix_norm(residual.double()) / torch.linalg.matrix_norm(y.double()))
-        parts = [(h, residual @ w.mT), (w, h.mT @ residual)]
-        projected = [torch.where(x > 0, g, g.clamp(max=0)).double().square().sum((1, 2)) for x, g in parts]
-        gradients.append((projected[0] + projected[1]).sqrt())
+        errors.append(relative_error(y, h @ w))
+        gradients.append(projected_gradient(y, h, w))
     error, gradient = torch.cat(errors).mean().item(), torch.cat(gradients).mean().item()
     return Point(problem, name, snapshot.iterations, snapshot.seconds * scale, error, gradient / start_gradient)
 

@@ -11,9 +11,10 @@ from torch import Tensor
 from diffnmf.data import group_matrix
 from diffnmf.errors import RunFolderError, unknown_name
 from diffnmf.evaluation.agreement import exact_agreement
-from diffnmf.evaluation.comparison_report import ComparedRun, check_folder, write_comparison
+from diffnmf.evaluation.comparison_report import ComparedRun, write_comparison
 from diffnmf.evaluation.held_out import mean_scores
 from diffnmf.evaluation.library import ModelLibrary
+from diffnmf.evaluation.report import check_folder
 from diffnmf.evaluation.run_parts import RunData, load_run_data
 from diffnmf.evaluation.trained_run import load_model_of
 from diffnmf.evaluation.w_solver_rows import DEFAULT_ROWS, PLAIN, W_SOLVER_ROWS, row_options, w_solver_label

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from diffnmf.errors import RunFolderError
 from diffnmf.evaluation.report import markdown_table, mean_std, write_csv, write_report
 from diffnmf.metrics.comparison_figures import save_bars
 from diffnmf.metrics.figures import save_panels, unit_peak
@@ -54,14 +53,6 @@ class ComparedRun:
     run: Path
     scores: Mapping[str, float]
     others: Mapping[str, Any]
-
-
-def check_folder(output: Path) -> None:
-    """Raise RunFolderError where ``output`` cannot be a folder for results, before anything is computed."""
-    if output.exists() and not output.is_dir():
-        raise RunFolderError(f"output: expected a folder; {output} is a file")
-    with explained_errors(output, "choose another --output"):
-        output.mkdir(parents=True, exist_ok=True)
 
 
 def write_comparison(

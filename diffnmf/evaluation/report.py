@@ -12,7 +12,9 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from diffnmf.errors import RunFolderError
 from diffnmf.files import replacing
+from diffnmf.training.writing import explained_errors
 
 MISSING = "–"
 
@@ -45,6 +47,14 @@ PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
+
+
+def check_folder(output: Path) -> None:
+    """Raise RunFolderError where ``output`` cannot be a folder for results, before anything is computed."""
+    if output.exists() and not output.is_dir():
+        raise RunFolderError(f"output: expected a folder; {output} is a file")
+    with explained_errors(output, "choose another --output"):
+        output.mkdir(parents=True, exist_ok=True)
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from diffnmf.errors import RunFolderError, unknown_name
 from diffnmf.files import replacing
+from diffnmf.layers import NNLSLayer
 from diffnmf.models.blocks import check_image_shape, check_positive
 from diffnmf.models.generator import Factorization, Generator
 from diffnmf.models.w_heads import FULLY_CONNECTED, check_w_options, nnls_layer
@@ -49,11 +50,10 @@ class GeneratorConfig:
         """A generator with weights drawn from torch's global random numbers."""
         names = ("width", "depth", "unit_norm", "mixture", "normalize_maps")
         options = {name: getattr(self, name) for name in names}
-        w_solver = self.w_solver
-        if w_solver == FULLY_CONNECTED:
-            return Generator(self.image_shape, self.m, self.k, w_solver, **options)
-        layer = nnls_layer(w_solver, steps=self.w_steps, backward=self.w_backward, l1=self.l1)
-        return Generator(self.image_shape, self.m, self.k, layer, **options)
+        w_solver: str | NNLSLayer = self.w_solver
+        if w_solver != FULLY_CONNECTED:
+            w_solver = nnls_layer(self.w_solver, steps=self.w_steps, backward=self.w_backward, l1=self.l1)
+        return Generator(self.image_shape, self.m, self.k, w_solver, **options)
 
 
 class GANUNMF(nn.Module):

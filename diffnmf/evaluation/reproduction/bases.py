@@ -14,7 +14,7 @@ from diffnmf.evaluation.report import markdown_table, mean_std
 from diffnmf.evaluation.reproduction.records import Record
 from diffnmf.evaluation.reproduction.study import NNLS
 from diffnmf.evaluation.reproduction.workbench import BySeed, Groups, Workbench, by_seed, slug
-from diffnmf.factorization import factorize
+from diffnmf.factorization import PAPER, factorize
 from diffnmf.layers import NNLSLayer
 from diffnmf.metrics import permutation_consistency, relative_error, slot_consistency
 from diffnmf.models import GANUNMF
@@ -122,7 +122,7 @@ def _anls(Y: Tensor, k: int, start: Callable[[], Tensor], seed: int) -> tuple[Te
     with torch.random.fork_rng(devices=[Y.device] if Y.is_cuda else []):
         torch.manual_seed(seed)
         H0 = start().to(Y)
-    factors = factorize(Y, k, method="anls", H0=H0, max_iter=100, tol=0.0)
+    factors = factorize(Y, k, H0=H0, **PAPER["anls"])  # H0 takes the place of its start
     return factors.H, factors.W
 
 

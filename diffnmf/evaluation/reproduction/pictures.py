@@ -45,11 +45,14 @@ def _networks(bench: Workbench, folder: Path) -> Iterator[Picture]:
 
 def _hals(bench: Workbench, folder: Path) -> Iterator[Picture]:
     for dataset in bench.study.datasets:
-        for method, name in (("HALS", "published"), ("HALS, accelerated", "accelerated")):
+        for method, name, what in (
+            ("HALS", "published", "HALS as published"),
+            ("HALS, accelerated", "accelerated", "HALS, accelerated"),
+        ):
             groups, file = bench.groups(dataset), folder / f"fig06-hals-{name}-{dataset}.png"
             Y = groups.test[:1]
             H, W = classical(method, bench.study.ks[0], bench.study.seeds[0]).factorize(Y)
-            caption = f"{method if name != 'published' else 'HALS as published'}, on the same group of {dataset}"
+            caption = f"{what}, on the same group of {dataset}"
             _draw(file, (Y[0], H[0], W[0]), groups, caption)
             yield f"Fig. 6: {caption}", file
 

@@ -31,6 +31,7 @@ class Records:
         self.maker = f"{datetime.now():%Y-%m-%d}, {_hardware(device)}, torch {torch.__version__}"
         self.folder, self.measure, self.announce = folder, measure, announce
         self.missing: list[str] = []  # what was asked for and is not there
+        self._read: dict[str, Record] = {}  # tables, claims and pictures ask for the same ones
         self.made: set[str] = set()  # by what the records that were asked for have been made
 
     def get(self, name: str, compute: Callable[[], Record | None]) -> Record | None:
@@ -39,12 +40,14 @@ class Records:
         Raises:
             RunFolderError: the file is damaged; it names it.
         """
+        if name in self._read:
+            return self._read[name]
         file = self.folder / f"{name}.json"
         if file.exists():
             try:
                 content = json.loads(file.read_text(encoding="utf-8"))
                 self.made.add(content["made"])
-                return content["record"]
+                return self._read.setdefault(name, content["record"])
             except (ValueError, KeyError, TypeError) as error:
                 raise RunFolderError(f"{file}: damaged: {error} (delete it, and it is measured again)") from error
         record = None

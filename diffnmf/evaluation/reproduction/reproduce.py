@@ -8,8 +8,7 @@ import yaml
 
 from diffnmf.errors import RunFolderError
 from diffnmf.evaluation.classical import CONFIGURED
-from diffnmf.evaluation.comparison_report import check_folder
-from diffnmf.evaluation.report import markdown_table, write_csv, write_report
+from diffnmf.evaluation.report import check_folder, markdown_table, write_csv, write_report
 from diffnmf.evaluation.reproduction import bases, table1, table2, transfer
 from diffnmf.evaluation.reproduction.claims import claims
 from diffnmf.evaluation.reproduction.pictures import Picture, save_pictures

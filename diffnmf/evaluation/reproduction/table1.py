@@ -48,8 +48,7 @@ def measure(bench: Workbench) -> None:
         for seed in bench.study.seeds:
             for dataset in bench.study.datasets:
                 for row in rows_of(bench):
-                    get = bench.classical_scores if row in CLASSICAL else bench.network_scores
-                    get(dataset, k, row, seed)
+                    bench.row_scores(dataset, k, row, seed)
 
 
 def tables(bench: Workbench) -> Iterator[str]:

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from itertools import permutations
 
-from diffnmf.evaluation.protocols import run_protocols
 from diffnmf.evaluation.report import markdown_table, mean_std
 from diffnmf.evaluation.reproduction.records import Record
 from diffnmf.evaluation.reproduction.table1 import values
-from diffnmf.evaluation.reproduction.workbench import BySeed, Workbench, by_seed, network, slug
+from diffnmf.evaluation.reproduction.workbench import BySeed, Workbench, by_seed, network
 
 
 def pairs(bench: Workbench) -> Iterator[tuple[str, str]]:
@@ -46,11 +45,5 @@ def table(bench: Workbench) -> str:
 
 
 def _one(bench: Workbench, source: str, target: str, row: str, k: int, seed: int) -> Record | None:
-    def compute() -> Record | None:
-        model = bench.model(source, k, row, seed)
-        if model is None:
-            return None
-        groups = bench.groups(target)
-        return run_protocols(network(model), groups.train, groups.test)
-
-    return bench.records.get(slug(f"transfer-{source}-to-{target}-k{k}-{row}-seed{seed}"), compute)
+    name = f"transfer-{source}-to-{target}-k{k}-{row}-seed{seed}"
+    return bench.protocols(name, target, lambda: network(bench.model(source, k, row, seed)))

@@ -96,27 +96,26 @@ class Workbench:
             config = config.with_options(start_from=str(path.resolve()))
         return self.library.run(slug(f"{dataset}-k{k}-{row}{tag}-seed{seed}"), config)
 
-    def classical_scores(self, dataset: str, k: int, method: str, seed: int) -> Record | None:
-        """The protocols of a classical method; one whose result does not depend on chance has one seed."""
-        seed = self.study.seeds[0] if method in WITHOUT_CHANCE else seed
-        return self._protocols(f"{dataset}-k{k}-{method}-seed{seed}", dataset, lambda: classical(method, k, seed))
+    def row_scores(self, dataset: str, k: int, row: str, seed: int) -> Record | None:
+        """The protocols of a row of Table 1; one whose result does not depend on chance has one seed."""
+        if row not in CLASSICAL:
+            return self.network_scores(dataset, k, row, seed)
+        seed = self.study.seeds[0] if row in WITHOUT_CHANCE else seed
+        return self.protocols(f"{dataset}-k{k}-{row}-seed{seed}", dataset, lambda: classical(row, k, seed))
 
     def network_scores(self, dataset: str, k: int, row: str, seed: int, tag: str = "", **options: Any) -> Record | None:
         """The protocols of a network."""
-
-        def factorizer() -> Factorizer | None:
-            model = self.model(dataset, k, row, seed, tag, **options)
-            return None if model is None else network(model)
-
-        return self._protocols(f"{dataset}-k{k}-{row}{tag}-seed{seed}", dataset, factorizer)
+        name = f"{dataset}-k{k}-{row}{tag}-seed{seed}"
+        return self.protocols(name, dataset, lambda: network(self.model(dataset, k, row, seed, tag, **options)))
 
     def scores(self, dataset: str, k: int, row: str) -> BySeed:
         """What there is of a row of Table 1, by seed."""
         seeds = self.study.seeds[:1] if row in WITHOUT_CHANCE else self.study.seeds
-        get = self.classical_scores if row in CLASSICAL else self.network_scores
-        return by_seed(seeds, lambda seed: get(dataset, k, row, seed))
+        return by_seed(seeds, lambda seed: self.row_scores(dataset, k, row, seed))
 
-    def _protocols(self, name: str, dataset: str, factorizer: Callable[[], Factorizer | None]) -> Record | None:
+    def protocols(self, name: str, dataset: str, factorizer: Callable[[], Factorizer | None]) -> Record | None:
+        """The protocols, on the groups of a data set, of what ``factorizer`` makes, if it can; kept under that name."""
+
         def compute() -> Record | None:
             made = factorizer()
             if made is None:
@@ -133,8 +132,10 @@ def by_seed(seeds: Iterable[int], get: Callable[[int], Record | None]) -> BySeed
     return {seed: record for seed, record in found.items() if record is not None}
 
 
-def network(model: GANUNMF) -> Factorizer:
-    """A trained network as a way to factorise groups."""
+def network(model: GANUNMF | None) -> Factorizer | None:
+    """A trained network, where there is one, as a way to factorise groups."""
+    if model is None:
+        return None
 
     def run(Y: Tensor) -> tuple[Tensor, Tensor]:
         H, W, _ = model.factorize(Y)
