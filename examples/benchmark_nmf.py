@@ -31,8 +31,8 @@ from diffnmf import __version__
 from diffnmf.data import GroupSampler, group_matrix
 from diffnmf.factorization import HALS, factorize, initialize
 from diffnmf.factorization.base import Method
+from diffnmf.figures.drawing import COLOURS
 from diffnmf.metrics import projected_gradient, relative_error
-from diffnmf.metrics.drawing import COLOURS
 
 REFERENCE = "scikit-learn CD"
 OURS: dict[str, Method | str] = {

@@ -7,9 +7,9 @@ python examples/compare_w_solvers.py --dataset mnist --k 30 --epochs 4    # hour
 import argparse
 from pathlib import Path
 
-from diffnmf.evaluation import compare_w_solvers
-from diffnmf.evaluation.w_solver_rows import DEFAULT_ROWS, W_SOLVER_ROWS
-from diffnmf.training import PRESETS
+from diffnmf.runs import PRESETS
+from diffnmf.studies.w_solvers import compare_w_solvers
+from diffnmf.studies.w_solvers.rows import DEFAULT_ROWS, W_SOLVER_ROWS
 
 
 def main() -> None:

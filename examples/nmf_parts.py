@@ -8,8 +8,8 @@ from sklearn.datasets import load_digits
 
 from diffnmf import NMF
 from diffnmf.factorization import cross_validate_rank, svd_curve
-from diffnmf.metrics.curve_figures import save_rank_selection
-from diffnmf.metrics.figures import save_image_grid, unit_peak
+from diffnmf.figures.curves import save_rank_selection
+from diffnmf.figures.montages import save_image_grid, unit_peak
 
 
 def main(samples: int = 1797) -> int:

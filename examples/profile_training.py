@@ -9,9 +9,10 @@ import time
 from itertools import islice
 
 from diffnmf.data import GroupSampler
-from diffnmf.evaluation.run_parts import build_models, load_run_data
 from diffnmf.models import W_SOLVERS
-from diffnmf.training import DataConfig, ModelConfig, RunConfig, Trainer, TrainingConfig
+from diffnmf.runs import DataConfig, ModelConfig, RunConfig
+from diffnmf.runs.parts import build_models, load_run_data
+from diffnmf.training import Trainer, TrainingConfig
 from diffnmf.training.engine import PRECISIONS, make_accelerator
 from diffnmf.training.randomness import seeded
 

@@ -7,9 +7,9 @@ python examples/train_mnist.py --w-solver cvxpylayer --limit-groups 8 --epochs 2
 import argparse
 
 from diffnmf.cli import print_epoch, print_result, progress_bar
-from diffnmf.evaluation import run_experiment
 from diffnmf.models import W_SOLVERS
-from diffnmf.training import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from diffnmf.runs import DataConfig, ModelConfig, RunConfig, run_experiment
+from diffnmf.training import TrainingConfig
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def without_pictures(monkeypatch):
     """Drawing takes most of the time of a small run, and has tests of its own."""
     for name in ("save_image_grid", "save_decomposition", "save_curves"):
-        monkeypatch.setattr(f"diffnmf.evaluation.run_pictures.{name}", lambda *args, **kwargs: None)
+        monkeypatch.setattr(f"diffnmf.runs.pictures.{name}", lambda *args, **kwargs: None)
 
 
 def load_example(name):

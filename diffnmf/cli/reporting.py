@@ -10,7 +10,7 @@ import torch
 import typer
 
 from diffnmf.errors import CheckpointWarning, DataUnavailableError, DivergenceError, RunFolderError, SolverError
-from diffnmf.evaluation import ExperimentResult, metrics_table
+from diffnmf.runs import ExperimentResult, metrics_table
 
 SLIPS = (ValueError, TypeError, DataUnavailableError, RunFolderError, SolverError)
 WRONG_USE, DIVERGED, INTERRUPTED = 2, 1, 130  # exit codes; 130 is what shells give for Ctrl-C

@@ -7,8 +7,7 @@ import typer
 import yaml
 
 from diffnmf.cli.reporting import device_named, explained
-from diffnmf.evaluation import describe_run, evaluate_run, factorize_images, metrics_table
-from diffnmf.training import RunFolder
+from diffnmf.runs import RunFolder, describe_run, evaluate_run, factorize_images, metrics_table
 
 Run = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
 Weights = Annotated[

@@ -9,9 +9,10 @@ import typer
 from diffnmf.cli.reporting import device_named, explained, was_given
 from diffnmf.cli.run_commands import DataDir, Device
 from diffnmf.errors import unknown_name
-from diffnmf.evaluation import STUDIES, compare_runs, compare_w_solvers, reproduce
-from diffnmf.evaluation.w_solver_rows import DEFAULT_ROWS, W_SOLVER_ROWS
-from diffnmf.training import PRESETS, RunConfig
+from diffnmf.runs import PRESETS, RunConfig
+from diffnmf.studies.paper import STUDIES, reproduce
+from diffnmf.studies.w_solvers import compare_runs, compare_w_solvers
+from diffnmf.studies.w_solvers.rows import DEFAULT_ROWS, W_SOLVER_ROWS
 
 Output = Annotated[Path, typer.Option(help="A folder for the results; what it holds is used.", show_default=False)]
 Options = dict[str, Any]

@@ -7,9 +7,17 @@ import typer
 
 from diffnmf.cli.reporting import device_named, explained, print_epoch, print_result, progress_bar, was_given
 from diffnmf.errors import unknown_name
-from diffnmf.evaluation import ExperimentResult, resume_experiment, run_experiment
 from diffnmf.models import W_SOLVERS
-from diffnmf.training import PRESETS, DataConfig, ModelConfig, RunConfig, TrainingConfig
+from diffnmf.runs import (
+    PRESETS,
+    DataConfig,
+    ExperimentResult,
+    ModelConfig,
+    RunConfig,
+    resume_experiment,
+    run_experiment,
+)
+from diffnmf.training import TrainingConfig
 
 DATA, MODEL, TRAINING = DataConfig(), ModelConfig(), TrainingConfig()
 # What may be said beside --resume: the rest is in the configuration of the run.

@@ -2,17 +2,15 @@
 
 from diffnmf.factorization.anls import ANLS
 from diffnmf.factorization.base import Method
-from diffnmf.factorization.factorize import factorize
-from diffnmf.factorization.factors import Factors
+from diffnmf.factorization.factorize import Factors, factorize
 from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.initialization import initialize
 from diffnmf.factorization.multiplicative import MU
 from diffnmf.factorization.paper import PAPER
 from diffnmf.factorization.rank_selection import RankScores, cross_validate_rank, svd_curve
 from diffnmf.factorization.registry import METHODS
-from diffnmf.factorization.separable import SPA
-from diffnmf.factorization.spa import spa
-from diffnmf.factorization.truncated_svd import truncated_svd
+from diffnmf.factorization.spa import SPA, spa
+from diffnmf.factorization.svd import truncated_svd
 
 __all__ = [
     "ANLS",

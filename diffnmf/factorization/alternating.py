@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from diffnmf.factorization.base import Budget, Method, Run
-from diffnmf.factorization.half_step import HalfStep, half_step
-from diffnmf.factorization.problem import Index, Problem
-from diffnmf.factorization.stopping import stationarity
+from diffnmf.factorization.half_step import HalfStep, half_step, stationarity
+from diffnmf.factorization.nmf_problem import Index, NMFProblem
 from diffnmf.factorization.workers import for_each
 
 CHECK_EVERY = 10  # iterations; a check costs about half an iteration
@@ -22,7 +21,7 @@ CHUNK_BYTES = 2**24  # of Y and the factors, on the CPU: what a last-level cache
 
 
 @dataclass(frozen=True)
-class Iterate:
+class FactorState:
     """The factors of B problems and what a method remembers of each, updated in place.
 
     Attributes:
@@ -35,11 +34,11 @@ class Iterate:
     Ht: Tensor
     memory: dict[str, Tensor]
 
-    def take(self, index: Index) -> "Iterate":
+    def take(self, index: Index) -> "FactorState":
         """Some problems: a view for a slice, otherwise a copy."""
-        return Iterate(self.W[index], self.Ht[index], {name: x[index] for name, x in self.memory.items()})
+        return FactorState(self.W[index], self.Ht[index], {name: x[index] for name, x in self.memory.items()})
 
-    def put(self, index: Index, part: "Iterate") -> None:
+    def put(self, index: Index, part: "FactorState") -> None:
         """Write a copy back."""
         if isinstance(index, Tensor):
             self.W[index], self.Ht[index] = part.W, part.Ht
@@ -68,17 +67,17 @@ class AlternatingMethod(Method):
     def observe(self, objective: Tensor, memory: dict[str, Tensor]) -> None:
         """Told the objective, (B,) float64, of every iterate."""
 
-    def revive_dead(self, problem: Problem, iterate: Iterate) -> None:
+    def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:
         """Bring dead components back to life, in place, without raising the error; called now and then."""
 
-    def run(self, problem: Problem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:
-        return _Alternation(self, problem, Iterate(W, Ht, self.begin(W, Ht)), budget).run()
+    def run(self, problem: NMFProblem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:
+        return _Alternation(self, problem, FactorState(W, Ht, self.begin(W, Ht)), budget).run()
 
 
 class _Alternation:
     """One run: the iterate of all problems, the working set, the history."""
 
-    def __init__(self, method: AlternatingMethod, problem: Problem, iterate: Iterate, budget: Budget) -> None:
+    def __init__(self, method: AlternatingMethod, problem: NMFProblem, iterate: FactorState, budget: Budget) -> None:
         batch, device = len(problem.Y), problem.Y.device
         self.method, self.problem, self.iterate, self.budget = method, problem, iterate, budget
         self.errors: list[Tensor] = []  # (B,) each
@@ -114,7 +113,7 @@ class _Alternation:
             self.step(iteration, index, problem, iterate)
         self.iterate.put(index, iterate)
 
-    def step(self, iteration: int, index: Index, problem: Problem, iterate: Iterate) -> None:
+    def step(self, iteration: int, index: Index, problem: NMFProblem, iterate: FactorState) -> None:
         """One iteration of some problems. The error comes from the half-step in which X is the smaller factor."""
         W, Ht, memory, square = iterate.W, iterate.Ht, iterate.memory, problem.square
         half = half_step(Ht, problem.Y, problem.weights_penalties)
@@ -126,7 +125,7 @@ class _Alternation:
         if not problem.tall:
             self.record(iteration, index, half.error(square, Ht, may_wait=self.on_cpu), problem, iterate)
 
-    def record(self, iteration: int, index: Index, error: Tensor, problem: Problem, iterate: Iterate) -> None:
+    def record(self, iteration: int, index: Index, error: Tensor, problem: NMFProblem, iterate: FactorState) -> None:
         self.errors[iteration][index] = error
         self.method.observe(problem.objective(error, iterate.W, iterate.Ht), iterate.memory)
 

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from diffnmf.factorization.alternating import AlternatingMethod, Iterate
+from diffnmf.checks import check_count, check_flag
+from diffnmf.factorization.alternating import AlternatingMethod, FactorState
 from diffnmf.factorization.half_step import HalfStep
-from diffnmf.factorization.problem import Problem
+from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers import ProjectedGradient
-from diffnmf.solvers.options import check_count, check_flag
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,6 @@ class ANLS(AlternatingMethod):
         l1, ridge = (0.0 if x is None else x.flatten() for x in (half.penalties.l1, half.penalties.ridge))
         X.copy_(solve(half.fixed.mT, half.target, W0=X, l1=l1, ridge=ridge))
 
-    def revive_dead(self, problem: Problem, iterate: Iterate) -> None:
+    def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:
         if self.revive and not problem.penalized:
             revive_(problem, iterate.W, iterate.Ht)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from diffnmf.factorization.problem import Problem
+from diffnmf.factorization.nmf_problem import NMFProblem
 
 # (iteration, H (B, n, k), W (B, k, m)) in the scaled units, to whether to stop.
 Observer = Callable[[int, Tensor, Tensor], bool]
@@ -64,7 +64,7 @@ class Method(ABC):
         return False
 
     @abstractmethod
-    def run(self, problem: Problem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:
+    def run(self, problem: NMFProblem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:
         """Factorise every problem of a batch.
 
         Arguments:

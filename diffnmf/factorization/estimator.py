@@ -17,8 +17,7 @@ from torch import Tensor
 
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization.base import Method
-from diffnmf.factorization.factorize import factorize
-from diffnmf.factorization.factors import Factors
+from diffnmf.factorization.factorize import Factors, factorize
 from diffnmf.factorization.sample_arrays import check_non_negative, device_of, in_kind, matrix_of, plain, tensor_of
 from diffnmf.layers import NNLSLayer
 

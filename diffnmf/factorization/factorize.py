@@ -2,19 +2,38 @@
 
 import warnings
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_count, check_number
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization.base import Budget, Method, Run
-from diffnmf.factorization.factors import Factors
 from diffnmf.factorization.initialization import complete, start
-from diffnmf.factorization.problem import Problem, Units, make_problem
+from diffnmf.factorization.nmf_problem import NMFProblem, Units, make_nmf_problem
 from diffnmf.factorization.registry import get_method
-from diffnmf.solvers.options import check_count, check_tolerance
 
 Callback = Callable[[int, Tensor, Tensor], bool | None]
+
+
+class Factors(NamedTuple):
+    """Y ≈ H @ W, and how it came about.
+
+    Attributes:
+        H: (*batch, n, k) ≥ 0, the bases, in the dtype and on the device of Y.
+        W: (*batch, k, m) ≥ 0, the weights.
+        errors: (iterations run + 1, *batch) float64, ‖Y − HW‖_F / ‖Y‖_F at the start and after every iteration. A
+            problem that stopped repeats its last. For Y = 0 it is 0 where HW = 0 and infinite elsewhere.
+        iterations: (*batch,) int64, the iterations of each problem.
+        converged: (*batch,) bool, whether the problem met ``tol``; never at ``tol=0``.
+    """
+
+    H: Tensor
+    W: Tensor
+    errors: Tensor
+    iterations: Tensor
+    converged: Tensor
 
 
 @torch.no_grad()
@@ -82,11 +101,11 @@ def factorize(
         (torch.Size([100, 784, 3]), torch.Size([100, 3, 40]))
     """
     method = get_method(method)
-    check_tolerance("tol", tol)
+    check_number("tol", tol)
     check_count("max_iter", max_iter)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: expected a function of (iteration, H, W); got {callback!r}")
-    problem, units, H, W = make_problem(Y, k, H0=H0, W0=W0, l1_H=l1_H, l1_W=l1_W, ridge_H=ridge_H, ridge_W=ridge_W)
+    problem, units, H, W = make_nmf_problem(Y, k, H0=H0, W0=W0, l1_H=l1_H, l1_W=l1_W, ridge_H=ridge_H, ridge_W=ridge_W)
 
     stopped = False
 
@@ -102,7 +121,7 @@ def factorize(
 
 
 def _start(
-    problem: Problem, units: Units, method: Method, H: Tensor | None, W: Tensor | None, init: str | None, seed: int
+    problem: NMFProblem, units: Units, method: Method, H: Tensor | None, W: Tensor | None, init: str | None, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Hᵀ (B, k, n) and W (B, k, m) to start from, in memory of their own."""
     if not method.needs_start and (H is not None or W is not None):

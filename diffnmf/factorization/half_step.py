@@ -1,11 +1,12 @@
-"""One half of an alternating step: a quadratic in one factor while the other is held."""
+"""One half of an alternating step: a quadratic in one factor while the other is held; and when to stop."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from diffnmf.factorization.problem import Penalties, relative
+from diffnmf.factorization.nmf_problem import Penalties, relative
 
 # Below this relative error, squared, ‖Y‖² − 2⟨C, X⟩ + ⟨A, XXᵀ⟩ is mostly rounding.
 TRUSTED_SQUARE = {torch.float32: 1e-3, torch.float64: 1e-8}
@@ -73,3 +74,40 @@ def half_step(fixed: Tensor, target: Tensor, penalties: Penalties) -> HalfStep:
 def _dot(X: Tensor, Z: Tensor) -> Tensor:
     """Inner products per problem, (B,) float64: rows in the dtype at hand, then summed in float64."""
     return (X * Z).sum(-1).sum(-1, dtype=torch.float64)
+
+
+def negligible(dtype: torch.dtype) -> float:
+    """Entries below this count as zero: products of two of them would be denormal numbers, which are slow."""
+    return math.sqrt(torch.finfo(dtype).tiny)
+
+
+@dataclass(frozen=True)
+class Stationarity:
+    """How far B problems are from a stationary point: the projected gradient of Lin (2007).
+
+    Lin (2007), Projected gradient methods for nonnegative matrix factorization, Neural Computation 19(10), equation
+    (20): ∇ᴾ is ∇ where X > 0 and min(∇, 0) where X = 0; it is zero at the stationary points only.
+
+    Attributes:
+        norm: (B,) float64, ‖∇ᴾ‖ over H and W.
+        rounding: (B,) float64, what rounding alone may leave of it.
+    """
+
+    norm: Tensor
+    rounding: Tensor
+
+
+def stationarity(half_W: HalfStep, W: Tensor, half_H: HalfStep, Ht: Tensor) -> Stationarity:
+    """At (H, W): both half-steps are formed there."""
+    squares, sizes = [], []
+    for half, X in ((half_W, W), (half_H, Ht)):
+        gradient = half.gradient(X)
+        squares.append(_square(torch.where(X > 0, gradient, gradient.clamp(max=0))))
+        sizes.append(_square(half.C))
+    eps = torch.finfo(W.dtype).eps
+    return Stationarity((squares[0] + squares[1]).sqrt(), 4 * eps * (sizes[0] + sizes[1]).sqrt())
+
+
+def _square(X: Tensor) -> Tensor:
+    """Squared Frobenius norms, (B,) float64: rows in the dtype at hand, then summed in float64."""
+    return X.square().sum(-1).sum(-1, dtype=torch.float64)

@@ -1,16 +1,34 @@
-"""Method "hals": hierarchical alternating least squares, accelerated."""
+"""Method "hals": hierarchical alternating least squares, accelerated.
+
+The sweeps are those of Cichocki and Phan (2009), Fast local algorithms for large scale nonnegative matrix and tensor
+factorizations: every row of a factor in turn at its optimum, the others held.
+
+Extrapolation moves a factor a little further in the direction of its last step, as far as it pays (Ang and Gillis 2019,
+Accelerating nonnegative matrix factorization algorithms using extrapolation, Neural Computation 31(2)): the length β of
+every problem grows while its objective falls and shrinks when it rises. Unlike there, the extrapolated point is made
+non-negative and is itself the iterate, and a rise is not undone: the next step merely goes without extrapolation. So an
+iteration costs the same whatever happens, and no device has to be asked.
+"""
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-import diffnmf.factorization.momentum as momentum
-from diffnmf.factorization.alternating import AlternatingMethod, Iterate
-from diffnmf.factorization.half_step import HalfStep
-from diffnmf.factorization.problem import Problem
+from diffnmf.checks import check_count, check_flag
+from diffnmf.factorization.alternating import AlternatingMethod, FactorState
+from diffnmf.factorization.half_step import HalfStep, negligible
+from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
-from diffnmf.factorization.sweeps import sweep_
-from diffnmf.solvers.options import check_count, check_flag
+
+# Rows that one matrix product serves: fewer would read X more often, more would correct each row more often.
+BLOCK = 10
+# Entries of X (B, k, N) at a time: what a last-level cache holds, and what is worth sharing among threads.
+PIECE = 2**22
+
+# Chosen on MNIST groups. Longer steps at once go down faster, to worse minima.
+FIRST_STEP = 0.3  # β of the first iteration
+GROWTH, CAP_GROWTH, SHRINKAGE = 1.05, 1.01, 1.5
 
 
 @dataclass(frozen=True)
@@ -23,11 +41,11 @@ class HALS(AlternatingMethod):
         sweeps: passes over a factor at the most, an int ≥ 1, while its Gram matrix and its cross product are fresh:
             more than one where they are cheaper than forming those two.
         extrapolate: move each factor a little further in the direction of its last step; how far is chosen for every
-            problem by itself (see ``momentum.py``).
+            problem by itself (see above).
         revive: give components that have died another start, from the columns of Y that are fitted worst. Not done
             under penalties, where a dead component may be what is asked for.
 
-    Sources: Cichocki and Phan (2009), see ``sweeps.py``; Gillis and Glineur (2012), Accelerated multiplicative updates
+    Sources: Cichocki and Phan (2009), see above; Gillis and Glineur (2012), Accelerated multiplicative updates
     and hierarchical ALS algorithms for nonnegative matrix factorization, Neural Computation 24(4), for the sweeps.
     """
 
@@ -41,21 +59,117 @@ class HALS(AlternatingMethod):
         check_flag("revive", self.revive)
 
     def begin(self, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
-        return momentum.begin(W, Ht) if self.extrapolate else {}
+        return _begin(W, Ht) if self.extrapolate else {}
 
     def observe(self, objective: Tensor, memory: dict[str, Tensor]) -> None:
         if self.extrapolate:
-            momentum.adapt(memory, objective)
+            _adapt(memory, objective)
 
     def update(self, half: HalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         k, p = half.fixed.shape[1:]
         A, C = half.penalized()
         sweep_(A, C, X, max(1, min(self.sweeps, p // k)))  # a sweep costs k / p of forming C
         if self.extrapolate:
-            momentum.extrapolate_(X, memory[factor], memory["used"])
+            _extrapolate_(X, memory[factor], memory["used"])
 
-    def revive_dead(self, problem: Problem, iterate: Iterate) -> None:
+    def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:
         if self.revive and not problem.penalized:
             revived = revive_(problem, iterate.W, iterate.Ht)
             if self.extrapolate:
-                momentum.forget(iterate.memory, iterate.W, iterate.Ht, revived)
+                _forget(iterate.memory, iterate.W, iterate.Ht, revived)
+
+
+def sweep_(A: Tensor, C: Tensor, X: Tensor, sweeps: int) -> None:
+    """Reduce ½⟨X, AX⟩ − ⟨C, X⟩ over X ≥ 0 in place, by ``sweeps`` passes over the rows of X.
+
+    A row whose diagonal entry in A is zero has no curvature: it takes the step C_i, which without l1 is zero, too.
+
+    Arguments:
+        A: (B, k, k), positive semidefinite.
+        C: (B, k, N).
+        X: (B, k, N) ≥ 0.
+        sweeps: ≥ 1.
+    """
+    batch, k, width = X.shape
+    size = max(1, PIECE // max(1, batch * k))
+    for start in range(0, width, size):
+        columns = slice(start, start + size)
+        _sweep_piece(A, C[..., columns], X[..., columns], sweeps)
+
+
+def _sweep_piece(A: Tensor, C: Tensor, X: Tensor, sweeps: int) -> None:
+    """A row at its optimum is max(0, C_i − Σ_{j≠i} A_ij x_j) / A_ii.
+
+    For a block of rows one product takes the others at their old values. What is missing then, the rows of the block
+    at their new values as they come, is added row by row.
+    """
+    k = X.shape[1]
+    diagonal = A.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)  # (B, k, 1)
+    alive = diagonal > 0
+    inverse = torch.where(alive, 1 / diagonal, 1.0)
+    number = torch.arange(k, device=X.device)
+    new = (number[:, None] // BLOCK == number // BLOCK) & (number[:, None] >= number)
+    old = A.masked_fill(new, 0.0)
+    old -= torch.diag_embed((~alive).squeeze(-1).to(A.dtype))  # of a row without curvature: C − (−x)
+    corrections = -A * inverse
+
+    buffer = torch.empty_like(X[:, :BLOCK])
+    steps = []  # views are made once: each costs as much as a small operation
+    for start in range(0, k, BLOCK):
+        rows = slice(start, min(start + BLOCK, k))
+        moved = buffer[:, : rows.stop - start]
+        columns = corrections[:, rows, rows].unsqueeze(-1).unbind(2)  # (B, s, 1) each
+        among = [(row, moved[:, i + 1 :], columns[i][:, i + 1 :]) for i, row in enumerate(moved.split(1, dim=1))]
+        steps.append((C[:, rows], old[:, rows], inverse[:, rows], moved, among, X[:, rows]))
+    zero = negligible(X.dtype)
+    for _ in range(sweeps):
+        for C_rows, old_rows, inverse_rows, moved, among, X_rows in steps:
+            torch.baddbmm(C_rows, old_rows, X, alpha=-1, out=moved).mul_(inverse_rows)
+            for row, rest, column in among:
+                torch.threshold_(row, zero, 0.0)
+                rest.addcmul_(column, row)
+            X_rows.copy_(moved)
+
+
+def _begin(W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
+    """What extrapolation remembers of B problems.
+
+    Returns:
+        "W" (B, k, m) and "H" (B, k, n): where the last steps ended, before they were extended; "beta", "cap" (what β
+        may grow to) and "used" (β, or 0 after a rise), each (B, 1, 1); "objective" (B,), the last one.
+    """
+    zero = W.new_zeros(len(W), 1, 1)
+    objective = torch.full((len(W),), torch.inf, dtype=torch.float64, device=W.device)
+    return {
+        "W": W.clone(),
+        "H": Ht.clone(),
+        "beta": zero + FIRST_STEP,
+        "cap": zero + 1,
+        "used": zero,
+        "objective": objective,
+    }
+
+
+def _adapt(memory: dict[str, Tensor], objective: Tensor) -> None:
+    """Choose β anew in the light of what the last iteration has brought, (B,)."""
+    rose = (objective > memory["objective"])[:, None, None]
+    beta, cap = memory["beta"], memory["cap"]
+    grown = torch.minimum(GROWTH * beta, cap)
+    capped = torch.where(rose, beta, (CAP_GROWTH * cap).clamp(max=1.0))
+    memory["used"].copy_(torch.where(rose, 0.0, grown))
+    beta.copy_(torch.where(rose, beta / SHRINKAGE, grown))
+    cap.copy_(capped)
+    memory["objective"].copy_(objective)
+
+
+def _extrapolate_(X: Tensor, last: Tensor, beta: Tensor) -> None:
+    """X ← max(0, X + β (X − last)) and last ← X, in place: X and last (B, k, N), beta (B, 1, 1)."""
+    step = X - last
+    last.copy_(X)
+    torch.threshold_(X.addcmul_(beta, step), negligible(X.dtype), 0.0)
+
+
+def _forget(memory: dict[str, Tensor], W: Tensor, Ht: Tensor, components: Tensor) -> None:
+    """Give components (B, k), which have a new start at W and Ht, no past."""
+    for factor, X in (("W", W), ("H", Ht)):
+        memory[factor].copy_(torch.where(components.unsqueeze(-1), X, memory[factor]))

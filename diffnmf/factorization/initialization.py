@@ -5,12 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_count
 from diffnmf.errors import unknown_name
+from diffnmf.factorization.nmf_problem import NMFProblem, Units, make_nmf_problem
 from diffnmf.factorization.nndsvd import nndsvd
-from diffnmf.factorization.problem import Problem, Units, make_problem
 from diffnmf.factorization.spa import spa
 from diffnmf.layers import NNLSLayer
-from diffnmf.solvers.options import check_count
 from diffnmf.solvers.problem import one_where_zero
 
 Start = tuple[Tensor, Tensor]  # H (B, n, k), W (B, k, m)
@@ -38,12 +38,12 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: int = 0) -> Sta
     Raises:
         TypeError, ValueError: as ``factorize``.
     """
-    problem, units, _, _ = make_problem(Y, k)
+    problem, units, _, _ = make_nmf_problem(Y, k)
     H, W = start(problem, units, init, seed)
     return units.unscale(H), units.unscale(W)
 
 
-def start(problem: Problem, units: Units, init: str | None, seed: int) -> Start:
+def start(problem: NMFProblem, units: Units, init: str | None, seed: int) -> Start:
     """``initialize`` in the scaled units."""
     check_count("seed", seed)
     init = "random" if init is None else init
@@ -52,7 +52,7 @@ def start(problem: Problem, units: Units, init: str | None, seed: int) -> Start:
     return INITS[init](problem, units, seed)
 
 
-def complete(problem: Problem, H: Tensor | None, W: Tensor | None, drawn: Callable[[], Start], exact: bool) -> Start:
+def complete(problem: NMFProblem, H: Tensor | None, W: Tensor | None, drawn: Callable[[], Start], exact: bool) -> Start:
     """A start of which H or W is given: the other one fits it.
 
     Arguments:
@@ -80,7 +80,7 @@ def _fit(H: Tensor, Y: Tensor, W: Tensor | None) -> Tensor:
     return W * ((HW * Y).sum((1, 2), keepdim=True) / one_where_zero(HW.square().sum((1, 2), keepdim=True)))
 
 
-def _uniform(problem: Problem, seed: int) -> Start:
+def _uniform(problem: NMFProblem, seed: int) -> Start:
     """U[0, 1), the same for every problem: (1, n, k) and (1, k, m)."""
     generator = torch.Generator().manual_seed(seed)
     (_, n, m), k = problem.Y.shape, problem.k
@@ -88,34 +88,34 @@ def _uniform(problem: Problem, seed: int) -> Start:
     return H.to(problem.Y), torch.rand(1, k, m, generator=generator, dtype=torch.float64).to(problem.Y)
 
 
-def _scaled_random(problem: Problem, units: Units, seed: int) -> Start:
+def _scaled_random(problem: NMFProblem, units: Units, seed: int) -> Start:
     H, W = _uniform(problem, seed)
     scale = 2 * (problem.Y.mean((1, 2), keepdim=True) / problem.k).sqrt()
     return scale * H, scale * W
 
 
-def _unscaled_random(problem: Problem, units: Units, seed: int) -> Start:
+def _unscaled_random(problem: NMFProblem, units: Units, seed: int) -> Start:
     H, W = _uniform(problem, seed)
     return H / units.root, W / units.root
 
 
-def _nndsvd(problem: Problem, units: Units, seed: int) -> Start:
+def _nndsvd(problem: NMFProblem, units: Units, seed: int) -> Start:
     return nndsvd(problem.Y, problem.k)
 
 
-def _nndsvda(problem: Problem, units: Units, seed: int) -> Start:
+def _nndsvda(problem: NMFProblem, units: Units, seed: int) -> Start:
     # In the user's units, as scikit-learn does, although a mean of Y has no business among square roots of it.
     mean = problem.Y.mean((1, 2), keepdim=True) * units.root
     H, W = nndsvd(problem.Y, problem.k)
     return torch.where(H > 0, H, mean), torch.where(W > 0, W, mean)
 
 
-def _spa(problem: Problem, units: Units, seed: int) -> Start:
+def _spa(problem: NMFProblem, units: Units, seed: int) -> Start:
     H = spa(problem.Y, problem.k)
     return H, NNLSLayer(backward="detached")(H, problem.Y)
 
 
-INITS: dict[str, Callable[[Problem, Units, int], Start]] = {
+INITS: dict[str, Callable[[NMFProblem, Units, int], Start]] = {
     "random": _scaled_random,
     "uniform": _unscaled_random,
     "nndsvd": _nndsvd,

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.factorization.alternating import AlternatingMethod
-from diffnmf.factorization.half_step import HalfStep
-from diffnmf.factorization.sweeps import negligible
+from diffnmf.factorization.half_step import HalfStep, negligible
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from diffnmf.factorization.svd import singular_triplets
 from diffnmf.solvers.problem import one_where_zero
 
 
@@ -15,7 +16,7 @@ def nndsvd(Y: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Source: Boutsidis and Gallopoulos (2008), SVD based initialization: a head start for nonnegative matrix
     factorization, Pattern Recognition 41(4).
     """
-    U, sigma, V = _singular_triplets(Y.double(), k)  # (B, n, r), (B, 1, r), (B, m, r)
+    U, sigma, V = singular_triplets(Y.double(), k)  # (B, n, r), (B, 1, r), (B, m, r)
     (u, v), (u_minus, v_minus) = ((U.clamp(min=0), V.clamp(min=0)), ((-U).clamp(min=0), (-V).clamp(min=0)))
     size, size_minus = _norms(u) * _norms(v), _norms(u_minus) * _norms(v_minus)
     plus = size >= size_minus
@@ -26,21 +27,6 @@ def nndsvd(Y: Tensor, k: int) -> tuple[Tensor, Tensor]:
     missing = k - H.shape[-1]
     pad = torch.nn.functional.pad
     return pad(H, (0, missing)).to(Y.dtype), pad(W, (0, missing)).to(Y.dtype).mT.contiguous()
-
-
-def _singular_triplets(Y: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The k largest, or all min(n, m), from the eigenvectors of the smaller Gram matrix.
-
-    Much faster than an SVD, and accurate to √eps: what is smaller counts as zero.
-    """
-    if Y.shape[1] < Y.shape[2]:
-        V, sigma, U = _singular_triplets(Y.mT, k)
-        return U, sigma, V
-    V = torch.linalg.eigh(Y.mT @ Y).eigenvectors[..., -k:].flip(-1)  # (B, m, r); eigenvalues ascend
-    U = Y @ V
-    sigma = _norms(U)
-    sigma = torch.where(sigma > 1e-7 * sigma[..., :1], sigma, 0.0)
-    return torch.where(sigma > 0, U / one_where_zero(sigma), 0.0), sigma, V
 
 
 def _norms(X: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
 """The methods by name."""
 
+from diffnmf.checks import check_instance
 from diffnmf.factorization.anls import ANLS
 from diffnmf.factorization.base import Method
 from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.multiplicative import MU
-from diffnmf.factorization.separable import SPA
-from diffnmf.solvers.options import instance_of
+from diffnmf.factorization.spa import SPA
 
 METHODS: dict[str, type[Method]] = {"anls": ANLS, "mu": MU, "hals": HALS, "spa": SPA}
 
@@ -17,4 +17,4 @@ def get_method(method: str | Method) -> Method:
         ValueError: the name is unknown; the message lists the known ones.
         TypeError: neither a name nor an instance.
     """
-    return instance_of("method", method, Method, METHODS)  # type: ignore[type-abstract]
+    return check_instance("method", method, Method, METHODS)  # type: ignore[type-abstract]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from diffnmf.factorization.problem import Problem
+from diffnmf.factorization.nmf_problem import NMFProblem
 
 
 def dead_components(W: Tensor, Ht: Tensor) -> Tensor:
@@ -11,7 +11,7 @@ def dead_components(W: Tensor, Ht: Tensor) -> Tensor:
     return torch.minimum(W.amax(-1), Ht.amax(-1)) == 0
 
 
-def revive_(problem: Problem, W: Tensor, Ht: Tensor) -> Tensor:
+def revive_(problem: NMFProblem, W: Tensor, Ht: Tensor) -> Tensor:
     """Give dead components another start, in place: what is missing in the columns of Y that are fitted worst.
 
     The first dead column of H becomes the positive part of the residual of the worst column of Y, the second that of

@@ -1,9 +1,15 @@
-"""The successive projection algorithm: a basis made of k columns of Y itself."""
+"""The successive projection algorithm: a basis made of k columns of Y itself; as a function and as method "spa"."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from diffnmf.solvers.options import check_count
+from diffnmf.checks import check_count
+from diffnmf.factorization.base import Budget, Method, Run
+from diffnmf.factorization.half_step import half_step
+from diffnmf.factorization.nmf_problem import NMFProblem
+from diffnmf.layers import NNLSLayer
 from diffnmf.solvers.problem import one_where_zero
 
 
@@ -60,3 +66,34 @@ def _choose_columns(Y: Tensor, k: int) -> Tensor:
         # Measured anew: updating the squared norms instead loses half of the digits to cancellation.
         norms = torch.linalg.vector_norm(residual, dim=-2)
     return torch.cat(order, dim=-1)
+
+
+@dataclass(frozen=True)
+class SPA(Method):
+    """H is k columns of Y by the successive projection algorithm, W the exact weights: no start, no iterations.
+
+    Choose it for data in which every part shows up alone in some column, or as a reference point. It needs k ≤ m.
+    Its one "iteration" begins from W = 0, and converges.
+
+    Source: see ``spa``.
+    """
+
+    @property
+    def needs_start(self) -> bool:
+        return False
+
+    def run(self, problem: NMFProblem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:
+        if problem.basis_penalties.any:
+            raise ValueError('l1_H, ridge_H: expected 0 for method "spa", whose H is columns of Y; use l1_W or ridge_W')
+        H = spa(problem.Y, problem.k)
+        l1, ridge = (
+            0.0 if x is None else x.flatten() for x in (problem.weights_penalties.l1, problem.weights_penalties.ridge)
+        )
+        W = NNLSLayer(backward="detached")(H, problem.Y, l1=l1, ridge=ridge)
+        Ht = H.mT.contiguous()
+        half = half_step(Ht, problem.Y, problem.weights_penalties)
+        errors = [half.error(problem.square, x, may_wait=True) for x in (torch.zeros_like(W), W)]
+        if budget.observer is not None:
+            budget.observer(1, H, W)
+        ones = torch.ones(len(W), dtype=torch.int64, device=W.device)
+        return Run(W, Ht, torch.stack(errors), ones, ones.bool())

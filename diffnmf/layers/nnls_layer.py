@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from diffnmf.solvers import NNLSSolver, get_solver
-from diffnmf.solvers.front_door import check_backward, solve_nnls
+from diffnmf.solvers.nnls import check_backward, solve_nnls
 from diffnmf.solvers.problem import check_penalty
 
 

@@ -1,11 +1,11 @@
 """Non-negative least squares on batches of tensors: the solvers, their registry and the front door ``nnls``."""
 
 from diffnmf.solvers.base import NNLSSolver
-from diffnmf.solvers.block_principal_pivoting import BlockPivoting
+from diffnmf.solvers.block_pivoting import BlockPivoting
 from diffnmf.solvers.cone_program import ConeProgram
 from diffnmf.solvers.coordinate_descent import CoordinateDescent
-from diffnmf.solvers.front_door import NNLSSolution, nnls
 from diffnmf.solvers.least_squares_hals import LeastSquaresHALS
+from diffnmf.solvers.nnls import NNLSSolution, nnls
 from diffnmf.solvers.projected_gradient import ProjectedGradient
 from diffnmf.solvers.registry import SOLVERS, get_solver
 

@@ -1,118 +1,49 @@
-"""Block principal pivoting: exchange every infeasible variable of every column at once.
-
-Kim and Park (2011), Fast nonnegative matrix factorization: an active-set-like method and comparisons, SIAM J. Sci.
-Comput. 33(6), with their backup rule. It needs few exchanges from a good start, and may cycle when A_FF is nearly
-singular: what is not solved in time is left to the active-set method.
-"""
+"""Solver "bpp": block principal pivoting from the start, without first-order steps."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from diffnmf.solvers.columns import GramColumns
-from diffnmf.solvers.masked import MaskedFactor
+from diffnmf.checks import check_count
+from diffnmf.solvers.base import NNLSSolver, Solved
+from diffnmf.solvers.gram import GramForm
+from diffnmf.solvers.iterative import Iterate, solve_by_iterations
+from diffnmf.solvers.problem import Problem
 
-FULL_EXCHANGES = 3  # full exchanges in a row that may fail to reduce the number of infeasible variables
 
+@dataclass(frozen=True)
+class BlockPivoting(NNLSSolver):
+    """Block principal pivoting over every column of every problem, with the active-set method as a fallback.
 
-@dataclass
-class ColumnSolution:
-    """Solutions of N columns, filled in as they are found.
+    Choose it with a good warm start, where it needs one or two exchanges; from a cold start other solvers find the
+    support with less work.
 
-    Attributes:
-        x: (N, k), non-negative.
-        factor: of the systems on the final free sets.
-        solved: (N,) bool; x is a guess where it is False.
-        exchanges: (N,) int64, the systems solved for a column.
+    Options:
+        max_iter: exchanges of a column before the active-set method takes over, an int ≥ 1.
+
+    Source: Kim and Park (2011), Fast nonnegative matrix factorization: an active-set-like method and comparisons.
     """
 
-    x: Tensor
-    factor: MaskedFactor
-    solved: Tensor
-    exchanges: Tensor
+    max_iter: int = 20
 
-    def put(self, index: Tensor, other: "ColumnSolution") -> None:
-        """Replace the columns at ``index`` (numbers) in place; their exchanges add up."""
-        self.x[index] = other.x
-        self.factor.put(index, other.factor)
-        self.solved[index] = other.solved
-        self.exchanges[index] += other.exchanges
+    def __post_init__(self) -> None:
+        check_count("max_iter", self.max_iter, at_least=1)
 
+    @property
+    def exact(self) -> bool:
+        return True
 
-def rounding_tolerance(x: Tensor) -> Tensor:
-    """What counts as zero in x and in its gradient Ax − c, per column: (N, k) to (N, 1). |A| ≤ 1 and |c| is about 1."""
-    return 2 * x.shape[-1] * torch.finfo(x.dtype).eps * (1.0 + x.abs().sum(dim=-1, keepdim=True))
+    @property
+    def tolerance(self) -> float:
+        return 0.0
 
+    def solve(self, problem: Problem, backward: str) -> Solved:
+        if backward == "unrolled":
+            raise ValueError(
+                'backward: block pivoting has no iterations to differentiate through; use "implicit" or "detached"'
+            )
+        return solve_by_iterations(problem, backward, self._iterate, finish=True, max_exchanges=self.max_iter)
 
-def fixed_exchanges(problems: GramColumns, free: Tensor, rounds: int) -> tuple[ColumnSolution, Tensor]:
-    """Exchange every infeasible variable of all columns, a fixed number of times, at fixed shapes.
-
-    A column that is solved has nothing to exchange and stays as it is, so that no result has to be read back.
-
-    Arguments:
-        problems: N problems.
-        free: (N, k) bool, the guess.
-        rounds: systems solved per column, ≥ 1.
-
-    Returns:
-        The solutions, and the next guess for the columns that are not solved yet, (N, k).
-    """
-    for _ in range(rounds):
-        x, factor = problems.minimize(free)
-        infeasible = _infeasible(problems, x, free)
-        free = free ^ infeasible
-    solved = factor.regular & ~infeasible.any(-1)
-    exchanges = torch.full_like(solved, rounds, dtype=torch.int64)
-    return ColumnSolution(x.clamp(min=0), factor, solved, exchanges), free
-
-
-def block_pivoting(problems: GramColumns, free: Tensor, max_exchanges: int) -> ColumnSolution:
-    """Solve min ½ xᵀAx − cᵀx, x ≥ 0 for N columns from a guess of their free sets.
-
-    Arguments:
-        problems: N problems.
-        free: (N, k) bool, the guess.
-        max_exchanges: systems solved per column at the most.
-    """
-    (columns, k), c = problems.c.shape, problems.c
-    out = ColumnSolution(
-        x=torch.zeros_like(c),
-        factor=MaskedFactor(c.new_zeros(columns, k, k), free.clone(), torch.zeros_like(c[:, 0])),
-        solved=torch.zeros_like(free[:, 0]),
-        exchanges=torch.full((columns,), max_exchanges, dtype=torch.int64, device=c.device),
-    )
-    todo = torch.arange(columns, device=c.device)
-    fewest = torch.full_like(todo, k + 1)
-    patience = torch.full_like(todo, FULL_EXCHANGES)
-    last = torch.arange(k, device=c.device)
-    for exchange in range(1, max_exchanges + 1):
-        x, factor = problems.minimize(free)
-        infeasible = _infeasible(problems, x, free)
-        count = infeasible.sum(dim=-1)
-
-        done = (factor.regular & (count == 0)).nonzero().squeeze(-1)
-        rows = todo[done]
-        out.x[rows] = x[done].clamp(min=0)
-        out.factor.put(rows, factor.take(done))
-        out.solved[rows] = True
-        out.exchanges[rows] = exchange
-
-        # A column whose system is singular has no use for its signs: it goes to the active-set method.
-        keep = (factor.regular & (count > 0)).nonzero().squeeze(-1)
-        if len(keep) == 0:
-            break
-        fewer = count < fewest
-        patience = torch.where(fewer, FULL_EXCHANGES, patience - 1)
-        fewest = torch.where(fewer, count, fewest)
-        # The backup rule: exchange the last infeasible variable alone; this cannot cycle.
-        highest = torch.where(infeasible, last, -1).amax(dim=-1, keepdim=True)
-        alone = infeasible & (last == highest)
-        free = (free ^ torch.where((patience >= 0)[:, None], infeasible, alone))[keep]
-        todo, problems, fewest, patience = todo[keep], problems.take(keep), fewest[keep], patience[keep]
-    return out
-
-
-def _infeasible(problems: GramColumns, x: Tensor, free: Tensor) -> Tensor:
-    """(N, k) bool: negative entries in the free set, negative gradients outside."""
-    return torch.where(free, x, problems.gradient(x)) < -rounding_tolerance(x)
+    def _iterate(self, form: GramForm, X0: Tensor) -> Iterate:
+        return Iterate(X0, torch.zeros_like(form.finite, dtype=torch.int64))

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_count, check_flag, check_number
 from diffnmf.solvers.base import NNLSSolver, Solved
-from diffnmf.solvers.gram import GramForm
+from diffnmf.solvers.gram import GramForm, form_residual, reachable
 from diffnmf.solvers.iterative import Iterate, solve_by_iterations
-from diffnmf.solvers.options import check_count, check_flag, check_tolerance
 from diffnmf.solvers.problem import Problem
-from diffnmf.solvers.stopping import form_residual, reachable
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class CoordinateDescent(NNLSSolver):
 
     def __post_init__(self) -> None:
         check_count("max_iter", self.max_iter)
-        check_tolerance("tol", self.tol)
+        check_number("tol", self.tol)
         check_flag("finish", self.finish)
 
     @property

@@ -26,9 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffnmf.solvers.masked import MAX_ENTRIES
+from diffnmf.solvers.exact.chunks import MAX_ENTRIES
+from diffnmf.solvers.exact.systems import FreeSystems
 from diffnmf.solvers.problem import Problem
-from diffnmf.solvers.systems import FreeSystems
 
 
 def with_implicit_gradient(problem: Problem, W: Tensor, systems: FreeSystems, row_scale: Tensor) -> Tensor:

@@ -69,3 +69,15 @@ def gram_form(problem: Problem) -> GramForm:
         column_scale=torch.where(whole, column_scale, 1.0),
         finite=finite,
     )
+
+
+@torch.no_grad()
+def form_residual(form: GramForm, X: Tensor) -> Tensor:
+    """The KKT residual of the scaled Gram form, (B, k, m) to (B,)."""
+    gradient = torch.baddbmm(form.C, form.A, X, beta=-1)
+    return torch.minimum(X, gradient).abs().amax(dim=(-2, -1))
+
+
+def reachable(tol: float, dtype: torch.dtype) -> float:
+    """A tolerance for ``form_residual`` that rounding lets an iteration reach; 0 stays 0, never."""
+    return max(tol, 100 * torch.finfo(dtype).eps) if tol > 0 else 0.0

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.solvers.base import Solved
-from diffnmf.solvers.finish import MAX_EXCHANGES, exact_finish
+from diffnmf.solvers.exact.finish import MAX_EXCHANGES, exact_finish
 from diffnmf.solvers.gradient import with_implicit_gradient
 from diffnmf.solvers.gram import GramForm, gram_form
 from diffnmf.solvers.problem import Problem

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_count
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.coordinate_descent import sweep
 from diffnmf.solvers.gram import GramForm
 from diffnmf.solvers.iterative import Iterate, solve_by_iterations
-from diffnmf.solvers.options import check_count
 from diffnmf.solvers.problem import Problem
 
 

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_count, check_flag, check_number
 from diffnmf.solvers.base import NNLSSolver, Solved
-from diffnmf.solvers.gram import GramForm
+from diffnmf.solvers.gram import GramForm, form_residual, reachable
 from diffnmf.solvers.iterative import Iterate, solve_by_iterations
-from diffnmf.solvers.options import check_count, check_flag, check_tolerance
 from diffnmf.solvers.problem import Problem
-from diffnmf.solvers.stopping import form_residual, reachable
 
 # Restarts and the tolerance are looked at this often. At every step they cost twice as much as the steps themselves,
 # and the support found in 40 steps is hardly better (docs/how_it_was_made_fast.md).
@@ -42,7 +41,7 @@ class ProjectedGradient(NNLSSolver):
 
     def __post_init__(self) -> None:
         check_count("max_iter", self.max_iter)
-        check_tolerance("tol", self.tol)
+        check_number("tol", self.tol)
         check_flag("finish", self.finish)
 
     @property

@@ -1,11 +1,11 @@
 """The solvers by name."""
 
+from diffnmf.checks import check_instance
 from diffnmf.solvers.base import NNLSSolver
-from diffnmf.solvers.block_principal_pivoting import BlockPivoting
+from diffnmf.solvers.block_pivoting import BlockPivoting
 from diffnmf.solvers.cone_program import ConeProgram
 from diffnmf.solvers.coordinate_descent import CoordinateDescent
 from diffnmf.solvers.least_squares_hals import LeastSquaresHALS
-from diffnmf.solvers.options import instance_of
 from diffnmf.solvers.projected_gradient import ProjectedGradient
 
 SOLVERS: dict[str, type[NNLSSolver]] = {
@@ -24,4 +24,4 @@ def get_solver(solver: str | NNLSSolver) -> NNLSSolver:
         ValueError: the name is unknown; the message lists the known ones.
         TypeError: neither a name nor an instance.
     """
-    return instance_of("solver", solver, NNLSSolver, SOLVERS)  # type: ignore[type-abstract]
+    return check_instance("solver", solver, NNLSSolver, SOLVERS)  # type: ignore[type-abstract]

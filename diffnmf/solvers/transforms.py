@@ -15,9 +15,9 @@ from torch.autograd import forward_ad
 
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.cone_program import ConeProgram
+from diffnmf.solvers.exact.masked import mask_matrix
 from diffnmf.solvers.gradient import scaled_gram
 from diffnmf.solvers.iterative import inexact_implicit
-from diffnmf.solvers.masked import mask_matrix
 from diffnmf.solvers.problem import Problem, one_where_zero
 from diffnmf.solvers.registry import SOLVERS
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.data import GroupSampler, group_matrix
-from diffnmf.training.options import TrainingConfig
+from diffnmf.training.config import TrainingConfig
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,112 +1,99 @@
-"""What a run is made of: its options, read from and written to plain text, and enough to repeat it."""
+"""The options of the training, checked on construction; their defaults are those of ``diffnmf train``."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import yaml
-
-from diffnmf.errors import RunFolderError, unknown_name
-from diffnmf.training.options import DataConfig, ModelConfig, TrainingConfig
-
-# Options that a run may be continued with; the groups of a step must stay as many (see ``Trainer.load_state_dict``).
-MAY_CHANGE = ("epochs", "batch_size", "accumulate", "checkpoint_every", "picture_every", "start_from")
+from diffnmf.errors import unknown_name
+from diffnmf.models.blocks import check_positive
+from diffnmf.training.engine import PRECISIONS
+from diffnmf.training.losses import ADVERSARIAL_FORMS, RECONSTRUCTION_LOSSES
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """A whole run: data, model, training."""
+class TrainingConfig:
+    """How the model is trained.
 
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    Attributes:
+        epochs: passes over the groups, ≥ 0; the groups themselves are drawn anew for each.
+        batch_size: groups in a batch of one process.
+        accumulate: batches whose gradients make one step: a step sees batch_size · accumulate groups of every process.
+        learning_rate: of Adam, for the generator.
+        critic_learning_rate: of Adam, for the critic. At the same rate as the generator the critic wins on MNIST within
+            three epochs (accuracy above 0.9), and the reconstruction gets worse from then on.
+        constant_share: share of the epochs, in [0, 1], at the full learning rates; they fall linearly in the rest.
+        betas: of Adam.
+        reconstruction: what is compared, see ``RECONSTRUCTION_LOSSES``: "l1" (eq. (2)), "l2" or "column" (eq. (4)).
+        reconstruction_weight: λ of eq. (3), on the reconstruction loss. With pix2pix's 100 the critic leads on MNIST,
+            whose pixels are mostly black: the test error rises from the second epoch on. At 5000 the critic hardly
+            matters: the L1 loss ends lower, both test errors higher (see docs/results).
+        adversarial: False leaves the critic out: the UNET ablation of the paper's Table 2.
+        adversarial_form: "non_saturating", or "saturating" as eq. (1) is written.
+        flip_probability: share of the real labels that are told wrongly, in [0, 1].
+        pca_rank: rank of the disturbance of the real samples; None for k.
+        ema_decay: of the moving average of the generator's weights, in [0, 1), a step; 0 keeps none.
+        precision: "float32", "bfloat16" or "float16" (on a GPU), of the U-Net and the critic; NNLS and the losses stay
+            in float32 or better, and so do all scores.
+        deterministic: only algorithms that give the same bits every time; matters on a GPU, and is slower there.
+        checkpoint_every: steps between checkpoints inside an epoch; None for one at the end of each epoch only.
+        picture_every: epochs between pictures of an unseen group and its factorisation; None for the end only.
+        seed: of the weights, the groups and the flips.
+    """
 
-    def to_yaml(self) -> str:
-        """Plain text that ``from_yaml`` reads back."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+    epochs: int = 10
+    batch_size: int = 4
+    accumulate: int = 1
+    learning_rate: float = 1e-3
+    critic_learning_rate: float = 5e-5
+    constant_share: float = 0.3
+    betas: tuple[float, float] = (0.5, 0.999)
+    reconstruction: str = "l1"
+    reconstruction_weight: float = 1000.0
+    adversarial: bool = True
+    adversarial_form: str = "non_saturating"
+    flip_probability: float = 0.1
+    pca_rank: int | None = None
+    ema_decay: float = 0.999
+    precision: str = "float32"
+    deterministic: bool = False
+    checkpoint_every: int | None = None
+    picture_every: int | None = 10
+    seed: int = 0
 
-    def to_dict(self) -> dict[str, dict[str, Any]]:
-        """The sections as plain values."""
-        return _plain(asdict(self))
-
-    @classmethod
-    def from_yaml(cls, path: Path, base: "RunConfig | None" = None) -> "RunConfig":
-        """Read a configuration.
-
-        Arguments:
-            path: a YAML file with the sections data, model and training, or some of them.
-            base: where the entries come from that the file leaves out; the defaults unless given.
-
-        Raises:
-            RunFolderError: the file is not one; the message names the file and the entry.
-        """
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise RunFolderError(f"{path}: expected a configuration in YAML; {error}") from error
-        base = base or cls()
-        try:
-            sections = _section(cls, content)
-            return cls(**{name: _merged(getattr(base, name), sections.get(name, {})) for name in _names(cls)})
-        except (TypeError, ValueError) as error:
-            raise RunFolderError(f"{path}: {error}") from error
-
-    def with_options(self, **options: Any) -> "RunConfig":
-        """The same run with other options, each under its own name, whatever its section.
-
-        Raises:
-            ValueError: no section has an option of that name, or the value is out of range.
-        """
-        sections = {name: getattr(self, name) for name in _names(type(self))}
-        known = {option: name for name, section in sections.items() for option in _names(type(section))}
-        for option in options:
-            if option not in known:
-                raise unknown_name("option", option, known)
-        for name, section in sections.items():  # all of a section at once: some options are right only together
-            sections[name] = replace(
-                section, **{option: options[option] for option in options if known[option] == name}
-            )
-        return replace(self, **sections)
-
-    def differences(self, saved: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """The options that make another run than the one whose ``to_dict`` was saved, as "k is 5 here and was 6".
-
-        What may change while a run goes on is passed over, and so is what one of the two does not know.
-        """
-        return [
-            f"{option} is {value!r} here and was {saved[name][option]!r}"
-            for name, section in self.to_dict().items()
-            for option, value in section.items()
-            if option not in MAY_CHANGE and option in saved.get(name, {}) and saved[name][option] != value
-        ]
-
-
-def _names(config: type) -> list[str]:
-    return [entry.name for entry in fields(config)]
-
-
-def _merged(base: Any, entries: object) -> Any:
-    """A section with the entries of a file in the place of its own."""
-    section = _section(type(base), entries)
-    if isinstance(section.get("betas"), list):  # YAML has no tuples
-        section["betas"] = tuple(section["betas"])
-    return replace(base, **section)
-
-
-def _section(config: type, content: object) -> dict[str, Any]:
-    """The entries of one section; an entry that no field takes is an error, not a default."""
-    known = _names(config)
-    if not isinstance(content, Mapping):
-        raise TypeError(f"expected the entries {', '.join(known)}; got {content!r}")
-    for name in content:
-        if name not in known:
-            raise unknown_name("entry", name, known)
-    return dict(content)
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulate"):
+            check_positive(name, getattr(self, name))
+        if not isinstance(self.epochs, int) or self.epochs < 0:
+            raise ValueError(f"epochs: expected an int ≥ 0; got {self.epochs!r}")
+        if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
+            raise ValueError(f"seed: expected an int ≥ 0; got {self.seed!r}")
+        for name in ("learning_rate", "critic_learning_rate"):
+            _check_number(name, getattr(self, name), "finite and > 0", lambda x: 0 < x < math.inf)
+        weight = self.reconstruction_weight
+        _check_number("reconstruction_weight", weight, "finite and ≥ 0", lambda x: 0 <= x < math.inf)
+        for name in ("flip_probability", "constant_share"):
+            _check_number(name, getattr(self, name), "in [0, 1]", lambda x: 0 <= x <= 1)
+        if not isinstance(self.betas, tuple) or len(self.betas) != 2:
+            raise TypeError(f"betas: expected two numbers; got {self.betas!r}")
+        for beta in self.betas:
+            _check_number("betas", beta, "in [0, 1)", lambda x: 0 <= x < 1)
+        _check_number("ema_decay", self.ema_decay, "in [0, 1)", lambda x: 0 <= x < 1)
+        names = {
+            "reconstruction": RECONSTRUCTION_LOSSES,
+            "adversarial_form": ADVERSARIAL_FORMS,
+            "precision": PRECISIONS,
+        }
+        for name, known in names.items():
+            if getattr(self, name) not in known:
+                raise unknown_name(name, getattr(self, name), known)
+        for name in ("pca_rank", "checkpoint_every", "picture_every"):
+            if getattr(self, name) is not None:
+                check_positive(name, getattr(self, name))
 
 
-def _plain(value: Any) -> Any:
-    """Tuples as lists: YAML has no tuples."""
-    if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+def _check_number(name: str, value: object, range_: str, holds: Callable[[float], bool]) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        hint = " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)" if isinstance(value, str) else ""
+        raise TypeError(f"{name}: expected a number {range_}; got {value!r}{hint}")
+    if not holds(value):  # False for NaN
+        raise ValueError(f"{name}: expected a number {range_}; got {value!r}")

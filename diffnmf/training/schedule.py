@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from diffnmf.training.options import TrainingConfig
+from diffnmf.training.config import TrainingConfig
 
 
 def learning_rate_factor(epoch: int, config: TrainingConfig) -> float:

@@ -1,0 +1,137 @@
+"""Every check of an argument, once: what counts as an int, a number, a flag, a name, a matrix, and what is said if not.
+
+A check returns the value in plain Python, so that NumPy's numbers are welcome wherever Python's are, and what is kept,
+compared or written to a file is plain all the same. A value of the wrong kind is a TypeError, one that is out of range
+a ValueError; the message names the argument, what was expected, and what came.
+"""
+
+import numbers
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffnmf.errors import unknown_name
+
+T = TypeVar("T")
+
+
+def check_count(name: str, value: object, *, at_least: int = 0) -> int:
+    """A whole number of at least ``at_least``: a Python or NumPy integer, neither a bool nor a float."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected an int ≥ {at_least}; got {_shown(value)}")
+    if value < at_least:
+        raise ValueError(f"{name}: expected an int ≥ {at_least}; got {value}")
+    return int(value)
+
+
+def check_number(name: str, value: object, interval: str = "[0, inf)") -> float:
+    """A real number in an interval, which is written as in mathematics: "(0, 1]" leaves 0 out and has 1 in it.
+
+    An infinite end means that the number is finite.
+    """
+    expected = _in_words(interval)
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        hint = " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)" if isinstance(value, str) else ""
+        raise TypeError(f"{name}: expected {expected}; got {_shown(value)}{hint}")
+    plain: Any = value.item() if isinstance(value, np.generic) else value
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = plain >= low if interval[0] == "[" else plain > low
+    below = plain <= high if interval[-1] == "]" else plain < high
+    if not (above and below):  # neither for NaN
+        raise ValueError(f"{name}: expected {expected}; got {plain}")
+    return plain  # an int stays one: equal, and shown as it was written
+
+
+def check_flag(name: str, value: object) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False; got {_shown(value)}")
+    return bool(value)
+
+
+def check_name(name: str, value: object, known: Iterable[str]) -> str:
+    """One of the known names.
+
+    Raises:
+        ValueError: anything else; the message lists the known ones.
+    """
+    known = list(known)
+    if not isinstance(value, str) or value not in known:
+        raise unknown_name(name, value, known)
+    return value
+
+
+def check_image_shape(image_shape: object) -> tuple[int, int]:
+    """(height, width), both ≥ 1."""
+    if not isinstance(image_shape, tuple | list) or len(image_shape) != 2:
+        raise ValueError(f"image_shape: expected (height, width); got {_shown(image_shape)}")
+    height, width = (check_count("image_shape", side, at_least=1) for side in image_shape)
+    return height, width
+
+
+def check_floating(name: str, value: object) -> Tensor:
+    """A dense tensor of a real floating-point dtype."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a torch.Tensor; got {type(value).__name__} (use torch.as_tensor)")
+    if not value.is_floating_point():
+        raise TypeError(
+            f"{name}: expected a real floating-point dtype; got {value.dtype} (use {name}.to(torch.float32))"
+        )
+    return value
+
+
+def check_matrix(name: str, value: object) -> Tensor:
+    """A floating-point tensor of at least two dimensions: a matrix or a batch of them."""
+    matrix = check_floating(name, value)
+    if matrix.ndim < 2:
+        raise ValueError(
+            f"{name}: expected a matrix or a batch of them, at least 2 dimensions; got {tuple(matrix.shape)}"
+        )
+    return matrix
+
+
+def check_same_device(name: str, value: Tensor, other: str, device: torch.device) -> None:
+    """Raise unless ``value`` is on the device of the argument called ``other``."""
+    if value.device != device:
+        raise ValueError(
+            f"{name}: expected the device of {other}, {device}; got {value.device} (move one of them with .to)"
+        )
+
+
+def check_instance(argument: str, value: object, base: type[T], classes: Mapping[str, type[T]]) -> T:
+    """An instance of a base class itself, or what its class of that name makes with default options.
+
+    Raises:
+        ValueError: the name is unknown; the message lists the known ones.
+        TypeError: neither a name nor an instance.
+    """
+    if isinstance(value, base):
+        return value
+    if isinstance(value, str):
+        return classes[check_name(argument, value, classes)]()
+    known = ", ".join(classes)
+    raise TypeError(f"{argument}: expected a name ({known}) or a {argument} instance; got {_shown(value)}")
+
+
+def set_fields(config: Any, **values: object) -> None:
+    """Give fields of a frozen dataclass their checked, plain values; for its ``__post_init__``."""
+    for name, value in values.items():
+        object.__setattr__(config, name, value)
+
+
+def _in_words(interval: str) -> str:
+    low, high = (end.strip() for end in interval[1:-1].split(","))
+    if high != "inf":
+        return f"a number in {interval}"
+    return f"a finite number {'≥' if interval[0] == '[' else '>'} {low}"
+
+
+def _shown(value: object) -> str:
+    """A value in a message: NumPy's numbers and long things without their clutter."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

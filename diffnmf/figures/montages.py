@@ -1,0 +1,189 @@
+"""Pictures of factorisations: the columns of a matrix as images, laid out in montages."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffnmf.figures.drawing import FigureFile, new_figure, save_figure
+from diffnmf.metrics.scores import column_error, dead_mask, relative_error
+from diffnmf.solvers.problem import one_where_zero
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SEPARATOR_COLOUR = "#4A86C5"  # no grey, so that no line between images passes for pixels
+
+
+def image_grid(
+    columns: Tensor,
+    image_shape: tuple[int, int],
+    *,
+    columns_per_row: int | None = None,
+    vmax: float | None = None,
+    separator: float = 0.5,
+) -> np.ndarray:
+    """Lay the columns of a matrix out as images, row by row, with lines of one pixel between them.
+
+    Arguments:
+        columns: (n, c), each column an image flattened row by row, n = height · width.
+        image_shape: (height, width).
+        columns_per_row: images in a row; by default about a wide rectangle of a multiple of ten a row
+            (40 images: 4 × 10).
+        vmax: the value that becomes white; by default the largest of all. Zero and less are black.
+        separator: the grey of the lines, and of the places that no image fills; NaN to colour them otherwise.
+
+    Returns:
+        (rows·(height + 1) − 1, columns_per_row·(width + 1) − 1), float64 greys in [0, 1].
+    """
+    height, width = _check_images("columns", columns, image_shape)
+    images = columns.detach().double().cpu().numpy().T.reshape(-1, height, width)
+    white = float(images.max()) if vmax is None else vmax
+    greys = np.clip(images / white, 0, 1) if white > 0 else np.zeros_like(images)
+    count = len(greys)
+    per_row = _default_row(count) if columns_per_row is None else columns_per_row
+    if per_row < 1:
+        raise ValueError(f"columns_per_row: expected an int ≥ 1; got {per_row}")
+    rows = math.ceil(count / per_row)
+    cells = np.full((rows * per_row, height + 1, width + 1), separator)  # each image with its line below and right
+    cells[:count, :height, :width] = greys
+    montage = cells.reshape(rows, per_row, height + 1, width + 1).swapaxes(1, 2)
+    return montage.reshape(rows * (height + 1), per_row * (width + 1))[:-1, :-1]
+
+
+def save_decomposition(
+    path: FigureFile, Y: Tensor, H: Tensor, W: Tensor, image_shape: tuple[int, int], *, title: str = ""
+) -> None:
+    """Save one picture of Y ≈ HW: the group, its basis, and the reconstruction with its errors.
+
+    Y and HW share one grey scale from 0 (black) to 1 (white); H is shown as ``unit_peak(H)``, components that
+    contribute nothing (see ``dead_components``) black, whatever their column of H is.
+
+    Arguments:
+        path: the file; its ending says the format (.png, .pdf, .svg). An older file is replaced as a whole.
+        Y: (n, m), values in [0, 1].
+        H: (n, k).
+        W: (k, m).
+        image_shape: (height, width) of an image, height · width = n.
+        title: a line above the panels.
+    """
+    for name, matrix in (("Y", Y), ("H", H)):
+        _check_images(name, matrix, image_shape)
+    Y_hat = H @ W
+    eps, relative = column_error(Y, Y_hat).item(), relative_error(Y, Y_hat).item()
+    dead = dead_mask(H, W)
+    dead_note = f" ({int(dead.sum())} dead, black)" if dead.any() else ""
+    panels = {
+        f"Group Y: {Y.shape[1]} images": Y,
+        f"Basis H: {H.shape[1]} images, each scaled to its own maximum{dead_note}": unit_peak(H.masked_fill(dead, 0.0)),
+        f"Reconstruction HW, greys as in Y: eq. (4) {eps:.3g}, relative error {relative:.3g}": Y_hat,
+    }
+    save_panels(path, panels, image_shape, title=title)
+
+
+def save_image_grid(
+    path: FigureFile, columns: Tensor, image_shape: tuple[int, int], *, title: str, vmax: float = 1.0
+) -> None:
+    """Save the columns of one matrix as images, with a grey bar from 0 (black) to vmax (white).
+
+    Arguments:
+        path: as in ``save_decomposition``.
+        columns: (n, c).
+        image_shape: (height, width) of an image, height · width = n.
+        title: what the images are.
+        vmax: the value shown white.
+    """
+    _check_images("columns", columns, image_shape)
+    save_panels(path, {title: columns}, image_shape, vmax=vmax)
+
+
+def save_panels(
+    path: FigureFile,
+    panels: Mapping[str, Tensor],
+    image_shape: tuple[int, int],
+    *,
+    title: str = "",
+    vmax: float = 1.0,
+    columns_per_row: int | None = None,
+) -> None:
+    """Save several matrices as images, one montage below the other, all on the same grey scale.
+
+    Arguments:
+        path: as in ``save_decomposition``.
+        panels: label of a montage -> its columns (n, c); c may differ from one to the next.
+        image_shape: (height, width) of an image, height · width = n.
+        title: a line above the montages.
+        vmax: the value shown white in all of them; zero and less are black.
+        columns_per_row: as in ``image_grid``.
+    """
+    if not vmax > 0:
+        raise ValueError(f"vmax: expected a number > 0, the value shown white; got {vmax}")
+    if not panels:
+        raise ValueError("panels: expected at least one label with its matrix; got none")
+    for label, columns in panels.items():
+        _check_images(f"panels[{label!r}]", columns, image_shape)
+    montages = {
+        label: image_grid(
+            *_enlarged(columns, image_shape), columns_per_row=columns_per_row, vmax=vmax, separator=math.nan
+        )
+        for label, columns in panels.items()
+    }
+    save_figure(_stack_of_montages(montages, vmax, title), path)
+
+
+def unit_peak(H: Tensor) -> Tensor:
+    """H (n, k) with each column scaled to a maximum of 1, its size saying nothing since it can move into W.
+
+    A dead column stays zero, which is black.
+    """
+    return H / one_where_zero(H.amax(dim=0))
+
+
+def _stack_of_montages(panels: Mapping[str, np.ndarray], vmax: float, title: str) -> "Figure":
+    """One montage below the other, each under its label and with its grey bar from 0 to vmax."""
+    from matplotlib import colormaps
+
+    greys = colormaps["gray"].with_extremes(bad=SEPARATOR_COLOUR)
+    montages = panels.values()
+    widest = max(montage.shape[1] for montage in montages)
+    heights = [8.0 * montage.shape[0] / widest for montage in montages]  # inches, the widest montage being 8 wide
+    lines = 0.5 * len(montages) + (0.6 if title else 0.1)
+    figure = new_figure(8.8, sum(heights) + lines, title)
+    axes = figure.subplots(len(montages), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+    for ax, label, montage in zip(axes, panels, montages, strict=True):
+        image = ax.imshow(montage * vmax, cmap=greys, vmin=0.0, vmax=vmax)
+        ax.set_xlim(-0.5, widest - 0.5)  # one scale for all panels: a narrow montage leaves the rest of its row free
+        ax.set_title(label, fontsize=13, loc="left", pad=9, parse_math=False)
+        ax.set_axis_off()
+        beside = ax.inset_axes((montage.shape[1] / widest + 0.01, 0, 0.02, 1))
+        bar = figure.colorbar(image, cax=beside, ticks=[0.0, vmax])
+        bar.ax.tick_params(labelsize=11)
+    return figure
+
+
+def _enlarged(columns: Tensor, image_shape: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+    """Tiny images with every pixel repeated, so that the lines between them stay thin beside them."""
+    height, width = image_shape
+    times = max(1, 28 // max(height, width))
+    images = columns.T.reshape(-1, height, width).repeat_interleave(times, 1).repeat_interleave(times, 2)
+    return images.flatten(1).T, (height * times, width * times)
+
+
+def _default_row(count: int) -> int:
+    """Ten images a row, or the multiple of ten that comes nearest to a rectangle 2.5 times as wide as high."""
+    return min(count, 10 * max(1, round(math.sqrt(2.5 * count) / 10)))
+
+
+def _check_images(name: str, columns: Tensor, image_shape: tuple[int, int]) -> tuple[int, int]:
+    height, width = image_shape
+    if not isinstance(columns, torch.Tensor) or columns.ndim != 2 or columns.shape[1] == 0:
+        came = tuple(columns.shape) if isinstance(columns, torch.Tensor) else type(columns).__name__
+        raise ValueError(f"{name}: expected one matrix (n, columns) with at least one column; got {came} (pick one)")
+    if columns.shape[0] != height * width:
+        raise ValueError(
+            f"image_shape: expected height · width = {columns.shape[0]}, the rows of {name}; got {height} × {width}"
+        )
+    return height, width

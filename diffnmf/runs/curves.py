@@ -1,0 +1,42 @@
+"""Curves in plain text: a row per epoch."""
+
+import csv
+from pathlib import Path
+
+from diffnmf.errors import RunFolderError
+from diffnmf.files import explained_replacing
+
+Row = dict[str, float]
+
+
+def write_curves(file: Path, rows: list[Row]) -> None:
+    """Write all rows, with a column for every name in any of them."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with explained_replacing(file) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, names)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_curves(file: Path, epochs: int) -> list[Row]:
+    """The rows up to an epoch; none where there is no file.
+
+    Raises:
+        RunFolderError: the file is damaged.
+    """
+    if not file.exists():
+        return []
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            rows = [{name: _number(value) for name, value in row.items() if value} for row in reader]
+        if "epoch" not in (reader.fieldnames or ["epoch"]):
+            raise ValueError("it has no column named epoch")
+        return [row for row in rows if row["epoch"] <= epochs]
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise RunFolderError(f"{file}: not the curves of a run, or damaged: {error!r}") from error
+
+
+def _number(text: str) -> float:
+    """A cell of the curves; epochs stay whole numbers."""
+    return int(text) if text.isdecimal() else float(text)

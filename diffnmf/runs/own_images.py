@@ -1,0 +1,106 @@
+"""A user's own images, factorised by a trained model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffnmf.data import group_matrix, load_images
+from diffnmf.errors import RunFolderError
+from diffnmf.figures.montages import save_decomposition
+from diffnmf.files import explained_errors, replacing
+from diffnmf.metrics import column_error, relative_error
+from diffnmf.models import GANUNMF
+from diffnmf.runs.trained_run import check_image_shape
+
+FACTORS = "factors.npz"
+PICTURES = 100  # one a group; more than anyone looks at would only take time
+
+
+@dataclass(frozen=True, eq=False)
+class GroupFactors:
+    """Groups of images and their factorisation.
+
+    Attributes:
+        H: (G, n, k), float32.
+        W: (G, k, m), float32.
+        Y_hat: (G, n, m), float32, the reconstructions HW.
+        indices: (G, m), int64, which image is in each column, counted in the order of the files.
+        eps: (G,), eq. (4).
+        relative_error: (G,).
+    """
+
+    H: np.ndarray
+    W: np.ndarray
+    Y_hat: np.ndarray
+    indices: np.ndarray
+    eps: np.ndarray
+    relative_error: np.ndarray
+
+
+def factorize_images(
+    run: str | Path,
+    images: str | Path,
+    output: str | Path,
+    *,
+    weights: str | None = None,
+    shuffle: bool = False,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    overwrite: bool = False,
+) -> GroupFactors:
+    """Factorise one's own images with the model of a run; leaves factors.npz and a picture of every group.
+
+    The images are taken in the order of their files, m at a time. The last group is made of the last m images, so that
+    some are in two groups where their number is no multiple of m.
+
+    Arguments:
+        run: a run folder, or one that ``GANUNMF.save`` wrote.
+        images: a folder of image files, or an .npy or .npz file of images (N, h, w), of the size of the run, N ≥ m.
+        output: a folder; made where it does not exist.
+        weights: "best", "generator" or "ema"; by default the first of these that is there.
+        shuffle: mix the images first: a model that was trained on groups of many classes does badly on groups of one.
+        seed: of the mixing.
+        device: where to compute.
+        overwrite: replace the factors of an earlier call.
+
+    Raises:
+        RunFolderError: there is no model, or ``output`` holds factors already or cannot be written.
+        ValueError: the images cannot be read, are of another size, or too few.
+    """
+    output = Path(output)
+    if (output / FACTORS).exists() and not overwrite:
+        raise RunFolderError(f"output: {output / FACTORS} is there already (--overwrite, or another folder)")
+    if output.exists() and not output.is_dir():
+        raise RunFolderError(f"output: expected a folder; {output} is a file")
+    model = GANUNMF.load(run, weights=weights, device=device)
+    image_set = load_images(images)
+    check_image_shape(model, image_set.image_shape, str(images))
+    indices = _groups(len(image_set), model.config.m, seed if shuffle else None)  # (G, m)
+    Y = group_matrix(image_set, indices)  # (G, n, m)
+    result = model.factorize(Y)
+    H, W, Y_hat = (part.cpu() for part in result)
+    scores = (score(Y, Y_hat).numpy() for score in (column_error, relative_error))
+    factors = GroupFactors(H.numpy(), W.numpy(), Y_hat.numpy(), indices.numpy(), *scores)
+    with explained_errors(output):
+        _save(factors, output)
+        for group in range(min(len(Y), PICTURES)):
+            file, title = output / f"group-{group:04d}.png", f"Group {group}"
+            save_decomposition(file, Y[group], H[group], W[group], image_set.image_shape, title=title)
+    return factors
+
+
+def _groups(count: int, m: int, seed: int | None) -> Tensor:
+    """(G, m) indices: m images at a time, the last group from the end."""
+    if count < m:
+        raise ValueError(f"images: expected at least {m}, as many as in a group of the model; got {count} (add images)")
+    order = np.arange(count) if seed is None else np.random.default_rng(seed).permutation(count)
+    starts = np.minimum(np.arange(0, count, m), count - m)
+    return torch.from_numpy(order[starts[:, None] + np.arange(m)])
+
+
+def _save(factors: GroupFactors, output: Path) -> None:
+    with replacing(output / FACTORS) as file:
+        np.savez_compressed(file, **vars(factors))

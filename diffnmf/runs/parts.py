@@ -1,0 +1,83 @@
+"""What the configuration of a run stands for: its images, the groups that are scored, its models."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from diffnmf.data import DataSplit, GroupSampler, ImageSet, load_dataset
+from diffnmf.errors import RunFolderError
+from diffnmf.models import GANUNMF, Critic
+from diffnmf.runs.config import DataConfig, RunConfig
+
+RIVAL_GROUPS = 32  # ANLS on all 223 test groups of MNIST would take minutes
+TEST_SEED = 0  # the test groups are the same whatever the seed of a run
+
+
+@dataclass(frozen=True, eq=False)
+class RunData:
+    """The images of a run on its device, and which groups of them are trained on and scored.
+
+    Attributes:
+        split: training and test images.
+        sampler: the groups to train on.
+        train_groups: (G, m), of training images, as many as there are test groups and in no epoch.
+        test_groups: (G, m), of test images.
+    """
+
+    split: DataSplit
+    sampler: GroupSampler
+    train_groups: Tensor
+    test_groups: Tensor
+
+
+def load_run_data(config: DataConfig, *, seed: int, data_dir: str | Path | None, device: torch.device | str) -> RunData:
+    """Load the images once, onto the device, so that every group is put together there.
+
+    Raises:
+        ValueError, DataUnavailableError: as ``load_dataset`` and ``GroupSampler``.
+    """
+    split = load_dataset(config.dataset, data_dir=data_dir)
+    train, test = (replace(part, images=part.images.to(device)) for part in (split.train, split.test))
+
+    def sampler(images: ImageSet, seed: int) -> GroupSampler:
+        return GroupSampler(images, config.group_size, order=config.order, seed=seed, limit=config.limit_groups)
+
+    train_sampler = sampler(train, seed)
+    test_groups = sampler(test, TEST_SEED).epoch(0)[: config.limit_test_groups].to(device)
+    train_groups = train_sampler.epoch(0)[: len(test_groups)].to(device)
+    return RunData(DataSplit(train, test), train_sampler, train_groups, test_groups)
+
+
+def build_models(
+    config: RunConfig, image_shape: tuple[int, int], *, fresh: bool = True
+) -> tuple[GANUNMF, Critic | None]:
+    """The models of a run, drawn from torch's global generator, or taken from the run that the model is to start from.
+
+    Arguments:
+        config: the run.
+        image_shape: (h, w) of the images.
+        fresh: False where the weights will be those of a checkpoint, whatever they are now.
+
+    Raises:
+        RunFolderError: there is no run to start from, or its U-Net is another.
+    """
+    m, options = config.data.group_size, asdict(config.model)
+    critic_width, start = options.pop("critic_width"), options.pop("start_from")
+    model = GANUNMF(image_shape, m, **options)
+    if start is not None and fresh:
+        _start_from(model, start)
+    return model, Critic(image_shape, m, critic_width) if config.training.adversarial else None
+
+
+def _start_from(model: GANUNMF, run: str) -> None:
+    """Take the weights of the generator of a run; the W-head, which may be another, where it is the same."""
+    own, its = model.generator, GANUNMF.load(run, weights="generator").generator
+    try:
+        own.unet.load_state_dict(its.unet.state_dict())
+    except RuntimeError as error:
+        raise RunFolderError(f"start_from: the U-Net of {run} is not that of this run: {error}") from error
+    for mine, other in ((own.w_head, its.w_head), (own.mixtures, its.mixtures)):
+        if mine is not None and other is not None and mine.state_dict().keys() == other.state_dict().keys():
+            mine.load_state_dict(other.state_dict())

@@ -1,0 +1,17 @@
+"""Runs to start from; every option of them can be given otherwise."""
+
+from diffnmf.runs.config import DataConfig, ModelConfig, RunConfig
+from diffnmf.training import TrainingConfig
+
+PRESETS = {
+    # Under a minute on two CPU cores, with images that need no download.
+    "quick": RunConfig(DataConfig("digits"), ModelConfig(k=10), TrainingConfig(epochs=60)),
+    # MNIST in about ten minutes on two CPU cores.
+    "default": RunConfig(),
+    # The paper's own model, GAN-UNET with fully connected weights, for as long as its curves still move; for a GPU.
+    "paper": RunConfig(
+        DataConfig("mnist"),
+        ModelConfig(k=30, w_solver="fc"),
+        TrainingConfig(epochs=200, batch_size=16, constant_share=0.5, checkpoint_every=200),
+    ),
+}

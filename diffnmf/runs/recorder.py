@@ -1,0 +1,107 @@
+"""What is written while a run goes on: curves, weights, checkpoints, and what TensorBoard shows."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from diffnmf.files import explained_errors
+from diffnmf.models.ganunmf import save_weights
+from diffnmf.runs.config import RunConfig
+from diffnmf.runs.run_folder import RunFolder
+from diffnmf.training import Trainer
+
+Row = dict[str, float]
+
+# The score that decides which weights are the best: eq. (4) rewards copying.
+CRITERION = "relative_error"
+PREFIXES = {"generator": "test_", "ema": "ema_test_"}  # weights -> how their scores are called in a row
+
+
+class Recorder:
+    """Writes the files of a run as it goes on. Used as a context, so that TensorBoard's file is closed.
+
+    Arguments:
+        folder: the run folder.
+        config: goes into every checkpoint.
+        rows: the curves so far.
+    """
+
+    def __init__(self, folder: RunFolder, config: RunConfig, rows: list[Row]) -> None:
+        self.folder, self.config, self.rows = folder, config, rows
+        self._writer: Any = None
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def epoch(self, row: Row, trainer: Trainer, state: dict[str, Any]) -> None:
+        """Write what is known after an epoch; the checkpoint, which says that all of it is there, last."""
+        self.rows.append(row)
+        self.folder.save_curves(self.rows)
+        self.weights(trainer)
+        self.checkpoint(state)
+        with explained_errors(self.folder.tensorboard):
+            writer = self._tensorboard(int(row["epoch"]))
+            for name, value in row.items():
+                writer.add_scalar(_tag(name), value, int(row["epoch"]))
+            writer.flush()
+
+    def weights(self, trainer: Trainer) -> None:
+        """The weights of the generator, of their average, and the better one where it is the best so far."""
+        states = {"generator": trainer.generator.state_dict()}
+        if trainer.ema is not None:
+            states["ema"] = trainer.ema.module.state_dict()
+        for name, state in states.items():
+            self._save_weights(name, state, {})
+        error, name, epoch = best_of(self.rows)
+        if self.rows and epoch == self.rows[-1]["epoch"]:
+            self._save_weights("best", states[name], {"weights": name, "epoch": epoch, f"test_{CRITERION}": error})
+
+    def checkpoint(self, state: dict[str, Any]) -> None:
+        """Write a checkpoint."""
+        self.folder.checkpoints.save(state, self.config)
+
+    def picture(self, file: Path, epoch: int) -> None:
+        """Show a picture in TensorBoard, too."""
+        import numpy as np
+        from PIL import Image
+
+        with explained_errors(self.folder.tensorboard), Image.open(file) as picture:
+            self._tensorboard(epoch).add_image(
+                "unseen group", np.asarray(picture.convert("RGB")), epoch, dataformats="HWC"
+            )
+
+    def _save_weights(self, name: str, state: dict[str, Any], metadata: dict[str, Any]) -> None:
+        file = self.folder.path / f"{name}.safetensors"
+        with explained_errors(file):
+            save_weights(state, file, metadata)
+
+    def _tensorboard(self, epoch: int) -> Any:
+        """Opened with the first epoch that is written; what an interrupted run wrote from there on is hidden."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.folder.tensorboard), purge_step=epoch)
+        return self._writer
+
+
+def best_of(rows: list[Row]) -> tuple[float, str, int]:
+    """The lowest test error of all epochs, whose weights had it, and in which epoch; the first of equals."""
+    candidates = [
+        (row[prefix + CRITERION], weights, int(row["epoch"]))
+        for row in rows
+        for weights, prefix in PREFIXES.items()
+        if prefix + CRITERION in row
+    ]
+    return min(candidates, key=lambda candidate: candidate[0], default=(float("inf"), "generator", 0))
+
+
+def _tag(name: str) -> str:
+    """TensorBoard groups its curves by what stands before a slash."""
+    for prefix in ("ema_test_", "test_"):
+        if name.startswith(prefix):
+            return f"{prefix.rstrip('_')}/{name.removeprefix(prefix)}"
+    return f"train/{name}"

@@ -1,0 +1,148 @@
+"""The folder that a run leaves behind."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from diffnmf.errors import RunFolderError
+from diffnmf.files import explained_replacing, remove_unfinished, write_json
+from diffnmf.runs.checkpoints import LAST, PREVIOUS, Checkpoints
+from diffnmf.runs.config import RunConfig
+from diffnmf.runs.curves import Row, read_curves, write_curves
+
+
+class RunFolder:
+    """Reads and writes the files of one run; every file is replaced as a whole or not at all.
+
+    ======================  =====================================================================
+    config.yaml             the ``RunConfig``
+    model.yaml              what ``GANUNMF.load`` needs beside the weights
+    checkpoint.pt           everything that training needs to go on (tensors and plain values only)
+    checkpoint-previous.pt  the one before
+    generator.safetensors   the weights of the generator, after the last epoch
+    ema.safetensors         their moving average
+    best.safetensors        those of the two, and of the epoch, that had the lowest test error
+    curves.csv              a row per epoch
+    metrics.json            the scores at the end
+    evaluation.json         what ``diffnmf evaluate`` found
+    pictures/               a group, its H, its reconstruction, the curves; the group every few epochs
+    tensorboard/            the curves and pictures for TensorBoard
+    ======================  =====================================================================
+    """
+
+    FILES = (
+        "config.yaml",
+        "model.yaml",
+        LAST,
+        PREVIOUS,
+        "generator.safetensors",
+        "ema.safetensors",
+        "best.safetensors",
+        "curves.csv",
+        "metrics.json",
+        "evaluation.json",
+    )
+    PICTURES = ("group", "basis", "reconstruction", "decomposition", "curves")
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = Checkpoints(self.path)
+        self.config_file, self.curves_file = self.path / "config.yaml", self.path / "curves.csv"
+        self.metrics_file, self.evaluation_file = self.path / "metrics.json", self.path / "evaluation.json"
+        self.pictures, self.tensorboard = self.path / "pictures", self.path / "tensorboard"
+
+    def epoch_picture(self, epoch: int) -> Path:
+        """The picture of an epoch."""
+        return self.pictures / f"epoch-{epoch:04d}.png"
+
+    @classmethod
+    def check_free(cls, path: str | Path) -> None:
+        """Raise RunFolderError where ``path`` holds files of a run, or is no folder; nothing is touched."""
+        folder = cls(path)
+        if folder.path.exists() and not folder.path.is_dir():
+            raise RunFolderError(f"output: expected a folder; {folder.path} is a file")
+        found = [name for name in cls.FILES if (folder.path / name).exists()]
+        if found:
+            raise RunFolderError(
+                f"output: {folder.path} already holds a run ({', '.join(found)}); continue it with --resume"
+                f" {folder.path}, replace it with --overwrite, or give another folder"
+            )
+
+    @classmethod
+    def create(cls, path: str | Path, config: RunConfig, *, overwrite: bool = False) -> "RunFolder":
+        """Start a run in ``path``.
+
+        Arguments:
+            path: made with its parents where it does not exist.
+            config: saved at once.
+            overwrite: remove the files of an earlier run; other files in the folder stay.
+
+        Raises:
+            RunFolderError: the folder holds a run and may not be overwritten, or cannot be written.
+        """
+        if not overwrite:
+            cls.check_free(path)
+        folder = cls(path)
+        try:
+            for file in folder._files_of_a_run():
+                file.unlink(missing_ok=True)
+            folder.pictures.mkdir(parents=True, exist_ok=True)
+            folder.clean()
+        except OSError as error:
+            raise RunFolderError(f"output: cannot write to {folder.path}: {error}") from error
+        folder.save_config(config)
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> tuple["RunFolder", RunConfig]:
+        """An existing run and its configuration.
+
+        Raises:
+            RunFolderError: there is no run in ``path``, or its configuration cannot be read.
+        """
+        folder = cls(path)
+        if not folder.config_file.is_file():
+            name = folder.config_file.name
+            raise RunFolderError(f"run (or --resume): expected a run folder; {folder.path} has no {name}")
+        return folder, RunConfig.from_yaml(folder.config_file)
+
+    def clean(self) -> None:
+        """Remove what a process that was killed while writing has left."""
+        for folder in (self.path, self.pictures):
+            remove_unfinished(folder)
+
+    def save_config(self, config: RunConfig) -> None:
+        """Write config.yaml."""
+        with explained_replacing(self.config_file) as file:
+            file.write_text(config.to_yaml(), encoding="utf-8")
+
+    def save_curves(self, rows: list[Row]) -> None:
+        """Write curves.csv."""
+        write_curves(self.curves_file, rows)
+
+    def load_curves(self, epochs: int) -> list[Row]:
+        """The rows of the curves up to an epoch; RunFolderError where the file is damaged."""
+        return read_curves(self.curves_file, epochs)
+
+    def save_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write metrics.json."""
+        write_json(self.metrics_file, metrics)
+
+    def _files_of_a_run(self) -> list[Path]:
+        """What an earlier run may have left, whether it exists or not."""
+        pictures = [self.pictures / f"{name}.png" for name in self.PICTURES]
+        of_epochs = self.pictures.glob("epoch-[0-9][0-9][0-9][0-9]*.png")
+        events = self.tensorboard.glob("events.out.tfevents.*")
+        return [*(self.path / name for name in self.FILES), *pictures, *of_epochs, *events]
+
+
+def fresh_folder(config: RunConfig) -> Path:
+    """A folder below runs/ that does not exist yet, named after the images, the W-solver and the time."""
+    name = Path(config.data.dataset).stem or "images"
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    base = Path("runs") / f"{name}-{config.model.w_solver}-{stamp}"
+    folder, number = base, 1
+    while folder.exists():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return folder

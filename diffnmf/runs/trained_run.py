@@ -1,0 +1,102 @@
+"""A run that has been trained, opened again: to score it, and to see what it is."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffnmf.errors import RunFolderError
+from diffnmf.evaluation import score_generator, score_rivals
+from diffnmf.files import write_json
+from diffnmf.models import GANUNMF
+from diffnmf.models.ganunmf import default_weights
+from diffnmf.runs.checkpoints import position
+from diffnmf.runs.config import RunConfig
+from diffnmf.runs.parts import RIVAL_GROUPS, load_run_data
+from diffnmf.runs.recorder import best_of
+from diffnmf.runs.run_folder import RunFolder
+
+
+def evaluate_run(
+    run: str | Path,
+    *,
+    weights: str | None = None,
+    dataset: str | None = None,
+    data_dir: str | Path | None = None,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """Score the weights of a run on training and test groups, beside its rivals, and write RUN/evaluation.json.
+
+    Arguments:
+        run: the run folder.
+        weights: "best", "generator" or "ema"; by default the first of these that is there.
+        dataset: other images than those of the run, of the same size: how does it carry over?
+        data_dir: where the data sets are, or are downloaded to.
+        device: where to compute.
+
+    Raises:
+        RunFolderError: no run, or one whose files do not fit together.
+        ValueError: the images are of another size than those of the run.
+    """
+    folder, config = RunFolder.open(run)
+    model = load_model_of(folder, config, weights, device)
+    data_config = config.data if dataset is None else replace(config.data, dataset=dataset)
+    data = load_run_data(data_config, seed=config.training.seed, data_dir=data_dir, device=device)
+    check_image_shape(model, data.split.test.image_shape, data_config.dataset)
+    rivals = score_rivals(data.split.test, data.test_groups[:RIVAL_GROUPS], model.config.k)
+    evaluation = {
+        "dataset": data_config.dataset,
+        "weights": weights or default_weights(folder.path),
+        "train": score_generator(model.generator, data.split.train, data.train_groups),
+        "test": {**score_generator(model.generator, data.split.test, data.test_groups), **rivals},
+    }
+    write_json(folder.evaluation_file, evaluation)
+    return evaluation
+
+
+def load_model_of(folder: RunFolder, config: RunConfig, weights: str | None, device: torch.device | str) -> GANUNMF:
+    """The model of a run; RunFolderError where its two configurations contradict each other."""
+    model = GANUNMF.load(folder.path, weights=weights, device=device)
+    for name, wanted in {"k": config.model.k, "m": config.data.group_size, "w_solver": config.model.w_solver}.items():
+        if getattr(model.config, name) != wanted:
+            raise RunFolderError(
+                f"{folder.config_file}: expected the {name} of the trained model, {getattr(model.config, name)!r} in "
+                f"model.yaml; got {wanted!r} (put it back)"
+            )
+    return model
+
+
+def check_image_shape(model: GANUNMF, image_shape: tuple[int, int], images: str) -> None:
+    """Raise ValueError where images are not of the size that the model was made for."""
+    if image_shape != model.config.image_shape:
+        h, w = model.config.image_shape
+        raise ValueError(
+            f"images: expected {h}×{w} (height×width), the size that the model was trained on; {images} has "
+            f"{image_shape[0]}×{image_shape[1]} (scale or crop them)"
+        )
+
+
+def describe_run(run: str | Path) -> dict[str, Any]:
+    """What a run is, how far it is, and how well it does; plain values, nested.
+
+    Raises:
+        RunFolderError: there is no run, or its checkpoint belongs to another one.
+    """
+    folder, config = RunFolder.open(run)
+    state = folder.checkpoints.load(config)
+    done = 0 if state is None else state["epoch"]
+    rows = folder.load_curves(done)
+    parameters = 0 if state is None else sum(tensor.numel() for tensor in state["generator"].values())
+    about: dict[str, Any] = {
+        "run": str(folder.path),
+        "checkpoint": "none yet" if state is None else f"{position(state)} of {config.training.epochs}",
+        "finished": folder.metrics_file.exists() and done == config.training.epochs,
+        "parameters of the generator": parameters,
+        "hours of training": round(sum(row.get("train_seconds", 0.0) for row in rows) / 3600, 3),
+    }
+    if rows:
+        error, weights, epoch = best_of(rows)
+        about["best test relative error"] = f"{error:.4f} ({weights}, epoch {epoch})"
+        about["last epoch"] = rows[-1]
+    return {**about, "configuration": config.to_dict()}

@@ -1,0 +1,1 @@
+"""From an approximate W to the exact one: what every exact solver shares."""

@@ -1,0 +1,146 @@
+"""The exact finish that every exact solver shares: from an approximate W to the solution on its true free set."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from diffnmf.solvers.exact.active_set import active_set
+from diffnmf.solvers.exact.chunks import index_chunks, tiles
+from diffnmf.solvers.exact.columns import GramColumns, reduced_columns
+from diffnmf.solvers.exact.exchanges import ColumnSolution, block_pivoting, fixed_exchanges, rounding_tolerance
+from diffnmf.solvers.exact.masked import MaskedFactor, as_columns, from_columns
+from diffnmf.solvers.exact.systems import DifficultColumns, FreeSystems
+from diffnmf.solvers.gram import GramForm
+from diffnmf.solvers.problem import Problem
+
+MAX_EXCHANGES = 10
+
+# Exchanges of all columns before the unsolved ones are picked out.
+FIXED_ROUNDS_CPU, FIXED_ROUNDS_ACCELERATOR = 1, 3
+
+# Pivots are squared sines of angles between columns of H. Above the first a solve with the Gram matrix has all the
+# digits of float64; below the second it has too few for a float32 result. In between the refinement tells.
+WELL_CONDITIONED_PIVOT = 1e-3
+TRUSTED_PIVOT = 1e-12
+TRUSTED_CORRECTION = 1e-6  # relative; what is left after one step of refinement is about its square
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The solution X (B, k, m) of the scaled Gram form, the systems on its free sets, and the exchanges, (B,)."""
+
+    X: Tensor
+    systems: FreeSystems
+    exchanges: Tensor
+
+
+def exact_finish(problem: Problem, form: GramForm, X: Tensor, max_exchanges: int) -> Finished:
+    """Solve every column exactly, from the guess that its positive entries are the free set.
+
+    A masked solve on the support; block pivoting for a few exchanges, only for the columns that still violate the
+    KKT conditions; the active-set method for the stubborn rest; one step of refinement with the unsquared residual
+    where H is not well conditioned; and the active-set method on the unsquared problem for the columns where this shows
+    that the Gram matrix lost too much.
+
+    Arguments:
+        problem: B problems.
+        form: their scaled Gram form.
+        X: (B, k, m) ≥ 0, the guess.
+        max_exchanges: systems per column before the active-set method takes over.
+    """
+    columns, start = GramColumns(form.A, as_columns(form.C)), as_columns(X)
+    may_look = looking_is_free(X.device)
+    rounds = min(max_exchanges, FIXED_ROUNDS_CPU if may_look else FIXED_ROUNDS_ACCELERATOR)
+    found, guess = _first_exchanges(columns, start > 0, X.shape[-1], rounds)
+    if may_look:
+        _solve_the_rest(columns, found, start, guess, max_exchanges - rounds)
+    suspect = _refine(problem, form, found)
+    again = None
+    # The one place where an accelerator is waited for: unless something is left to do, nothing else is read back.
+    if (~found.solved | suspect).any():
+        if not may_look:
+            _solve_the_rest(columns, found, start, guess, max_exchanges - rounds)
+            suspect = _refine(problem, form, found)
+        again = _solve_unsquared(problem, form, found, ~found.solved | suspect)
+    batch, m = len(X), X.shape[-1]
+    systems = FreeSystems(form.A, found.factor, again)
+    return Finished(from_columns(found.x, batch), systems, found.exchanges.reshape(batch, m).amax(1))
+
+
+def looking_is_free(device: torch.device) -> bool:
+    """Whether Python may look at a result, to pick out columns or to leave something out, without a wait.
+
+    On an accelerator that waits until all the work queued there is done, and the accelerator then waits for Python.
+    """
+    return device.type == "cpu"
+
+
+def _first_exchanges(columns: GramColumns, free: Tensor, m: int, rounds: int) -> tuple[ColumnSolution, Tensor]:
+    """``fixed_exchanges`` in runs; the factors of all columns are kept where one run is enough."""
+    parts = []
+    for A, tile in tiles(columns.A, m):
+        found, guess = fixed_exchanges(GramColumns(A, columns.c[tile]), free[tile], rounds)
+        if len(found.x) == len(free):
+            return found, guess
+        # Forgotten before the next run makes its own: all of them together would be too many.
+        found.factor = replace(found.factor, L=None)
+        parts.append((found, guess))
+    solutions, guesses = zip(*parts, strict=True)
+    factors = [part.factor for part in solutions]
+    factor = MaskedFactor(None, torch.cat([f.free for f in factors]), torch.cat([f.pivot for f in factors]))
+    x, solved, exchanges = (torch.cat([getattr(part, n) for part in solutions]) for n in ("x", "solved", "exchanges"))
+    return ColumnSolution(x, factor, solved, exchanges), torch.cat(guesses)
+
+
+def _solve_the_rest(
+    columns: GramColumns, found: ColumnSolution, start: Tensor, guess: Tensor, max_exchanges: int
+) -> None:
+    """Block pivoting, then the active-set method, for the columns that are not solved yet; in place."""
+    left = (~found.solved).nonzero().squeeze(-1)
+    for numbers in index_chunks(left, columns.c.shape[-1]):
+        problems = columns.take(numbers)
+        rest = block_pivoting(problems, guess[numbers], max_exchanges)
+        stubborn = (~rest.solved).nonzero().squeeze(-1)
+        if len(stubborn):
+            rest.put(stubborn, active_set(problems.take(stubborn), start[numbers[stubborn]]))
+        found.put(numbers, rest)
+
+
+def _refine(problem: Problem, form: GramForm, found: ColumnSolution) -> Tensor:
+    """One corrected step with the unsquared residual, in place: it gives back digits that HᵀH has lost (Björck 1987).
+
+    Returns:
+        Which columns (B·m,) are suspect: the Gram matrix is too inaccurate for them, because it is nearly singular, or
+        because the step was large or left the KKT conditions.
+    """
+    suspect = found.factor.pivot < TRUSTED_PIVOT
+    wanted = found.factor.pivot < WELL_CONDITIONED_PIVOT
+    # In float32 the last digits would be rounded away. An accelerator is not asked whether a column wants it.
+    if problem.H.dtype != torch.float64 or (looking_is_free(wanted.device) and not wanted.any()):
+        return suspect
+    X = from_columns(found.x, len(form.A))
+    W = X * (form.column_scale / form.row_scale)
+    residual = torch.baddbmm(problem.Y, problem.H, W, beta=1, alpha=-1)  # (B, n, m)
+    descent = problem.H.mT @ residual - problem.l1[:, None, None] - problem.ridge[:, None, None] * W
+    descent = descent / form.row_scale / form.column_scale
+    correction = FreeSystems(form.A, found.factor).solve(descent)
+    corrected = as_columns(X + correction)
+    gradient = as_columns(torch.baddbmm(descent, form.A, correction, beta=-1))
+    violated = torch.where(found.factor.free, corrected, gradient) < -rounding_tolerance(corrected)
+    large = as_columns(correction).abs().amax(-1) > TRUSTED_CORRECTION * found.x.amax(-1)
+    # A problem with NaN or infinity is solved as another one, and comes out as NaN whatever is here.
+    finite = form.finite.repeat_interleave(X.shape[-1], output_size=len(wanted))
+    suspect = suspect | (wanted & finite & (violated.any(-1) | large))
+    found.x = torch.where((wanted & ~suspect)[:, None], corrected.clamp(min=0), found.x)
+    return suspect
+
+
+def _solve_unsquared(
+    problem: Problem, form: GramForm, found: ColumnSolution, difficult: Tensor
+) -> DifficultColumns | None:
+    """The active-set method on a QR of H for the columns marked (B·m,); in place."""
+    left = difficult.nonzero().squeeze(-1)
+    for numbers in index_chunks(left, form.A.shape[-1]):
+        found.put(numbers, active_set(reduced_columns(problem, form, numbers), found.x[numbers]))
+    return DifficultColumns(left, problem, form) if found.factor.L is None and len(left) else None

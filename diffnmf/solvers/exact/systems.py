@@ -1,0 +1,54 @@
+"""The linear systems that are left when the free sets are known: refinement and gradient solve them again."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffnmf.solvers.exact.chunks import index_chunks, tiles
+from diffnmf.solvers.exact.columns import reduced_columns
+from diffnmf.solvers.exact.masked import MaskedFactor, as_columns, factorize_masked, from_columns
+from diffnmf.solvers.gram import GramForm
+from diffnmf.solvers.problem import Problem
+
+
+@dataclass(frozen=True)
+class DifficultColumns:
+    """The columns for which the Gram matrix is too inaccurate: their numbers (N,), and what to factorise anew from."""
+
+    numbers: Tensor
+    problem: Problem
+    form: GramForm
+
+
+@dataclass(frozen=True)
+class FreeSystems:
+    """A_FF x_F = b_F for all columns of a batch on their final free sets, for any number of right-hand sides.
+
+    Attributes:
+        A: (B, k, k).
+        factor: of the B·m systems; without L they are made anew in runs.
+        difficult: without L, the columns that A is too inaccurate for.
+    """
+
+    A: Tensor
+    factor: MaskedFactor
+    difficult: DifficultColumns | None = None
+
+    @property
+    def free(self) -> Tensor:
+        """(B, k, m) bool."""
+        return from_columns(self.factor.free, len(self.A))
+
+    def solve(self, b: Tensor) -> Tensor:
+        """X (B, k, m) with A_FF x_F = b_F in every column and zero off F; b (B, k, m)."""
+        batch, k, m = b.shape
+        columns, free = as_columns(b), self.factor.free
+        if self.factor.L is not None:
+            return from_columns(self.factor.solve(columns), batch)
+        x = torch.cat([factorize_masked(A, free[tile]).solve(columns[tile]) for A, tile in tiles(self.A, m)])
+        if self.difficult is not None:
+            for numbers in index_chunks(self.difficult.numbers, k):
+                exact = reduced_columns(self.difficult.problem, self.difficult.form, numbers)
+                x[numbers] = exact.minimize(free[numbers])[1].solve(columns[numbers])
+        return from_columns(x, batch)

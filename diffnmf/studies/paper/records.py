@@ -1,0 +1,70 @@
+"""What has been measured, a file each, so that a reproduction goes on where it stopped."""
+
+import json
+import platform
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffnmf.errors import RunFolderError
+from diffnmf.files import write_json
+
+Record = dict[str, Any]
+
+
+class Records:
+    """Measurements below one folder, as JSON.
+
+    Arguments:
+        folder: where they are.
+        measure: False reads what is there, and measures nothing.
+        announce: told what is about to be measured.
+        device: where it is measured; kept with every record, and with it versions and the date.
+    """
+
+    def __init__(
+        self, folder: Path, *, measure: bool, announce: Callable[[str], None], device: torch.device | str
+    ) -> None:
+        self.maker = f"{datetime.now():%Y-%m-%d}, {_hardware(device)}, torch {torch.__version__}"
+        self.folder, self.measure, self.announce = folder, measure, announce
+        self.missing: list[str] = []  # what was asked for and is not there
+        self._read: dict[str, Record] = {}  # tables, claims and pictures ask for the same ones
+        self.made: set[str] = set()  # by what the records that were asked for have been made
+
+    def get(self, name: str, compute: Callable[[], Record | None]) -> Record | None:
+        """The record of that name: read, or else computed and written; None where neither is possible.
+
+        Raises:
+            RunFolderError: the file is damaged; it names it.
+        """
+        if name in self._read:
+            return self._read[name]
+        file = self.folder / f"{name}.json"
+        if file.exists():
+            try:
+                content = json.loads(file.read_text(encoding="utf-8"))
+                self.made.add(content["made"])
+                return self._read.setdefault(name, content["record"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise RunFolderError(f"{file}: damaged: {error} (delete it, and it is measured again)") from error
+        record = None
+        if self.measure:
+            self.announce(f"measuring {name}")
+            record = compute()
+        if record is None:
+            if name not in self.missing:
+                self.missing.append(name)
+            return None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"made": self.maker, "record": record})
+        self.made.add(self.maker)
+        return record
+
+
+def _hardware(device: torch.device | str) -> str:
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(torch.device(device))
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads a process"

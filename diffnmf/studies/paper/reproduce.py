@@ -1,0 +1,198 @@
+"""``diffnmf reproduce``: measure what is missing, then write the report of what there is."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+import yaml
+
+from diffnmf.data import ORDERS
+from diffnmf.errors import RunFolderError
+from diffnmf.evaluation.rivals import CONFIGURED
+from diffnmf.files import explained_errors, explained_replacing, write_csv
+from diffnmf.runs import RunConfig
+from diffnmf.studies.paper import bases, table1, table2, transfer
+from diffnmf.studies.paper.claims import claims
+from diffnmf.studies.paper.pictures import Picture, save_pictures
+from diffnmf.studies.paper.study import Study
+from diffnmf.studies.paper.workbench import Workbench
+from diffnmf.studies.report import check_folder, markdown_table, write_report
+
+STUDY_FILE = "study.yaml"
+ADVICE = "free space or mend the folder, then say the same again"
+PROTOCOLS_TEXT = """\
+*fit*: a training group, factorised. *frozen*: HW of a training group held against a test group that it never saw,
+which is what the paper prints as the test error of ANLS, MU and HALS. *refit_w*: H of the training group kept, W solved
+for on the test group. *refit*: the test group itself factorised; for a network, its test error. Eq. (4) is a mean of
+unsquared column norms, so that copying k of the m images scores well in it (*spa*); the relative error ‖Y − HW‖ / ‖Y‖
+of the SVD is a lower bound for every other. *Copying* is 1 when H is a choice of the images. Times are wall-clock on a
+machine that may have been doing other work."""
+
+
+def reproduce(
+    study: Study,
+    output: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    announce: Callable[[str], None] = lambda message: None,
+    report_only: bool = False,
+) -> Path:
+    """Measure everything in a study that has not been measured yet, and write OUTPUT/report.md and report.html.
+
+    Every measurement and every trained network is kept, so that an interrupted reproduction goes on where it stopped.
+
+    Arguments:
+        study: what is measured.
+        output: a folder; made where it does not exist.
+        data_dir: as in ``run_experiment``.
+        device: where to compute.
+        announce: told what is about to be done.
+        report_only: neither train nor measure; report what is there, and list what is not.
+
+    Returns:
+        The HTML report.
+
+    Raises:
+        RunFolderError: OUTPUT holds a reproduction with other options, or cannot be written.
+        DataUnavailableError: a data set could neither be found nor downloaded.
+    """
+    output = Path(output)
+    check_folder(output)
+    _check_study(study, output)
+    bench = Workbench(study, output, data_dir=data_dir, device=device, announce=announce, measure=not report_only)
+    for dataset in study.datasets:
+        bench.groups(dataset)  # one that is not to be had shows before anything is written
+    for order in ORDERS:
+        bases.groups(bench, order)
+    _save_study(study, output)
+    if not report_only:
+        for part in (table1, table2, transfer, bases):
+            part.measure(bench)
+    announce("drawing and writing the report")
+    bench.records.measure = bench.library.train = False
+    with explained_errors(output, ADVICE):
+        pictures = save_pictures(bench, output / "pictures")
+        if rows := list(table1.records(bench)):
+            write_csv(output / "table1.csv", rows)
+        return write_report(output, "report", _report(bench, pictures))[1]
+
+
+def _content(study: Study) -> dict[str, object]:
+    """What makes its measurements: k, seeds and data sets may be added to it."""
+    return {
+        "groups": {"all": study.groups, **study.fewer_groups},
+        "config": study.config.to_dict(),
+        "models": {row: dict(options) for row, options in study.models.items()},
+        "by_dataset": {
+            name: {row: dict(options) for row, options in rows.items()} for name, rows in study.by_dataset.items()
+        },
+        "classical": {name: repr(options) for name, options in CONFIGURED.items()},
+        "bases": [study.bases_dataset, study.bases_m, study.bases_groups, dict(study.bases_options)],
+    }
+
+
+def _check_study(study: Study, output: Path) -> None:
+    """Raise where the folder holds something else."""
+    file = output / STUDY_FILE
+    if file.exists():
+        try:
+            saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise RunFolderError(f"{file}: damaged: {error}") from error
+        if saved != yaml.safe_load(yaml.safe_dump(_content(study))):  # YAML has no tuples
+            raise RunFolderError(f"{output}: holds a reproduction with other options, see {file} (take another folder)")
+
+
+def _save_study(study: Study, output: Path) -> None:
+    with explained_replacing(output / STUDY_FILE) as unfinished:
+        unfinished.write_text(yaml.safe_dump(_content(study), sort_keys=False), encoding="utf-8")
+
+
+def _report(bench: Workbench, pictures: list[Picture]) -> str:
+    study, config = bench.study, bench.study.config
+    table_1 = "\n\n".join(table1.tables(bench))
+    table_2, transfers = table2.table(bench), transfer.table(bench)
+    consistency, equivariance = bases.table(bench), bases.equivariance_table(bench)
+    verdicts = [[claim.text, claim.verdict, claim.numbers] for claim in claims(bench)]
+    training = config.training
+    lines = [
+        "# The GAN-UNET paper, reproduced",
+        "",
+        f"Measured: {'; '.join(sorted(bench.records.made)) or 'nothing yet'}. Data sets: "
+        f"{', '.join(study.datasets)}; m = {config.data.group_size}, columns in {config.data.order} order; means over "
+        f"{_groups(study)}, ± standard deviation over {len(study.seeds)} seeds. Networks: width "
+        f"{config.model.width}, {training.epochs} epochs, batches of {training.batch_size} unless said otherwise: "
+        "every option of a network is in the `config.yaml` of its run.",
+        "",
+        "## What the paper claims, and what held",
+        "",
+        markdown_table(["claim", "here", "numbers"], verdicts),
+        "",
+        "## Table 1: reconstruction",
+        "",
+        PROTOCOLS_TEXT,
+        "",
+        table_1,
+        "",
+        f"## Table 2: with and without the critic ({study.datasets[0]}, k = {study.ks[0]})",
+        "",
+        table_2,
+        "",
+        "## Figs. 7, 8: on images of another data set",
+        "",
+        transfers,
+        "",
+        f"## Fig. 10: bases of different groups ({study.bases_dataset})",
+        "",
+        "Mean cosine of equal slots of H in two groups (*unmatched*), after the best matching of slots (*matched*), "
+        "and their gap. With k = m and columns sorted by class, the images themselves agree best: only k < m, or "
+        "random order, tells whether a method has slots with a meaning.",
+        "",
+        consistency,
+        "",
+        "The columns of Y permuted: does H keep its slots, does it find the same parts in others, and how much does "
+        "the reconstruction change (relative to itself)?",
+        "",
+        equivariance,
+        "",
+        "## How the networks were trained",
+        "",
+        "All have the options of the first line, over the defaults of `diffnmf train`, and their own over both.",
+        "",
+        markdown_table(["network", "options"], _options(study)),
+        "",
+        "## Figures",
+        "",
+        *(f"![{caption}]({file.relative_to(bench.output)})\n\n{caption}\n" for caption, file in pictures),
+    ]
+    if undrawn := [f"Fig. {n}" for n in range(4, 12) if not any(f"fig{n:02d}" in file.name for _, file in pictures)]:
+        lines += [f"Not drawn, because what they show was not run: {', '.join(undrawn)}.", ""]
+    if bench.records.missing:
+        lines += ["## Not run", "", *(f"- {name}" for name in sorted(bench.records.missing)), ""]
+    return "\n".join(lines)
+
+
+def _options(study: Study) -> list[list[str]]:
+    """What is special about each network, in general and on single data sets."""
+    defaults = RunConfig().to_dict()
+    common = {
+        name: value
+        for section, options in study.config.to_dict().items()
+        for name, value in options.items()
+        if value != defaults[section][name]
+    }
+    rows = [["all", _plain(common)], *([row, _plain(options)] for row, options in study.models.items())]
+    for dataset, changes in study.by_dataset.items():
+        if dataset in study.datasets:
+            rows += [[f"{row}, on {dataset}", _plain(options)] for row, options in changes.items()]
+    return [*rows, ["Fig. 10", _plain({"group_size": study.bases_m, **study.bases_options})]]
+
+
+def _plain(options: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in options.items())
+
+
+def _groups(study: Study) -> str:
+    fewer = [f"{count} of {name}" for name, count in study.fewer_groups.items() if name in study.datasets]
+    return f"{study.groups} groups" + (f" ({', '.join(fewer)})" if fewer else "")

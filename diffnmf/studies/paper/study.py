@@ -1,0 +1,133 @@
+"""What a reproduction measures, and with how much effort."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from diffnmf.data import DATASETS
+from diffnmf.errors import unknown_name
+from diffnmf.models.blocks import check_positive
+from diffnmf.runs import DataConfig, ModelConfig, RunConfig
+from diffnmf.training import TrainingConfig
+
+FC, NNLS, MIXTURE = "GAN-UNET, fc", "GAN-UNET, NNLS", "GAN-UNET, NNLS, mixtures"
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A reproduction.
+
+    Attributes:
+        datasets: names of ``diffnmf.data.DATASETS``.
+        ks: components; the first one is that of the paper's Table 1, of Table 2 and of the figures.
+        seeds: of starts and trainings; each is a run of its own.
+        groups: groups that every score is a mean of, of training and of test images.
+        fewer_groups: the same for a data set where so many are too expensive, or do not exist.
+        config: the training of every network, but for the options below.
+        models: row of Table 1 -> options of a run (see ``RunConfig.with_options``); ``start_from`` is another row.
+        by_dataset: data set -> row of Table 1 -> options of a run that are other there.
+        bases_dataset: the data set of Fig. 10 (the paper: faces), in groups of an image of each of ``bases_m`` classes.
+        bases_m: images in such a group.
+        bases_ks: components; m, as in the paper, and fewer.
+        bases_groups: groups that are compared with each other.
+        bases_options: options of those runs.
+    """
+
+    datasets: tuple[str, ...]
+    ks: tuple[int, ...]
+    seeds: tuple[int, ...]
+    groups: int
+    config: RunConfig
+    models: Mapping[str, Options]
+    fewer_groups: Mapping[str, int] = field(default_factory=dict)
+    by_dataset: Mapping[str, Mapping[str, Options]] = field(default_factory=dict)
+    bases_dataset: str = "faces"
+    bases_m: int = 10
+    bases_ks: tuple[int, ...] = (10, 6)
+    bases_groups: int = 20
+    bases_options: Options = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("datasets", "ks", "seeds"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: expected at least one; got none")
+        check_positive("groups", self.groups)
+        for dataset in (*self.datasets, self.bases_dataset):
+            if dataset not in DATASETS:
+                raise unknown_name("datasets", dataset, DATASETS)
+        if missing := [row for row in (FC, NNLS, MIXTURE) if row not in self.models]:
+            raise ValueError(f"models: expected the rows {FC}; {NNLS}; {MIXTURE}; got none called {missing[0]}")
+        for row, options in self.models.items():
+            if (start := options.get("start_from")) not in (None, *self.models):
+                raise ValueError(f"models: expected start_from of {row} to be another row; got {start!r}")
+
+    def run_config(self, dataset: str, k: int, row: str, seed: int, **options: Any) -> RunConfig:
+        """The configuration of one network."""
+        there = self.by_dataset.get(dataset, {}).get(row, {})
+        everything = {"dataset": dataset, "k": k, "seed": seed, **self.models[row], **there, **options}
+        return self.config.with_options(**everything)
+
+
+# The plain U-Net under NNLS stays with one dictionary for all groups (eq. (4) of about 4.2 on MNIST) when it begins at
+# random: any part may serve any image. From the U-Net of "fc", whose weights tie slots to images, it goes far below.
+MODELS: dict[str, Options] = {
+    FC: {"w_solver": "fc"},
+    NNLS: {
+        "w_solver": "unrolled",
+        "normalize_maps": True,
+        "start_from": FC,
+        "reconstruction": "column",
+        "epochs": 3,
+    },
+    MIXTURE: {"w_solver": "unrolled", "mixture": True, "epochs": 2, "learning_rate": 5e-4},
+}
+
+STUDIES: dict[str, Study] = {
+    # Everything once, in about a minute and on images that need no download: does it run? Its numbers mean nothing.
+    "smoke": Study(
+        datasets=("digits",),
+        ks=(5,),
+        seeds=(0, 1),
+        groups=3,
+        config=RunConfig(
+            DataConfig("digits", group_size=10, limit_groups=8, limit_test_groups=2),
+            ModelConfig(k=5, width=8, critic_width=8),
+            TrainingConfig(epochs=1, picture_every=None),
+        ),
+        models={row: {**options, "epochs": 1} for row, options in MODELS.items()},
+        bases_dataset="digits",
+        bases_ks=(10, 6),
+        bases_groups=4,
+    ),
+    # Sizes and epochs for two CPU cores: two hours with k = 30 alone, and half an hour for each of the other two.
+    "paper": Study(
+        datasets=("mnist", "fashion", "faces"),
+        ks=(30, 20, 10),
+        seeds=(0, 1, 2),
+        groups=50,
+        fewer_groups={"faces": 16},
+        config=RunConfig(
+            DataConfig("mnist", limit_test_groups=32),
+            ModelConfig(width=48, critic_width=32),
+            TrainingConfig(epochs=6, learning_rate=1e-3, picture_every=None),
+        ),
+        models=MODELS,
+        # An epoch has 8 groups of faces, and 1355 of MNIST: small steps, and many epochs.
+        by_dataset={
+            "faces": {
+                FC: {"batch_size": 1, "epochs": 120},
+                NNLS: {"batch_size": 1, "epochs": 60},
+                MIXTURE: {"batch_size": 1, "epochs": 40},
+            }
+        },
+        bases_options={
+            "start_from": None,
+            "normalize_maps": None,
+            "width": 32,
+            "batch_size": 1,
+            "epochs": 30,
+            "learning_rate": 1e-3,
+        },
+    ),
+}

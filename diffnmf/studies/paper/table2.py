@@ -1,0 +1,56 @@
+"""Table 2: does the critic help? The same network with and without it, at equal budget, over several seeds."""
+
+from collections.abc import Iterator
+
+from diffnmf.studies.paper.study import FC, NNLS
+from diffnmf.studies.paper.table1 import values
+from diffnmf.studies.paper.workbench import BySeed, Workbench, by_seed
+from diffnmf.studies.report import markdown_table, mean_std
+
+TAG = "-without-critic"
+PAIRS = {FC: "UNET, fc", NNLS: "UNET, NNLS"}  # with the critic -> without
+
+
+def without_critic(bench: Workbench, row: str) -> BySeed:
+    """The scores of a row trained without the critic, by seed."""
+    dataset, k = bench.study.datasets[0], bench.study.ks[0]
+    return by_seed(bench.study.seeds, lambda seed: bench.network_scores(dataset, k, row, seed, TAG, adversarial=False))
+
+
+def measure(bench: Workbench) -> None:
+    """Train and score what is not there yet."""
+    for row in PAIRS:
+        without_critic(bench, row)
+
+
+def table(bench: Workbench) -> str:
+    """The table, in Markdown."""
+    return markdown_table(
+        ["model", "seeds", "train, eq. (4)", "test, eq. (4)", "train, rel. error", "test, rel. error"],
+        [_cells(name, records) for name, records in _rows(bench)],
+    )
+
+
+def differences(bench: Workbench, row: str) -> list[float]:
+    """Test eq. (4) with the critic minus without it, for each seed that has both."""
+    dataset, k = bench.study.datasets[0], bench.study.ks[0]
+    with_critic, without = bench.scores(dataset, k, row), without_critic(bench, row)
+    return [
+        record["refit"]["eps"] - without[seed]["refit"]["eps"]
+        for seed, record in with_critic.items()
+        if seed in without
+    ]
+
+
+def _rows(bench: Workbench) -> Iterator[tuple[str, BySeed]]:
+    dataset, k = bench.study.datasets[0], bench.study.ks[0]
+    for row, name in PAIRS.items():
+        yield name, without_critic(bench, row)
+        yield row, bench.scores(dataset, k, row)
+
+
+def _cells(name: str, records: BySeed) -> list[object]:
+    if not records:
+        return [name, 0, *["not run"] * 4]
+    columns = [(protocol, score) for score in ("eps", "relative_error") for protocol in ("fit", "refit")]
+    return [name, len(records), *(mean_std(values(records, *column)) for column in columns)]

@@ -1,0 +1,5 @@
+"""What the W-solver does to the basis H: the same generator with each of them, compared on unseen groups."""
+
+from diffnmf.studies.w_solvers.compare import compare_runs, compare_w_solvers
+
+__all__ = ["compare_runs", "compare_w_solvers"]

@@ -1,0 +1,199 @@
+"""What the W-solver does to the basis H: the same generator with each of them, compared on unseen groups."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffnmf.data import group_matrix
+from diffnmf.errors import RunFolderError, unknown_name
+from diffnmf.evaluation.agreement import exact_agreement
+from diffnmf.evaluation.scoring import mean_scores
+from diffnmf.metrics import nnls_kkt_residual, summarize, zero_share
+from diffnmf.models import GANUNMF
+from diffnmf.runs import DataConfig, RunConfig, RunFolder
+from diffnmf.runs.parts import RunData, load_run_data
+from diffnmf.runs.trained_run import load_model_of
+from diffnmf.studies.library import ModelLibrary
+from diffnmf.studies.report import check_folder
+from diffnmf.studies.w_solvers.comparison import ComparedRun, write_comparison
+from diffnmf.studies.w_solvers.rows import DEFAULT_ROWS, PLAIN, W_SOLVER_ROWS, row_options, w_solver_label
+
+Opened = tuple[RunFolder, RunConfig]
+SAME = ("dataset", "group_size", "order")  # of all runs that are compared
+# What tells no two rows apart: the W-solver is the label, and the rest changes no result.
+BESIDE_THE_ROW = (*PLAIN, "w_solver", "seed", "start_from", "checkpoint_every", "picture_every", *SAME)
+
+
+def compare_w_solvers(
+    config: RunConfig,
+    output: str | Path,
+    *,
+    rows: Sequence[str] = DEFAULT_ROWS,
+    seeds: Sequence[int] = (0, 1, 2),
+    data_dir: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    announce: Callable[[str], None] = lambda message: None,
+) -> list[ComparedRun]:
+    """Train the generator of a configuration with each W-solver and each seed, and compare the runs.
+
+    Runs lie below OUTPUT/runs; those that are there already are not trained again, interrupted ones go on.
+
+    Arguments:
+        config: everything but the W-solver, its options and the seed.
+        output: a folder.
+        rows: names of ``W_SOLVER_ROWS``.
+        seeds: of the training.
+        data_dir: as in ``run_experiment``.
+        device: where to compute.
+        announce: told what is about to be done.
+
+    Returns:
+        as ``compare_runs``; a training that diverged is left out, and announced.
+
+    Raises:
+        ValueError: a row is unknown.
+        RunFolderError: OUTPUT/runs holds runs with other options, or every training diverged.
+    """
+    for row in rows:
+        if row not in W_SOLVER_ROWS:
+            raise unknown_name("rows", row, W_SOLVER_ROWS)
+    if not rows or not seeds:
+        raise ValueError(f"rows and seeds: expected at least one of each; got {list(rows)} and {list(seeds)}")
+    check_folder(Path(output))
+    library = ModelLibrary(Path(output) / "runs", data_dir=data_dir, device=device, announce=announce)
+    trained = {  # every row once before the next seed, so that little is missing when it is interrupted
+        (row, seed): library.run(f"{row}-seed{seed}", config.with_options(**row_options(row), seed=seed))
+        for seed in seeds
+        for row in rows
+    }
+    runs = [path for row in rows for seed in seeds if (path := trained[row, seed]) is not None]
+    if not runs:
+        raise RunFolderError(f"{output}: every training diverged (use a lower learning rate, and another folder)")
+    return compare_runs(runs, output, data_dir=data_dir, device=device, announce=announce)
+
+
+def compare_runs(
+    runs: Sequence[str | Path],
+    output: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    announce: Callable[[str], None] = lambda message: None,
+) -> list[ComparedRun]:
+    """Compare trained runs by their W-solver; runs that differ in their seed alone are seeds of one row.
+
+    Leaves in OUTPUT: comparison.md and .html (the tables), comparison.csv (a line for each run), comparison.png (means
+    and standard deviations over the seeds), bases.png (H of one unseen group).
+
+    Arguments:
+        runs: folders of finished runs, trained on groups of the same images. Where they differ in more than the
+            W-solver, the table says in what.
+        output: a folder.
+        data_dir: as in ``run_experiment``.
+        device: where to compute.
+        announce: told what is about to be done.
+
+    Returns:
+        One entry for each run, in the order of the rows.
+
+    Raises:
+        RunFolderError: a run is missing, damaged or not finished.
+        ValueError: the runs were trained on different images or groups, or one is given twice.
+    """
+    output = Path(output)
+    check_folder(output)
+    opened = _open(runs)
+    data = load_run_data(_scored_groups(opened), seed=0, data_dir=data_dir, device=device)
+    models: dict[str, GANUNMF] = {}
+    compared = []
+    for (folder, config), row, others in zip(opened, *_rows(opened), strict=True):
+        announce(f"scoring {folder.path}")
+        model = load_model_of(folder, config, "generator", device)
+        models.setdefault(row, model)
+        scores = _score(model, config, data) | {"ms_a_step": _ms_a_step(folder, config)}
+        compared.append(ComparedRun(row, config.training.seed, folder.path, scores, others))
+    announce("comparing the exact solvers")
+    # Dead columns are ties: W is zero there and so is its gradient, and what the gradient of H is then, is open.
+    liveliest = min(compared, key=lambda run: run.scores["dead_components"]).row
+    agreement = exact_agreement(models[liveliest], group_matrix(data.split.test, data.test_groups[:2]))
+    Y = group_matrix(data.split.test, data.test_groups[0])  # (n, m)
+    bases = {row: model.factorize(Y).H.cpu() for row, model in models.items()}
+    write_comparison(output, compared, bases, data.split.test.image_shape, agreement, opened[0][1].data)
+    return compared
+
+
+def _open(runs: Sequence[str | Path]) -> list[Opened]:
+    if not runs:
+        raise ValueError("runs: expected at least one run folder; got none")
+    resolved = [Path(run).resolve() for run in runs]
+    for run, path in zip(runs, resolved, strict=True):
+        if resolved.count(path) > 1:
+            raise ValueError(f"runs: expected every run once; got {run} twice")
+    opened = [RunFolder.open(run) for run in runs]
+    first, reference = opened[0]
+    for folder, config in opened:
+        if not folder.metrics_file.exists():
+            raise RunFolderError(
+                f"{folder.path}: expected a finished run; it has no {folder.metrics_file.name} "
+                f"(go on with: diffnmf train --resume {folder.path})"
+            )
+        for name in SAME:
+            mine, its = getattr(config.data, name), getattr(reference.data, name)
+            if mine != its:
+                raise ValueError(
+                    f"runs: expected the same {name} in all; got {its!r} in {first.path} and {mine!r} in {folder.path}"
+                )
+    return opened
+
+
+def _scored_groups(opened: Sequence[Opened]) -> DataConfig:
+    """As many groups as the run with the fewest, whichever is named first."""
+    limits: dict[str, Any] = {}
+    for name in ("limit_groups", "limit_test_groups"):
+        known = [limit for _, config in opened if (limit := getattr(config.data, name)) is not None]
+        limits[name] = min(known, default=None)
+    return replace(opened[0][1].data, **limits)
+
+
+def _rows(opened: Sequence[Opened]) -> tuple[list[str], list[dict[str, Any]]]:
+    """What every run is called, and the options in which some runs differ beside the W-solver and the seed."""
+    options = [
+        {name: value for section in config.to_dict().values() for name, value in section.items()}
+        for _, config in opened
+    ]
+    differing = [
+        name
+        for name in options[0]
+        if name not in BESIDE_THE_ROW and any(entry[name] != options[0][name] for entry in options)
+    ]
+    others = [{name: entry[name] for name in differing} for entry in options]
+    labels = [
+        ", ".join([w_solver_label(config.model), *(f"{name} = {value}" for name, value in other.items())])
+        for (_, config), other in zip(opened, others, strict=True)
+    ]
+    names = [(label, config.training.seed) for label, (_, config) in zip(labels, opened, strict=True)]
+    rows = [
+        f"{label} ({folder.path})" if names.count((label, config.training.seed)) > 1 else label
+        for label, (folder, config) in zip(labels, opened, strict=True)
+    ]
+    return rows, others
+
+
+def _score(model: GANUNMF, config: RunConfig, data: RunData) -> dict[str, float]:
+    def score(Y: Tensor) -> dict[str, Tensor]:
+        H, W, _ = model.factorize(Y)
+        kkt = nnls_kkt_residual(H, Y, W, l1=config.model.l1)
+        return {**summarize(Y, H, W), "zero_share": zero_share(H), "kkt_residual": kkt}
+
+    return mean_scores(score, data.split.test, data.test_groups)
+
+
+def _ms_a_step(folder: RunFolder, config: RunConfig) -> float:
+    """Of a training in one process, median over its epochs; NaN for a run without epochs."""
+    rows = folder.load_curves(config.training.epochs)
+    speeds = torch.tensor([row["groups_per_second"] for row in rows] or [float("nan")])
+    return 1000 * config.training.batch_size * config.training.accumulate / speeds.median().item()

@@ -1,0 +1,122 @@
+"""What a comparison of W-solvers leaves behind: tables and pictures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from diffnmf.figures.comparisons import save_bars
+from diffnmf.figures.montages import save_panels, unit_peak
+from diffnmf.files import explained_errors, write_csv
+from diffnmf.runs import DataConfig
+from diffnmf.studies.report import markdown_table, mean_std, write_report
+
+COLUMNS = {
+    "hoyer_H": "Hoyer H",
+    "zero_share": "zeros of H",
+    "part_overlap": "part overlap",
+    "copying": "copying",
+    "hoyer_W": "Hoyer W",
+    "dead_components": "dead",
+    "eps": "eq. (4)",
+    "relative_error": "relative error",
+    "kkt_residual": "KKT residual of W",
+    "ms_a_step": "ms a step",
+}
+PANELS = {
+    "hoyer_H": "Hoyer sparsity of H, in [0, 1]",
+    "zero_share": "Share of zeros in H, in [0, 1]",
+    "part_overlap": "Part overlap, in [0, 1]",
+    "copying": "Copying, in [0, 1]",
+    "hoyer_W": "Hoyer sparsity of W, in [0, 1]",
+    "eps": "Eq. (4), ← better",
+    "relative_error": "Relative error, ← better",
+}
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One trained run in the comparison.
+
+    Attributes:
+        row: what it is called: its W-solver.
+        seed: of its training.
+        run: its folder.
+        scores: the means over the unseen groups, by the names of ``COLUMNS``, and ``groups``, their number.
+        others: the options, beside W-solver and seed, in which the runs of the comparison differ.
+    """
+
+    row: str
+    seed: int
+    run: Path
+    scores: Mapping[str, float]
+    others: Mapping[str, Any]
+
+
+def write_comparison(
+    output: Path,
+    compared: Sequence[ComparedRun],
+    bases: Mapping[str, Tensor],
+    image_shape: tuple[int, int],
+    agreement: Sequence[Sequence[object]],
+    data: DataConfig,
+) -> None:
+    """Write comparison.md, .html, .csv and .png, and bases.png.
+
+    Arguments:
+        output: the folder.
+        compared: the runs.
+        bases: row -> H (n, k) of one unseen group.
+        image_shape: (h, w), h·w = n.
+        agreement: what ``exact_agreement`` returned.
+        data: what the runs were trained on.
+    """
+    rows: dict[str, list[ComparedRun]] = {}
+    for run in compared:
+        rows.setdefault(run.row, []).append(run)
+    values = {row: {name: [run.scores[name] for run in runs] for name in COLUMNS} for row, runs in rows.items()}
+    parts = {row: unit_peak(H) for row, H in bases.items()}
+    with explained_errors(output, "free space or mend the folder, then say the same again"):
+        title = f"W-solvers on unseen groups of {data.dataset}"
+        save_bars(output / "comparison.png", values, PANELS, title=title)
+        save_panels(output / "bases.png", parts, image_shape, title="H of one unseen group, columns to their maximum")
+        lines = [{"row": run.row, "seed": run.seed, "run": str(run.run), **run.scores} for run in compared]
+        write_csv(output / "comparison.csv", lines)
+        write_report(output, "comparison", _markdown(rows, values, agreement, data))
+
+
+def _markdown(
+    rows: Mapping[str, Sequence[ComparedRun]],
+    values: Mapping[str, Mapping[str, Sequence[float]]],
+    agreement: Sequence[Sequence[object]],
+    data: DataConfig,
+) -> str:
+    groups = next(iter(rows.values()))[0].scores["groups"]
+    lines = [
+        "# W-solvers compared",
+        "",
+        f"{data.dataset}, m = {data.group_size}, {data.order} order of columns; means over {groups} unseen groups, ± "
+        "standard deviation over the seeds. The options of a run are in its `config.yaml`.",
+        "",
+        markdown_table(
+            ["W-solver", "seeds", *COLUMNS.values()],
+            [[row, len(rows[row]), *(mean_std(scores[name]) for name in COLUMNS)] for row, scores in values.items()],
+        ),
+        "",
+        "![Scores of every W-solver](comparison.png)",
+        "",
+        "![H of one unseen group with every W-solver](bases.png)",
+        "",
+        "## The exact solvers agree",
+        "",
+        f"On H and Y of {min(2, int(groups))} of the groups, in float64; the reference is `unrolled`; the gradient is "
+        "that of ⟨V, HW⟩ for H, with one random V. Milliseconds are those of one call, forward and backward. H is that "
+        "of the row with the fewest dead components: at a zero column the gradient is not unique.",
+        "",
+        markdown_table(["solver", "W off by", "gradient off by", "KKT residual", "ms"], agreement),
+        "",
+        "What the scores mean: `diffnmf.metrics`. A KKT residual of about 1e-7 is rounding: W is the best for H.",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,55 @@
+"""The rows of a comparison of W-solvers, and what they are called."""
+
+from typing import Any
+
+from diffnmf.runs import ModelConfig
+
+# As options of ``ModelConfig``. Exact solvers give the same W and gradients: one row is enough. Where a row needs more
+# than another W-solver, a control row has the rest of it: "fc" learns only with normalised maps, and l1 means something
+# only with unit columns of H.
+W_SOLVER_ROWS: dict[str, dict[str, Any]] = {
+    "fc": {"w_solver": "fc", "normalize_maps": True},
+    "exact-normalized": {"w_solver": "unrolled", "normalize_maps": True},
+    "exact": {"w_solver": "unrolled"},
+    "detached": {"w_solver": "unrolled", "w_backward": "detached"},
+    "truncated-5": {"w_solver": "unrolled", "w_steps": 5},
+    "truncated-20": {"w_solver": "unrolled", "w_steps": 20},
+    "ls_hals": {"w_solver": "ls_hals"},
+    "cvxpylayer_loose": {"w_solver": "cvxpylayer_loose"},
+    "cvxpylayer": {"w_solver": "cvxpylayer"},
+    "unit-norm": {"w_solver": "unrolled", "unit_norm": True},
+    "l1": {"w_solver": "unrolled", "unit_norm": True, "l1": 0.5},
+}
+# What a row leaves open is this, whatever the configuration says that it is laid over.
+PLAIN: dict[str, Any] = {
+    "w_steps": None,
+    "w_backward": None,
+    "l1": 0.0,
+    "unit_norm": False,
+    "normalize_maps": False,
+}
+DEFAULT_ROWS = tuple(name for name in W_SOLVER_ROWS if name != "cvxpylayer")  # its numbers are those of "exact"
+EXACT = ("unrolled", "bpp", "hals")
+
+
+def row_options(row: str) -> dict[str, Any]:
+    """Every option that a row decides, for ``RunConfig.with_options``."""
+    return {**PLAIN, **W_SOLVER_ROWS[row]}
+
+
+def w_solver_label(model: ModelConfig) -> str:
+    """What a row of a comparison is called: equal for models that differ in nothing that matters here."""
+    names = {"fc": "fully connected", "cvxpylayer_loose": "cvxpylayer, loose"}
+    name = names.get(model.w_solver, model.w_solver)
+    if model.w_solver in EXACT and model.w_steps is None:
+        name = "exact NNLS"
+    if model.w_steps is not None:
+        name = f"{'truncated' if model.w_solver == 'unrolled' else model.w_solver}, {model.w_steps} steps"
+    extras = {
+        "detached W": model.w_backward == "detached",
+        f"l1 = {model.l1:g}": model.l1 > 0,
+        "unit-norm H": model.unit_norm,
+        "normalised maps": model.normalize_maps is True and model.w_solver != "fc",
+        "mixture": model.mixture,
+    }
+    return ", ".join([name, *(extra for extra, there in extras.items() if there)])

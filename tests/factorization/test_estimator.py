@@ -1,0 +1,266 @@
+"""diffnmf.NMF: the checks of scikit-learn, tensors, exact weights, and what it says when things go wrong."""
+
+import pickle
+import runpy
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import nnls as scipy_nnls
+from scipy.sparse import csr_array
+from sklearn import decomposition
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import diffnmf
+from diffnmf import NMF
+from diffnmf.errors import ConvergenceWarning
+from diffnmf.factorization import HALS, METHODS
+
+DTYPES = [np.float64, np.float32]
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def X():
+    """60 samples of 12 features, made of 3 parts, with noise."""
+    random = np.random.default_rng(0)
+    return random.random((60, 3)) @ random.random((3, 12)) + 0.01 * random.random((60, 12))
+
+
+def fitted(X, n_components=3, **options):
+    return NMF(n_components, **{"random_state": 0, "tol": 1e-3, "max_iter": 2000, **options}).fit(X)
+
+
+class TestScikitLearn:
+    # They fit noise with few iterations, which does not converge and is not meant to.
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+    @parametrize_with_checks([NMF(), NMF(2, init="nndsvd", l1_W=0.01, ridge_H=0.01)])
+    def test_every_check(self, estimator, check):
+        check(estimator)
+
+    def test_the_error_is_that_of_its_own(self, X):
+        theirs = decomposition.NMF(3, init="nndsvda", tol=1e-8, max_iter=5000).fit(X)
+        ours = fitted(X, tol=1e-6)
+        assert ours.reconstruction_err_ <= 1.001 * theirs.reconstruction_err_
+
+    def test_attributes(self, X):
+        model = fitted(X)
+        W = model.transform(X)
+        assert isinstance(model.components_, np.ndarray)
+        assert model.components_.shape == (3, 12)
+        assert model.n_components_ == 3
+        assert model.n_features_in_ == 12
+        assert W.shape == (60, 3)
+        assert min(W.min(), model.components_.min()) >= 0
+        assert model.reconstruction_err_ == pytest.approx(np.linalg.norm(X - W @ model.components_), rel=1e-12)
+        assert model.errors_.shape == (model.n_iter_ + 1,)
+        # The last exact solve for the weights can only lower what the iterations reached.
+        assert model.reconstruction_err_ / np.linalg.norm(X) <= model.errors_[-1] * (1 + 1e-12)
+        assert list(model.get_feature_names_out()) == ["nmf0", "nmf1", "nmf2"]
+        np.testing.assert_allclose(model.inverse_transform(W), W @ model.components_, rtol=1e-12)
+
+    @pytest.mark.parametrize("n_components", [None, "auto"])
+    def test_all_features_by_default(self, X, n_components):
+        assert fitted(X[:, :4], n_components, tol=0, max_iter=3).components_.shape == (4, 4)
+
+    def test_random_state(self, X):
+        first, again, other = (fitted(X, random_state=s, tol=0, max_iter=5).components_ for s in (1, 1, 2))
+        np.testing.assert_array_equal(first, again)
+        assert not np.allclose(first, other)
+        state = np.random.RandomState(0)  # drawn from: two fits differ
+        one, two = (fitted(X, random_state=state, tol=0, max_iter=5).components_ for _ in range(2))
+        assert not np.allclose(one, two)
+
+    def test_pipeline_grid_search_clone_and_pickle(self, X):
+        pipeline = make_pipeline(MinMaxScaler(clip=True), NMF(3, random_state=0, max_iter=2000, tol=1e-3))
+        assert pipeline.fit_transform(X).shape == (60, 3)
+        search = GridSearchCV(
+            NMF(random_state=0, method=HALS(sweeps=2), tol=1e-3, max_iter=2000),
+            {"n_components": np.arange(1, 4), "tol": [np.float32(1e-3)]},
+            scoring=lambda model, X, y=None: -np.linalg.norm(X - model.inverse_transform(model.transform(X))),
+            cv=2,
+        ).fit(X)
+        assert search.best_params_["n_components"] == 3
+        model = search.best_estimator_
+        assert clone(model).get_params().keys() == model.get_params().keys()
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).transform(X), model.transform(X))
+
+    def test_set_output(self, X):
+        pandas = pytest.importorskip("pandas")
+        frame = pandas.DataFrame(X, columns=list("abcdefghijkl"))
+        model = NMF(3, random_state=0, max_iter=2000, tol=1e-3).set_output(transform="pandas")
+        out = model.fit_transform(frame)
+        assert list(out.columns) == ["nmf0", "nmf1", "nmf2"]
+        assert list(model.feature_names_in_) == list("abcdefghijkl")
+
+
+class TestWeights:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_fit_transform_is_fit_then_transform(self, X, dtype, method, order):
+        X = np.asarray(X, dtype, order=order)
+        model = NMF(3, method=method, random_state=0, tol=0, max_iter=20, l1_W=0.01)
+        W = model.fit_transform(X)
+        assert W.dtype == model.components_.dtype == dtype
+        np.testing.assert_array_equal(W, model.transform(X))
+        np.testing.assert_array_equal(W, clone(model).fit(X).transform(X))
+
+    def test_they_are_the_exact_ones(self, X):
+        model = fitted(X)
+        new = np.random.default_rng(1).random((7, 12))
+        expected = [scipy_nnls(model.components_.T, row)[0] for row in new]
+        np.testing.assert_allclose(model.transform(new), expected, atol=1e-12)
+
+    def test_they_feel_the_penalties(self, X):
+        plain, sparse = fitted(X), fitted(X, l1_W=0.3, ridge_H=0.3)  # l1_W alone: W shrinks and H grows for ever
+        assert (sparse.transform(X) == 0).mean() > (plain.transform(X) == 0).mean()
+        H, rows = sparse.components_, sparse.transform(X)
+        gradient = (rows @ H - X) @ H.T + 0.3
+        assert np.abs(np.minimum(rows, gradient)).max() < 1e-10
+
+    def test_they_do_not_depend_on_the_company(self, X):
+        model = fitted(X)
+        together = model.transform(X)
+        alone = np.concatenate([model.transform(row[None]) for row in X])
+        np.testing.assert_allclose(alone, together, rtol=0, atol=1e-13)
+
+    def test_dtype_of_the_input_not_of_the_fit(self, X):
+        assert fitted(X).transform(X.astype(np.float32)).dtype == np.float32
+        assert fitted(X.astype(np.float32)).transform(X).dtype == np.float64
+
+    def test_zero_samples_and_features(self, X):
+        X[3], X[:, 5] = 0, 0
+        model = fitted(X)
+        assert (model.transform(X)[3] == 0).all()
+        assert (model.components_[:, 5] == 0).all()
+        assert fitted(np.zeros((4, 3))).reconstruction_err_ == 0
+
+
+class TestTensors:
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+    def test_tensors_in_tensors_out(self, X, dtype):
+        tensor = torch.tensor(X, dtype=dtype, requires_grad=True)
+        model = NMF(3, random_state=0, tol=1e-3, max_iter=2000)
+        W = model.fit_transform(tensor)
+        assert torch.equal(W, model.transform(tensor))
+        for result in (W, model.components_, model.inverse_transform(W)):
+            assert isinstance(result, torch.Tensor)
+            assert result.dtype == dtype
+            assert result.device == tensor.device
+            assert not result.requires_grad
+        from_array = clone(model).fit_transform(tensor.detach().numpy())
+        np.testing.assert_array_equal(W.numpy(), from_array)
+
+    def test_arrays_and_tensors_mix(self, X):
+        model, tensor = fitted(X), torch.tensor(X)
+        assert torch.equal(model.transform(tensor), torch.tensor(model.transform(X)))
+        assert isinstance(fitted(tensor).transform(X), np.ndarray)
+        assert isinstance(fitted(tensor).inverse_transform(np.ones((2, 3))), np.ndarray)
+
+    def test_dtypes(self, X):
+        assert fitted(torch.tensor(X).half()).components_.dtype == torch.float32
+        assert fitted(torch.tensor(X * 100).int()).components_.dtype == torch.get_default_dtype()
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    def test_devices(self, X):
+        model = fitted(torch.tensor(X, device="cuda"))
+        assert model.components_.is_cuda
+        assert isinstance(model.transform(X), np.ndarray)
+        np.testing.assert_allclose(fitted(X, device="cuda").components_, fitted(X).components_, atol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("change", "error", "message"),
+        [
+            (lambda X: X - 1, ValueError, r"Negative values in data passed to NMF; X: expected entries ≥ 0, got -"),
+            (lambda X: X.log().log(), ValueError, r"X: expected finite numbers.*NaN or infinity"),
+            (lambda X: X[0], ValueError, r"X: Expected 2D array.*got \(12,\)"),
+            (lambda X: X[:0], ValueError, r"X: expected at least one sample.*shape \(0, 12\)"),
+            (lambda X: X[:, :0], ValueError, r"X: expected at least one feature.*shape \(60, 0\)"),
+            (lambda X: X.to_sparse(), TypeError, r"X: expected a dense tensor.*X.to_dense\(\)"),
+            (lambda X: X.to(torch.complex64), ValueError, r"X: Complex data not supported"),
+        ],
+    )
+    def test_bad_tensors(self, X, change, error, message):
+        with pytest.raises(error, match=message):
+            fitted(change(torch.tensor(X)))
+
+
+class TestMessages:
+    def test_the_convergence_warning_is_everybodys(self, X):
+        for category in (ConvergenceWarning, SklearnConvergenceWarning):
+            with pytest.warns(category, match=r"NMF has not converged to tol=1e-12 in max_iter=2 iterations") as caught:
+                NMF(3, tol=1e-12, max_iter=2, random_state=0).fit(X)
+            assert len(caught) == 1
+            assert caught[0].filename == __file__
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            NMF(3, tol=0, max_iter=2, random_state=0).fit(X)
+
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            ({"n_components": 0}, ValueError, "n_components: expected an int ≥ 1.*got 0"),
+            ({"n_components": 2.5}, ValueError, "n_components: expected an int ≥ 1.*got 2.5"),
+            ({"n_components": True}, ValueError, "n_components: expected an int ≥ 1.*got True"),
+            ({"n_components": "all"}, ValueError, "n_components: expected an int ≥ 1.*got 'all'"),
+            ({"method": "cd"}, ValueError, "method: expected one of anls, hals, mu, spa; got 'cd'"),
+            ({"init": "custom"}, ValueError, "init: expected one of .*; got 'custom'"),
+            ({"tol": -1.0}, ValueError, "tol: expected a finite number ≥ 0; got -1.0"),
+            ({"max_iter": 1.5}, TypeError, "max_iter: expected an int ≥ 0; got 1.5"),
+            ({"l1_W": -1.0}, ValueError, "l1_W: expected a finite number ≥ 0; got -1.0"),
+            ({"device": "nowhere"}, ValueError, "device: expected None or a device such as.*got 'nowhere'"),
+        ],
+    )
+    def test_wrong_options_are_named(self, X, options, error, message):
+        with pytest.raises(error, match=message):
+            NMF(**{"n_components": 3, **options}).fit(X)
+
+    def test_wrong_data(self, X):
+        with pytest.raises(ValueError, match=r"Negative values in data passed to NMF.*got -1"):
+            NMF(3).fit(-np.ones((4, 3)))
+        with pytest.raises(TypeError, match=r"Sparse data was passed.*toarray"):
+            NMF(3).fit(csr_array(X))
+        with pytest.raises(NotFittedError):
+            NMF(3).transform(X)
+        model = fitted(X)
+        for data in (X[:, :5], torch.tensor(X[:, :5])):
+            with pytest.raises(ValueError, match="X has 5 features, but NMF is expecting 12 features"):
+                model.transform(data)
+        for weights in (np.ones((4, 2)), torch.ones(4, 2)):
+            with pytest.raises(ValueError, match=r"X: expected weights \(n_samples, n_components = 3\).*got \(4, 2\)"):
+                model.inverse_transform(weights)
+
+
+def test_the_example_chooses_and_shows_parts(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = Path(__file__).parents[2] / "examples" / "nmf_parts.py"
+    k = runpy.run_path(str(path))["main"](samples=150)
+    assert f"{k} parts predict hidden pixels best" in capsys.readouterr().out
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["digits_parts.png", "digits_rank.png"]
+
+
+class TestLazyName:
+    def test_scikit_learn_is_loaded_when_asked_for(self):
+        program = (
+            "import sys, diffnmf; assert 'NMF' in dir(diffnmf); assert 'sklearn' not in sys.modules;"
+            "diffnmf.NMF; assert 'sklearn' in sys.modules; assert diffnmf.__dict__['NMF'] is diffnmf.NMF"
+        )
+        subprocess.run([sys.executable, "-c", program], check=True)
+
+    def test_other_names_are_no_attributes(self):
+        with pytest.raises(AttributeError, match="module 'diffnmf' has no attribute 'PCA'"):
+            diffnmf.PCA  # noqa: B018

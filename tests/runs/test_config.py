@@ -1,0 +1,172 @@
+"""Configurations: what is written can be read, what cannot be read is said."""
+
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+import yaml
+
+from diffnmf.errors import RunFolderError
+from diffnmf.models import W_SOLVERS
+from diffnmf.runs import PRESETS, DataConfig, ModelConfig, RunConfig
+from diffnmf.training import TrainingConfig
+
+OTHER = RunConfig(
+    DataConfig("./my images: α.npy", 12, "class", 7),
+    ModelConfig(k=3, w_solver="fc", width=16, critic_width=8, unit_norm=True),
+    TrainingConfig(
+        epochs=0,
+        batch_size=1,
+        learning_rate=1e-5,
+        critic_learning_rate=3e-6,
+        betas=(0.25, 0.9),
+        reconstruction_weight=0.0,
+        adversarial=False,
+        adversarial_form="saturating",
+        flip_probability=1.0,
+        pca_rank=2,
+        accumulate=3,
+        ema_decay=0.0,
+        precision="bfloat16",
+        deterministic=True,
+        checkpoint_every=5,
+        picture_every=None,
+        seed=123456789012,
+    ),
+)
+
+
+class TestYaml:
+    @pytest.mark.parametrize("config", [RunConfig(), OTHER], ids=["defaults", "other"])
+    def test_round_trip(self, config, tmp_path):
+        file = tmp_path / "config.yaml"
+        file.write_text(config.to_yaml(), encoding="utf-8")
+        assert RunConfig.from_yaml(file) == config
+
+    def test_is_plain(self):
+        content = yaml.safe_load(OTHER.to_yaml())
+        assert list(content) == ["data", "model", "training"]
+        assert content["training"]["betas"] == [0.25, 0.9]
+
+    def test_what_is_left_out_has_its_default(self, tmp_path):
+        file = tmp_path / "config.yaml"
+        file.write_text("model: {k: 7}\n")
+        assert RunConfig.from_yaml(file) == replace(RunConfig(), model=ModelConfig(k=7))
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("model: {k: 5", "expected a configuration in YAML"),
+            ("a: [1, 2", "expected a configuration in YAML"),
+            ("!!python/object/apply:os.getcwd []", "expected a configuration in YAML"),
+            ("", "expected the entries data, model, training; got None"),
+            ("- 1\n- 2\n", r"expected the entries data, model, training; got \[1, 2\]"),
+            ("model: 5", "expected the entries k, w_solver.*; got 5"),
+            ("training:", "expected the entries epochs.*; got None"),
+            ("modle: {k: 5}", "entry: expected one of data, model, training; got 'modle'"),
+            ("model: {K: 5}", "entry: expected one of critic_width, depth, k, .*; got 'K'"),
+            ("training: {lr: 1}", "entry: expected one of accumulate, .*learning_rate.*; got 'lr'"),
+            ("data: {7: 1}", "entry: expected one of dataset.*; got 7"),
+            ("model: {k: 0}", "k: expected an int ≥ 1; got 0"),
+            ("model: {k: ten}", "k: expected an int ≥ 1; got 'ten'"),
+            ("model: {w_solver: nope}", "w_solver: expected one of .*unrolled.*; got 'nope'"),
+            ("training: {epochs: -1}", "epochs: expected an int ≥ 0; got -1"),
+            ("training: {betas: 5}", "betas"),
+            ("training: {flip_probability: 2}", r"flip_probability: expected a number in \[0, 1\]; got 2"),
+            ("training: {learning_rate: fast}", "learning_rate: .*'?fast"),
+            ("training: {adversarial_form: wgan}", "adversarial_form: expected one of .*; got 'wgan'"),
+        ],
+    )
+    def test_errors_name_the_file_and_the_entry(self, text, message, tmp_path):
+        file = tmp_path / "config.yaml"
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(RunFolderError, match=message) as caught:
+            RunConfig.from_yaml(file)
+        assert str(file) in str(caught.value)
+
+    def test_no_text_at_all(self, tmp_path):
+        file = tmp_path / "config.yaml"
+        file.write_bytes(b"\xff\xfe\x00\x80")
+        with pytest.raises(RunFolderError, match="expected a configuration in YAML"):
+            RunConfig.from_yaml(file)
+        with pytest.raises(RunFolderError, match=r"missing\.yaml"):
+            RunConfig.from_yaml(tmp_path / "missing.yaml")
+
+
+class TestValues:
+    def test_are_frozen(self):
+        with pytest.raises(FrozenInstanceError):
+            ModelConfig().k = 3
+
+    @pytest.mark.parametrize("w_solver", W_SOLVERS)
+    def test_every_w_solver_is_known(self, w_solver):
+        assert ModelConfig(w_solver=w_solver).w_solver == w_solver
+
+    @pytest.mark.parametrize(
+        ("config", "options"),
+        [
+            (ModelConfig, {"k": 0}),
+            (ModelConfig, {"k": 2.5}),
+            (ModelConfig, {"width": 0}),
+            (ModelConfig, {"critic_width": -1}),
+            (ModelConfig, {"w_solver": "nope"}),
+            (TrainingConfig, {"epochs": -1}),
+            (TrainingConfig, {"epochs": 1.0}),
+            (TrainingConfig, {"batch_size": 0}),
+            (TrainingConfig, {"learning_rate": 0.0}),
+            (TrainingConfig, {"learning_rate": float("nan")}),
+            (TrainingConfig, {"learning_rate": float("inf")}),
+            (TrainingConfig, {"critic_learning_rate": 0.0}),
+            (TrainingConfig, {"reconstruction_weight": -1.0}),
+            (TrainingConfig, {"reconstruction_weight": float("nan")}),
+            (TrainingConfig, {"flip_probability": 1.1}),
+            (TrainingConfig, {"flip_probability": -0.1}),
+            (TrainingConfig, {"adversarial_form": "wgan"}),
+            (TrainingConfig, {"pca_rank": 0}),
+            (TrainingConfig, {"accumulate": 0}),
+            (TrainingConfig, {"ema_decay": 1.0}),
+            (TrainingConfig, {"precision": "no"}),
+            (TrainingConfig, {"checkpoint_every": 0}),
+            (TrainingConfig, {"picture_every": 0}),
+        ],
+    )
+    def test_errors_name_the_argument(self, config, options):
+        ((name, _),) = options.items()
+        with pytest.raises((ValueError, TypeError), match=f"^{name}: expected"):
+            config(**options)
+
+
+class TestLayers:
+    """A preset, a file over it, options over both."""
+
+    def test_a_file_over_a_preset(self, tmp_path):
+        file = tmp_path / "mine.yaml"
+        file.write_text("model: {width: 7}\ntraining: {betas: [0.1, 0.2]}\n")
+        config = RunConfig.from_yaml(file, PRESETS["quick"])
+        assert (config.data.dataset, config.model.k, config.model.width) == ("digits", 10, 7)
+        assert config.training == replace(PRESETS["quick"].training, betas=(0.1, 0.2))
+
+    def test_options_find_their_section(self):
+        config = RunConfig().with_options(k=3, group_size=20, seed=7, limit_groups=None)
+        assert (config.model.k, config.data.group_size, config.training.seed) == (3, 20, 7)
+        assert RunConfig().with_options() == RunConfig()
+
+    def test_unknown_options_list_the_known_ones(self):
+        with pytest.raises(ValueError, match="option: expected one of accumulate, .*width; got 'lr'"):
+            RunConfig().with_options(lr=1)
+        with pytest.raises(ValueError, match="^k: expected"):
+            RunConfig().with_options(k=0)
+
+    def test_no_two_sections_share_a_name(self):
+        names = [option for section in RunConfig().to_dict().values() for option in section]
+        assert len(set(names)) == len(names)
+
+    def test_differences(self):
+        other = RunConfig().with_options(k=3, epochs=77, batch_size=1, seed=2)
+        assert RunConfig().differences(RunConfig().to_dict()) == []
+        assert RunConfig().differences(other.to_dict()) == ["k is 30 here and was 3", "seed is 0 here and was 2"]
+        assert RunConfig().differences({}) == [], "what an older program did not know is no difference"
+
+    @pytest.mark.parametrize("preset", PRESETS)
+    def test_presets_can_be_written_and_read(self, preset, tmp_path):
+        (tmp_path / "config.yaml").write_text(PRESETS[preset].to_yaml())
+        assert RunConfig.from_yaml(tmp_path / "config.yaml") == PRESETS[preset]

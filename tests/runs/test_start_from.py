@@ -1,0 +1,70 @@
+"""Runs that begin from the weights of another run."""
+
+import shutil
+
+import pytest
+import torch
+
+from diffnmf.errors import RunFolderError
+from diffnmf.models import GANUNMF
+from diffnmf.runs import RunConfig, resume_experiment, run_experiment
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+FC = RunConfig().with_options(
+    dataset="digits", group_size=10, k=4, width=8, critic_width=8, epochs=1, limit_groups=8, w_solver="fc"
+)
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory):
+    return run_experiment(FC, tmp_path_factory.mktemp("parent") / "run", brief=True).folder
+
+
+def weights(folder):
+    return GANUNMF.load(folder, weights="generator").generator.state_dict()
+
+
+def test_another_w_solver_begins_from_the_same_u_net(parent, tmp_path):
+    config = FC.with_options(w_solver="unrolled", normalize_maps=True, start_from=str(parent), epochs=0)
+    child = run_experiment(config, tmp_path / "run", brief=True).folder
+    before, after = weights(parent), weights(child)
+    assert all(torch.equal(after[name], before[name]) for name in after)
+    averaged = GANUNMF.load(child, weights="ema").generator.state_dict()
+    assert all(torch.equal(averaged[name], before[name]) for name in averaged)
+
+
+def test_the_w_head_comes_along_where_it_is_the_same(parent, tmp_path):
+    config = FC.with_options(start_from=str(parent), epochs=0, seed=1)
+    child = run_experiment(config, tmp_path / "run", brief=True).folder
+    before, after = weights(parent), weights(child)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(after[name], before[name]) for name in after)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"w_solver": "unrolled"}, r"start_from: the U-Net of .* is not that of this run: .*map_norm"),
+        ({"width": 12}, r"start_from: the U-Net of .* is not that of this run: .*size mismatch"),
+    ],
+)
+def test_another_u_net_is_refused_before_anything_is_written(parent, options, message, tmp_path):
+    with pytest.raises(RunFolderError, match=message.replace(".*", "(.|\n)*")):
+        run_experiment(FC.with_options(start_from=str(parent), **options), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_run_is_named(tmp_path):
+    with pytest.raises(RunFolderError, match=r"expected the folder of a model; nowhere has no model\.yaml"):
+        run_experiment(FC.with_options(start_from="nowhere"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_once_begun_it_does_not_need_the_other_run(parent, tmp_path):
+    start = tmp_path / "start"
+    shutil.copytree(parent, start)
+    child = run_experiment(FC.with_options(start_from=str(start)), tmp_path / "run", brief=True).folder
+    shutil.rmtree(start)
+    resume_experiment(child, epochs=2, brief=True)
+    assert not torch.equal(weights(child)["unet.head.weight"], weights(parent)["unet.head.weight"])

@@ -1,0 +1,205 @@
+"""The reproduction of the paper, small: it runs, goes on where it stopped, and reports what it has and nothing else."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from diffnmf.errors import RunFolderError
+from diffnmf.studies.paper import STUDIES, bases, reproduce, table2
+from diffnmf.studies.paper.claims import _agreement, verdict_on
+from diffnmf.studies.paper.pictures import _over_k
+from diffnmf.studies.paper.study import FC, MIXTURE, NNLS
+from diffnmf.studies.paper.table1 import printed
+from diffnmf.studies.paper.workbench import Workbench
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SMOKE = STUDIES["smoke"]
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    output = tmp_path_factory.mktemp("smoke")
+    return output, reproduce(SMOKE, output)
+
+
+def test_the_report_has_every_part(smoke):
+    output, report = smoke
+    text = (output / "report.md").read_text(encoding="utf-8")
+    for part in ("Table 1", "Table 2", "Figs. 7, 8", "Fig. 10", "Fig. 11", "## Figures"):
+        assert part in text
+    assert "needs two data sets" in text  # there is nothing to transfer to
+    assert "Not drawn, because what they show was not run: Fig. 7, Fig. 8." in text
+    assert "not run" not in text.replace("what they show was not run", "")
+    assert "## Not run" not in text
+    assert report == output / "report.html"
+    html = report.read_text(encoding="utf-8")
+    pictures = sorted((output / "pictures").glob("*.png"))
+    assert len(pictures) == html.count("data:image/png;base64,") == 11
+    assert {picture.name[:5] for picture in pictures} == {"fig04", "fig05", "fig06", "fig09", "fig10", "fig11"}
+
+
+def test_every_number_is_in_the_table_of_records(smoke):
+    output, _ = smoke
+    lines = (output / "table1.csv").read_text(encoding="utf-8").splitlines()
+    # 4 classical methods and 3 networks with two seeds, 3 without chance with one; 4 protocols each
+    assert len(lines) == 1 + 4 * (2 * (4 + 3) + 3)
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """They take most of the time of a second call."""
+    monkeypatch.setattr("diffnmf.studies.paper.reproduce.save_pictures", lambda bench, folder: [])
+
+
+def test_nothing_is_measured_twice(smoke, without_pictures):
+    said = []
+    before = tables(smoke[0])
+    reproduce(SMOKE, smoke[0], announce=said.append)
+    assert said == ["drawing and writing the report"]
+    assert tables(smoke[0]) == before
+
+
+def tables(output):
+    return (output / "report.md").read_text(encoding="utf-8").split("## Figures")[0]
+
+
+def test_it_goes_on_where_it_stopped(smoke, without_pictures):
+    output, _ = smoke
+    record = output / "records" / "digits-k5-mu-seed1.json"
+    before = record.read_text(encoding="utf-8")
+    record.unlink()
+    said = []
+    reproduce(SMOKE, output, announce=said.append)
+    assert said == ["measuring digits-k5-mu-seed1", "drawing and writing the report"]
+
+    def errors(text):
+        return re.findall(r'"eps": ([\d.]+)', text)
+
+    assert errors(record.read_text(encoding="utf-8")) == errors(before)
+
+
+def test_a_report_of_nothing_says_so(tmp_path):
+    said = []
+    reproduce(SMOKE, tmp_path, announce=said.append, report_only=True)
+    assert said == ["drawing and writing the report"]
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "- digits-k5-anls-seed0" in text.split("## Not run")[1]
+    assert not re.search(r"\| (held|did not hold)", text)
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "records").exists()
+
+
+def test_another_study_is_not_mixed_in(smoke):
+    other = replace(SMOKE, models={**SMOKE.models, MIXTURE: {"w_solver": "bpp", "mixture": True}})
+    with pytest.raises(RunFolderError, match="holds a reproduction with other options"):
+        reproduce(other, smoke[0])
+
+
+def test_a_damaged_record_is_named(smoke):
+    output, _ = smoke
+    record = output / "records" / "digits-k5-spa-seed0.json"
+    content = record.read_text(encoding="utf-8")
+    record.write_text("{", encoding="utf-8")
+    try:
+        with pytest.raises(RunFolderError, match=r"digits-k5-spa-seed0\.json: damaged: .*delete it"):
+            reproduce(SMOKE, output)
+    finally:
+        record.write_text(content, encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["datasets", "ks", "seeds"])
+def test_an_empty_study_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name}: expected at least one"):
+        replace(SMOKE, **{name: ()})
+
+
+def test_seeds_are_paired_by_their_number(smoke, tmp_path):
+    """A record that is missing on one side leaves its seed out, and shifts no other."""
+    output = tmp_path / "out"
+    shutil.copytree(smoke[0], output)
+    whole = table2.differences(bench(output), FC)
+    assert whole == pytest.approx([0.0, 0.0], abs=0.1)
+    (output / "records" / "digits-k5-gan-unet-fc-seed0.json").unlink()
+    assert table2.differences(bench(output), FC) == whole[1:]
+    assert list(bench(output).scores("digits", 5, FC)) == [1]
+
+
+def bench(output, study=SMOKE):
+    silent = {"data_dir": None, "device": "cpu", "announce": lambda message: None}
+    return Workbench(study, output, measure=False, **silent)
+
+
+def test_records_say_what_made_them(smoke):
+    record = json.loads((smoke[0] / "records" / "digits-k5-mu-seed0.json").read_text(encoding="utf-8"))
+    assert f"torch {torch.__version__}" in record["made"]
+    assert record["made"] in (smoke[0] / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_paper_s_numbers_stand_beside_its_own_k_and_m_alone(tmp_path):
+    paper = bench(tmp_path, STUDIES["paper"])
+    assert printed(paper, "mnist", 30, "ANLS") == (1.533, 9.794)
+    assert printed(paper, "mnist", 10, "ANLS") is None
+    assert printed(bench(tmp_path), "mnist", 30, "ANLS") is None
+
+
+@pytest.mark.parametrize(
+    ("differences", "verdict"),
+    [
+        ([], "not run"),
+        ([-1.0], "not decided"),
+        ([-1.0, -1.1, -0.9], "held"),
+        ([1.0, 1.1, 0.9], "did not hold"),
+        ([-0.1, 0.1, -0.05], "not decided"),
+        ([-0.2, -0.2], "held"),
+        ([0.0, 0.0], "not decided"),
+    ],
+)
+def test_a_verdict_needs_more_than_luck(differences, verdict):
+    assert verdict_on(differences) == verdict
+
+
+def test_bases_that_explain_nothing_are_no_evidence():
+    cosine = {bases.NETWORK: 1.0, bases.ANLS_RANDOM: 0.5, bases.ANLS_FIXED: 0.6, bases.COPIES: 0.7}
+    as_good = dict.fromkeys(cosine, 0.3)
+    assert _agreement(cosine, as_good) == "held"
+    assert _agreement(cosine, {**as_good, bases.NETWORK: 0.6}).startswith("held in part")
+    assert _agreement({**cosine, bases.NETWORK: 0.65}, as_good) == "held in part"
+    assert _agreement({**cosine, bases.NETWORK: 0.45}, as_good) == "did not hold"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"datasets": ("/my/images",)}, r"datasets: expected one of digits, .*; got '/my/images'"),
+        ({"bases_dataset": "x"}, r"datasets: expected one of digits"),
+        ({"models": {FC: {"w_solver": "fc"}}}, r"models: expected the rows .*; got none called GAN-UNET, NNLS"),
+        ({"models": {**SMOKE.models, NNLS: {"start_from": "runs/x"}}}, r"models: expected start_from .* another row"),
+        ({"groups": 0}, r"groups: expected an int ≥ 1; got 0"),
+    ],
+)
+def test_a_study_that_cannot_be_run_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(SMOKE, **changes)
+
+
+def test_a_tuple_among_the_options_is_no_other_study(tmp_path):
+    """YAML has no tuples: what was saved must still be recognised."""
+    study = replace(SMOKE, models={row: {**options, "betas": (0.5, 0.9)} for row, options in SMOKE.models.items()})
+    for _ in range(2):
+        reproduce(study, tmp_path, report_only=True)
+
+
+def test_errors_are_drawn_over_k_where_there_are_several(smoke, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(smoke[0], output)
+    for record in (output / "records").glob("digits-k5-*.json"):
+        shutil.copy(record, record.with_name(record.name.replace("-k5-", "-k4-")))
+    assert not list(_over_k(bench(output), tmp_path))
+    ((caption, file),) = _over_k(bench(output, replace(SMOKE, ks=(5, 4))), tmp_path)
+    assert "over k" in caption
+    assert file.stat().st_size > 10_000
