@@ -205,11 +205,11 @@ class TestSafety:
     def test_importing_loads_no_matplotlib_and_drawing_no_pyplot(self, tmp_path):
         code = f"""
 import sys, torch
-from diffnmf.metrics import comparison_figures, curve_figures, figures
+from diffnmf.figures import comparisons, curves, montages
 assert "matplotlib" not in sys.modules
-figures.save_image_grid({str(tmp_path / "a.png")!r}, torch.rand(64, 2), (8, 8), title="two")
-curve_figures.save_curves({str(tmp_path / "b.png")!r}, [], {{"Losses": ["loss"]}})
-comparison_figures.save_bars({str(tmp_path / "c.png")!r}, {{"a": {{"s": [1.0]}}}}, {{"s": "S"}})
+montages.save_image_grid({str(tmp_path / "a.png")!r}, torch.rand(64, 2), (8, 8), title="two")
+curves.save_curves({str(tmp_path / "b.png")!r}, [], {{"Losses": ["loss"]}})
+comparisons.save_bars({str(tmp_path / "c.png")!r}, {{"a": {{"s": [1.0]}}}}, {{"s": "S"}})
 assert "matplotlib.pyplot" not in sys.modules
 """
         subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
