@@ -1,6 +1,7 @@
 """The ladder of imports, and what importing the library loads."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,25 +11,17 @@ import pytest
 import diffnmf
 
 PACKAGE = Path(diffnmf.__file__).parent
-# A file imports only from rungs above its own, or from its own folder.
-LADDER = [
-    "errors",
-    "checks",
-    "files",
-    "solvers",
-    "layers",
-    "factorization",
-    "models",
-    "data",
-    "metrics",
-    "figures",
-    "evaluation",
-    "training",
-    "runs",
-    "studies",
-    "cli",
-]
-FORBIDDEN = {("models", "data")}  # an edge upwards that is still unwanted would stand here, too
+PAGE = PACKAGE.parent / "docs" / "architecture.md"
+
+
+def ladder() -> list[str]:
+    """The first column of the table under "The ladder": a part imports only from those above it, or from itself."""
+    section = PAGE.read_text(encoding="utf-8").split("## The ladder")[1].split("\n## ")[0]
+    return re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE)
+
+
+LADDER = ladder()
+FORBIDDEN = {("models", "data")}  # allowed by the ladder, and unwanted all the same
 HEAVY = ["cvxpy", "cvxpylayers", "diffcp", "torchvision", "sklearn", "matplotlib", "accelerate", "PIL", "tensorboard"]
 HEAVY += ["scipy", "markdown", "pandas"]
 
@@ -68,6 +61,21 @@ def test_imports_go_up_the_ladder(path):
         part = target.split(".")[1]
         assert LADDER.index(part) <= LADDER.index(own), f"{path} ({own}) imports {target}"
         assert (own, part) not in FORBIDDEN
+
+
+def test_only_the_commands_import_the_studies():
+    importers = {
+        path for path in module_files() if any(t.startswith("diffnmf.studies") for t in imported_modules(path))
+    }
+    assert {module_name(path).split(".")[1] for path in importers} == {"studies", "cli"}
+
+
+def test_every_file_that_the_page_names_exists():
+    named = re.findall(r"`((?:\w+/)+\w+\.py)`", PAGE.read_text(encoding="utf-8"))
+    assert len(named) > 15
+    root = PAGE.parent.parent
+    missing = [name for name in named if not (PACKAGE / name).is_file() and not (root / name).is_file()]
+    assert missing == []
 
 
 def test_no_import_cycles():
