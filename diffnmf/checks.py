@@ -6,7 +6,7 @@ a ValueError; the message names the argument, what was expected, and what came.
 """
 
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,31 +18,52 @@ from diffnmf.errors import unknown_name
 T = TypeVar("T")
 
 
-def check_count(name: str, value: object, *, at_least: int = 0) -> int:
-    """A whole number of at least ``at_least``: a Python or NumPy integer, neither a bool nor a float."""
+def check_count(name: str, value: object, *, at_least: int = 0, alternative: str = "") -> int:
+    """A whole number of at least ``at_least``: a Python or NumPy integer, neither a bool nor a float.
+
+    Where the caller takes something else as well, ``alternative`` says what.
+    """
+    expected = _either(f"an int ≥ {at_least}", alternative)
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-        raise TypeError(f"{name}: expected an int ≥ {at_least}; got {_shown(value)}")
+        raise TypeError(f"{name}: expected {expected}; got {_shown(value)}")
     if value < at_least:
-        raise ValueError(f"{name}: expected an int ≥ {at_least}; got {value}")
+        raise ValueError(f"{name}: expected {expected}; got {value}")
     return int(value)
 
 
-def check_number(name: str, value: object, interval: str = "[0, inf)") -> float:
+def check_optional_count(name: str, value: object, *, at_least: int = 0) -> int | None:
+    """As ``check_count``, or None."""
+    return None if value is None else check_count(name, value, at_least=at_least, alternative="None")
+
+
+def check_counts(name: str, values: object, *, at_least: int = 0) -> tuple[int, ...]:
+    """Several whole numbers, at least one of them, in the order given."""
+    expected = f"at least one int ≥ {at_least}, such as range({at_least}, {at_least + 10})"
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        raise TypeError(f"{name}: expected {expected}; got {_shown(values)}")
+    counts = tuple(check_count(name, value, at_least=at_least) for value in values)
+    if not counts:
+        raise ValueError(f"{name}: expected {expected}; got {_shown(values)}")
+    return counts
+
+
+def check_number(name: str, value: object, interval: str = "[0, inf)", *, alternative: str = "") -> float:
     """A real number in an interval, which is written as in mathematics: "(0, 1]" leaves 0 out and has 1 in it.
 
-    An infinite end means that the number is finite.
+    An infinite end means that the number is finite. ``alternative`` is as in ``check_count``.
     """
-    expected = _in_words(interval)
+    expected = _either(_in_words(interval), alternative)
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
-        hint = " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)" if isinstance(value, str) else ""
+        hint = " (YAML reads 1e-3 as text: write 1.0e-3 or 0.001)" if _is_a_number_in_quotes(value) else ""
         raise TypeError(f"{name}: expected {expected}; got {_shown(value)}{hint}")
-    plain: Any = value.item() if isinstance(value, np.generic) else value
+    # An int stays one: equal, and shown as it was written.
+    plain = int(value) if isinstance(value, numbers.Integral) else float(value)
     low, high = (float(end) for end in interval[1:-1].split(","))
     above = plain >= low if interval[0] == "[" else plain > low
     below = plain <= high if interval[-1] == "]" else plain < high
     if not (above and below):  # neither for NaN
         raise ValueError(f"{name}: expected {expected}; got {plain}")
-    return plain  # an int stays one: equal, and shown as it was written
+    return plain
 
 
 def check_flag(name: str, value: object) -> bool:
@@ -53,15 +74,19 @@ def check_flag(name: str, value: object) -> bool:
 
 
 def check_name(name: str, value: object, known: Iterable[str]) -> str:
-    """One of the known names.
-
-    Raises:
-        ValueError: anything else; the message lists the known ones.
-    """
+    """One of the known names; the message lists them."""
     known = list(known)
-    if not isinstance(value, str) or value not in known:
+    if not isinstance(value, str):
+        raise TypeError(*unknown_name(name, value, known).args)
+    if value not in known:
         raise unknown_name(name, value, known)
     return value
+
+
+def check_not_empty(name: str, value: Sized, what: str) -> None:
+    """Raise unless there is at least one of what it holds."""
+    if len(value) == 0:
+        raise ValueError(f"{name}: expected at least one {what}; got none")
 
 
 def check_image_shape(image_shape: object) -> tuple[int, int]:
@@ -72,15 +97,22 @@ def check_image_shape(image_shape: object) -> tuple[int, int]:
     return height, width
 
 
+def check_tensor(name: str, value: object, shape: str = "") -> Tensor:
+    """A tensor; ``shape`` says in the message which one is expected, such as "(N, h, w)"."""
+    if not isinstance(value, Tensor):
+        expected = f"a torch.Tensor {shape}".rstrip()
+        raise TypeError(f"{name}: expected {expected}; got {type(value).__name__} (use torch.as_tensor)")
+    return value
+
+
 def check_floating(name: str, value: object) -> Tensor:
     """A dense tensor of a real floating-point dtype."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor; got {type(value).__name__} (use torch.as_tensor)")
-    if not value.is_floating_point():
+    tensor = check_tensor(name, value)
+    if not tensor.is_floating_point():
         raise TypeError(
-            f"{name}: expected a real floating-point dtype; got {value.dtype} (use {name}.to(torch.float32))"
+            f"{name}: expected a real floating-point dtype; got {tensor.dtype} (use {name}.to(torch.float32))"
         )
-    return value
+    return tensor
 
 
 def check_matrix(name: str, value: object) -> Tensor:
@@ -91,6 +123,35 @@ def check_matrix(name: str, value: object) -> Tensor:
             f"{name}: expected a matrix or a batch of them, at least 2 dimensions; got {tuple(matrix.shape)}"
         )
     return matrix
+
+
+def check_same_rows(name: str, value: Tensor, other: str, matrix: Tensor) -> None:
+    """Raise unless two matrices, or batches of them, have as many rows."""
+    if value.shape[-2] != matrix.shape[-2]:
+        raise ValueError(
+            f"{name} and {other}: expected the same number of rows n; got {name} {tuple(value.shape)} and {other}"
+            f" {tuple(matrix.shape)} (transpose the one whose columns are not the vectors)"
+        )
+
+
+def check_expands(name: str, value: Tensor, shape: Sequence[int], what: str = "", remedy: str = "") -> Tensor:
+    """The tensor, expanded to a shape that it broadcasts to.
+
+    Arguments:
+        name: of the argument.
+        value: the tensor.
+        shape: what it is expanded to.
+        what: what that shape is, for the message.
+        remedy: what to do otherwise, likewise.
+    """
+    try:
+        return value.expand(tuple(shape))
+    except RuntimeError:
+        expected = " ".join(filter(None, (what, str(tuple(shape)))))
+        hint = f" ({remedy})" if remedy else ""
+        raise ValueError(
+            f"{name}: expected a shape that broadcasts to {expected}; got {tuple(value.shape)}{hint}"
+        ) from None
 
 
 def check_same_device(name: str, value: Tensor, other: str, device: torch.device) -> None:
@@ -122,11 +183,25 @@ def set_fields(config: Any, **values: object) -> None:
         object.__setattr__(config, name, value)
 
 
+def _either(expected: str, alternative: str) -> str:
+    return f"{expected}, or {alternative}" if alternative else expected
+
+
 def _in_words(interval: str) -> str:
     low, high = (end.strip() for end in interval[1:-1].split(","))
     if high != "inf":
         return f"a number in {interval}"
     return f"a finite number {'≥' if interval[0] == '[' else '>'} {low}"
+
+
+def _is_a_number_in_quotes(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _shown(value: object) -> str:

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_count, check_name, check_optional_count
 from diffnmf.data.images import ImageSet
-from diffnmf.errors import unknown_name
 
 ORDERS = ("class", "random")
 
@@ -51,26 +51,20 @@ class GroupSampler:
         seed: int = 0,
         limit: int | None = None,
     ) -> None:
-        _check_integer("group_size", group_size, at_least=1)
-        _check_integer("seed", seed, at_least=0)
-        if limit is not None:
-            _check_integer("limit", limit, at_least=1)
-        if order not in ORDERS:
-            raise unknown_name("order", order, ORDERS)
+        self.images = images
+        self.group_size = check_count("group_size", group_size, at_least=1)
+        self.order = check_name("order", order, ORDERS)
+        self.seed = check_count("seed", seed)
+        self.limit = check_optional_count("limit", limit, at_least=1)
         if order == "class" and images.labels is None:
             raise ValueError(f"order: expected 'random' for images without labels ({images.name}); got 'class'")
-        self.images = images
-        self.group_size = group_size
-        self.order = order
-        self.seed = seed
-        self.limit = limit
         # The images of each class that is used, (N_c,); without labels all images are one class.
-        self._pools = _pools(images, group_size)
-        self._share = group_size // len(self._pools)
+        self._pools = _pools(images, self.group_size)
+        self._share = self.group_size // len(self._pools)
         self._drawn = min(len(pool) for pool in self._pools) // self._share
         if self._drawn == 0:
-            raise _too_few(images, self._pools, group_size)
-        self.left_out = len(images) - self._drawn * group_size
+            raise _too_few(images, self._pools, self.group_size)
+        self.left_out = len(images) - self._drawn * self.group_size
 
     def __len__(self) -> int:
         """Groups an epoch."""
@@ -78,8 +72,7 @@ class GroupSampler:
 
     def epoch(self, epoch: int) -> Tensor:
         """The groups of one epoch as indices of images: Tensor (G, m), int64, with G = ``len(self)``."""
-        _check_integer("epoch", epoch, at_least=0)
-        generator = _generator(self.seed, epoch)
+        generator = _generator(self.seed, check_count("epoch", epoch))
         shape = (self._drawn, self._share)
         draws = [pool[torch.randperm(len(pool), generator=generator)][: shape[0] * shape[1]] for pool in self._pools]
         groups = torch.cat([draw.view(shape) for draw in draws], dim=1)  # (G, m), sorted by class
@@ -139,10 +132,3 @@ def _too_few(images: ImageSet, pools: list[Tensor], group_size: int) -> ValueErr
         f"group_size: expected at most {fewest * len(pools)} for {images.name}, which has {len(images)} images "
         f"({fewest} {what}); got {group_size}; make the groups smaller or add images"
     )
-
-
-def _check_integer(argument: str, value: object, *, at_least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{argument}: expected an integer; got {value!r}")
-    if value < at_least:
-        raise ValueError(f"{argument}: expected an integer of at least {at_least}; got {value}")

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_tensor, set_fields
+
 _INTEGER_DTYPES = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -32,10 +34,9 @@ class ImageSet:
     labels: Tensor | None
 
     def __post_init__(self) -> None:
-        # A frozen dataclass is set through `object`; what is set here are the same values in the documented dtypes.
-        object.__setattr__(self, "images", _checked_images(self.images))
+        set_fields(self, images=_checked_images(self.images))  # the same values in the documented dtypes
         if self.labels is not None:
-            object.__setattr__(self, "labels", _checked_labels(self.labels, len(self.images)))
+            set_fields(self, labels=_checked_labels(self.labels, len(self.images)))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -90,8 +91,7 @@ def _size(image_shape: tuple[int, int]) -> str:
 
 def _checked_images(images: Tensor) -> Tensor:
     """The images as uint8 or float32, or the error that says what is wrong with them."""
-    if not isinstance(images, Tensor):
-        raise TypeError(f"images: expected a Tensor (N, h, w); got {type(images).__name__}; use torch.as_tensor")
+    check_tensor("images", images, "(N, h, w)")
     if images.ndim != 3:
         raise ValueError(
             f"images: expected 3 dimensions (N, h, w); got shape {tuple(images.shape)}; "
@@ -102,7 +102,7 @@ def _checked_images(images: Tensor) -> Tensor:
     if images.dtype == torch.uint8:
         return images
     if not images.is_floating_point():
-        raise ValueError(
+        raise TypeError(
             f"images: expected dtype uint8 (0 to 255) or floats in [0, 1]; got {images.dtype}; "
             "convert with .to(torch.uint8), or divide by the largest possible value"
         )
@@ -129,10 +129,9 @@ def _check_range(images: Tensor) -> None:
 
 
 def _checked_labels(labels: Tensor, count: int) -> Tensor:
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"labels: expected a Tensor (N,) or None; got {type(labels).__name__}; use torch.as_tensor")
+    check_tensor("labels", labels, "(N,), or None")
     if labels.dtype not in (torch.uint8, *_INTEGER_DTYPES):
-        raise ValueError(f"labels: expected an integer dtype; got {labels.dtype}; number the classes from 0")
+        raise TypeError(f"labels: expected an integer dtype; got {labels.dtype}; number the classes from 0")
     if labels.shape != (count,):
         raise ValueError(
             f"labels: expected one label for each of the {count} images, shape ({count},); "

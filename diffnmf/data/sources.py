@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from diffnmf.checks import check_count
 from diffnmf.data.downloads import load_digits, load_faces, load_fashion, load_mnist
 from diffnmf.data.images import DataSplit, ImageSet
 from diffnmf.data.user_images import load_user_images
@@ -44,11 +45,14 @@ def load_dataset(dataset: str | Path, *, data_dir: str | Path | None = None, see
 
     Raises
     ------
+    TypeError
+        When an argument is of the wrong kind.
     ValueError
         For an unknown name, and for images that cannot be used; says which and why.
     DataUnavailableError
         When the files of a named data set are neither there nor to be had.
     """
+    seed = check_count("seed", seed)
     if not isinstance(dataset, str | Path):
         raise TypeError(f"dataset: expected a name or a path; got {type(dataset).__name__}")
     if isinstance(dataset, str) and dataset in DATASETS:

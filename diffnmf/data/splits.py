@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_count
 from diffnmf.data.images import DataSplit, ImageSet
 
 _ONE_IN = 5
@@ -27,12 +28,10 @@ def split_images(images: ImageSet, *, seed: int, class_names: Sequence[str] | No
 
     Raises
     ------
-    ValueError
-        When a class, or the set without labels, has a single image.
+    TypeError, ValueError
+        When the seed is not such a number, or a class, or the set without labels, has a single image.
     """
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed: expected an integer of at least 0; got {seed!r}")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(check_count("seed", seed))
     held_out = torch.zeros(len(images), dtype=torch.bool)
     for name, members in _strata(images, class_names):
         if len(members) < 2:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_flag, set_fields
 from diffnmf.layers import NNLSLayer
 from diffnmf.metrics import column_error, relative_error, summarize
 
@@ -33,6 +34,9 @@ class Factorizer:
     factorize: Callable[[Tensor], tuple[Tensor, Tensor]]
     weights: Callable[[Tensor, Tensor], Tensor] = field(default_factory=lambda: NNLSLayer(backward="detached"))
     non_negative: bool = True
+
+    def __post_init__(self) -> None:
+        set_fields(self, non_negative=check_flag("non_negative", self.non_negative))
 
 
 @torch.no_grad()

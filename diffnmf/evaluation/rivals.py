@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_count, check_name
 from diffnmf.data import ImageSet
-from diffnmf.errors import unknown_name
 from diffnmf.evaluation.protocols import Factorizer
 from diffnmf.evaluation.scoring import Scores, mean_scores
 from diffnmf.factorization import HALS, PAPER, factorize, spa, truncated_svd
@@ -78,10 +78,10 @@ def classical(name: str, k: int, seed: int = 0) -> Factorizer:
 
     Raises:
         ValueError: the name is unknown; the message lists the known ones.
+        TypeError, ValueError: k is no int ≥ 1, or seed no int ≥ 0.
     """
-    if name not in CLASSICAL:
-        raise unknown_name("method", name, CLASSICAL)
-    return CLASSICAL[name](k, seed)
+    check_name("method", name, CLASSICAL)
+    return CLASSICAL[name](check_count("k", k, at_least=1), check_count("seed", seed))
 
 
 def score_rivals(images: ImageSet, groups: Tensor, k: int) -> dict[str, Scores]:
@@ -91,6 +91,7 @@ def score_rivals(images: ImageSet, groups: Tensor, k: int) -> dict[str, Scores]:
     matrix of any sign, a lower bound for the relative error alone. A basis cannot have more columns than the group for
     ``spa``, which is left out for k > m.
     """
+    k = check_count("k", k, at_least=1)
     solve = NNLSLayer()
 
     def score_anls(Y: Tensor) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_flag
+from diffnmf.checks import check_count, check_flag, set_fields
 from diffnmf.factorization.alternating import AlternatingMethod, FactorState
 from diffnmf.factorization.half_step import HalfStep
 from diffnmf.factorization.nmf_problem import NMFProblem
@@ -33,8 +33,7 @@ class ANLS(AlternatingMethod):
     revive: bool = True
 
     def __post_init__(self) -> None:
-        check_count("steps", self.steps)
-        check_flag("revive", self.revive)
+        set_fields(self, steps=check_count("steps", self.steps), revive=check_flag("revive", self.revive))
 
     def update(self, half: HalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         solve = NNLSLayer(ProjectedGradient(max_iter=self.steps), backward="detached")

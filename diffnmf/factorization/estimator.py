@@ -3,7 +3,6 @@
 Imported only when ``diffnmf.NMF`` is asked for, because it needs scikit-learn.
 """
 
-import numbers
 import warnings
 from typing import Any, Self
 
@@ -15,10 +14,11 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from diffnmf.checks import check_count
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization.base import Method
 from diffnmf.factorization.factorize import Factors, factorize
-from diffnmf.factorization.sample_arrays import check_non_negative, device_of, in_kind, matrix_of, plain, tensor_of
+from diffnmf.factorization.sample_arrays import check_non_negative, device_of, in_kind, matrix_of, tensor_of
 from diffnmf.layers import NNLSLayer
 
 
@@ -241,7 +241,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """The factors of the samples (N, F), without a warning."""
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         names = ("tol", "max_iter", "l1_H", "l1_W", "ridge_H", "ridge_W")
-        options = {name: plain(getattr(self, name)) for name in names}
+        options = {name: getattr(self, name) for name in names}
         k = self._count(samples.shape[1])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -251,14 +251,12 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         k = self.n_components
         if k is None or (isinstance(k, str) and k == "auto"):
             return features
-        if not isinstance(k, numbers.Integral) or isinstance(k, bool) or k < 1:
-            raise ValueError(f"n_components: expected an int ≥ 1, or None or 'auto' for all features; got {k!r}")
-        return int(k)
+        return check_count("n_components", k, at_least=1, alternative="None or 'auto' for all features")
 
     def _weights(self, samples: Tensor) -> Tensor:
         """(N, n_components) for the samples (N, F), from ``components_`` alone, so that every way in gives the same."""
         H = tensor_of(self.components_).to(samples.device).T
-        solve = NNLSLayer(l1=plain(self.l1_W), ridge=plain(self.ridge_W), backward="detached")
+        solve = NNLSLayer(l1=self.l1_W, ridge=self.ridge_W, backward="detached")
         return solve(H, samples.T).T.to(samples.dtype).contiguous()
 
     def _samples(self, X: Any, *, reset: bool) -> Tensor:

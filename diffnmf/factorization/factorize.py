@@ -10,7 +10,7 @@ from torch import Tensor
 from diffnmf.checks import check_count, check_number
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization.base import Budget, Method, Run
-from diffnmf.factorization.initialization import complete, start
+from diffnmf.factorization.initialization import check_start, complete, start
 from diffnmf.factorization.nmf_problem import NMFProblem, Units, make_nmf_problem
 from diffnmf.factorization.registry import get_method
 
@@ -101,8 +101,9 @@ def factorize(
         (torch.Size([100, 784, 3]), torch.Size([100, 3, 40]))
     """
     method = get_method(method)
-    check_number("tol", tol)
-    check_count("max_iter", max_iter)
+    tol = check_number("tol", tol)
+    max_iter = check_count("max_iter", max_iter)
+    init, seed = check_start(init, seed)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: expected a function of (iteration, H, W); got {callback!r}")
     problem, units, H, W = make_nmf_problem(Y, k, H0=H0, W0=W0, l1_H=l1_H, l1_W=l1_W, ridge_H=ridge_H, ridge_W=ridge_W)
@@ -121,7 +122,7 @@ def factorize(
 
 
 def _start(
-    problem: NMFProblem, units: Units, method: Method, H: Tensor | None, W: Tensor | None, init: str | None, seed: int
+    problem: NMFProblem, units: Units, method: Method, H: Tensor | None, W: Tensor | None, init: str, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Hᵀ (B, k, n) and W (B, k, m) to start from, in memory of their own."""
     if not method.needs_start and (H is not None or W is not None):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_flag
+from diffnmf.checks import check_count, check_flag, set_fields
 from diffnmf.factorization.alternating import AlternatingMethod, FactorState
 from diffnmf.factorization.half_step import HalfStep, negligible
 from diffnmf.factorization.nmf_problem import NMFProblem
@@ -54,9 +54,12 @@ class HALS(AlternatingMethod):
     revive: bool = True
 
     def __post_init__(self) -> None:
-        check_count("sweeps", self.sweeps, at_least=1)
-        check_flag("extrapolate", self.extrapolate)
-        check_flag("revive", self.revive)
+        set_fields(
+            self,
+            sweeps=check_count("sweeps", self.sweeps, at_least=1),
+            extrapolate=check_flag("extrapolate", self.extrapolate),
+            revive=check_flag("revive", self.revive),
+        )
 
     def begin(self, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
         return _begin(W, Ht) if self.extrapolate else {}

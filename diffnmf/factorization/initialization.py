@@ -5,8 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count
-from diffnmf.errors import unknown_name
+from diffnmf.checks import check_count, check_name
 from diffnmf.factorization.nmf_problem import NMFProblem, Units, make_nmf_problem
 from diffnmf.factorization.nndsvd import nndsvd
 from diffnmf.factorization.spa import spa
@@ -38,17 +37,19 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: int = 0) -> Sta
     Raises:
         TypeError, ValueError: as ``factorize``.
     """
+    init, seed = check_start(init, seed)
     problem, units, _, _ = make_nmf_problem(Y, k)
     H, W = start(problem, units, init, seed)
     return units.unscale(H), units.unscale(W)
 
 
-def start(problem: NMFProblem, units: Units, init: str | None, seed: int) -> Start:
+def check_start(init: str | None, seed: int) -> tuple[str, int]:
+    """The name of a start and the seed of its draw, checked."""
+    return check_name("init", "random" if init is None else init, INITS), check_count("seed", seed)
+
+
+def start(problem: NMFProblem, units: Units, init: str, seed: int) -> Start:
     """``initialize`` in the scaled units."""
-    check_count("seed", seed)
-    init = "random" if init is None else init
-    if not isinstance(init, str) or init not in INITS:
-        raise unknown_name("init", init, INITS)
     return INITS[init](problem, units, seed)
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_number
-from diffnmf.solvers.problem import check_floating, one_where_zero
+from diffnmf.checks import check_count, check_expands, check_matrix, check_number, check_same_device
+from diffnmf.solvers.problem import one_where_zero
 
 Index = slice | Tensor  # some problems of a batch: neighbours, or any by their numbers (N,)
 
@@ -126,8 +126,8 @@ def make_nmf_problem(
     Raises:
         TypeError, ValueError: as ``factorize``.
     """
-    check_count("k", k, at_least=1)
-    _check_matrix("Y", Y)
+    k = check_count("k", k, at_least=1)
+    check_matrix("Y", Y)
     *batch, n, m = Y.shape
     dtype = torch.promote_types(Y.dtype, torch.float32)  # half precision is computed in float32
     flat = Y.detach().reshape(-1, n, m).to(dtype)
@@ -155,7 +155,7 @@ def make_nmf_problem(
 
 def _penalty(name: str, value: float, root: Tensor, power: int) -> Tensor | None:
     """Of ½‖Y − HW‖² in units of s²: an l1 in units of s²/√s, a ridge in units of s²/s."""
-    check_number(name, value)
+    value = check_number(name, value)
     if value == 0:
         return None
     largest = math.sqrt(torch.finfo(root.dtype).max)  # more penalty than that changes nothing any more
@@ -166,21 +166,11 @@ def _given(name: str, X: Tensor | None, Y: Tensor, shape: tuple[int, ...], dtype
     """A given factor with one batch dimension, in memory of its own."""
     if X is None:
         return None
-    _check_matrix(name, X)
-    if X.device != Y.device:
-        raise ValueError(f"{name}: expected the device of Y, {Y.device}; got {X.device} (move one of them with .to)")
-    try:
-        expanded = X.detach().expand(shape)
-    except RuntimeError:
-        raise ValueError(f"{name}: expected a shape that broadcasts to {shape}; got {tuple(X.shape)}") from None
+    check_matrix(name, X)
+    check_same_device(name, X, "Y", Y.device)
+    expanded = check_expands(name, X.detach(), shape)
     _check_sign(name, X)
     return expanded.to(dtype).reshape(-1, *shape[-2:])
-
-
-def _check_matrix(name: str, X: Tensor) -> None:
-    check_floating(name, X)
-    if X.ndim < 2:
-        raise ValueError(f"{name}: expected a matrix or a batch of them, at least 2 dimensions; got {tuple(X.shape)}")
 
 
 def _check_sign(name: str, X: Tensor) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count
+from diffnmf.checks import check_count, check_counts, check_matrix, check_optional_count
 from diffnmf.factorization.base import Method
 from diffnmf.factorization.factorize import factorize
 from diffnmf.factorization.hals import HALS
@@ -51,10 +51,9 @@ def svd_curve(Y: Tensor, max_k: int | None = None) -> Tensor:
     Raises:
         TypeError, ValueError: max_k is no such number, or Y is no floating-point matrix.
     """
-    _check_matrix(Y)
+    _check_entries(Y)
     most = min(Y.shape[-2:])
-    if max_k is not None:
-        check_count("max_k", max_k)
+    max_k = check_optional_count("max_k", max_k)
     finite = Y.isfinite().all(-1).all(-1)  # (*batch,)
     matrix = torch.where(finite[..., None, None], Y, 0.0).double()  # LAPACK refuses a whole batch for one NaN
     sigma = singular_values(matrix, exact=Y.dtype == torch.float64)  # (*batch, most)
@@ -123,7 +122,13 @@ def cross_validate_rank(
         tensor(3)
     """
     method = HALS(extrapolate=False) if method is None else get_method(method)
-    numbers = _check_arguments(Y, ks, folds, rounds, method)
+    _check_entries(Y)
+    numbers = tuple(sorted(set(check_counts("ks", ks, at_least=1))))
+    folds = _check_folds(folds, Y)
+    rounds = check_count("rounds", rounds, at_least=1)
+    seed = check_count("seed", seed)
+    if not method.needs_start:
+        raise ValueError(f'method: expected one that goes on from H and W, such as "hals" or "anls"; got {method!r}')
     Y = Y.detach().to(torch.promote_types(Y.dtype, torch.float32))
     n, m = Y.shape[-2:]
     parts = torch.arange(folds).reshape(-1, *(1,) * Y.ndim)  # (folds, 1, ..., 1)
@@ -187,27 +192,14 @@ def _deal(n: int, m: int, folds: int, seed: int) -> Tensor:
     return (order + torch.arange(m)) % folds  # shifted, so that what is left over goes round
 
 
-def _check_arguments(Y: Tensor, ks: Iterable[int], folds: int, rounds: int, method: Method) -> tuple[int, ...]:
-    _check_matrix(Y)
-    numbers = tuple(ks) if isinstance(ks, Iterable) else ()
-    if not numbers:
-        raise ValueError(f"ks: expected at least one number of components, such as range(1, 11); got {ks!r}")
-    for k in numbers:
-        check_count("ks", k, at_least=1)
-    check_count("folds", folds, at_least=2)
-    check_count("rounds", rounds, at_least=1)
-    longest = max(Y.shape[-2:])
+def _check_folds(folds: int, Y: Tensor) -> int:
+    folds, longest = check_count("folds", folds, at_least=2), max(Y.shape[-2:])
     if folds > longest:
         raise ValueError(f"folds: expected at most max(n, m) = {longest}, to hide entries of every column; got {folds}")
-    if not method.needs_start:
-        raise ValueError(f'method: expected one that goes on from H and W, such as "hals" or "anls"; got {method!r}')
-    return tuple(sorted(set(numbers)))
+    return folds
 
 
-def _check_matrix(Y: Tensor) -> None:
-    if not isinstance(Y, Tensor):
-        raise TypeError(f"Y: expected a torch.Tensor; got {type(Y).__name__} (use torch.as_tensor)")
-    if not Y.is_floating_point() or Y.ndim < 2 or 0 in Y.shape[-2:]:
-        raise ValueError(
-            f"Y: expected (*batch, n, m) of a floating-point dtype, n and m ≥ 1; got {tuple(Y.shape)} of {Y.dtype}"
-        )
+def _check_entries(Y: Tensor) -> None:
+    check_matrix("Y", Y)
+    if 0 in Y.shape[-2:]:
+        raise ValueError(f"Y: expected (*batch, n, m), n and m ≥ 1; got {tuple(Y.shape)}")

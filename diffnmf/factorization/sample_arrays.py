@@ -55,11 +55,6 @@ def check_non_negative(X: Tensor) -> None:
         )
 
 
-def plain(value: Any) -> Any:
-    """A Python number for one of numpy's, which grids of parameters are made of."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
 def device_of(device: Any) -> torch.device | None:
     """A user's device, checked.
 

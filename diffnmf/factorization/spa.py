@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count
+from diffnmf.checks import check_count, check_matrix
 from diffnmf.factorization.base import Budget, Method, Run
 from diffnmf.factorization.half_step import half_step
 from diffnmf.factorization.nmf_problem import NMFProblem
@@ -34,9 +34,8 @@ def spa(Y: Tensor, k: int) -> Tensor:
     Raises:
         TypeError, ValueError: k is no such number, or Y is no floating-point matrix.
     """
-    check_count("k", k, at_least=1)
-    if not Y.is_floating_point() or Y.ndim < 2:
-        raise ValueError(f"Y: expected a floating-point (*batch, n, m); got {Y.dtype} {tuple(Y.shape)}")
+    check_matrix("Y", Y)
+    k = check_count("k", k, at_least=1)
     n, m = Y.shape[-2:]
     if k > m:
         raise ValueError(f"k: expected at most m = {m}, the number of columns of Y to choose from; got {k}")

@@ -6,7 +6,7 @@ Where all the digits of float64 are not needed they come from the smaller Gram m
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count
+from diffnmf.checks import check_count, check_matrix
 from diffnmf.solvers.problem import one_where_zero
 
 
@@ -27,9 +27,8 @@ def truncated_svd(Y: Tensor, k: int) -> Tensor:
     Raises:
         TypeError, ValueError: k is no such number, or Y is no floating-point matrix.
     """
-    check_count("k", k, at_least=1)
-    if not Y.is_floating_point() or Y.ndim < 2:
-        raise ValueError(f"Y: expected a floating-point (*batch, n, m); got {Y.dtype} {tuple(Y.shape)}")
+    check_matrix("Y", Y)
+    k = check_count("k", k, at_least=1)
     finite = Y.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)  # (*batch, 1, 1)
     matrix = torch.where(finite, Y, 0.0).double()  # LAPACK refuses a whole batch for one NaN
     if k >= min(Y.shape[-2:]):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from diffnmf.checks import check_not_empty
 from diffnmf.figures.drawing import COLOURS, LINE_STYLES, FigureFile, label_axes, new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ def save_bars(
         title: a line above the panels.
     """
     for name, given in (("rows", rows), ("panels", panels)):
-        if not given:
-            raise ValueError(f"{name}: expected at least one entry; got none")
+        check_not_empty(name, given, "entry")
     down = 1 if len(panels) <= 4 else 2
     across = math.ceil(len(panels) / down)
     width = 3.1 * across + 0.085 * max(map(len, rows)) + 0.4  # inches; the labels stand beside the first panel only
@@ -76,8 +76,7 @@ def save_lines(
         x: the name of the setting.
         y: the name of the score.
     """
-    if not curves:
-        raise ValueError("curves: expected at least one label with its points; got none")
+    check_not_empty("curves", curves, "label with its points")
     figure = new_figure(7.2, 4.6 + 0.25 * math.ceil(len(curves) / 2))
     ax = figure.subplots()
     looks = zip(cycle(COLOURS), cycle(LINE_STYLES), cycle(MARKERS), strict=False)  # 7, 4 and 9: 252 different ones

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from diffnmf.checks import check_not_empty
 from diffnmf.factorization import RankScores
 from diffnmf.figures.drawing import COLOURS, LINE_STYLES, FigureFile, label_axes, new_figure, save_figure
 
@@ -24,8 +25,7 @@ def save_curves(path: FigureFile, rows: Sequence[Mapping[str, float]], panels: M
             finite, is passed over; the line goes on to the next one.
         panels: title of a panel -> names of the values it shows.
     """
-    if not panels:
-        raise ValueError("panels: expected at least one title with its names; got none")
+    check_not_empty("panels", panels, "title with its names")
     across = min(len(panels), 2)
     down = math.ceil(len(panels) / across)
     figure = new_figure(5.2 * across, 3.4 * down)

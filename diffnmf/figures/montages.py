@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from diffnmf.checks import check_image_shape, check_not_empty, check_number, check_optional_count, check_tensor
 from diffnmf.figures.drawing import FigureFile, new_figure, save_figure
 from diffnmf.metrics.scores import column_error, dead_mask, relative_error
 from diffnmf.solvers.problem import one_where_zero
@@ -33,7 +33,7 @@ def image_grid(
         image_shape: (height, width).
         columns_per_row: images in a row; by default about a wide rectangle of a multiple of ten a row
             (40 images: 4 × 10).
-        vmax: the value that becomes white; by default the largest of all. Zero and less are black.
+        vmax: the value that becomes white, > 0; by default the largest of all. Zero and less are black.
         separator: the grey of the lines, and of the places that no image fills; NaN to colour them otherwise.
 
     Returns:
@@ -41,12 +41,10 @@ def image_grid(
     """
     height, width = _check_images("columns", columns, image_shape)
     images = columns.detach().double().cpu().numpy().T.reshape(-1, height, width)
-    white = float(images.max()) if vmax is None else vmax
+    white = float(images.max()) if vmax is None else check_number("vmax", vmax, "(0, inf)", alternative="None")
     greys = np.clip(images / white, 0, 1) if white > 0 else np.zeros_like(images)
     count = len(greys)
-    per_row = _default_row(count) if columns_per_row is None else columns_per_row
-    if per_row < 1:
-        raise ValueError(f"columns_per_row: expected an int ≥ 1; got {per_row}")
+    per_row = check_optional_count("columns_per_row", columns_per_row, at_least=1) or _default_row(count)
     rows = math.ceil(count / per_row)
     cells = np.full((rows * per_row, height + 1, width + 1), separator)  # each image with its line below and right
     cells[:count, :height, :width] = greys
@@ -116,13 +114,11 @@ def save_panels(
         panels: label of a montage -> its columns (n, c); c may differ from one to the next.
         image_shape: (height, width) of an image, height · width = n.
         title: a line above the montages.
-        vmax: the value shown white in all of them; zero and less are black.
+        vmax: the value shown white in all of them, > 0; zero and less are black.
         columns_per_row: as in ``image_grid``.
     """
-    if not vmax > 0:
-        raise ValueError(f"vmax: expected a number > 0, the value shown white; got {vmax}")
-    if not panels:
-        raise ValueError("panels: expected at least one label with its matrix; got none")
+    vmax = check_number("vmax", vmax, "(0, inf)")
+    check_not_empty("panels", panels, "label with its matrix")
     for label, columns in panels.items():
         _check_images(f"panels[{label!r}]", columns, image_shape)
     montages = {
@@ -178,10 +174,12 @@ def _default_row(count: int) -> int:
 
 
 def _check_images(name: str, columns: Tensor, image_shape: tuple[int, int]) -> tuple[int, int]:
-    height, width = image_shape
-    if not isinstance(columns, torch.Tensor) or columns.ndim != 2 or columns.shape[1] == 0:
-        came = tuple(columns.shape) if isinstance(columns, torch.Tensor) else type(columns).__name__
-        raise ValueError(f"{name}: expected one matrix (n, columns) with at least one column; got {came} (pick one)")
+    height, width = check_image_shape(image_shape)
+    check_tensor(name, columns, "(n, columns)")
+    if columns.ndim != 2 or columns.shape[1] == 0:
+        raise ValueError(
+            f"{name}: expected one matrix (n, columns) with at least one column; got {tuple(columns.shape)} (pick one)"
+        )
     if columns.shape[0] != height * width:
         raise ValueError(
             f"image_shape: expected height · width = {columns.shape[0]}, the rows of {name}; got {height} × {width}"

@@ -2,8 +2,10 @@
 
 from torch import Tensor, nn
 
+from diffnmf.checks import check_name
 from diffnmf.solvers import NNLSSolver, get_solver
-from diffnmf.solvers.nnls import check_backward, solve_nnls
+from diffnmf.solvers.base import BACKWARDS
+from diffnmf.solvers.nnls import solve_nnls
 from diffnmf.solvers.problem import check_penalty
 
 
@@ -49,12 +51,9 @@ class NNLSLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.solver = get_solver(solver)
-        check_penalty("ridge", ridge)
-        check_penalty("l1", l1)
-        check_backward(backward)
-        self._keep("ridge", ridge)
-        self._keep("l1", l1)
-        self.backward_mode = backward
+        self._keep("ridge", check_penalty("ridge", ridge))
+        self._keep("l1", check_penalty("l1", l1))
+        self.backward_mode = check_name("backward", backward, BACKWARDS)
 
     def _keep(self, name: str, penalty: float | Tensor) -> None:
         """A tensor as a buffer, so that it moves with the module; a number, or the parameter of a user, as it is."""

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_count
 from diffnmf.factorization import truncated_svd
 from diffnmf.metrics.scores import relative_error
 
@@ -28,7 +29,11 @@ def excess_over_svd(Y: Tensor, Y_hat: Tensor, k: int) -> Tensor:
 
     Returns:
         (*batch,), in the dtype of the inputs; NaN where Y is not finite or Ŷ holds a NaN.
+
+    Raises:
+        TypeError, ValueError: k is no such number, or the shapes do not fit; the message names the argument.
     """
+    k = check_count("k", k, at_least=1)
     error = relative_error(Y, Y_hat)
     bound = relative_error(Y, truncated_svd(Y, k))
     # A product of rank k carries about one rounding a component in every entry; the SVD, in float64, adds its own.

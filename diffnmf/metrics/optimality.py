@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_expands, check_floating
 from diffnmf.metrics.scores import check_factors, check_same_matrix
-from diffnmf.solvers.problem import check_floating, kkt_residual, make_problem
+from diffnmf.solvers.problem import kkt_residual, make_problem
 
 
 def nnls_kkt_residual(
@@ -34,13 +35,7 @@ def nnls_kkt_residual(
     problem = make_problem(H, Y, ridge=ridge, l1=l1)
     check_floating("W", W)
     shape = (*problem.batch_shape, H.shape[-1], Y.shape[-1])
-    try:
-        expanded = W.expand(shape)
-    except RuntimeError:
-        raise ValueError(
-            f"W: expected a shape that broadcasts to {shape}, (*batch, k, m) of H and Y; got {tuple(W.shape)}"
-            " (expand H or Y to compare several W)"
-        ) from None
+    expanded = check_expands("W", W, shape, "(*batch, k, m) of H and Y,", "expand H or Y to compare several W")
     return kkt_residual(problem, expanded.reshape(-1, *shape[-2:])).reshape(problem.batch_shape)
 
 

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_count, check_number, check_same_rows
 from diffnmf.solvers.problem import one_where_zero
 
 
@@ -58,8 +59,9 @@ def hoyer_sparsity(X: Tensor, dim: int) -> Tensor:
 
     Arguments:
         X: any shape.
-        dim: the dimension along which the vectors lie; it is gone in the result.
+        dim: the dimension along which the vectors lie, an int ≥ −X.ndim; it is gone in the result.
     """
+    dim = check_count("dim", dim, at_least=-X.ndim)
     root = math.sqrt(X.shape[dim])
     if root <= 1:
         return torch.zeros_like(X.sum(dim))
@@ -111,6 +113,7 @@ def zero_share(H: Tensor, tolerance: float = 0.0) -> Tensor:
     Returns:
         (*batch,).
     """
+    tolerance = check_number("tolerance", tolerance, "[0, 1)")
     largest = H.amax(dim=(-2, -1), keepdim=True)
     share = (tolerance * largest >= H).to(H.dtype).mean(dim=(-2, -1))
     return torch.where(largest[..., 0, 0].isnan(), math.nan, share)  # a comparison with NaN would pass for "dense"
@@ -129,11 +132,7 @@ def copying(H: Tensor, Y: Tensor) -> Tensor:
     Returns:
         (*batch,).
     """
-    if H.shape[-2] != Y.shape[-2]:
-        raise ValueError(
-            f"H and Y: expected the same number of rows n; got H {tuple(H.shape)} and Y {tuple(Y.shape)}"
-            " (transpose the one whose columns are not the vectors)"
-        )
+    check_same_rows("H", H, "Y", Y)
     cosines = (unit_columns(H).mT @ unit_columns(Y)).clamp(-1, 1)  # (*batch, k, m)
     return _mean_where(cosines.amax(-1), _live_columns(H))
 
@@ -147,7 +146,7 @@ def dead_components(H: Tensor, W: Tensor, tolerance: float = 1e-8) -> Tensor:
     Arguments:
         H: (*batch, n, k).
         W: (*batch, k, m), w_i its i-th row.
-        tolerance: relative to the strongest component of the same problem.
+        tolerance: relative to the strongest component of the same problem, in [0, 1).
 
     Returns:
         (*batch,), int64.
@@ -158,6 +157,7 @@ def dead_components(H: Tensor, W: Tensor, tolerance: float = 1e-8) -> Tensor:
 def dead_mask(H: Tensor, W: Tensor, tolerance: float = 1e-8) -> Tensor:
     """Which components ``dead_components`` counts, (*batch, k) bool."""
     check_factors(H, W)
+    tolerance = check_number("tolerance", tolerance, "[0, 1)")
     strength = _norm(H, dim=-2) * _norm(W, dim=-1)  # (*batch, k)
     return strength <= tolerance * strength.amax(-1, keepdim=True)
 

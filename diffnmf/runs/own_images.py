@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_count, check_flag
 from diffnmf.data import group_matrix, load_images
 from diffnmf.errors import RunFolderError
 from diffnmf.figures.montages import save_decomposition
@@ -62,14 +63,16 @@ def factorize_images(
         output: a folder; made where it does not exist.
         weights: "best", "generator" or "ema"; by default the first of these that is there.
         shuffle: mix the images first: a model that was trained on groups of many classes does badly on groups of one.
-        seed: of the mixing.
+        seed: of the mixing, an int ≥ 0.
         device: where to compute.
         overwrite: replace the factors of an earlier call.
 
     Raises:
         RunFolderError: there is no model, or ``output`` holds factors already or cannot be written.
-        ValueError: the images cannot be read, are of another size, or too few.
+        ValueError: the images cannot be read, are of another size, or too few, or ``seed`` is negative.
+        TypeError: an argument is of the wrong kind.
     """
+    shuffle, seed = check_flag("shuffle", shuffle), check_count("seed", seed)
     output = Path(output)
     if (output / FACTORS).exists() and not overwrite:
         raise RunFolderError(f"output: {output / FACTORS} is there already (--overwrite, or another folder)")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count
+from diffnmf.checks import check_count, set_fields
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.gram import GramForm
 from diffnmf.solvers.iterative import Iterate, solve_by_iterations
@@ -28,7 +28,7 @@ class BlockPivoting(NNLSSolver):
     max_iter: int = 20
 
     def __post_init__(self) -> None:
-        check_count("max_iter", self.max_iter, at_least=1)
+        set_fields(self, max_iter=check_count("max_iter", self.max_iter, at_least=1))
 
     @property
     def exact(self) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_number
+from diffnmf.checks import check_number, set_fields
 from diffnmf.errors import SolverError
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.exact.masked import as_columns, from_columns
@@ -61,7 +61,7 @@ class ConeProgram(NNLSSolver):
     def __post_init__(self) -> None:
         if not isinstance(self.solver_args, Mapping | None):
             raise TypeError(f"solver_args: expected a mapping of option names to values; got {self.solver_args!r}")
-        check_number("tol", self.tol)
+        set_fields(self, tol=check_number("tol", self.tol))
 
     @classmethod
     def loose(cls) -> "ConeProgram":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count
+from diffnmf.checks import check_count, set_fields
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.coordinate_descent import sweep
 from diffnmf.solvers.gram import GramForm
@@ -27,7 +27,7 @@ class LeastSquaresHALS(NNLSSolver):
     sweeps: int = 3
 
     def __post_init__(self) -> None:
-        check_count("sweeps", self.sweeps)
+        set_fields(self, sweeps=check_count("sweeps", self.sweeps))
 
     @property
     def exact(self) -> bool:

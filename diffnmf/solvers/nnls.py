@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffnmf.errors import ConvergenceWarning, unknown_name
+from diffnmf.checks import check_name
+from diffnmf.errors import ConvergenceWarning
 from diffnmf.solvers.base import BACKWARDS, NNLSSolver, Solved
 from diffnmf.solvers.problem import Problem, kkt_residual, make_problem, solution_size
 from diffnmf.solvers.registry import get_solver
@@ -58,7 +59,7 @@ def nnls(
         The weights with diagnostics per problem. The gradient flows to H, Y, ridge and l1.
 
     Raises:
-        TypeError: an argument is not a tensor of a real floating-point dtype.
+        TypeError: an argument is of the wrong kind: no tensor of a real floating-point dtype, no number, no name.
         ValueError: shapes, devices or names do not fit; the message names the argument.
 
     Warns:
@@ -110,14 +111,8 @@ def solve_nnls(
     return W.reshape(*problem.batch_shape, *W.shape[1:])
 
 
-def check_backward(backward: str) -> None:
-    """Raise ValueError unless ``backward`` is known."""
-    if backward not in BACKWARDS:
-        raise unknown_name("backward", backward, BACKWARDS)
-
-
 def _solve(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:
-    check_backward(backward)
+    check_name("backward", backward, BACKWARDS)
     if problem.H.numel() == 0 or problem.Y.numel() == 0:
         # Without rows every W is as good as zero, and without columns there is none: this product has the right shape.
         W = problem.H.mT @ problem.Y

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_expands, check_floating, check_matrix, check_number, check_same_device, check_same_rows
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -55,16 +57,10 @@ def make_problem(
         TypeError: something is not a tensor, or not real and floating point.
         ValueError: shapes or devices do not fit, or ridge or l1 is a negative or non-finite number.
     """
-    for name, value in (("H", H), ("Y", Y)):
-        check_floating(name, value)
-        if value.ndim < 2:
-            raise ValueError(f"{name}: expected (*batch, n, columns), at least 2 dimensions; got {tuple(value.shape)}")
-    _check_device("Y", Y, H.device)
-    if H.shape[-2] != Y.shape[-2]:
-        raise ValueError(
-            f"H and Y: expected the same number of rows n; got H {tuple(H.shape)} and Y {tuple(Y.shape)}"
-            " (transpose the one whose columns are not the vectors)"
-        )
+    check_matrix("H", H)
+    check_matrix("Y", Y)
+    check_same_device("Y", Y, "H", H.device)
+    check_same_rows("H", H, "Y", Y)
     try:
         batch_shape = torch.broadcast_shapes(H.shape[:-2], Y.shape[:-2])
     except RuntimeError:
@@ -131,51 +127,22 @@ def one_where_zero(x: Tensor) -> Tensor:
     return torch.where(x == 0, torch.ones_like(x), x)
 
 
-def check_floating(name: str, value: object) -> None:
-    """Raise TypeError unless value is a tensor of a real floating-point dtype."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor; got {type(value).__name__} (use torch.as_tensor)")
-    if not value.is_floating_point():
-        raise TypeError(
-            f"{name}: expected a real floating-point dtype; got {value.dtype} (use {name}.to(torch.float32))"
-        )
-
-
-def _check_device(name: str, value: Tensor, device: torch.device) -> None:
-    if value.device != device:
-        raise ValueError(f"{name}: expected the device of H, {device}; got {value.device} (move one of them with .to)")
-
-
-def check_penalty(name: str, value: object) -> None:
-    """Raise unless value can be ridge or l1: a finite number ≥ 0, or a floating-point tensor (which is not read)."""
+def check_penalty(name: str, value: object) -> float | Tensor:
+    """What ridge or l1 may be: a finite number ≥ 0, or a floating-point tensor (which is not read)."""
     if isinstance(value, Tensor):
-        check_floating(name, value)
-    elif not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{name}: expected a number ≥ 0 or a tensor; got {value!r}")
-    elif not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name}: expected a finite number ≥ 0; got {value}")
+        return check_floating(name, value)
+    return check_number(name, value, alternative="a tensor")
 
 
 def _penalty(name: str, value: float | Tensor, shape: torch.Size, device: torch.device, dtype: torch.dtype) -> Tensor:
-    check_penalty(name, value)
+    value = check_penalty(name, value)
     # A number is made on the device: copying it there would make the host wait.
     penalty = value.to(dtype) if isinstance(value, Tensor) else torch.full((), value, dtype=dtype, device=device)
-    _check_device(name, penalty, device)
-    try:
-        return penalty.expand(shape).reshape(-1)
-    except RuntimeError:
-        raise ValueError(
-            f"{name}: expected a shape that broadcasts to the batch shape {tuple(shape)}; got {tuple(penalty.shape)}"
-        ) from None
+    check_same_device(name, penalty, "H", device)
+    return check_expands(name, penalty, shape, "the batch shape").reshape(-1)
 
 
 def _warm_start(W0: Tensor, batch_shape: torch.Size, k: int, m: int, device: torch.device) -> Tensor:
     check_floating("W0", W0)
-    _check_device("W0", W0, device)
-    try:
-        expanded = W0.detach().expand(*batch_shape, k, m)
-    except RuntimeError:
-        raise ValueError(
-            f"W0: expected a shape that broadcasts to {(*batch_shape, k, m)}; got {tuple(W0.shape)}"
-        ) from None
-    return expanded.reshape(-1, k, m)
+    check_same_device("W0", W0, "H", device)
+    return check_expands("W0", W0.detach(), (*batch_shape, k, m)).reshape(-1, k, m)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_flag, check_number
+from diffnmf.checks import check_count, check_flag, check_number, set_fields
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.gram import GramForm, form_residual, reachable
 from diffnmf.solvers.iterative import Iterate, solve_by_iterations
@@ -40,9 +40,12 @@ class ProjectedGradient(NNLSSolver):
     finish: bool = True
 
     def __post_init__(self) -> None:
-        check_count("max_iter", self.max_iter)
-        check_number("tol", self.tol)
-        check_flag("finish", self.finish)
+        set_fields(
+            self,
+            max_iter=check_count("max_iter", self.max_iter),
+            tol=check_number("tol", self.tol),
+            finish=check_flag("finish", self.finish),
+        )
 
     @property
     def exact(self) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from diffnmf.errors import unknown_name
+from diffnmf.checks import check_name
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -28,8 +28,7 @@ def make_accelerator(device: torch.device | str = "cpu", precision: str = "float
     """
     from accelerate import Accelerator
 
-    if precision not in PRECISIONS:
-        raise unknown_name("precision", precision, PRECISIONS)
+    check_name("precision", precision, PRECISIONS)
     device = torch.device(device)
     if precision == "float16" and device.type == "cpu":
         raise ValueError("precision: expected float32 or bfloat16 on the CPU; got 'float16' (use --precision bfloat16)")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffnmf.errors import unknown_name
+from diffnmf.checks import check_name
 
 ADVERSARIAL_FORMS = ("non_saturating", "saturating")
 
@@ -21,9 +21,7 @@ def reconstruction_loss(Y_hat: Tensor, Y: Tensor, kind: str = "l1") -> Tensor:
             squared error of a pixel: what NNLS minimises, so that the gradient through W vanishes. "column" is eq. (4)
             over √n, the mean over the images of the root mean square error of their pixels.
     """
-    if kind not in RECONSTRUCTION_LOSSES:
-        raise unknown_name("reconstruction", kind, RECONSTRUCTION_LOSSES)
-    return RECONSTRUCTION_LOSSES[kind](Y_hat - Y)
+    return RECONSTRUCTION_LOSSES[check_name("reconstruction", kind, RECONSTRUCTION_LOSSES)](Y_hat - Y)
 
 
 def _column_loss(difference: Tensor) -> Tensor:
@@ -60,11 +58,9 @@ def adversarial_loss(fake_logits: Tensor, form: str = "non_saturating") -> Tenso
         form: "saturating" is eq. (1) itself, mean log(1 − D); "non_saturating" is −mean log D, which has the same fixed
             points and does not vanish while the critic wins (Goodfellow et al. 2014, section 3).
     """
-    if form == "non_saturating":
+    if check_name("adversarial_form", form, ADVERSARIAL_FORMS) == "non_saturating":
         return F.softplus(-fake_logits).mean()  # −log σ(z)
-    if form == "saturating":
-        return -F.softplus(fake_logits).mean()  # log(1 − σ(z))
-    raise unknown_name("adversarial_form", form, ADVERSARIAL_FORMS)
+    return -F.softplus(fake_logits).mean()  # log(1 − σ(z))
 
 
 def accuracy(logits: Tensor, real: bool) -> Tensor:

@@ -214,9 +214,9 @@ class TestMessages:
         ("options", "error", "message"),
         [
             ({"n_components": 0}, ValueError, "n_components: expected an int ≥ 1.*got 0"),
-            ({"n_components": 2.5}, ValueError, "n_components: expected an int ≥ 1.*got 2.5"),
-            ({"n_components": True}, ValueError, "n_components: expected an int ≥ 1.*got True"),
-            ({"n_components": "all"}, ValueError, "n_components: expected an int ≥ 1.*got 'all'"),
+            ({"n_components": 2.5}, TypeError, "n_components: expected an int ≥ 1.*got 2.5"),
+            ({"n_components": True}, TypeError, "n_components: expected an int ≥ 1.*got True"),
+            ({"n_components": "all"}, TypeError, "n_components: expected an int ≥ 1.*got 'all'"),
             ({"method": "cd"}, ValueError, "method: expected one of anls, hals, mu, spa; got 'cd'"),
             ({"init": "custom"}, ValueError, "init: expected one of .*; got 'custom'"),
             ({"tol": -1.0}, ValueError, "tol: expected a finite number ≥ 0; got -1.0"),

@@ -149,12 +149,12 @@ class TestCrossValidation:
         ("change", "error", "message"),
         [
             ({"Y": [[1.0]]}, TypeError, "Y: expected a torch.Tensor; got list"),
-            ({"Y": torch.ones(3)}, ValueError, r"Y: expected \(\*batch, n, m\).*got \(3,\)"),
-            ({"Y": torch.ones(3, 4).int()}, ValueError, "Y: expected.*floating-point.*got.*torch.int32"),
+            ({"Y": torch.ones(3)}, ValueError, r"Y: expected a matrix .* 2 dimensions; got \(3,\)"),
+            ({"Y": torch.ones(3, 4).int()}, TypeError, "Y: expected.*floating-point.*got.*torch.int32"),
             ({"Y": torch.ones(3, 0)}, ValueError, r"Y: expected.*n and m ≥ 1; got \(3, 0\)"),
             ({"Y": -torch.ones(9, 9)}, ValueError, "Y: expected entries ≥ 0"),
-            ({"ks": []}, ValueError, r"ks: expected at least one number.*got \[\]"),
-            ({"ks": 3}, ValueError, r"ks: expected at least one number.*range.*got 3"),
+            ({"ks": []}, ValueError, r"ks: expected at least one int ≥ 1.*got \[\]"),
+            ({"ks": 3}, TypeError, r"ks: expected at least one int ≥ 1.*range.*got 3"),
             ({"ks": [0]}, ValueError, "ks: expected an int ≥ 1; got 0"),
             ({"ks": [1.0]}, TypeError, "ks: expected an int ≥ 1; got 1.0"),
             ({"folds": 1}, ValueError, "folds: expected an int ≥ 2; got 1"),
@@ -170,9 +170,9 @@ class TestCrossValidation:
             cross_validate_rank(**{"Y": torch.ones(9, 9), "ks": [1], **change})
 
     def test_wrong_arguments_of_the_curve(self):
-        with pytest.raises(TypeError, match="max_k: expected an int ≥ 0; got 2.5"):
+        with pytest.raises(TypeError, match="max_k: expected an int ≥ 0, or None; got 2.5"):
             svd_curve(torch.ones(3, 4), 2.5)
-        with pytest.raises(ValueError, match=r"Y: expected \(\*batch, n, m\)"):
+        with pytest.raises(ValueError, match=r"Y: expected a matrix .* 2 dimensions; got \(3,\)"):
             svd_curve(torch.ones(3))
 
 

@@ -176,7 +176,13 @@ class TestArguments:
         with pytest.raises(error, match="k: expected an int"):
             method(torch.ones(4, 3), k)
 
-    @pytest.mark.parametrize("Y", [torch.ones(4), torch.ones(4, 3, dtype=torch.int64)])
-    def test_y_is_a_floating_point_matrix(self, method, Y):
-        with pytest.raises(ValueError, match="Y: expected a floating-point"):
+    @pytest.mark.parametrize(
+        ("Y", "error", "message"),
+        [
+            (torch.ones(4), ValueError, "Y: expected a matrix or a batch of them"),
+            (torch.ones(4, 3, dtype=torch.int64), TypeError, "Y: expected a real floating-point dtype"),
+        ],
+    )
+    def test_y_is_a_floating_point_matrix(self, method, Y, error, message):
+        with pytest.raises(error, match=message):
             method(Y, 1)

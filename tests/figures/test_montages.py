@@ -71,9 +71,11 @@ class TestImageGrid:
             image_grid(torch.ones(64, 3), (7, 8))
         with pytest.raises(ValueError, match=r"columns: expected one matrix.*got \(2, 64, 3\)"):
             image_grid(torch.ones(2, 64, 3), DIGIT)
+        with pytest.raises(TypeError, match=r"columns: expected a torch.Tensor \(n, columns\); got ndarray"):
+            image_grid(np.ones((64, 3)), DIGIT)
         with pytest.raises(ValueError, match=r"columns: expected.*at least one column"):
             image_grid(torch.ones(64, 0), DIGIT)
-        with pytest.raises(ValueError, match="columns_per_row: expected an int ≥ 1; got 0"):
+        with pytest.raises(ValueError, match="columns_per_row: expected an int ≥ 1, or None; got 0"):
             image_grid(torch.ones(64, 3), DIGIT, columns_per_row=0)
 
 
@@ -121,7 +123,7 @@ class TestPictures:
         picture = read(tmp_path / "grid.png")
         assert shows(picture, (128, 128, 128), pixels=50_000)
         assert shows(picture, (0x4A, 0x86, 0xC5), pixels=500)
-        with pytest.raises(ValueError, match="vmax: expected a number > 0"):
+        with pytest.raises(ValueError, match="vmax: expected a finite number > 0"):
             save_image_grid(tmp_path / "grid.png", torch.ones(64, 7), DIGIT, title="", vmax=0.0)
 
     def test_panels_share_one_grey_scale(self, tmp_path, monkeypatch):
@@ -146,7 +148,7 @@ class TestPictures:
             save_panels(tmp_path / "panels.png", {}, DIGIT)
         with pytest.raises(ValueError, match=r"height · width = 63, the rows of panels\['b'\]; got 8 × 8"):
             save_panels(tmp_path / "panels.png", {"a": torch.ones(64, 2), "b": torch.ones(63, 2)}, DIGIT)
-        with pytest.raises(ValueError, match="vmax: expected a number > 0"):
+        with pytest.raises(ValueError, match="vmax: expected a finite number > 0"):
             save_panels(tmp_path / "panels.png", {"a": torch.ones(64, 2)}, DIGIT, vmax=math.nan)
         assert list(tmp_path.iterdir()) == []
 

@@ -21,10 +21,10 @@ H, Y = torch.rand(2, 6, 3), torch.rand(2, 6, 4)
         ((H, Y.to(torch.complex64)), {}, TypeError, r"Y: expected a real floating-point dtype; got torch.complex64"),
         ((H.numpy(), Y), {}, TypeError, r"H: expected a torch.Tensor; got ndarray"),
         ((H, Y.to("meta")), {}, ValueError, r"Y: expected the device of H, cpu; got meta"),
-        ((H, Y), {"ridge": -1.0}, ValueError, r"ridge: expected a finite number ≥ 0; got -1.0"),
-        ((H, Y), {"l1": float("nan")}, ValueError, r"l1: expected a finite number ≥ 0; got nan"),
-        ((H, Y), {"l1": "much"}, TypeError, r"l1: expected a number ≥ 0 or a tensor; got 'much'"),
-        ((H, Y), {"ridge": True}, TypeError, r"ridge: expected a number"),
+        ((H, Y), {"ridge": -1.0}, ValueError, r"ridge: expected a finite number ≥ 0, or a tensor; got -1.0"),
+        ((H, Y), {"l1": float("nan")}, ValueError, r"l1: expected a finite number ≥ 0, or a tensor; got nan"),
+        ((H, Y), {"l1": "much"}, TypeError, r"l1: expected a finite number ≥ 0, or a tensor; got 'much'"),
+        ((H, Y), {"ridge": True}, TypeError, r"ridge: expected a finite number ≥ 0, or a tensor; got True"),
         ((H, Y), {"ridge": torch.ones(3)}, ValueError, r"ridge: .*broadcasts to the batch shape \(2,\); got \(3,\)"),
         ((H, Y), {"l1": torch.ones(2, dtype=torch.int64)}, TypeError, r"l1: expected a real floating-point dtype"),
         ((H, Y), {"l1": torch.ones(2, device="meta")}, ValueError, r"l1: expected the device of H, cpu; got meta"),
@@ -56,7 +56,7 @@ def test_bad_argument(arguments, options, error, message):
         ({"solver": "simplex"}, ValueError, "solver: expected one of"),
         ({"backward": "exact"}, ValueError, "backward: expected one of"),
         ({"ridge": -0.5}, ValueError, "ridge: expected a finite number"),
-        ({"l1": None}, TypeError, "l1: expected a number"),
+        ({"l1": None}, TypeError, "l1: expected a finite number ≥ 0, or a tensor; got None"),
     ],
 )
 def test_the_layer_checks_its_options_when_it_is_made(options, error, message):
@@ -73,7 +73,7 @@ def test_the_layer_checks_its_options_when_it_is_made(options, error, message):
         (lambda: ProjectedGradient(finish=1), TypeError, "finish: expected True or False; got 1"),
         (lambda: CoordinateDescent(finish="no"), TypeError, "finish: expected True or False; got 'no'"),
         (lambda: ProjectedGradient(steps=3), TypeError, "unexpected keyword argument 'steps'"),
-        (lambda: ConeProgram(tol="tight"), TypeError, "tol: expected a number"),
+        (lambda: ConeProgram(tol="tight"), TypeError, "tol: expected a finite number ≥ 0; got 'tight'"),
         (lambda: ConeProgram(solver_args=["eps"]), TypeError, "solver_args: expected a mapping"),
     ],
 )

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from diffnmf.checks import check_count, check_counts, check_name, check_not_empty, set_fields
 from diffnmf.data import DATASETS
-from diffnmf.errors import unknown_name
-from diffnmf.models.blocks import check_positive
 from diffnmf.runs import DataConfig, ModelConfig, RunConfig
 from diffnmf.training import TrainingConfig
 
@@ -49,13 +48,23 @@ class Study:
     bases_options: Options = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("datasets", "ks", "seeds"):
-            if not getattr(self, name):
-                raise ValueError(f"{name}: expected at least one; got none")
-        check_positive("groups", self.groups)
-        for dataset in (*self.datasets, self.bases_dataset):
-            if dataset not in DATASETS:
-                raise unknown_name("datasets", dataset, DATASETS)
+        set_fields(
+            self,
+            ks=check_counts("ks", self.ks, at_least=1),
+            seeds=check_counts("seeds", self.seeds),
+            groups=check_count("groups", self.groups, at_least=1),
+            fewer_groups={
+                dataset: check_count("fewer_groups", groups, at_least=1)
+                for dataset, groups in self.fewer_groups.items()
+            },
+            bases_m=check_count("bases_m", self.bases_m, at_least=1),
+            bases_ks=check_counts("bases_ks", self.bases_ks, at_least=1),
+            bases_groups=check_count("bases_groups", self.bases_groups, at_least=1),
+        )
+        check_not_empty("datasets", self.datasets, "data set")
+        for dataset in self.datasets:
+            check_name("datasets", dataset, DATASETS)
+        check_name("bases_dataset", self.bases_dataset, DATASETS)
         if missing := [row for row in (FC, NNLS, MIXTURE) if row not in self.models]:
             raise ValueError(f"models: expected the rows {FC}; {NNLS}; {MIXTURE}; got none called {missing[0]}")
         for row, options in self.models.items():

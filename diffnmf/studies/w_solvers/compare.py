@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_counts, check_name, check_not_empty
 from diffnmf.data import group_matrix
-from diffnmf.errors import RunFolderError, unknown_name
+from diffnmf.errors import RunFolderError
 from diffnmf.evaluation.agreement import exact_agreement
 from diffnmf.evaluation.scoring import mean_scores
 from diffnmf.metrics import nnls_kkt_residual, summarize, zero_share
@@ -55,14 +56,13 @@ def compare_w_solvers(
         as ``compare_runs``; a training that diverged is left out, and announced.
 
     Raises:
-        ValueError: a row is unknown.
+        TypeError, ValueError: a row is unknown, a seed is no int ≥ 0, or there is none of them.
         RunFolderError: OUTPUT/runs holds runs with other options, or every training diverged.
     """
+    check_not_empty("rows", rows, "row")
     for row in rows:
-        if row not in W_SOLVER_ROWS:
-            raise unknown_name("rows", row, W_SOLVER_ROWS)
-    if not rows or not seeds:
-        raise ValueError(f"rows and seeds: expected at least one of each; got {list(rows)} and {list(seeds)}")
+        check_name("rows", row, W_SOLVER_ROWS)
+    seeds = check_counts("seeds", seeds)
     check_folder(Path(output))
     library = ModelLibrary(Path(output) / "runs", data_dir=data_dir, device=device, announce=announce)
     trained = {  # every row once before the next seed, so that little is missing when it is interrupted
@@ -127,8 +127,7 @@ def compare_runs(
 
 
 def _open(runs: Sequence[str | Path]) -> list[Opened]:
-    if not runs:
-        raise ValueError("runs: expected at least one run folder; got none")
+    check_not_empty("runs", runs, "run folder")
     resolved = [Path(run).resolve() for run in runs]
     for run, path in zip(runs, resolved, strict=True):
         if resolved.count(path) > 1:
