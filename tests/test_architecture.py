@@ -14,6 +14,7 @@ PACKAGE = Path(diffnmf.__file__).parent
 LADDER = [
     "errors",
     "checks",
+    "options",
     "files",
     "solvers",
     "layers",

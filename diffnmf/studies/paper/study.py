@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from diffnmf.checks import check_count
 from diffnmf.data import DATASETS
 from diffnmf.errors import unknown_name
-from diffnmf.models.blocks import check_positive
 from diffnmf.runs import DataConfig, ModelConfig, RunConfig
 from diffnmf.training import TrainingConfig
 
@@ -52,7 +52,7 @@ class Study:
         for name in ("datasets", "ks", "seeds"):
             if not getattr(self, name):
                 raise ValueError(f"{name}: expected at least one; got none")
-        check_positive("groups", self.groups)
+        check_count("groups", self.groups, at_least=1)
         for dataset in (*self.datasets, self.bases_dataset):
             if dataset not in DATASETS:
                 raise unknown_name("datasets", dataset, DATASETS)
