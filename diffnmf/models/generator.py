@@ -70,9 +70,8 @@ class Generator(nn.Module):
         channels = self.unet.bottleneck_channels
         self.w_head = make_w_head(chosen, channels=channels, k=config.k, m=config.m)
         self.mixtures = ImageMixtures(channels, config.k, config.m) if config.mixture else None
-        if (
-            config.mixture
-        ):  # the images are bright and different from the start: the U-Net begins with small corrections
+        if config.mixture:
+            # The images are bright and different from the start: the U-Net begins with small corrections.
             nn.init.normal_(self.unet.head.weight, std=0.1 / config.width**0.5)
             nn.init.zeros_(self.unet.head.bias)  # type: ignore[arg-type]
         elif not normalize_maps:  # where a normalisation follows, the size of the weights does not matter
