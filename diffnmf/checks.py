@@ -89,6 +89,15 @@ def check_not_empty(name: str, value: Sized, what: str) -> None:
         raise ValueError(f"{name}: expected at least one {what}; got none")
 
 
+def check_text(name: str, value: object, expected: str = "a text") -> str:
+    """A text that is not empty; ``expected`` says in the message what it stands for."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected {expected}; got {_shown(value)}")
+    if not value:
+        raise ValueError(f"{name}: expected {expected}; got {value!r}")
+    return value
+
+
 def check_image_shape(image_shape: object) -> tuple[int, int]:
     """(height, width), both ≥ 1."""
     if not isinstance(image_shape, tuple | list) or len(image_shape) != 2:

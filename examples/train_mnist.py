@@ -7,30 +7,30 @@ python examples/train_mnist.py --w-solver cvxpylayer --limit-groups 8 --epochs 2
 import argparse
 
 from diffnmf.cli import print_epoch, print_result, progress_bar
-from diffnmf.models import W_SOLVERS
+from diffnmf.options import options_of
 from diffnmf.runs import DataConfig, ModelConfig, RunConfig, run_experiment
 from diffnmf.training import TrainingConfig
+
+# Of the options of a run, those that this example lets you choose; `diffnmf train` has all of them.
+CHOICES = ("w_solver", "dataset", "k", "group_size", "epochs", "limit_groups", "seed")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--w-solver", choices=W_SOLVERS, default="unrolled", help="where the weights W come from")
-    parser.add_argument("--dataset", default="mnist", help="digits, mnist, fashion, faces, or a path to your images")
-    parser.add_argument("--k", type=int, default=30, help="components: columns of H")
-    parser.add_argument("--group-size", type=int, default=40, help="images in a group, m")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--limit-groups", type=int, help="groups per epoch, and in the test, at the most")
-    parser.add_argument("--data-dir", help="where the data sets are, or go (default: $DIFFNMF_DATA, ~/.cache/diffnmf)")
-    parser.add_argument("--output", help="run folder (default: a new one below runs/)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    for option in (*options_of(DataConfig), *options_of(ModelConfig), *options_of(TrainingConfig)):
+        if option.name in CHOICES:
+            text = f"{option.help} (default: {option.default_in_words()})"
+            flag = f"--{option.name.replace('_', '-')}"
+            parser.add_argument(flag, type=option.kind, default=option.default, help=text)
+    parser.add_argument("--data-dir", help="Where the data sets are, or go (default: $DIFFNMF_DATA, ~/.cache/diffnmf)")
+    parser.add_argument("--output", help="The run folder (default: a new one below runs/)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N.")
     options = parser.parse_args()
 
-    config = RunConfig(
-        data=DataConfig(options.dataset, options.group_size, limit_groups=options.limit_groups),
-        model=ModelConfig(options.k, options.w_solver),
-        training=TrainingConfig(epochs=options.epochs, seed=options.seed),
-    )
+    try:
+        config = RunConfig().with_options(**{name: getattr(options, name) for name in CHOICES})
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
     result = run_experiment(
         config,
         options.output,

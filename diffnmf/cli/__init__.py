@@ -2,22 +2,22 @@
 
 import typer
 
+from diffnmf.cli.commands import Commands
 from diffnmf.cli.reporting import print_epoch, print_result, progress_bar
 from diffnmf.cli.run_commands import evaluate, factorize, info
-from diffnmf.cli.study_commands import compare, reproduce_command
 from diffnmf.cli.train_command import train
 from diffnmf.training.engine import leave_processes
 
 __all__ = ["app", "main", "print_epoch", "print_result", "progress_bar"]
 
 app = typer.Typer(
+    cls=Commands,
     help="Non-negative factorisation inside neural networks: train GAN-UNET, and use what it has learnt.",
     no_args_is_help=True,
     add_completion=False,
 )
-for command in (train, evaluate, factorize, info, compare):
+for command in (train, evaluate, factorize, info):
     app.command()(command)
-app.command("reproduce")(reproduce_command)
 
 
 def main() -> None:

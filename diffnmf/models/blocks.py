@@ -47,19 +47,3 @@ def bottleneck_mlp(channels: int, outputs: int, hidden: int = 512) -> nn.Sequent
 def halvings(image_shape: tuple[int, int]) -> int:
     """How often an image can be halved before its shorter side falls below 4: 8×8 once, 28×28 twice, 64×64 4 times."""
     return max(0, (min(image_shape) // 4).bit_length() - 1)
-
-
-def check_positive(name: str, value: object) -> None:
-    """Raise unless value is an int ≥ 1."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name}: expected an int ≥ 1; got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name}: expected an int ≥ 1; got {value}")
-
-
-def check_image_shape(image_shape: tuple[int, int]) -> None:
-    """Raise unless image_shape is (height, width)."""
-    if not isinstance(image_shape, (tuple, list)) or len(image_shape) != 2:
-        raise ValueError(f"image_shape: expected (height, width); got {image_shape!r}")
-    for side in image_shape:
-        check_positive("image_shape", side)

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from diffnmf.models.blocks import check_image_shape, check_positive, group_norm, halvings
+from diffnmf.checks import check_count, check_image_shape
+from diffnmf.models.blocks import group_norm, halvings
 
 
 class Critic(nn.Module):
@@ -18,15 +19,14 @@ class Critic(nn.Module):
     normalisation in the place of batch normalisation.
     """
 
-    def __init__(self, image_shape: tuple[int, int], m: int, width: int = 64) -> None:
+    def __init__(self, image_shape: tuple[int, int], m: int, width: int) -> None:
         super().__init__()
-        check_image_shape(image_shape)
-        check_positive("m", m)
-        check_positive("width", width)
-        self.image_shape = (image_shape[0], image_shape[1])
+        self.image_shape = check_image_shape(image_shape)
+        m = check_count("m", m, at_least=1)
+        width = check_count("width", width, at_least=1)
         layers: list[nn.Module] = [nn.Conv2d(2 * m, width, 3, padding=1), nn.LeakyReLU(0.2, inplace=True)]
         channels = width
-        for level in range(halvings(image_shape)):
+        for level in range(halvings(self.image_shape)):
             wider = width * min(2 ** (level + 1), 4)
             layers += [
                 nn.Conv2d(channels, wider, 4, stride=2, padding=1, bias=False),

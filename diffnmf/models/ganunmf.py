@@ -1,77 +1,26 @@
 """A trained model from the outside: load it, factorise groups of images, save it."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
-import yaml
-from safetensors import SafetensorError
-from safetensors import torch as safetensors
 from torch import Tensor, nn
 
-from diffnmf.errors import RunFolderError, unknown_name
-from diffnmf.files import replacing
-from diffnmf.layers import NNLSLayer
-from diffnmf.models.blocks import check_image_shape, check_positive
 from diffnmf.models.generator import Factorization, Generator
-from diffnmf.models.w_heads import FULLY_CONNECTED, check_w_options, nnls_layer
+from diffnmf.models.generator_config import GeneratorConfig
+from diffnmf.models.saved_model import load_config, load_weights, save_config, save_weights
 
-CONFIG_FILE = "model.yaml"
-WEIGHTS = ("best", "generator", "ema")  # in the order in which ``load`` looks for them
-BATCH = 32
-
-
-@dataclass(frozen=True)
-class GeneratorConfig:
-    """What makes a ``Generator``, in plain values; see ``GANUNMF`` for each."""
-
-    image_shape: tuple[int, int]
-    m: int
-    k: int
-    w_solver: str = "unrolled"
-    width: int = 48
-    depth: int | None = None
-    unit_norm: bool = False
-    mixture: bool = False
-    w_steps: int | None = None
-    w_backward: str | None = None
-    l1: float = 0.0
-    normalize_maps: bool | None = None
-
-    def __post_init__(self) -> None:
-        check_image_shape(self.image_shape)
-        for name in ("m", "k", "width"):
-            check_positive(name, getattr(self, name))
-        check_w_options(self.w_solver, self.w_steps, self.w_backward, self.l1, unit_norm=self.unit_norm)
-
-    def generator(self) -> Generator:
-        """A generator with weights drawn from torch's global random numbers."""
-        names = ("width", "depth", "unit_norm", "mixture", "normalize_maps")
-        options = {name: getattr(self, name) for name in names}
-        w_solver: str | NNLSLayer = self.w_solver
-        if w_solver != FULLY_CONNECTED:
-            w_solver = nnls_layer(self.w_solver, steps=self.w_steps, backward=self.w_backward, l1=self.l1)
-        return Generator(self.image_shape, self.m, self.k, w_solver, **options)
+BATCH = 32  # groups that go through the network at once
 
 
 class GANUNMF(nn.Module):
     """GAN-UNET as a factoriser: Y ≈ H W in one forward pass, without iterations over H.
 
-    Arguments:
-        image_shape: (h, w) of every image; n = h·w.
-        m: images in a group.
-        k: components.
-        w_solver: "fc" or the name of an NNLS solver.
-        width: channels of the U-Net at full resolution.
-        depth: halvings in the U-Net; by default as many as the images allow.
-        unit_norm: scale the columns of H to unit norm.
-        mixture: let H begin as mixtures of the images of the group; see ``Generator``.
-        w_steps: stop an iterative W-solver after so many steps, without its exact finish.
-        w_backward: "implicit", "unrolled" or "detached", of ``NNLSLayer``; by default what fits the solver.
-        l1: penalty on the entries of W, ≥ 0; needs ``unit_norm``.
-        normalize_maps: as in ``Generator``.
+    It is made by a ``GeneratorConfig``, ``GANUNMF(config)``, or by what makes one, as in the example: ``image_shape``,
+    ``m``, ``k``, ... in the order of its fields or by their names.
+
+    Raises:
+        TypeError, ValueError: as ``GeneratorConfig``.
 
     Example:
         >>> import torch
@@ -82,29 +31,16 @@ class GANUNMF(nn.Module):
         (torch.Size([64, 3]), torch.Size([3, 6]))
     """
 
-    def __init__(
-        self,
-        image_shape: tuple[int, int],
-        m: int,
-        k: int,
-        w_solver: str = "unrolled",
-        *,
-        width: int = 48,
-        depth: int | None = None,
-        unit_norm: bool = False,
-        mixture: bool = False,
-        w_steps: int | None = None,
-        w_backward: str | None = None,
-        l1: float = 0.0,
-        normalize_maps: bool | None = None,
-    ) -> None:
+    @overload
+    def __init__(self, config: GeneratorConfig, /) -> None: ...
+
+    @overload
+    def __init__(self, image_shape: tuple[int, int], m: int, *options: Any, **more_options: Any) -> None: ...
+
+    def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__()
-        check_image_shape(image_shape)  # before it is made a tuple: lists are welcome
-        shape = (image_shape[0], image_shape[1])
-        self.config = GeneratorConfig(
-            shape, m, k, w_solver, width, depth, unit_norm, mixture, w_steps, w_backward, l1, normalize_maps
-        )
-        self.generator = self.config.generator()
+        self.config = _config_of(*args, **options)
+        self.generator = Generator(self.config)
 
     def forward(self, Y: Tensor) -> Factorization:
         """Y (B, n, m), pixels in [0, 1], to H (B, n, k), W (B, k, m) and Y_hat (B, n, m), with gradients."""
@@ -151,21 +87,10 @@ class GANUNMF(nn.Module):
 
         Raises:
             RunFolderError: something is missing, damaged, or does not fit the rest; names the file.
+            ValueError: ``weights`` is unknown.
         """
-        folder = Path(path)
-        weights = weights or default_weights(folder)
-        if weights not in WEIGHTS:
-            raise unknown_name("weights", weights, WEIGHTS)
-        model = cls(**asdict(load_config(folder)))
-        file = folder / f"{weights}.safetensors"
-        try:
-            model.generator.load_state_dict(safetensors.load_file(file))
-        except FileNotFoundError as error:
-            raise RunFolderError(f"{file}: expected the weights of a model; there is no such file") from error
-        except (OSError, SafetensorError) as error:
-            raise RunFolderError(f"{file}: not the weights of a model, or damaged: {error}") from error
-        except RuntimeError as error:
-            raise RunFolderError(f"{file}: does not fit {folder / CONFIG_FILE}: {error}") from error
+        model = cls(load_config(Path(path)))
+        load_weights(model.generator, Path(path), weights)
         return model.to(device).eval()
 
     def _checked(self, Y: Tensor) -> Tensor:
@@ -182,45 +107,14 @@ class GANUNMF(nn.Module):
         return Y
 
 
-def default_weights(folder: Path) -> str:
-    """The best weights that a folder has."""
-    return next((name for name in WEIGHTS if (folder / f"{name}.safetensors").exists()), "generator")
-
-
-def save_config(config: GeneratorConfig, folder: Path) -> None:
-    """Write model.yaml."""
-    content = {**asdict(config), "image_shape": list(config.image_shape)}  # YAML has no tuples
-    with replacing(folder / CONFIG_FILE) as file:
-        file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-
-
-def load_config(folder: Path) -> GeneratorConfig:
-    """Read model.yaml; RunFolderError where it is missing or holds something else."""
-    file = folder / CONFIG_FILE
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunFolderError(f"path: expected the folder of a model; {folder} has no {CONFIG_FILE}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RunFolderError(f"{file}: expected the configuration of a model in YAML; {error}") from error
-    known = [entry.name for entry in fields(GeneratorConfig)]
-    if not isinstance(content, Mapping) or not {"image_shape", "m", "k"} <= content.keys() <= set(known):
-        raise RunFolderError(f"{file}: expected the entries {', '.join(known)}; got {content!r}")
-    try:
-        return GeneratorConfig(**{**content, "image_shape": tuple(content["image_shape"])})
-    except (TypeError, ValueError) as error:
-        raise RunFolderError(f"{file}: {error}") from error
-
-
-def save_weights(state: dict[str, Tensor], file: Path, metadata: dict[str, Any] | None = None) -> None:
-    """Write a state dict as safetensors, as a whole or not at all.
-
-    Arguments:
-        state: tensors by name.
-        file: its name ends in .safetensors.
-        metadata: plain values kept in the header, as text.
-    """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    content = safetensors.save(tensors, {name: str(value) for name, value in (metadata or {}).items()} or None)
-    with replacing(file) as unfinished:
-        unfinished.write_bytes(content)
+def _config_of(*args: Any, **options: Any) -> GeneratorConfig:
+    """The configuration that the arguments are, or make."""
+    if not (args and isinstance(args[0], GeneratorConfig)):
+        return GeneratorConfig(*args, **options)
+    config, *others = args
+    if others or options:
+        raise TypeError(
+            f"config: expected it alone; got {', '.join([*map(repr, others), *options])} beside it "
+            "(use dataclasses.replace to change it)"
+        )
+    return config

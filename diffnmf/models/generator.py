@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffnmf.layers import NNLSLayer
-from diffnmf.models.blocks import check_image_shape, check_positive
+from diffnmf.models.generator_config import GeneratorConfig
 from diffnmf.models.mixture import ImageMixtures
 from diffnmf.models.unet import UNet
-from diffnmf.models.w_heads import FULLY_CONNECTED, make_w_head
+from diffnmf.models.w_heads import FULLY_CONNECTED, make_w_head, nnls_layer
 from diffnmf.solvers import NNLSSolver
 
 
@@ -33,56 +33,46 @@ def _spread_columns(head: nn.Conv2d) -> None:
     nn.init.constant_(head.bias, 0.2)  # type: ignore[arg-type]
 
 
+def _w_solver_of(config: GeneratorConfig) -> str | NNLSLayer:
+    """The name of the head that solves nothing, or the layer of the NNLS solver with its options."""
+    if config.w_solver == FULLY_CONNECTED:
+        return FULLY_CONNECTED
+    return nnls_layer(config.w_solver, steps=config.w_steps, backward=config.w_backward, l1=config.l1)
+
+
 class Generator(nn.Module):
     """A U-Net predicts the basis H of a group of images; a W-solver gives the weights W; the reconstruction is H W.
 
     Arguments:
-        image_shape: (h, w) of every image; n = h·w.
-        m: images in a group.
-        k: components.
-        w_solver: "fc", a name of ``diffnmf.solvers.SOLVERS``, a solver, or an ``NNLSLayer`` with its own options.
-        width: channels of the U-Net at full resolution.
-        depth: halvings in the U-Net; by default as many as the images allow.
-        unit_norm: scale the columns of H to unit norm (needed with l1 or ridge, or H escapes the penalty by growing).
-        mixture: add mixtures of the images of the group to what the U-Net makes, H = ReLU(U-Net(Y) + Y A), with A from
-            the bottleneck. Not in the paper.
-        normalize_maps: give every map of the U-Net mean 0 and variance 1 before its ReLU, with a learned gain and bias;
-            None where "fc" needs it.
+        config: its options.
+        w_solver: your own solver, or an ``NNLSLayer`` with options of its own, in the place of the W-solver that
+            ``config`` describes.
 
     Raises:
-        ValueError, TypeError: an argument is out of range or unknown; the message names it.
+        TypeError: ``w_solver`` is neither a solver nor a layer.
     """
 
-    def __init__(
-        self,
-        image_shape: tuple[int, int],
-        m: int,
-        k: int,
-        w_solver: str | NNLSSolver | NNLSLayer = "unrolled",
-        *,
-        width: int = 48,
-        depth: int | None = None,
-        unit_norm: bool = False,
-        mixture: bool = False,
-        normalize_maps: bool | None = None,
-    ) -> None:
+    def __init__(self, config: GeneratorConfig, w_solver: NNLSSolver | NNLSLayer | None = None) -> None:
         super().__init__()
-        check_image_shape(image_shape)
-        check_positive("m", m)
-        check_positive("k", k)
-        self.image_shape = (image_shape[0], image_shape[1])
-        self.m = m
-        self.k = k
-        self.unit_norm = unit_norm
+        self.image_shape = config.image_shape
+        self.m = config.m
+        self.k = config.k
+        self.unit_norm = config.unit_norm
+        chosen = _w_solver_of(config) if w_solver is None else w_solver
         # Without NNLS nothing keeps HW bright: black is the best constant for MNIST under the L1 loss, and within a
         # hundred steps every map lies below its ReLU, for ever. A normalised map always has pixels above it.
+        normalize_maps = config.normalize_maps
         if normalize_maps is None:
-            normalize_maps = w_solver == FULLY_CONNECTED and not mixture
-        self.unet = UNet(m, k, self.image_shape, width, depth, normalize_maps=normalize_maps)
-        self.w_head = make_w_head(w_solver, channels=self.unet.bottleneck_channels, k=k, m=m)
-        self.mixtures = ImageMixtures(self.unet.bottleneck_channels, k, m) if mixture else None
-        if mixture:  # the images are bright and different from the start: the U-Net begins with small corrections
-            nn.init.normal_(self.unet.head.weight, std=0.1 / width**0.5)
+            normalize_maps = chosen == FULLY_CONNECTED and not config.mixture
+        self.unet = UNet(
+            config.m, config.k, config.image_shape, config.width, config.depth, normalize_maps=normalize_maps
+        )
+        channels = self.unet.bottleneck_channels
+        self.w_head = make_w_head(chosen, channels=channels, k=config.k, m=config.m)
+        self.mixtures = ImageMixtures(channels, config.k, config.m) if config.mixture else None
+        if config.mixture:
+            # The images are bright and different from the start: the U-Net begins with small corrections.
+            nn.init.normal_(self.unet.head.weight, std=0.1 / config.width**0.5)
             nn.init.zeros_(self.unet.head.bias)  # type: ignore[arg-type]
         elif not normalize_maps:  # where a normalisation follows, the size of the weights does not matter
             _spread_columns(self.unet.head)

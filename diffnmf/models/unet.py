@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffnmf.models.blocks import check_image_shape, check_positive, double_conv, halvings
+from diffnmf.checks import check_count, check_image_shape
+from diffnmf.models.blocks import double_conv, halvings
 
 MAX_WIDENING = 4  # channels double with every halving of the image, up to this factor
 
@@ -30,18 +31,15 @@ class UNet(nn.Module):
         in_channels: int,
         out_channels: int,
         image_shape: tuple[int, int],
-        width: int = 48,
+        width: int,
         depth: int | None = None,
         *,
         normalize_maps: bool = False,
     ) -> None:
         super().__init__()
-        check_image_shape(image_shape)
-        check_positive("width", width)
-        if depth is None:
-            depth = halvings(image_shape)
-        elif not isinstance(depth, int) or isinstance(depth, bool) or depth < 0:
-            raise ValueError(f"depth: expected an int ≥ 0; got {depth!r}")
+        image_shape = check_image_shape(image_shape)
+        width = check_count("width", width, at_least=1)
+        depth = halvings(image_shape) if depth is None else check_count("depth", depth)
         self.depth = depth
         channels = [width * min(2**level, MAX_WIDENING) for level in range(depth + 1)]
         self.bottleneck_channels = channels[-1]

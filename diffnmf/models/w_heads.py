@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from diffnmf.errors import unknown_name
+from diffnmf.checks import check_count, check_name
 from diffnmf.layers import NNLSLayer
-from diffnmf.models.blocks import bottleneck_mlp, check_positive
+from diffnmf.models.blocks import bottleneck_mlp
 from diffnmf.solvers import (
     SOLVERS,
     ConeProgram,
@@ -97,9 +97,9 @@ def nnls_layer(
     Raises:
         ValueError, TypeError: a name is unknown, or the solver has no such option; the message names the argument.
     """
-    if isinstance(w_solver, str) and w_solver not in W_SOLVERS:
-        raise unknown_name("w_solver", w_solver, W_SOLVERS)
-    if not isinstance(w_solver, (str, NNLSSolver)):
+    if isinstance(w_solver, str):
+        check_name("w_solver", w_solver, W_SOLVERS)
+    elif not isinstance(w_solver, NNLSSolver):
         raise TypeError(f"w_solver: expected a name, a solver or an NNLSLayer; got {type(w_solver).__name__}")
     solver = ConeProgram.loose() if w_solver == LOOSE_CONE_PROGRAM else get_solver(w_solver)
     if steps is not None:
@@ -111,8 +111,6 @@ def nnls_layer(
 
 def check_w_options(w_solver: str, steps: int | None, backward: str | None, l1: float, *, unit_norm: bool) -> None:
     """Raise unless the options of a model's W-solver, in plain values, fit together."""
-    if w_solver not in W_SOLVERS:
-        raise unknown_name("w_solver", w_solver, W_SOLVERS)
     if w_solver != FULLY_CONNECTED:
         nnls_layer(w_solver, steps=steps, backward=backward, l1=l1)
     elif (steps, backward, l1) != (None, None, 0.0):
@@ -127,7 +125,7 @@ def check_w_options(w_solver: str, steps: int | None, backward: str | None, l1: 
 
 
 def _stopped_after(solver: NNLSSolver, steps: int, name: object) -> NNLSSolver:
-    check_positive("w_steps", steps)
+    steps = check_count("w_steps", steps, at_least=1)
     if isinstance(solver, (ProjectedGradient, CoordinateDescent)):
         return replace(solver, max_iter=steps, finish=False)
     if isinstance(solver, LeastSquaresHALS):

@@ -2,87 +2,53 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from diffnmf.checks import check_text
 from diffnmf.data import ORDERS
 from diffnmf.errors import RunFolderError, unknown_name
-from diffnmf.models.blocks import check_positive
-from diffnmf.models.w_heads import check_w_options
+from diffnmf.models.generator_config import GeneratorOptions
+from diffnmf.options import Options, at_least, documented, one_of, option
 from diffnmf.training import TrainingConfig
 
 # Options that a run may be continued with; the groups of a step must stay as many (see ``Trainer.load_state_dict``).
 MAY_CHANGE = ("epochs", "batch_size", "accumulate", "checkpoint_every", "picture_every", "start_from")
 
 
+@documented
 @dataclass(frozen=True)
-class DataConfig:
-    """Which images, and how they become groups.
+class DataConfig(Options):
+    """Which images, and how they become groups."""
 
-    Attributes:
-        dataset: "digits", "mnist", "fashion", "faces", or a path to a user's own images.
-        group_size: m, images in a group.
-        order: "random" or "class", the order of the columns of a group.
-        limit_groups: groups per epoch and in the test at the most; None for all.
-        limit_test_groups: groups that are scored at the most, after every epoch and at the end; None for all.
-    """
-
-    dataset: str = "mnist"
-    group_size: int = 40
-    order: str = "random"
-    limit_groups: int | None = None
-    limit_test_groups: int | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.dataset, str) or not self.dataset:
-            raise TypeError(f"dataset: expected a name or a path; got {self.dataset!r}")
-        check_positive("group_size", self.group_size)
-        if self.order not in ORDERS:
-            raise unknown_name("order", self.order, ORDERS)
-        for name in ("limit_groups", "limit_test_groups"):
-            if getattr(self, name) is not None:
-                check_positive(name, getattr(self, name))
+    dataset: str = option(
+        "mnist",
+        "digits, mnist, fashion, faces, or a path: a folder of images, an .npy or an .npz file.",
+        partial(check_text, expected="a name or a path"),
+    )
+    group_size: int = option(40, "Images in a group, m.", at_least(1))
+    order: str = option("random", "Columns of a group: random or class.", one_of(ORDERS))
+    limit_groups: int | None = option(None, "Groups per epoch, and in the test, at the most.", at_least(1), none="all")
+    limit_test_groups: int | None = option(
+        None, "Groups that are scored, at the most, after every epoch and at the end.", at_least(1), none="all"
+    )
 
 
+@documented
 @dataclass(frozen=True)
-class ModelConfig:
-    """The generator (see ``Generator``) and the critic.
+class ModelConfig(GeneratorOptions):
+    """The generator and the critic."""
 
-    Attributes:
-        k: components.
-        w_solver: "fc" or the name of an NNLS solver.
-        width: channels of the U-Net at full resolution.
-        critic_width: channels of the first layer of the critic.
-        unit_norm: whether the columns of H are scaled to unit norm.
-        depth: halvings in the U-Net; None for as many as the images allow.
-        mixture: whether H begins as mixtures of the images of its group (not in the paper; see ``Generator``).
-        w_steps: stop an iterative W-solver after so many steps, without its exact finish; None for the exact solution.
-        w_backward: "implicit", "unrolled" or "detached"; None for what fits the solver.
-        l1: penalty on the entries of W, ≥ 0; needs ``unit_norm``.
-        normalize_maps: whether the maps of the U-Net are normalised before their ReLU; None where "fc" needs it.
-        start_from: the folder of a run, from whose last weights this one begins, as far as they fit: another W-solver,
-            other images of the same size. None for random weights.
-    """
-
-    k: int = 30
-    w_solver: str = "unrolled"
-    width: int = 48
-    critic_width: int = 32
-    unit_norm: bool = False
-    depth: int | None = None
-    mixture: bool = False
-    w_steps: int | None = None
-    w_backward: str | None = None
-    l1: float = 0.0
-    normalize_maps: bool | None = None
-    start_from: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("k", "width", "critic_width"):
-            check_positive(name, getattr(self, name))
-        check_w_options(self.w_solver, self.w_steps, self.w_backward, self.l1, unit_norm=self.unit_norm)
+    critic_width: int = option(32, "Channels of the first layer of the critic.", at_least(1))
+    start_from: str | None = option(
+        None,
+        "A run folder: begin from its last weights, where they fit; its W-solver may be another.",
+        partial(check_text, expected="the folder of a run"),
+        none="random",
+    )
 
 
 @dataclass(frozen=True)
@@ -130,14 +96,12 @@ class RunConfig:
             ValueError: no section has an option of that name, or the value is out of range.
         """
         sections = {name: getattr(self, name) for name in _names(type(self))}
-        known = {option: name for name, section in sections.items() for option in _names(type(section))}
-        for option in options:
-            if option not in known:
-                raise unknown_name("option", option, known)
+        known = {entry: name for name, section in sections.items() for entry in _names(type(section))}
+        for entry in options:
+            if entry not in known:
+                raise unknown_name("option", entry, known)
         for name, section in sections.items():  # all of a section at once: some options are right only together
-            sections[name] = replace(
-                section, **{option: options[option] for option in options if known[option] == name}
-            )
+            sections[name] = replace(section, **{entry: options[entry] for entry in options if known[entry] == name})
         return replace(self, **sections)
 
     def differences(self, saved: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -159,10 +123,7 @@ def _names(config: type) -> list[str]:
 
 def _merged(base: Any, entries: object) -> Any:
     """A section with the entries of a file in the place of its own."""
-    section = _section(type(base), entries)
-    if isinstance(section.get("betas"), list):  # YAML has no tuples
-        section["betas"] = tuple(section["betas"])
-    return replace(base, **section)
+    return replace(base, **_section(type(base), entries))
 
 
 def _section(config: type, content: object) -> dict[str, Any]:

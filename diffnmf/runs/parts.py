@@ -1,6 +1,6 @@
 """What the configuration of a run stands for: its images, the groups that are scored, its models."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -63,12 +63,11 @@ def build_models(
     Raises:
         RunFolderError: there is no run to start from, or its U-Net is another.
     """
-    m, options = config.data.group_size, asdict(config.model)
-    critic_width, start = options.pop("critic_width"), options.pop("start_from")
-    model = GANUNMF(image_shape, m, **options)
-    if start is not None and fresh:
-        _start_from(model, start)
-    return model, Critic(image_shape, m, critic_width) if config.training.adversarial else None
+    m, options = config.data.group_size, config.model
+    model = GANUNMF(options.for_groups(image_shape, m))
+    if options.start_from is not None and fresh:
+        _start_from(model, options.start_from)
+    return model, Critic(image_shape, m, options.critic_width) if config.training.adversarial else None
 
 
 def _start_from(model: GANUNMF, run: str) -> None:

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any
 
 from diffnmf.files import explained_errors
-from diffnmf.models.ganunmf import save_weights
+from diffnmf.models.saved_model import save_weights
 from diffnmf.runs.config import RunConfig
 from diffnmf.runs.run_folder import RunFolder
 from diffnmf.training import Trainer

@@ -12,7 +12,7 @@ import torch
 from diffnmf.errors import DivergenceError, RunFolderError
 from diffnmf.evaluation import score_generator, score_rivals
 from diffnmf.files import explained_errors
-from diffnmf.models.ganunmf import save_config
+from diffnmf.models.saved_model import save_config
 from diffnmf.runs.checkpoints import position
 from diffnmf.runs.config import RunConfig
 from diffnmf.runs.parts import RIVAL_GROUPS, build_models, load_run_data

@@ -10,7 +10,7 @@ from diffnmf.errors import RunFolderError
 from diffnmf.evaluation import score_generator, score_rivals
 from diffnmf.files import write_json
 from diffnmf.models import GANUNMF
-from diffnmf.models.ganunmf import default_weights
+from diffnmf.models.saved_model import default_weights
 from diffnmf.runs.checkpoints import position
 from diffnmf.runs.config import RunConfig
 from diffnmf.runs.parts import RIVAL_GROUPS, load_run_data

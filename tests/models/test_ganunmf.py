@@ -1,5 +1,6 @@
 """GANUNMF: saved and loaded without loss, and groups of any batch shape factorised."""
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -7,7 +8,7 @@ from safetensors.torch import load_file
 
 from diffnmf.errors import RunFolderError
 from diffnmf.layers import NNLSLayer
-from diffnmf.models import GANUNMF, W_SOLVERS
+from diffnmf.models import GANUNMF, W_SOLVERS, GeneratorConfig
 
 OPTIONS = {"image_shape": (6, 5), "m": 4, "k": 3, "width": 8}
 Y = torch.rand(2, 3, 30, 4, generator=torch.Generator().manual_seed(0))
@@ -17,6 +18,39 @@ Y = torch.rand(2, 3, 30, 4, generator=torch.Generator().manual_seed(0))
 def model():
     torch.manual_seed(0)
     return GANUNMF(**OPTIONS)
+
+
+class TestOptions:
+    def test_a_configuration_or_what_makes_one(self):
+        config = GeneratorConfig((6, 5), 4, 3, "fc", 8)
+        for model in (GANUNMF(config), GANUNMF((6, 5), 4, 3, "fc", width=8), GANUNMF(**OPTIONS, w_solver="fc")):
+            assert model.config == config
+
+    def test_are_kept_as_plain_values(self, tmp_path):
+        model = GANUNMF([np.int64(6), 5], np.int32(4), np.int64(3), width=8)
+        assert model.config == GANUNMF(**OPTIONS).config
+        model.save(tmp_path)
+        assert GANUNMF.load(tmp_path).config == model.config
+
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            ({"m": 0}, ValueError, "^m: expected an int ≥ 1; got 0"),
+            ({"k": True}, TypeError, "^k: expected an int ≥ 1; got True"),
+            ({"image_shape": 6}, ValueError, r"^image_shape: expected \(height, width\); got 6"),
+            ({"image_shape": (6, 2.0)}, TypeError, r"^image_shape: expected an int ≥ 1; got 2\.0"),
+            ({"dropout": 0.5}, TypeError, "unexpected keyword argument 'dropout'"),
+        ],
+    )
+    def test_errors(self, options, error, message):
+        with pytest.raises(error, match=message):
+            GANUNMF(**{**OPTIONS, **options})
+
+    def test_nothing_beside_a_configuration(self):
+        config = GeneratorConfig(**OPTIONS)
+        for options in ([4], {}), ([], {"m": 4}):
+            with pytest.raises(TypeError, match=r"^config: expected it alone; got (4|m) beside it \(use dataclasses"):
+                GANUNMF(config, *options[0], **options[1])
 
 
 class TestFactorize:

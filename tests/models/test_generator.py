@@ -6,7 +6,7 @@ from torch import nn
 
 from diffnmf import nnls
 from diffnmf.layers import NNLSLayer
-from diffnmf.models import W_SOLVERS, FullyConnectedWeights, Generator, NNLSWeights, make_w_head
+from diffnmf.models import W_SOLVERS, FullyConnectedWeights, Generator, GeneratorConfig, NNLSWeights, make_w_head
 from diffnmf.solvers import SOLVERS, ProjectedGradient
 
 SHAPE, N, M, K = (5, 7), 35, 4, 3
@@ -15,9 +15,10 @@ SHAPE, N, M, K = (5, 7), 35, 4, 3
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def generator(w_solver="unrolled", *, shape=SHAPE, m=M, k=K, width=16, **options):
+def generator(w_solver="unrolled", *, own=None, shape=SHAPE, m=M, k=K, width=16, **options):
+    """With the W-solver of that name, or with one's own solver or layer."""
     torch.manual_seed(0)
-    return Generator(shape, m=m, k=k, w_solver=w_solver, width=width, **options)
+    return Generator(GeneratorConfig(shape, m=m, k=k, w_solver=w_solver, width=width, **options), own)
 
 
 def group(batch=2, n=N, m=M, seed=0):
@@ -120,12 +121,12 @@ class TestForward:
 class TestWHead:
     def test_a_solver_instance(self):
         solver = ProjectedGradient(max_iter=3, finish=False)
-        model = generator(solver)
+        model = generator(own=solver)
         assert model.w_head.layer.solver is solver
 
     def test_a_layer_is_taken_with_its_options(self):
         layer = NNLSLayer(ridge=5.0, backward="detached")
-        model, Y = generator(layer), group()
+        model, Y = generator(own=layer), group()
         assert model.w_head.layer is layer
         result = model(Y)
         assert_factorization(result, Y)
@@ -146,17 +147,22 @@ class TestWHead:
         assert torch.equal(head(torch.rand(2, 9, 2), Y, bottleneck), W)
         assert not torch.equal(head(torch.rand(2, 9, 2), Y, 10 * bottleneck), W)
 
-    @pytest.mark.parametrize("name", ["nope", "", "FC"])
+    @pytest.mark.parametrize("name", ["nope", "", "FC", None, 3, ProjectedGradient()])
     def test_unknown_names_list_the_known_ones(self, name):
         with pytest.raises(ValueError, match="w_solver: expected one of") as caught:
             generator(name)
         assert all(known in str(caught.value) for known in W_SOLVERS)
         assert repr(name) in str(caught.value)
 
-    @pytest.mark.parametrize("other", [None, 3, ProjectedGradient])
-    def test_other_types(self, other):
+    @pytest.mark.parametrize("other", [3, ProjectedGradient])
+    def test_other_types_in_the_place_of_a_solver(self, other):
         with pytest.raises(TypeError, match="w_solver: expected a name, a solver or an NNLSLayer; got"):
-            generator(other)
+            generator(own=other)
+
+    def test_a_solver_of_ones_own_decides_whether_maps_are_normalised(self):
+        """As what is used needs it, not as the name that it replaces."""
+        assert isinstance(generator("fc").unet.map_norm, nn.GroupNorm)
+        assert isinstance(generator("fc", own=ProjectedGradient()).unet.map_norm, nn.Identity)
 
 
 class TestDeadColumns:
@@ -209,6 +215,10 @@ class TestErrors:
             ({"shape": 8}, ValueError, r"^image_shape: expected \(height, width\); got 8"),
             ({"width": 0}, ValueError, "^width: expected an int ≥ 1; got 0"),
             ({"depth": -1}, ValueError, "^depth: expected an int ≥ 0; got -1"),
+            ({"depth": 1.0}, TypeError, r"^depth: expected an int ≥ 0; got 1\.0"),
+            ({"unit_norm": "no"}, TypeError, "^unit_norm: expected True or False; got 'no'"),
+            ({"normalize_maps": 1}, TypeError, "^normalize_maps: expected True or False; got 1"),
+            ({"mixture": None}, TypeError, "^mixture: expected True or False; got None"),
         ],
     )
     def test_arguments(self, changes, error, message):
@@ -227,7 +237,7 @@ class TestFullyConnected:
 
     def test_starts_in_the_range_of_pixels(self):
         torch.manual_seed(0)
-        Y_hat = Generator((28, 28), m=40, k=30, w_solver="fc")(torch.rand(2, 784, 40) ** 8).Y_hat
+        Y_hat = Generator(GeneratorConfig((28, 28), m=40, k=30, w_solver="fc"))(torch.rand(2, 784, 40) ** 8).Y_hat
         assert 0.05 < Y_hat.mean() < 0.6
 
     @pytest.mark.parametrize("layer", ["unet.head", "w_head.layers.4"])
@@ -251,7 +261,7 @@ class TestFullyConnected:
         torch.manual_seed(0)
         images = (torch.rand(64, 1, 5, 5) > 0.9).float()
         groups = torch.nn.functional.interpolate(images, (12, 12)).flatten(1).reshape(16, 4, 144).mT  # (16, n, m)
-        model = Generator((12, 12), m=4, k=3, w_solver="fc", width=16)
+        model = Generator(GeneratorConfig((12, 12), m=4, k=3, w_solver="fc", width=16))
         optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
         for _ in range(60):
             loss = (model(groups).Y_hat - groups).abs().mean()

@@ -7,7 +7,7 @@ import torch
 from torch.func import functional_call
 
 from diffnmf.layers import NNLSLayer
-from diffnmf.models import Critic, Generator
+from diffnmf.models import Critic, Generator, GeneratorConfig
 from diffnmf.training.losses import adversarial_loss, reconstruction_loss
 
 SHAPE, M, K = (8, 8), 4, 6
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def models(w_solver, seed=0):
     torch.manual_seed(seed)
-    generator = Generator(SHAPE, m=M, k=K, w_solver=w_solver, width=4).double()
+    generator = Generator(GeneratorConfig(SHAPE, M, K, w_solver, width=4)).double()
     critic = Critic(SHAPE, m=M, width=4).double()
     Y = torch.rand(2, 64, M, dtype=torch.float64) ** 4  # dark with bright spots, so that some weights are zero
     return generator, critic, Y

@@ -61,17 +61,17 @@ class TestUNet:
         assert maps.shape == (1, 2, 8, 8)
 
     @pytest.mark.parametrize(
-        ("changes", "message"),
+        ("changes", "error", "message"),
         [
-            ({"shape": (8,)}, r"image_shape: expected \(height, width\); got \(8,\)"),
-            ({"shape": (8, 0)}, r"image_shape: expected an int ≥ 1; got 0"),
-            ({"width": 0}, r"width: expected an int ≥ 1; got 0"),
-            ({"depth": -1}, r"depth: expected an int ≥ 0; got -1"),
-            ({"depth": 1.0}, r"depth: expected an int ≥ 0; got 1\.0"),
+            ({"shape": (8,)}, ValueError, r"image_shape: expected \(height, width\); got \(8,\)"),
+            ({"shape": (8, 0)}, ValueError, r"image_shape: expected an int ≥ 1; got 0"),
+            ({"width": 0}, ValueError, r"width: expected an int ≥ 1; got 0"),
+            ({"depth": -1}, ValueError, r"depth: expected an int ≥ 0; got -1"),
+            ({"depth": 1.0}, TypeError, r"depth: expected an int ≥ 0; got 1\.0"),
         ],
     )
-    def test_errors_name_the_argument(self, changes, message):
-        with pytest.raises(ValueError, match=message):
+    def test_errors_name_the_argument(self, changes, error, message):
+        with pytest.raises(error, match=message):
             unet(**{"shape": (8, 8), **changes})
 
 
@@ -108,10 +108,10 @@ class TestCritic:
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),
         [
-            (((8, 8), 0), ValueError, "m: expected an int ≥ 1; got 0"),
-            (((8, 8), 2.0), TypeError, r"m: expected an int ≥ 1; got 2\.0"),
+            (((8, 8), 0, 4), ValueError, "m: expected an int ≥ 1; got 0"),
+            (((8, 8), 2.0, 4), TypeError, r"m: expected an int ≥ 1; got 2\.0"),
             (((8, 8), 2, 0), ValueError, "width: expected an int ≥ 1; got 0"),
-            ((8, 2), ValueError, r"image_shape: expected \(height, width\); got 8"),
+            ((8, 2, 4), ValueError, r"image_shape: expected \(height, width\); got 8"),
         ],
     )
     def test_errors_name_the_argument(self, arguments, error, message):

@@ -2,6 +2,7 @@
 
 from dataclasses import FrozenInstanceError, replace
 
+import numpy as np
 import pytest
 import yaml
 
@@ -102,37 +103,77 @@ class TestValues:
         assert ModelConfig(w_solver=w_solver).w_solver == w_solver
 
     @pytest.mark.parametrize(
-        ("config", "options"),
+        ("config", "options", "error"),
         [
-            (ModelConfig, {"k": 0}),
-            (ModelConfig, {"k": 2.5}),
-            (ModelConfig, {"width": 0}),
-            (ModelConfig, {"critic_width": -1}),
-            (ModelConfig, {"w_solver": "nope"}),
-            (TrainingConfig, {"epochs": -1}),
-            (TrainingConfig, {"epochs": 1.0}),
-            (TrainingConfig, {"batch_size": 0}),
-            (TrainingConfig, {"learning_rate": 0.0}),
-            (TrainingConfig, {"learning_rate": float("nan")}),
-            (TrainingConfig, {"learning_rate": float("inf")}),
-            (TrainingConfig, {"critic_learning_rate": 0.0}),
-            (TrainingConfig, {"reconstruction_weight": -1.0}),
-            (TrainingConfig, {"reconstruction_weight": float("nan")}),
-            (TrainingConfig, {"flip_probability": 1.1}),
-            (TrainingConfig, {"flip_probability": -0.1}),
-            (TrainingConfig, {"adversarial_form": "wgan"}),
-            (TrainingConfig, {"pca_rank": 0}),
-            (TrainingConfig, {"accumulate": 0}),
-            (TrainingConfig, {"ema_decay": 1.0}),
-            (TrainingConfig, {"precision": "no"}),
-            (TrainingConfig, {"checkpoint_every": 0}),
-            (TrainingConfig, {"picture_every": 0}),
+            (DataConfig, {"dataset": ""}, ValueError),
+            (DataConfig, {"dataset": None}, TypeError),
+            (DataConfig, {"group_size": 0}, ValueError),
+            (DataConfig, {"group_size": "40"}, TypeError),
+            (DataConfig, {"order": "sorted"}, ValueError),
+            (DataConfig, {"limit_groups": 0}, ValueError),
+            (DataConfig, {"limit_test_groups": 1.0}, TypeError),
+            (ModelConfig, {"k": 0}, ValueError),
+            (ModelConfig, {"k": 2.5}, TypeError),
+            (ModelConfig, {"k": None}, TypeError),
+            (ModelConfig, {"width": 0}, ValueError),
+            (ModelConfig, {"critic_width": -1}, ValueError),
+            (ModelConfig, {"depth": -1}, ValueError),
+            (ModelConfig, {"depth": 1.0}, TypeError),
+            (ModelConfig, {"unit_norm": 1}, TypeError),
+            (ModelConfig, {"mixture": "no"}, TypeError),
+            (ModelConfig, {"l1": "0.1"}, TypeError),
+            (ModelConfig, {"w_solver": "nope"}, ValueError),
+            (ModelConfig, {"start_from": 3}, TypeError),
+            (TrainingConfig, {"epochs": -1}, ValueError),
+            (TrainingConfig, {"epochs": 1.0}, TypeError),
+            (TrainingConfig, {"epochs": True}, TypeError),
+            (TrainingConfig, {"seed": 0.5}, TypeError),
+            (TrainingConfig, {"seed": -1}, ValueError),
+            (TrainingConfig, {"batch_size": 0}, ValueError),
+            (TrainingConfig, {"batch_size": True}, TypeError),
+            (TrainingConfig, {"learning_rate": 0.0}, ValueError),
+            (TrainingConfig, {"learning_rate": float("nan")}, ValueError),
+            (TrainingConfig, {"learning_rate": float("inf")}, ValueError),
+            (TrainingConfig, {"learning_rate": True}, TypeError),
+            (TrainingConfig, {"critic_learning_rate": 0.0}, ValueError),
+            (TrainingConfig, {"betas": 0.5}, TypeError),
+            (TrainingConfig, {"betas": (0.5, 1.0)}, ValueError),
+            (TrainingConfig, {"betas": (0.5, "0.9")}, TypeError),
+            (TrainingConfig, {"reconstruction_weight": -1.0}, ValueError),
+            (TrainingConfig, {"reconstruction_weight": float("nan")}, ValueError),
+            (TrainingConfig, {"flip_probability": 1.1}, ValueError),
+            (TrainingConfig, {"flip_probability": -0.1}, ValueError),
+            (TrainingConfig, {"adversarial": "yes"}, TypeError),
+            (TrainingConfig, {"adversarial_form": "wgan"}, ValueError),
+            (TrainingConfig, {"pca_rank": 0}, ValueError),
+            (TrainingConfig, {"accumulate": 0}, ValueError),
+            (TrainingConfig, {"ema_decay": 1.0}, ValueError),
+            (TrainingConfig, {"precision": "no"}, ValueError),
+            (TrainingConfig, {"deterministic": 0}, TypeError),
+            (TrainingConfig, {"checkpoint_every": 0}, ValueError),
+            (TrainingConfig, {"picture_every": 0}, ValueError),
         ],
     )
-    def test_errors_name_the_argument(self, config, options):
+    def test_errors_name_the_argument(self, config, options, error):
+        """The wrong kind is a TypeError, out of range a ValueError, whatever the option."""
         ((name, _),) = options.items()
-        with pytest.raises((ValueError, TypeError), match=f"^{name}: expected"):
+        with pytest.raises(error, match=f"^{name}: expected"):
             config(**options)
+
+    def test_numbers_of_numpy_are_welcome_and_written_as_plain_ones(self):
+        config = RunConfig().with_options(
+            k=np.int64(2),
+            epochs=np.int32(3),
+            learning_rate=np.float32(0.5),
+            unit_norm=np.bool_(True),
+            l1=np.float64(1.5),
+        )
+        assert config == RunConfig().with_options(k=2, epochs=3, learning_rate=0.5, unit_norm=True, l1=1.5)
+        content = yaml.safe_load(config.to_yaml())
+        assert (content["model"]["k"], content["training"]["epochs"], content["model"]["l1"]) == (2, 3, 1.5)
+
+    def test_two_numbers_in_a_list_are_a_pair(self):
+        assert TrainingConfig(betas=[0.1, 0.2]).betas == (0.1, 0.2)
 
 
 class TestLayers:

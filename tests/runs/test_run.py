@@ -17,7 +17,7 @@ from safetensors.torch import load_file, load_model
 from diffnmf.data import GroupSampler, group_matrix, load_dataset
 from diffnmf.errors import CheckpointWarning, DataUnavailableError, DivergenceError, RunFolderError
 from diffnmf.evaluation import score_generator, score_rivals
-from diffnmf.models import Generator
+from diffnmf.models import Generator, GeneratorConfig
 from diffnmf.runs import DataConfig, ModelConfig, RunConfig, RunFolder, metrics_table, resume_experiment, run_experiment
 from diffnmf.runs.curves import read_curves
 from diffnmf.training import TrainingConfig
@@ -125,7 +125,7 @@ class TestWhatARunLeaves:
 
     def test_weights_load_into_a_generator(self, run_of_three):
         config, split = configuration(3), load_dataset("digits")
-        generator = Generator((8, 8), 40, config.model.k, config.model.w_solver, width=config.model.width)
+        generator = Generator(config.model.for_groups((8, 8), 40))
         load_model(generator, str(run_of_three.folder / "generator.safetensors"))
         sampler = GroupSampler(split.test, 40, limit=2)
         scores = score_generator(generator, split.test, sampler.epoch(0))
@@ -133,7 +133,7 @@ class TestWhatARunLeaves:
             assert scores[name] == pytest.approx(run_of_three.metrics["test"][name], rel=1e-6), name
         # The checkpoint holds the same model.
         state = torch.load(run_of_three.folder / "checkpoint.pt", weights_only=True)
-        other = Generator((8, 8), 40, config.model.k, width=config.model.width)
+        other = Generator(GeneratorConfig((8, 8), 40, config.model.k, width=config.model.width))
         other.load_state_dict(state["generator"])
         Y = group_matrix(split.test, sampler.epoch(0))
         assert all(torch.equal(a, b) for a, b in zip(generator(Y), other(Y), strict=True))

@@ -9,7 +9,7 @@ import torch
 from diffnmf.data import GroupSampler, ImageSet, load_dataset
 from diffnmf.errors import DivergenceError
 from diffnmf.evaluation import score_generator
-from diffnmf.models import Critic, Generator
+from diffnmf.models import Critic, Generator, GeneratorConfig
 from diffnmf.training import Trainer, TrainingConfig
 from diffnmf.training.batches import Batch, label_flips
 from diffnmf.training.engine import make_accelerator
@@ -35,7 +35,7 @@ def images():
 def trainer(images, w_solver="unrolled", *, limit=None, model_seed=0, **options):
     config = TrainingConfig(**{"batch_size": 2, **options})
     torch.manual_seed(model_seed)
-    generator = Generator((8, 8), M, K, w_solver, width=8)
+    generator = Generator(GeneratorConfig((8, 8), M, K, w_solver, width=8))
     critic = Critic((8, 8), M, width=8) if config.adversarial else None
     sampler = GroupSampler(images, M, seed=config.seed, limit=limit)
     return Trainer(generator, critic, sampler, config, make_accelerator(precision=config.precision))
@@ -103,7 +103,7 @@ class TestEpoch:
 
     def test_a_critic_is_needed(self, images):
         with pytest.raises(ValueError, match="critic: expected a Critic with adversarial=True; got None"):
-            Trainer(Generator((8, 8), M, K, width=8), None, GroupSampler(images, M), TrainingConfig())
+            Trainer(Generator(GeneratorConfig((8, 8), M, K, width=8)), None, GroupSampler(images, M), TrainingConfig())
 
 
 class TestOpponents:
@@ -228,7 +228,7 @@ class TestRepetition:
     def test_the_state_of_other_models_is_refused(self, images):
         state = trainer(images).state_dict()
         other = Trainer(
-            Generator((8, 8), M, K + 1, width=8),
+            Generator(GeneratorConfig((8, 8), M, K + 1, width=8)),
             Critic((8, 8), M, 8),
             GroupSampler(images, M),
             TrainingConfig(batch_size=2),
@@ -433,7 +433,7 @@ class TestFlips:
 def test_two_epochs_on_mnist_are_better_than_none():
     split = load_dataset("mnist", data_dir=REAL_DATA)
     torch.manual_seed(0)
-    generator = Generator((28, 28), 40, 10, width=32)
+    generator = Generator(GeneratorConfig((28, 28), 40, 10, width=32))
     config = TrainingConfig(batch_size=2)
     sampler = GroupSampler(split.train, 40, limit=8)
     training = Trainer(generator, Critic((28, 28), 40, 32), sampler, config)

@@ -1,0 +1,123 @@
+"""An option, declared once: a field of a frozen dataclass with its default, its check and the text that explains it.
+
+What reads, shows or passes on options (files, the command line, docstrings) asks ``options_of`` and repeats nothing.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, dataclass, field, fields
+from functools import partial
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from diffnmf.checks import check_count, check_name, check_number, set_fields
+
+Check = Callable[[str, Any], Any]  # name and value in, the plain value out; TypeError or ValueError
+C = TypeVar("C", bound="Options")
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of an option.
+
+    Attributes:
+        name: of the field.
+        kind: its type, without None.
+        default: ``dataclasses.MISSING`` where it has to be given.
+        help: what it is, as a sentence; with unit and range.
+        check: of a value that is not None.
+        none: what None stands for; empty where None is refused.
+        topic: the heading under which it is shown; empty for that of its section.
+        command_line: False for what only a file or Python can give.
+    """
+
+    name: str
+    kind: type
+    default: Any
+    help: str
+    check: Check
+    none: str
+    topic: str
+    command_line: bool
+
+    def checked(self, value: object) -> Any:
+        """The plain value, or the error that names the option."""
+        return None if value is None and self.none else self.check(self.name, value)
+
+    def default_in_words(self) -> str:
+        """The default as it is shown to people."""
+        if self.default is None:
+            return self.none
+        if isinstance(self.default, bool):
+            return "yes" if self.default else "no"
+        return str(self.default)
+
+
+def option(default: Any, help: str, check: Check, *, none: str = "", topic: str = "", command_line: bool = True) -> Any:
+    """A field of an ``Options`` class with a default; see ``Option`` for the rest."""
+    return field(default=default, metadata=declared(help, check, none=none, topic=topic, command_line=command_line))
+
+
+def declared(help: str, check: Check, *, none: str = "", topic: str = "", command_line: bool = True) -> dict[str, Any]:
+    """The metadata of a field; by itself for one without a default, ``field(metadata=declared(...))``."""
+    return {"help": help, "check": check, "none": none, "topic": topic, "command_line": command_line}
+
+
+def at_least(least: int) -> Check:
+    """The check of a whole number of at least ``least``."""
+    return partial(check_count, at_least=least)
+
+
+def within(interval: str) -> Check:
+    """The check of a number in an interval, as "[0, 1)" or "(0, inf)"."""
+    return partial(check_number, interval=interval)
+
+
+def one_of(known: Iterable[str]) -> Check:
+    """The check of a name."""
+    return partial(check_name, known=known)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Base of the frozen dataclasses whose fields are options: checked on construction, and kept as plain values.
+
+    Raises:
+        TypeError: an option is of the wrong kind; the message names it.
+        ValueError: out of range, or an unknown name.
+    """
+
+    def __post_init__(self) -> None:
+        set_fields(self, **{known.name: known.checked(getattr(self, known.name)) for known in options_of(type(self))})
+
+
+def options_of(config: type[Options]) -> tuple[Option, ...]:
+    """The options of a class, in the order of its fields."""
+    hints = get_type_hints(config)
+    return tuple(
+        Option(name=entry.name, kind=_without_none(hints[entry.name]), default=entry.default, **entry.metadata)
+        for entry in fields(config)
+    )
+
+
+def documented(config: type[C]) -> type[C]:
+    """Append the options of a class to its docstring, as the attributes that they are."""
+    lines = [inspect.cleandoc(config.__doc__ or ""), "", "Attributes:"]
+    for known in options_of(config):
+        lines.append(f"    {known.name}: {known.help} {_in_brackets(known)}".rstrip())
+    config.__doc__ = "\n".join(lines)
+    return config
+
+
+def _in_brackets(known: Option) -> str:
+    if known.default is MISSING:
+        return ""
+    if known.default is None:
+        return f"(default: None, {known.none})"
+    return f"(default: {known.default!r}; None: {known.none})" if known.none else f"(default: {known.default!r})"
+
+
+def _without_none(hint: Any) -> Any:
+    if isinstance(hint, UnionType):
+        (hint,) = (kind for kind in get_args(hint) if kind is not NoneType)
+    return hint
