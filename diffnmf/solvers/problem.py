@@ -152,7 +152,7 @@ def check_penalty(name: str, value: object) -> None:
         check_floating(name, value)
     elif not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{name}: expected a number ≥ 0 or a tensor; got {value!r}")
-    elif not (math.isfinite(value) and value >= 0):
+    elif not 0 <= value < math.inf:
         raise ValueError(f"{name}: expected a finite number ≥ 0; got {value}")
 
 
