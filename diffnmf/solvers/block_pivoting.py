@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count
+from diffnmf.checks import check_count, set_fields
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.gram import GramForm
 from diffnmf.solvers.iterative import Iterate, solve_by_iterations
@@ -27,22 +27,14 @@ class BlockPivoting(NNLSSolver):
 
     max_iter: int = 20
 
+    exact = True
+    tolerance = 0.0
+    backwards = ("implicit", "detached")
+
     def __post_init__(self) -> None:
-        check_count("max_iter", self.max_iter, at_least=1)
-
-    @property
-    def exact(self) -> bool:
-        return True
-
-    @property
-    def tolerance(self) -> float:
-        return 0.0
+        set_fields(self, max_iter=check_count("max_iter", self.max_iter, at_least=1))
 
     def solve(self, problem: Problem, backward: str) -> Solved:
-        if backward == "unrolled":
-            raise ValueError(
-                'backward: block pivoting has no iterations to differentiate through; use "implicit" or "detached"'
-            )
         return solve_by_iterations(problem, backward, self._iterate, finish=True, max_exchanges=self.max_iter)
 
     def _iterate(self, form: GramForm, X0: Tensor) -> Iterate:
