@@ -1,7 +1,5 @@
 """Where the weights W come from, given the basis H: an NNLS solver, or a fully connected head."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
@@ -11,10 +9,7 @@ from diffnmf.models.blocks import bottleneck_mlp
 from diffnmf.solvers import (
     SOLVERS,
     ConeProgram,
-    CoordinateDescent,
-    LeastSquaresHALS,
     NNLSSolver,
-    ProjectedGradient,
     get_solver,
 )
 
@@ -89,8 +84,8 @@ def nnls_layer(
 
     Arguments:
         w_solver: a name of ``W_SOLVERS`` but "fc", or a solver.
-        steps: stop "unrolled", "hals" and "ls_hals" after so many steps or sweeps, without the exact finish.
-        backward: of ``NNLSLayer``; by default "implicit" for an exact solver, and "unrolled", through its own steps,
+        steps: stop the solver after so many steps or sweeps, without the exact finish (see ``NNLSSolver.truncated``).
+        backward: of ``NNLSLayer``; by default "implicit" for an exact solver, and the first that it has, "unrolled",
             for one that stops before the solution and so has no implicit gradient.
         l1: of ``NNLSLayer``.
 
@@ -106,7 +101,7 @@ def nnls_layer(
         solver = _stopped_after(solver, steps, w_solver)
     if backward == "implicit" and not solver.exact:
         raise ValueError('w_backward: expected "unrolled" or "detached" for a solver that is not exact; got "implicit"')
-    return NNLSLayer(solver, l1=l1, backward=backward or ("implicit" if solver.exact else "unrolled"))
+    return NNLSLayer(solver, l1=l1, backward=backward or ("implicit" if solver.exact else solver.backwards[0]))
 
 
 def check_w_options(w_solver: str, steps: int | None, backward: str | None, l1: float, *, unit_norm: bool) -> None:
@@ -126,8 +121,9 @@ def check_w_options(w_solver: str, steps: int | None, backward: str | None, l1: 
 
 def _stopped_after(solver: NNLSSolver, steps: int, name: object) -> NNLSSolver:
     steps = check_count("w_steps", steps, at_least=1)
-    if isinstance(solver, (ProjectedGradient, CoordinateDescent)):
-        return replace(solver, max_iter=steps, finish=False)
-    if isinstance(solver, LeastSquaresHALS):
-        return replace(solver, sweeps=steps)
-    raise ValueError(f"w_steps: expected none for w_solver {name!r}, which only ends at the solution; got {steps}")
+    try:
+        return solver.truncated(steps)
+    except ValueError:
+        raise ValueError(
+            f"w_steps: expected none for w_solver {name!r}, which only ends at the solution; got {steps}"
+        ) from None

@@ -1,23 +1,12 @@
 """Non-negative least squares on batches of tensors: the solvers, their registry and the front door ``nnls``."""
 
-from diffnmf.solvers.base import NNLSSolver
-from diffnmf.solvers.block_pivoting import BlockPivoting
-from diffnmf.solvers.cone_program import ConeProgram
-from diffnmf.solvers.coordinate_descent import CoordinateDescent
-from diffnmf.solvers.least_squares_hals import LeastSquaresHALS
+from diffnmf.solvers import registry
+from diffnmf.solvers.base import NNLSSolver, Solved
+from diffnmf.solvers.gram import GramForm
+from diffnmf.solvers.iterative import FirstOrderSolver
 from diffnmf.solvers.nnls import NNLSSolution, nnls
-from diffnmf.solvers.projected_gradient import ProjectedGradient
-from diffnmf.solvers.registry import SOLVERS, get_solver
+from diffnmf.solvers.problem import Problem
+from diffnmf.solvers.registry import *  # noqa: F403 (a new solver is named in its file and in the registry alone)
 
-__all__ = [
-    "SOLVERS",
-    "BlockPivoting",
-    "ConeProgram",
-    "CoordinateDescent",
-    "LeastSquaresHALS",
-    "NNLSSolution",
-    "NNLSSolver",
-    "ProjectedGradient",
-    "get_solver",
-    "nnls",
-]
+__all__ = ["FirstOrderSolver", "GramForm", "NNLSSolution", "NNLSSolver", "Problem", "Solved", "nnls"]
+__all__ += registry.__all__

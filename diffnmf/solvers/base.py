@@ -12,10 +12,10 @@ BACKWARDS = ("implicit", "unrolled", "detached")
 
 @dataclass(frozen=True)
 class Solved:
-    """What a solver returns.
+    """What ``NNLSSolver.solve`` returns.
 
     Attributes:
-        W: (B, k, m) in the dtype of the problem, carrying the gradient.
+        W: (B, k, m) ≥ 0 in the dtype of the problem, carrying the gradient.
         iterations: (B,) int64, the work that the hardest column of each problem took.
     """
 
@@ -31,6 +31,41 @@ class NNLSSolver(ABC):
     for W (k, m), given H (n, k) and Y (n, m) of any sign. A solver is a frozen dataclass: its fields are its options,
     checked when it is made, and one instance serves any number of problems. Users reach it through ``diffnmf.nnls``
     or ``NNLSLayer``, by name (see ``SOLVERS``) or as an instance.
+
+    A solver of your own needs ``exact``, ``tolerance``, ``backwards`` and ``solve``, and works wherever the others do,
+    under ``torch.func`` and ``torch.compile`` too. For a new first-order method see ``FirstOrderSolver``.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from itertools import product
+        >>> import torch
+        >>> from diffnmf.layers import NNLSLayer
+        >>> from diffnmf.solvers import NNLSSolver, Problem, Solved
+        >>> @dataclass(frozen=True)
+        ... class EverySupport(NNLSSolver):
+        ...     '''Least squares on each of the 2^k supports: the best feasible one is the solution. For tiny k.'''
+        ...
+        ...     exact, tolerance, backwards = True, 0.0, ("detached",)  # the library adds the implicit gradient
+        ...
+        ...     def solve(self, problem: Problem, backward: str) -> Solved:
+        ...         H, Y = problem.H.detach(), problem.Y.detach()  # (B, n, k), (B, n, m)
+        ...         ridge, l1 = problem.ridge.detach()[:, None, None], problem.l1.detach()[:, None, None]  # (B, 1, 1)
+        ...         G, C = H.mT @ H + ridge * torch.eye(H.shape[-1]), H.mT @ Y - l1  # (B, k, k), (B, k, m)
+        ...         best, least = torch.zeros_like(C), torch.zeros_like(C[:, :1])
+        ...         for support in product((0.0, 1.0), repeat=H.shape[-1]):
+        ...             D = torch.diag(torch.tensor(support))
+        ...             W = torch.linalg.pinv(D @ G @ D) @ D @ C
+        ...             value = (W * (0.5 * G @ W - C)).sum(-2, keepdim=True)  # (B, 1, m)
+        ...             better = (W >= 0).all(-2, keepdim=True) & (value < least)
+        ...             best, least = torch.where(better, W, best), torch.where(better, value, least)
+        ...         return Solved(best, torch.full((len(H),), 2 ** H.shape[-1]))
+        >>> H, Y = torch.rand(2, 6, 3, requires_grad=True), torch.rand(2, 6, 4)
+        >>> W = NNLSLayer(EverySupport(), ridge=0.1)(H, Y)
+        >>> torch.allclose(W, NNLSLayer(ridge=0.1)(H, Y), atol=1e-4)
+        True
+        >>> W.sum().backward()  # the gradient reaches H
+        >>> torch.func.vmap(NNLSLayer(EverySupport()))(H, Y).shape
+        torch.Size([2, 3, 4])
     """
 
     @property
@@ -46,15 +81,32 @@ class NNLSSolver(ABC):
         In units of ‖y‖ and of unit columns of H (see ``kkt_residual``); 0 stands for the rounding of the dtype.
         """
 
+    @property
+    @abstractmethod
+    def backwards(self) -> tuple[str, ...]:
+        """The kinds of gradient that ``solve`` gives, the most accurate one first; "detached" is always among them.
+
+        An exact solver without "implicit" gets it from the library, by one more solve on the support of W.
+        """
+
+    @property
+    def transformable(self) -> bool:
+        """Whether the solver may be used under ``torch.func``, forward mode and ``torch.compile``.
+
+        There the library calls ``solve`` for W alone and adds the implicit gradient. False stands for a solver whose
+        own gradient is the point of it.
+        """
+        return True
+
     @abstractmethod
     def solve(self, problem: Problem, backward: str) -> Solved:
         """Solve every problem of the batch.
 
         Arguments:
-            problem: B checked problems, with or without a warm start.
-            backward: where the gradient of W comes from.
+            problem: B checked problems, none of them empty, with or without a warm start.
+            backward: where the gradient of W comes from, one of ``backwards``; nothing else is ever asked for.
                 "implicit": from the optimality conditions at the solution, by one more small solve.
-                "unrolled": from differentiating through the iterations.
+                "unrolled": from differentiating through the iterations, which are plain operations of torch.
                 "detached": W is a constant.
 
         Returns:
@@ -62,6 +114,15 @@ class NNLSSolver(ABC):
             nothing for the others. A problem that could not be finished has the best feasible weights found.
 
         Raises:
-            ValueError: this solver cannot give that kind of gradient, and a gradient is needed.
             SolverError: a third-party solver gave up; the message names the problem of the batch.
         """
+
+    def truncated(self, steps: int) -> "NNLSSolver":
+        """The same solver, stopped after so many steps, without an exact finish.
+
+        Raises:
+            ValueError: it only ends at the solution.
+        """
+        raise ValueError(
+            f"steps: expected none for {type(self).__name__}, which only ends at the solution; got {steps}"
+        )

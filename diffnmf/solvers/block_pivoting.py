@@ -27,22 +27,14 @@ class BlockPivoting(NNLSSolver):
 
     max_iter: int = 20
 
+    exact = True
+    tolerance = 0.0
+    backwards = ("implicit", "detached")
+
     def __post_init__(self) -> None:
         set_fields(self, max_iter=check_count("max_iter", self.max_iter, at_least=1))
 
-    @property
-    def exact(self) -> bool:
-        return True
-
-    @property
-    def tolerance(self) -> float:
-        return 0.0
-
     def solve(self, problem: Problem, backward: str) -> Solved:
-        if backward == "unrolled":
-            raise ValueError(
-                'backward: block pivoting has no iterations to differentiate through; use "implicit" or "detached"'
-            )
         return solve_by_iterations(problem, backward, self._iterate, finish=True, max_exchanges=self.max_iter)
 
     def _iterate(self, form: GramForm, X0: Tensor) -> Iterate:

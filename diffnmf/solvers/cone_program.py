@@ -58,6 +58,10 @@ class ConeProgram(NNLSSolver):
     tol: float = 1e-6
     backend: Any = None
 
+    exact = True
+    backwards = ("implicit", "detached")
+    transformable = False  # a witness of its own: its gradient is diffcp's, never ours
+
     def __post_init__(self) -> None:
         if not isinstance(self.solver_args, Mapping | None):
             raise TypeError(f"solver_args: expected a mapping of option names to values; got {self.solver_args!r}")
@@ -79,18 +83,10 @@ class ConeProgram(NNLSSolver):
         return dict(TIGHT) if self.backend is None else {}
 
     @property
-    def exact(self) -> bool:
-        return True
-
-    @property
     def tolerance(self) -> float:
         return self.tol
 
     def solve(self, problem: Problem, backward: str) -> Solved:
-        if backward == "unrolled":
-            raise ValueError(
-                'backward: the iterations of a cone solver cannot be differentiated; use "implicit" or "detached"'
-            )
         if backward == "implicit" and problem.needs_gradient:
             W = _FirstOrder.apply(self, problem, *problem.inputs)
         else:

@@ -1,15 +1,18 @@
-"""What every solver that iterates on the Gram form does around its iterations: scale, finish exactly, differentiate."""
+"""Solvers that iterate on the Gram form, and what they do around their iterations: scale, finish, differentiate."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from diffnmf.solvers.base import Solved
+from diffnmf.checks import check_count, check_flag, check_number, set_fields
+from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.exact.finish import MAX_EXCHANGES, exact_finish
 from diffnmf.solvers.gradient import with_implicit_gradient
-from diffnmf.solvers.gram import GramForm, gram_form
+from diffnmf.solvers.gram import GramForm, form_residual, gram_form, reachable
 from diffnmf.solvers.problem import Problem
 
 
@@ -19,6 +22,79 @@ class Iterate:
 
     X: Tensor
     iterations: Tensor
+
+
+@dataclass(frozen=True)
+class FirstOrderSolver(NNLSSolver):
+    """Cheap steps on the scaled Gram form, the same for every column, then the exact finish on the support they found.
+
+    With ``finish=False`` it is the truncated solve: the steps alone, which ``backward="unrolled"`` differentiates
+    through. A subclass gives ``iterates``, a default for ``max_iter``, and perhaps another ``CHECK_EVERY``.
+
+    Options:
+        max_iter: steps, an int ≥ 0.
+        tol: a problem whose KKT residual on the scaled Gram form is at or below this takes no further steps; looked at
+            every ``CHECK_EVERY`` steps; 0 never stops early.
+        finish: make the result exact on the support that was found.
+    """
+
+    max_iter: int
+    tol: float = 0.0
+    finish: bool = True
+
+    CHECK_EVERY: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        set_fields(
+            self,
+            max_iter=check_count("max_iter", self.max_iter),
+            tol=check_number("tol", self.tol),
+            finish=check_flag("finish", self.finish),
+        )
+
+    @property
+    def exact(self) -> bool:
+        return self.finish
+
+    @property
+    def tolerance(self) -> float:
+        return 0.0 if self.finish else self.tol
+
+    @property
+    def backwards(self) -> tuple[str, ...]:
+        return ("implicit", "unrolled", "detached") if self.finish else ("unrolled", "detached")
+
+    @abstractmethod
+    def iterates(self, form: GramForm, X0: Tensor) -> Iterator[Tensor]:
+        """The iterates X (B, k, m) ≥ 0 after each of ``max_iter`` steps from X0 (B, k, m) ≥ 0.
+
+        In differentiable operations, in the dtype of the form: float32 where the finish follows. The iterates of one
+        problem must not depend on another problem of the batch.
+        """
+
+    def truncated(self, steps: int) -> Self:
+        return replace(self, max_iter=steps, finish=False)
+
+    def solve(self, problem: Problem, backward: str) -> Solved:
+        return solve_by_iterations(problem, backward, self._last_iterate, finish=self.finish)
+
+    def _last_iterate(self, form: GramForm, X0: Tensor) -> Iterate:
+        """The last of the iterates, or for each problem the first one that was found good enough."""
+        X, tol = X0, reachable(self.tol, form.A.dtype)
+        iterations = torch.zeros_like(form.finite, dtype=torch.int64)
+        if tol == 0:
+            for moved in self.iterates(form, X0):
+                X = moved
+            return Iterate(X, iterations + self.max_iter)
+        running = form.finite
+        for step, moved in enumerate(self.iterates(form, X0), start=1):
+            X = torch.where(running[:, None, None], moved, X)
+            iterations = iterations + running
+            if step % self.CHECK_EVERY == 0:
+                running = running & (form_residual(form, X) > tol)
+                if not running.any():
+                    break
+        return Iterate(X, iterations)
 
 
 def solve_by_iterations(
@@ -33,18 +109,16 @@ def solve_by_iterations(
 
     Arguments:
         problem: B problems.
-        backward: as in ``NNLSSolver.solve``.
+        backward: as in ``NNLSSolver.solve``; "implicit" only with the finish.
         iterate: from the scaled Gram form and a start X0 (B, k, m) ≥ 0 to an iterate, in differentiable operations. It
             works in float32 where the finish follows.
-        finish: make the iterate exact on its support; needed for the implicit gradient.
+        finish: make the iterate exact on its support.
         max_exchanges: as in ``exact_finish``.
     """
     if backward == "unrolled":
         form = gram_form(problem)
         iterate_ = iterate(form, _start(problem, form))
         return Solved(form.unscale(iterate_.X).to(problem.H.dtype), iterate_.iterations)
-    if backward == "implicit" and not finish and problem.needs_gradient:
-        raise inexact_implicit()
     with torch.no_grad():
         form = gram_form(problem)
         start = _start(problem, form)
@@ -58,14 +132,6 @@ def solve_by_iterations(
     if backward == "implicit":
         return Solved(with_implicit_gradient(problem, W, finished.systems, form.row_scale), iterations)
     return Solved(W.to(problem.H.dtype), iterations)
-
-
-def inexact_implicit() -> ValueError:
-    """The error for an implicit gradient of a solver that stops before the solution."""
-    return ValueError(
-        'backward: "implicit" is right only at the exact solution, and this solver stops before it;'
-        ' use backward="unrolled" or "detached", or a solver with finish=True'
-    )
 
 
 def _start(problem: Problem, form: GramForm) -> Tensor:

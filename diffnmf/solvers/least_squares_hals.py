@@ -1,6 +1,6 @@
 """Solver "ls_hals": least squares clipped at zero, then a few coordinate sweeps. Not exact."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,19 +26,18 @@ class LeastSquaresHALS(NNLSSolver):
 
     sweeps: int = 3
 
+    exact = False
+    tolerance = 0.0
+    backwards = ("unrolled", "detached")
+
     def __post_init__(self) -> None:
         set_fields(self, sweeps=check_count("sweeps", self.sweeps))
 
-    @property
-    def exact(self) -> bool:
-        return False
-
-    @property
-    def tolerance(self) -> float:
-        return 0.0
-
     def solve(self, problem: Problem, backward: str) -> Solved:
         return solve_by_iterations(problem, backward, self._iterate, finish=False)
+
+    def truncated(self, steps: int) -> "LeastSquaresHALS":
+        return replace(self, sweeps=steps)
 
     def _iterate(self, form: GramForm, X0: Tensor) -> Iterate:
         X = _clipped_least_squares(form)

@@ -11,7 +11,7 @@ from diffnmf.errors import ConvergenceWarning
 from diffnmf.solvers.base import BACKWARDS, NNLSSolver, Solved
 from diffnmf.solvers.problem import Problem, kkt_residual, make_problem, solution_size
 from diffnmf.solvers.registry import get_solver
-from diffnmf.solvers.transforms import solve_transformed, transformed
+from diffnmf.solvers.transforms import solve_again, solve_transformed, transformed
 
 # What rounding alone may leave of the KKT residual, by the dtype of the result, for a solution of size one.
 ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -117,8 +117,37 @@ def _solve(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:
         # Without rows every W is as good as zero, and without columns there is none: this product has the right shape.
         W = problem.H.mT @ problem.Y
         return Solved(W, torch.zeros(len(W), dtype=torch.int64, device=W.device))
+    under_transform = transformed(problem)
+    backward = _available(solver, backward, wanted=under_transform or problem.needs_gradient)
     # Autocast would lower the matrix products of float32 problems to half precision.
     with torch.autocast(device_type=problem.H.device.type, enabled=False):
-        if transformed(problem):
+        if under_transform:
             return solve_transformed(problem, solver, backward)
-        return solver.solve(problem, backward)
+        if backward in solver.backwards:
+            return solver.solve(problem, backward)
+        solved = solver.solve(problem, "detached")
+        return Solved(solve_again(problem, solved.W), solved.iterations)
+
+
+def _available(solver: NNLSSolver, backward: str, *, wanted: bool) -> str:
+    """The kind of gradient asked for, or "detached" where none is wanted and that kind is not to be had.
+
+    Under a transform one may be wanted that nobody can see from inside.
+
+    Raises:
+        ValueError: the solver cannot give it.
+    """
+    kinds = [kind for kind in BACKWARDS if kind in solver.backwards or (kind == "implicit" and solver.exact)]
+    if backward in kinds:
+        return backward
+    others = " or ".join([f'"{kind}"' for kind in kinds])
+    if backward == "unrolled":
+        raise ValueError(
+            f"backward: {type(solver).__name__} has no iterations that can be differentiated; use {others}"
+        )
+    if wanted:
+        raise ValueError(
+            'backward: "implicit" is right only at the exact solution, and this solver stops before it;'
+            f" use backward={others}, or a solver with finish=True"
+        )
+    return "detached"

@@ -131,6 +131,9 @@ def check_penalty(name: str, value: object) -> float | Tensor:
     """What ridge or l1 may be: a finite number ≥ 0, or a floating-point tensor (which is not read)."""
     if isinstance(value, Tensor):
         return check_floating(name, value)
+    # The usual case first, in terms that torch.compile can trace when the number is symbolic.
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
+        return value
     return check_number(name, value, alternative="a tensor")
 
 

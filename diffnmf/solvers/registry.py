@@ -1,4 +1,4 @@
-"""The solvers by name."""
+"""The solvers by name. What is listed here is public: ``diffnmf.solvers`` exports it."""
 
 from diffnmf.checks import check_instance
 from diffnmf.solvers.base import NNLSSolver
@@ -7,6 +7,16 @@ from diffnmf.solvers.cone_program import ConeProgram
 from diffnmf.solvers.coordinate_descent import CoordinateDescent
 from diffnmf.solvers.least_squares_hals import LeastSquaresHALS
 from diffnmf.solvers.projected_gradient import ProjectedGradient
+
+__all__ = [
+    "SOLVERS",
+    "BlockPivoting",
+    "ConeProgram",
+    "CoordinateDescent",
+    "LeastSquaresHALS",
+    "ProjectedGradient",
+    "get_solver",
+]
 
 SOLVERS: dict[str, type[NNLSSolver]] = {
     "unrolled": ProjectedGradient,
@@ -25,3 +35,8 @@ def get_solver(solver: str | NNLSSolver) -> NNLSSolver:
         TypeError: neither a name nor an instance.
     """
     return check_instance("solver", solver, NNLSSolver, SOLVERS)  # type: ignore[type-abstract]
+
+
+def name_of_solver(solver: NNLSSolver) -> str:
+    """The name of its class in ``SOLVERS``, or of the class itself where it is not there."""
+    return next((name for name, cls in SOLVERS.items() if cls is type(solver)), type(solver).__name__)

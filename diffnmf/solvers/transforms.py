@@ -6,20 +6,16 @@ free set is one opaque operation without derivative, and what follows is a solve
 differentiating that solve is the implicit function theorem.
 """
 
-import dataclasses
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from diffnmf.solvers.base import NNLSSolver, Solved
-from diffnmf.solvers.cone_program import ConeProgram
 from diffnmf.solvers.exact.masked import mask_matrix
 from diffnmf.solvers.gradient import scaled_gram
-from diffnmf.solvers.iterative import inexact_implicit
+from diffnmf.solvers.keys import solver_key, solver_of_key
 from diffnmf.solvers.problem import Problem, one_where_zero
-from diffnmf.solvers.registry import SOLVERS
+from diffnmf.solvers.registry import name_of_solver
 
 
 def transformed(problem: Problem) -> bool:
@@ -34,27 +30,28 @@ def transformed(problem: Problem) -> bool:
 def solve_transformed(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:
     """``solver.solve`` with derivatives of any kind and order.
 
+    Arguments:
+        problem: B problems.
+        solver: exact, where ``backward`` is "implicit".
+        backward: as in ``NNLSSolver.solve``.
+
     Raises:
-        NotImplementedError: the solver is a cone program, or not one of the library.
+        NotImplementedError: the solver has no place under transforms.
     """
-    if isinstance(solver, ConeProgram):
+    if not solver.transformable:
         raise NotImplementedError(
-            "cvxpylayer: has first derivatives in reverse mode only, neither forward mode nor torch.func nor"
-            ' torch.compile; use another solver, such as "unrolled"'
+            f"{name_of_solver(solver)}: has first derivatives in reverse mode only, neither forward mode nor torch.func"
+            ' nor torch.compile; use another solver, such as "unrolled"'
         )
     if backward == "unrolled":
         return solver.solve(problem, backward)  # plain operations already
-    if backward == "implicit" and not solver.exact:
-        # Whether a transform wants a derivative cannot be seen from inside.
-        raise inexact_implicit()
-    name, options = _encode(solver)
     inputs = (x.detach() for x in problem.inputs)
-    W, iterations = _solution(*inputs, problem.W0, name, options)
-    return Solved(W if backward == "detached" else _solve_again(problem, W), iterations)
+    W, iterations = _solution(*inputs, problem.W0, solver_key(solver))
+    return Solved(W if backward == "detached" else solve_again(problem, W), iterations)
 
 
-def _solve_again(problem: Problem, W: Tensor) -> Tensor:
-    """The value of W (B, k, m), with the derivatives of the solve on its free set.
+def solve_again(problem: Problem, W: Tensor) -> Tensor:
+    """The value of W (B, k, m), the solution, with the derivatives of the solve on its free set.
 
     Their relative accuracy is that of the Gram form, cond(H)² times rounding, and all systems are in memory at once:
     the plain reverse path is the better one for ill-conditioned H and for many thousands of columns.
@@ -76,52 +73,29 @@ def _solve_again(problem: Problem, W: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("diffnmf::nnls_solution", mutates_args=())
-def _solution(
-    H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, W0: Tensor | None, solver: str, options: Sequence[float]
-) -> tuple[Tensor, Tensor]:
+def _solution(H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, W0: Tensor | None, solver: str) -> tuple[Tensor, Tensor]:
     """W (B, k, m) and the iterations (B,), without derivative."""
+    if len(H) == 0:  # under vmap over nothing; no solver is asked
+        return H.new_zeros(0, H.shape[2], Y.shape[2]), H.new_zeros(0, dtype=torch.int64)
     problem = Problem(H, Y, ridge, l1, W0, H.shape[:1], H.dtype)
-    solved = _decode(solver, options).solve(problem, "detached")
-    return solved.W.contiguous(), solved.iterations.contiguous()
+    solved = solver_of_key(solver).solve(problem, "detached")
+    # A copy of its own, in the layout that was promised: a solver may return its start, or another dtype.
+    W = solved.W.to(H.dtype, copy=True, memory_format=torch.contiguous_format)
+    return W, solved.iterations.to(torch.int64).contiguous()
 
 
 @_solution.register_fake
-def _(
-    H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, W0: Tensor | None, solver: str, options: Sequence[float]
-) -> tuple[Tensor, Tensor]:
+def _(H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, W0: Tensor | None, solver: str) -> tuple[Tensor, Tensor]:
     return H.new_empty(H.shape[0], H.shape[2], Y.shape[2]), H.new_empty(H.shape[0], dtype=torch.int64)
 
 
 @_solution.register_vmap
-def _(info, in_dims, H, Y, ridge, l1, W0, solver, options):  # type: ignore[no-untyped-def]
-    def merged(x: Tensor | None, dim: int | None) -> Tensor | None:
-        """The mapped dimension first, then merged with the batch: (V, B, ...) to (V·B, ...)."""
-        if x is None:
-            return None
-        x = x.unsqueeze(0).expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-        return x.flatten(0, 1)
+def _(info, in_dims, H, Y, ridge, l1, W0, solver):  # type: ignore[no-untyped-def]
+    def mapped(x: Tensor, dim: int | None) -> Tensor:
+        """The mapped dimension first: (V, B, ...)."""
+        return x.unsqueeze(0).expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
 
-    tensors = [merged(x, dim) for x, dim in zip((H, Y, ridge, l1, W0), in_dims[:5], strict=True)]
-    W, iterations = _solution(*tensors, solver, options)
-    return (W.unflatten(0, (info.batch_size, -1)), iterations.unflatten(0, (info.batch_size, -1))), (0, 0)
-
-
-_CLASSES = {cls.__name__: cls for cls in SOLVERS.values()}
-
-
-def _encode(solver: NNLSSolver) -> tuple[str, list[float]]:
-    """A solver as what an operator can take: the name of its class, and its fields as numbers."""
-    name = type(solver).__name__
-    if _CLASSES.get(name) is not type(solver):
-        raise NotImplementedError(
-            f"solver: under transforms and torch.compile, expected one of {', '.join(_CLASSES)}; got {name}"
-        )
-    return name, [float(getattr(solver, field.name)) for field in dataclasses.fields(solver)]  # type: ignore[arg-type]
-
-
-def _decode(name: str, options: Sequence[float]) -> NNLSSolver:
-    cls = _CLASSES[name]
-    default = cls()
-    fields = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    values = {field: type(getattr(default, field))(value) for field, value in zip(fields, options, strict=True)}
-    return dataclasses.replace(default, **values)  # type: ignore[type-var]
+    batch = mapped(H, in_dims[0]).shape[:2]  # (V, B), which the operator sees as one dimension
+    inputs = zip((H, Y, ridge, l1, W0), in_dims[:5], strict=True)
+    W, iterations = _solution(*(None if x is None else mapped(x, dim).flatten(0, 1) for x, dim in inputs), solver)
+    return (W.unflatten(0, batch), iterations.unflatten(0, batch)), (0, 0)

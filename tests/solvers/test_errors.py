@@ -90,5 +90,5 @@ def test_an_implicit_gradient_of_an_inexact_solve_is_refused():
 
 
 def test_unrolling_a_cone_program_is_refused():
-    with pytest.raises(ValueError, match="backward: the iterations of a cone solver cannot be differentiated"):
+    with pytest.raises(ValueError, match="backward: ConeProgram has no iterations that can be differentiated"):
         NNLSLayer("cvxpylayer", backward="unrolled")(H.clone().requires_grad_(), Y)

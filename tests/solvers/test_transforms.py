@@ -10,7 +10,8 @@ from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 
 from diffnmf import nnls
 from diffnmf.layers import NNLSLayer
-from diffnmf.solvers import NNLSSolver, ProjectedGradient
+from diffnmf.solvers import ProjectedGradient
+from diffnmf.solvers.keys import solver_key
 from diffnmf.solvers.nnls import make_problem
 from diffnmf.solvers.transforms import _solution
 
@@ -159,7 +160,7 @@ def test_the_custom_operator_keeps_its_promises(problem, contiguous):
     if not contiguous:
         H, Y = H.mT.contiguous().mT, Y.movedim(0, 2).contiguous().movedim(2, 0)
     p = make_problem(H, Y)
-    inputs = (p.H, p.Y, p.ridge, p.l1, None, "ProjectedGradient", [40.0, 0.0, 1.0])
+    inputs = (p.H, p.Y, p.ridge, p.l1, None, solver_key(ProjectedGradient()))
     torch.library.opcheck(_solution, inputs)
 
 
@@ -179,16 +180,6 @@ def test_a_cone_program_says_what_it_cannot(problem):
         torch.autograd.grad(gradient.sum(), h)
     with pytest.raises(NotImplementedError, match="cvxpylayer: .*second derivatives"):
         torch.autograd.grad((gradient * h).sum(), h)  # a part of it is known, and would be wrong alone
-
-
-def test_a_solver_of_ones_own_is_refused_under_transforms(problem):
-    class Mine(ProjectedGradient):
-        pass
-
-    assert isinstance(Mine(), NNLSSolver)
-    NNLSLayer(Mine())(*problem)
-    with pytest.raises(NotImplementedError, match="solver: .*expected one of .*ProjectedGradient.*; got Mine"):
-        vmap(NNLSLayer(Mine()))(*problem)
 
 
 def _data_parallel(rank: int, size: int, folder: str) -> None:
