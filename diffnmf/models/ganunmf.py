@@ -12,7 +12,7 @@ from safetensors import torch as safetensors
 from torch import Tensor, nn
 
 from diffnmf.errors import RunFolderError, unknown_name
-from diffnmf.files import replacing
+from diffnmf.files import replacing, with_sorted_metadata
 from diffnmf.layers import NNLSLayer
 from diffnmf.models.blocks import check_image_shape, check_positive
 from diffnmf.models.generator import Factorization, Generator
@@ -166,6 +166,10 @@ class GANUNMF(nn.Module):
             raise RunFolderError(f"{file}: not the weights of a model, or damaged: {error}") from error
         except RuntimeError as error:
             raise RunFolderError(f"{file}: does not fit {folder / CONFIG_FILE}: {error}") from error
+        if spoiled := [name for name, tensor in model.generator.state_dict().items() if not tensor.isfinite().all()]:
+            raise RunFolderError(
+                f"{file}: expected finite weights; got NaN or infinity in {spoiled[0]} (take other weights of the run)"
+            )
         return model.to(device).eval()
 
     def _checked(self, Y: Tensor) -> Tensor:
@@ -201,7 +205,7 @@ def load_config(folder: Path) -> GeneratorConfig:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RunFolderError(f"path: expected the folder of a model; {folder} has no {CONFIG_FILE}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise RunFolderError(f"{file}: expected the configuration of a model in YAML; {error}") from error
     known = [entry.name for entry in fields(GeneratorConfig)]
     if not isinstance(content, Mapping) or not {"image_shape", "m", "k"} <= content.keys() <= set(known):
@@ -223,4 +227,4 @@ def save_weights(state: dict[str, Tensor], file: Path, metadata: dict[str, Any] 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     content = safetensors.save(tensors, {name: str(value) for name, value in (metadata or {}).items()} or None)
     with replacing(file) as unfinished:
-        unfinished.write_bytes(content)
+        unfinished.write_bytes(with_sorted_metadata(content))
