@@ -13,6 +13,7 @@ PACKAGE = Path(diffnmf.__file__).parent
 # A file imports only from rungs above its own, or from its own folder.
 LADDER = [
     "errors",
+    "interrupts",
     "checks",
     "files",
     "solvers",
@@ -27,6 +28,7 @@ LADDER = [
     "runs",
     "studies",
     "cli",
+    "start",
 ]
 FORBIDDEN = {("models", "data")}  # an edge upwards that is still unwanted would stand here, too
 HEAVY = ["cvxpy", "cvxpylayers", "diffcp", "torchvision", "sklearn", "matplotlib", "accelerate", "PIL", "tensorboard"]

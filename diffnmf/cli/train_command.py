@@ -5,7 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from diffnmf.cli.reporting import device_named, explained, print_epoch, print_result, progress_bar, was_given
+from diffnmf.cli.reporting import (
+    announce,
+    device_named,
+    explained,
+    print_epoch,
+    print_result,
+    progress_bar,
+    was_given,
+)
 from diffnmf.errors import unknown_name
 from diffnmf.models import W_SOLVERS
 from diffnmf.runs import (
@@ -21,7 +29,7 @@ from diffnmf.training import TrainingConfig
 
 DATA, MODEL, TRAINING = DataConfig(), ModelConfig(), TrainingConfig()
 # What may be said beside --resume: the rest is in the configuration of the run.
-RESUMABLE = ("resume", "epochs", "batch_size", "accumulate", "checkpoint_every", "data_dir", "device")
+RESUMABLE = ("resume", "epochs", "batch_size", "accumulate", "checkpoint_every", "dataset", "data_dir", "device")
 # Options of the program; all others are options of the run.
 PROGRAM = ("preset", "config", "data_dir", "output", "device", "overwrite", "resume")
 
@@ -70,7 +78,7 @@ def train(
         Path | None,
         typer.Option(
             help="Continue this run folder from its last checkpoint; goes with --epochs, --batch-size, --accumulate, "
-            "--checkpoint-every, --data-dir and --device only.",
+            "--checkpoint-every, --data-dir and --device only, and with --dataset where your images have been moved.",
             show_default=False,
             rich_help_panel=RUN,
         ),
@@ -236,7 +244,7 @@ def train(
     The defaults shown are those of the preset "default".
     """
     given = {name: value for name, value in context.params.items() if was_given(context, name)}
-    with explained(resumable=True):
+    with explained():
         print_result(_run(given, resume, preset, config, output, data_dir, device, overwrite))
 
 
@@ -251,6 +259,7 @@ def _run(
     overwrite: bool,
 ) -> ExperimentResult:
     around: dict[str, Any] = {"data_dir": data_dir, "on_epoch": print_epoch, "progress": progress_bar}
+    around["announce"] = announce
     options = {name: value for name, value in given.items() if name not in PROGRAM}
     if resume is not None:
         _check_resumable(resume, given)
