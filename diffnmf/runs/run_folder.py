@@ -28,6 +28,7 @@ class RunFolder:
     evaluation.json         what ``diffnmf evaluate`` found
     pictures/               a group, its H, its reconstruction, the curves; the group every few epochs
     tensorboard/            the curves and pictures for TensorBoard
+    .lock                   whose run it is, while a process works on it (see ``locked``)
     ======================  =====================================================================
     """
 
