@@ -2,28 +2,35 @@
 
 ``diffnmf.nnls`` and ``diffnmf.layers.NNLSLayer`` solve batches of non-negative least-squares problems exactly and
 differentiably. On them stand the GAN-UNET model, classical NMF and the evaluation that compares them.
-``diffnmf.NMF`` is the scikit-learn estimator; scikit-learn is imported when it is first asked for.
+``diffnmf.NMF`` is the scikit-learn estimator. Each name is imported when it is first asked for: torch takes seconds, in
+which the command line already listens, and scikit-learn takes more.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
-
-from diffnmf.solvers import NNLSSolution, nnls
 
 if TYPE_CHECKING:
     from diffnmf.factorization.estimator import NMF
+    from diffnmf.solvers import NNLSSolution, nnls
 
 __version__ = "0.1.0"
 
 __all__ = ["NMF", "NNLSSolution", "__version__", "nnls"]
 
 
-def __getattr__(name: str) -> object:
-    if name == "NMF":
-        from diffnmf.factorization.estimator import NMF
+_HOMES = {
+    "NMF": "diffnmf.factorization.estimator",
+    "NNLSSolution": "diffnmf.solvers",
+    "nnls": "diffnmf.solvers",
+}
 
-        globals()["NMF"] = NMF  # found at once from now on
-        return NMF
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value  # found at once from now on
+    return value
 
 
 def __dir__() -> list[str]:

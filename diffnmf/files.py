@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,9 +59,48 @@ def explained_replacing(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write plain values, readable for people, too."""
+    """Write plain values, readable for people, too. NaN and infinity become null: JSON knows neither."""
     with explained_replacing(path) as file:
-        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(_finite_or_none(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """What ``write_json`` has written, with NaN where there is null.
+
+    Raises:
+        ValueError, RecursionError: the file holds something else.
+    """
+    return _nan_for_none(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _nan_for_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _nan_for_none(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_nan_for_none(entry) for entry in value]
+    return math.nan if value is None else value
+
+
+def _finite_or_none(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _finite_or_none(entry) for name, entry in value.items()}
+    return [_finite_or_none(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def with_sorted_metadata(content: bytes) -> bytes:
+    """The bytes of a safetensors file with its metadata in the order of their names.
+
+    The library that makes them keeps metadata in a hash table, so that equal files differ in their headers.
+    """
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # what follows is aligned
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def write_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[str, object]]) -> None:

@@ -32,6 +32,7 @@ from diffnmf.data import GroupSampler, group_matrix
 from diffnmf.factorization import HALS, factorize, initialize
 from diffnmf.factorization.base import Method
 from diffnmf.figures.drawing import COLOURS
+from diffnmf.interrupts import interruptible
 from diffnmf.metrics import projected_gradient, relative_error
 
 REFERENCE = "scikit-learn CD"
@@ -204,4 +205,5 @@ def _save_plot(points: list[Point], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with interruptible():
+        main()

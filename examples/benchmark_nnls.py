@@ -25,6 +25,7 @@ from torch import Tensor
 
 from diffnmf import __version__
 from diffnmf.data import GroupSampler, group_matrix
+from diffnmf.interrupts import interruptible
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers.problem import kkt_residual, make_problem
 
@@ -250,4 +251,5 @@ def _save_plot(rows: list[Row], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with interruptible():
+        main()

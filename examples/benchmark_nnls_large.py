@@ -17,6 +17,7 @@ from sklearn.decomposition import non_negative_factorization
 from torch import Tensor
 
 from diffnmf import nnls
+from diffnmf.interrupts import interruptible
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers.problem import kkt_residual, make_problem
 
@@ -79,4 +80,5 @@ def _median(call: Callable[[], object], repeats: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    with interruptible():
+        main()

@@ -7,6 +7,8 @@ python examples/compare_w_solvers.py --dataset mnist --k 30 --epochs 4    # hour
 import argparse
 from pathlib import Path
 
+from diffnmf.cli import announce
+from diffnmf.interrupts import interruptible
 from diffnmf.runs import PRESETS
 from diffnmf.studies.w_solvers import compare_w_solvers
 from diffnmf.studies.w_solvers.rows import DEFAULT_ROWS, W_SOLVER_ROWS
@@ -42,11 +44,12 @@ def main() -> None:
         seeds=range(options.seeds),
         data_dir=options.data_dir,
         device=options.device,
-        announce=print,
+        announce=announce,
     )
     print((options.output / "comparison.md").read_text(encoding="utf-8"))
     print(options.output)
 
 
 if __name__ == "__main__":
-    main()
+    with interruptible("The same command goes on from here."):
+        main()

@@ -10,6 +10,7 @@ from diffnmf import NMF
 from diffnmf.factorization import cross_validate_rank, svd_curve
 from diffnmf.figures.curves import save_rank_selection
 from diffnmf.figures.montages import save_image_grid, unit_peak
+from diffnmf.interrupts import interruptible
 
 
 def main(samples: int = 1797) -> int:
@@ -29,4 +30,5 @@ def main(samples: int = 1797) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    with interruptible():
+        main()

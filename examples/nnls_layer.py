@@ -2,6 +2,7 @@
 
 import torch
 
+from diffnmf.interrupts import interruptible
 from diffnmf.layers import NNLSLayer
 
 
@@ -32,5 +33,6 @@ def main(steps: int = 100) -> list[float]:
 
 
 if __name__ == "__main__":
-    losses = main()
+    with interruptible():
+        losses = main()
     print(f"mean absolute error: {losses[0]:.4f} at the start, {losses[-1]:.4f} at the end")

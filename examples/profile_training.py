@@ -9,6 +9,7 @@ import time
 from itertools import islice
 
 from diffnmf.data import GroupSampler
+from diffnmf.interrupts import interruptible
 from diffnmf.models import W_SOLVERS
 from diffnmf.runs import DataConfig, ModelConfig, RunConfig
 from diffnmf.runs.parts import build_models, load_run_data
@@ -85,4 +86,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with interruptible():
+        main()

@@ -6,7 +6,8 @@ python examples/train_mnist.py --w-solver cvxpylayer --limit-groups 8 --epochs 2
 
 import argparse
 
-from diffnmf.cli import print_epoch, print_result, progress_bar
+from diffnmf.cli import announce, print_epoch, print_result, progress_bar
+from diffnmf.interrupts import interruptible
 from diffnmf.options import options_of
 from diffnmf.runs import DataConfig, ModelConfig, RunConfig, run_experiment
 from diffnmf.training import TrainingConfig
@@ -38,9 +39,11 @@ def main() -> None:
         device=options.device,
         on_epoch=print_epoch,
         progress=progress_bar,
+        announce=announce,
     )
     print_result(result)
 
 
 if __name__ == "__main__":
-    main()
+    with interruptible():
+        main()

@@ -1,8 +1,13 @@
-"""A file is replaced as a whole or not at all."""
+"""A file is replaced as a whole or not at all; what is written is plain, and the same for the same content."""
+
+import json
+import math
 
 import pytest
+import torch
+from safetensors import torch as safetensors
 
-from diffnmf.files import replacing
+from diffnmf.files import read_json, replacing, with_sorted_metadata, write_json
 
 
 def names(folder):
@@ -53,3 +58,44 @@ def test_a_failure_without_an_old_file_leaves_nothing(tmp_path):
         file.write_text("half of the n")
         raise RuntimeError
     assert names(tmp_path) == []
+
+
+NUMBERS = {"scores": {"eps": math.nan, "all": [1.5, math.inf, (-math.inf, 2)]}, "groups": 3, "name": "x", "flag": True}
+TENSORS = {"b": torch.arange(6.0).reshape(2, 3), "ä": torch.ones(1, dtype=torch.float64)}
+METADATA = {"weights": "ema", "epoch": "7", "test_relative_error": "0.5", "note": 'a "quoted" ä'}
+
+
+class TestJson:
+    def test_nan_and_infinity_are_null(self, tmp_path):
+        """No reader but Python's own takes a bare NaN."""
+
+        def refuse(constant):
+            raise AssertionError(constant)
+
+        write_json(tmp_path / "a.json", NUMBERS)
+        content = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
+        expected = {"scores": {"eps": None, "all": [1.5, None, [None, 2]]}, "groups": 3, "name": "x", "flag": True}
+        assert content == expected
+
+    def test_null_is_read_as_nan(self, tmp_path):
+        write_json(tmp_path / "a.json", NUMBERS)
+        content = read_json(tmp_path / "a.json")
+        assert math.isnan(content["scores"]["eps"])
+        assert math.isnan(content["scores"]["all"][1])
+        assert (content["groups"], content["name"], content["flag"]) == (3, "x", True)
+
+
+class TestSafetensors:
+    def test_equal_content_gives_equal_bytes(self):
+        made = {with_sorted_metadata(safetensors.save(TENSORS, METADATA)) for _ in range(20)}
+        assert len(made) == 1
+
+    @pytest.mark.parametrize("metadata", [None, METADATA])
+    def test_nothing_is_lost(self, tmp_path, metadata):
+        file = tmp_path / "a.safetensors"
+        file.write_bytes(with_sorted_metadata(safetensors.save(TENSORS, metadata)))
+        loaded = safetensors.load_file(file)
+        assert loaded.keys() == TENSORS.keys()
+        assert all(torch.equal(loaded[name], tensor) for name, tensor in TENSORS.items())
+        with safetensors.safe_open(file, "pt") as opened:
+            assert opened.metadata() == metadata

@@ -3,12 +3,13 @@
 import typer
 
 from diffnmf.cli.commands import Commands
-from diffnmf.cli.reporting import print_epoch, print_result, progress_bar
+from diffnmf.cli.reporting import announce, print_epoch, print_result, progress_bar
 from diffnmf.cli.run_commands import evaluate, factorize, info
 from diffnmf.cli.train_command import train
+from diffnmf.interrupts import interruptible
 from diffnmf.training.engine import leave_processes
 
-__all__ = ["app", "main", "print_epoch", "print_result", "progress_bar"]
+__all__ = ["announce", "app", "main", "print_epoch", "print_result", "progress_bar"]
 
 app = typer.Typer(
     cls=Commands,
@@ -21,8 +22,9 @@ for command in (train, evaluate, factorize, info):
 
 
 def main() -> None:
-    """Entry point of the command ``diffnmf``."""
-    try:
-        app()
-    finally:
-        leave_processes()
+    """The program: what ``diffnmf`` runs once it is loaded, and ``python -m diffnmf.cli``."""
+    with interruptible():
+        try:
+            app()
+        finally:
+            leave_processes()

@@ -10,17 +10,22 @@ import torch
 import typer
 
 from diffnmf.errors import CheckpointWarning, DataUnavailableError, DivergenceError, RunFolderError, SolverError
+from diffnmf.interrupts import INTERRUPTED, check_interrupted, heard, stopped
 from diffnmf.runs import ExperimentResult, metrics_table
 
 SLIPS = (ValueError, TypeError, DataUnavailableError, RunFolderError, SolverError)
-WRONG_USE, DIVERGED, INTERRUPTED = 2, 1, 130  # exit codes; 130 is what shells give for Ctrl-C
+WRONG_USE, DIVERGED = 2, 1  # exit codes, beside INTERRUPTED
 
 
 @contextmanager
-def explained(resumable: bool = False) -> Iterator[None]:
-    """Turn the errors of the library into one message on the standard error and an exit code."""
+def explained(hint: str | None = None) -> Iterator[None]:
+    """Turn the errors of the library, and Ctrl-C, into one message on the standard error and an exit code.
+
+    Arguments:
+        hint: how to go on after Ctrl-C; by default what a run itself says about that.
+    """
     try:
-        with warnings.catch_warnings():
+        with heard(), warnings.catch_warnings():
             warnings.simplefilter("always", CheckpointWarning)
             warnings.showwarning = _show_warning
             yield
@@ -31,28 +36,38 @@ def explained(resumable: bool = False) -> Iterator[None]:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(DIVERGED) from error
     except KeyboardInterrupt as error:
-        hint = " Go on with: diffnmf train --resume RUN" if resumable else ""
-        typer.echo(f"Stopped.{hint}", err=True)
+        typer.echo(stopped(error, hint), err=True)
         raise typer.Exit(INTERRUPTED) from error
+
+
+def announce(message: str) -> None:
+    """What is about to be done, on the standard error."""
+    check_interrupted()
+    typer.echo(message, err=True)
 
 
 def print_epoch(row: dict[str, float]) -> None:
     """One line per epoch on the standard error, above the progress bar where there is one."""
     from tqdm import tqdm
 
+    times = ""
+    if "train_seconds" in row:  # not where the last step of the epoch had been made before the run was stopped
+        times = f"  ({row['train_seconds']:.0f} s, {100 * row['w_solver_share']:.0f} % of it for W)"
     tqdm.write(
         f"epoch {row['epoch']:3d}  loss {row['reconstruction_loss']:.4f}  test: relative error"
         f" {row['test_relative_error']:.3f}  eq. (4) {row['test_eps']:.3f}  dead {row['test_dead_components']:.1f}"
-        f"  ({row['train_seconds']:.0f} s, {100 * row['w_solver_share']:.0f} % of it for W)",
+        f"{times}",
         file=sys.stderr,
     )
 
 
-def progress_bar(steps: Iterable[int]) -> Any:
+def progress_bar(steps: Iterable[int]) -> Iterator[int]:
     """A bar over the steps of an epoch, on a terminal only."""
     from tqdm import tqdm
 
-    return tqdm(steps, leave=False, disable=None, unit="step")
+    for step in tqdm(steps, leave=False, disable=None, unit="step"):
+        check_interrupted()
+        yield step
 
 
 def print_result(result: ExperimentResult) -> None:

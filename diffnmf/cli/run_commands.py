@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from diffnmf.cli.reporting import device_named, explained
+from diffnmf.cli.reporting import announce, device_named, explained
 from diffnmf.runs import RunFolder, describe_run, evaluate_run, factorize_images, metrics_table
 
 Run = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
@@ -30,7 +30,8 @@ def evaluate(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Other images than the run was trained on, of the same size.", show_default="those of the run"
+            help="Other images than the run was trained on, of the same size; or where its own have been moved.",
+            show_default="those of the run",
         ),
     ] = None,
     data_dir: DataDir = None,
@@ -38,7 +39,7 @@ def evaluate(
 ) -> None:
     """Score a run on training and test groups, beside ANLS, spa and the SVD; writes RUN/evaluation.json."""
     with explained():
-        options = {"weights": weights, "dataset": dataset, "data_dir": data_dir}
+        options = {"weights": weights, "dataset": dataset, "data_dir": data_dir, "announce": announce}
         scores = evaluate_run(run, device=device_named(device), **options)  # type: ignore[arg-type]
     typer.echo(metrics_table(scores, "GAN-UNET"))
     typer.echo(RunFolder(run).evaluation_file)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from diffnmf.cli.reporting import device_named, explained, was_given
+from diffnmf.cli.reporting import announce, device_named, explained, was_given
 from diffnmf.cli.run_commands import DataDir, Device
 from diffnmf.errors import unknown_name
 from diffnmf.runs import PRESETS, RunConfig
@@ -16,6 +16,7 @@ from diffnmf.studies.w_solvers.rows import DEFAULT_ROWS, W_SOLVER_ROWS
 
 Output = Annotated[Path, typer.Option(help="A folder for the results; what it holds is used.", show_default=False)]
 Options = dict[str, Any]
+SAME_COMMAND = "The same command goes on from here."  # after Ctrl-C
 
 
 def compare(
@@ -55,7 +56,7 @@ def compare(
     With run folders they are compared as they are. Without, the same generator is trained with each W-solver and seed,
     below OUTPUT/runs; what is there already is not trained again, and an interrupted training goes on.
     """
-    around: Options = {"data_dir": data_dir, "announce": _announce}
+    around: Options = {"data_dir": data_dir, "announce": announce}
     training = {
         "dataset": dataset,
         "k": k,
@@ -66,7 +67,7 @@ def compare(
         "limit_test_groups": limit_test_groups,
     }
     given = {name: value for name, value in training.items() if value is not None}
-    with explained():
+    with explained(SAME_COMMAND):
         around["device"] = device_named(device)
         if runs:
             others = [name for name in (*training, "rows", "seeds", "preset", "config") if was_given(context, name)]
@@ -118,7 +119,7 @@ def reproduce_command(
     Stopped at any moment, it goes on where it was when it is called again. Other sizes and longer trainings: in Python,
     with diffnmf.evaluation.Study.
     """
-    with explained():
+    with explained(SAME_COMMAND):
         if preset not in STUDIES:
             raise unknown_name("preset", preset, STUDIES)
         study = STUDIES[preset]
@@ -134,7 +135,7 @@ def reproduce_command(
             output,
             data_dir=data_dir,
             device=device_named(device),
-            announce=_announce,
+            announce=announce,
             report_only=report_only,
         )
     typer.echo(report)
@@ -151,7 +152,3 @@ def _integers(name: str, text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
         raise ValueError(f"{name}: expected integers with commas between them, as 30,20,10; got {text!r}") from error
-
-
-def _announce(message: str) -> None:
-    typer.echo(message, err=True)

@@ -5,13 +5,21 @@ from typing import Annotated, Any
 
 import typer
 
-from diffnmf.cli.reporting import device_named, explained, print_epoch, print_result, progress_bar, was_given
+from diffnmf.cli.reporting import (
+    announce,
+    device_named,
+    explained,
+    print_epoch,
+    print_result,
+    progress_bar,
+    was_given,
+)
 from diffnmf.cli.run_options import with_run_options
 from diffnmf.errors import unknown_name
 from diffnmf.runs import PRESETS, ExperimentResult, RunConfig, resume_experiment, run_experiment
 
 # What may be said beside --resume: the rest is in the configuration of the run.
-RESUMABLE = ("resume", "epochs", "batch_size", "accumulate", "checkpoint_every", "data_dir", "device")
+RESUMABLE = ("resume", "epochs", "batch_size", "accumulate", "checkpoint_every", "dataset", "data_dir", "device")
 RUN = "Where from, where to"
 
 
@@ -46,7 +54,7 @@ def train(
         Path | None,
         typer.Option(
             help="Continue this run folder from its last checkpoint; goes with --epochs, --batch-size, --accumulate, "
-            "--checkpoint-every, --data-dir and --device only.",
+            "--checkpoint-every, --data-dir and --device only, and with --dataset where your images have been moved.",
             show_default=False,
             rich_help_panel=RUN,
         ),
@@ -72,7 +80,7 @@ def train(
     """
     given = [name for name in context.params if was_given(context, name)]
     options = {name: value for name, value in options.items() if name in given}
-    with explained(resumable=True):
+    with explained():
         print_result(_run(given, options, resume, preset, config, output, data_dir, device, overwrite))
 
 
@@ -88,6 +96,7 @@ def _run(
     overwrite: bool,
 ) -> ExperimentResult:
     around: dict[str, Any] = {"data_dir": data_dir, "on_epoch": print_epoch, "progress": progress_bar}
+    around["announce"] = announce
     if resume is not None:
         _check_resumable(resume, given)
         return resume_experiment(resume, device=device_named(device), **options, **around)

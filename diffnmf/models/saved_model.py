@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from diffnmf.checks import check_name
 from diffnmf.errors import RunFolderError
-from diffnmf.files import replacing
+from diffnmf.files import replacing, with_sorted_metadata
 from diffnmf.models.generator_config import GeneratorConfig
 from diffnmf.options import options_of
 
@@ -39,7 +39,7 @@ def load_config(folder: Path) -> GeneratorConfig:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RunFolderError(f"path: expected the folder of a model; {folder} has no {CONFIG_FILE}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise RunFolderError(f"{file}: expected the configuration of a model in YAML; {error}") from error
     known = [option.name for option in options_of(GeneratorConfig)]
     if not isinstance(content, Mapping) or not {"image_shape", "m", "k"} <= content.keys() <= set(known):
@@ -61,7 +61,7 @@ def save_weights(state: dict[str, Tensor], file: Path, metadata: dict[str, Any] 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     content = safetensors.save(tensors, {name: str(value) for name, value in (metadata or {}).items()} or None)
     with replacing(file) as unfinished:
-        unfinished.write_bytes(content)
+        unfinished.write_bytes(with_sorted_metadata(content))
 
 
 def load_weights(generator: nn.Module, folder: Path, weights: str | None = None) -> None:
@@ -73,7 +73,7 @@ def load_weights(generator: nn.Module, folder: Path, weights: str | None = None)
         weights: one of ``WEIGHTS``; by default the first of them that is there.
 
     Raises:
-        RunFolderError: they are missing, damaged, or of another generator; the message names the file.
+        RunFolderError: they are missing, damaged, not finite, or of another generator; the message names the file.
         ValueError: ``weights`` is unknown.
     """
     name = default_weights(folder) if weights is None else check_name("weights", weights, WEIGHTS)
@@ -86,3 +86,7 @@ def load_weights(generator: nn.Module, folder: Path, weights: str | None = None)
         raise RunFolderError(f"{file}: not the weights of a model, or damaged: {error}") from error
     except RuntimeError as error:
         raise RunFolderError(f"{file}: does not fit {folder / CONFIG_FILE}: {error}") from error
+    if spoiled := [name for name, tensor in generator.state_dict().items() if not tensor.isfinite().all()]:
+        raise RunFolderError(
+            f"{file}: expected finite weights; got NaN or infinity in {spoiled[0]} (take other weights of the run)"
+        )

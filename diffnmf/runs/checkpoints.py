@@ -100,6 +100,9 @@ def _read(file: Path, config: RunConfig) -> State:
         raise _DamagedError(f"{file}: not a checkpoint, or damaged: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(state.get(name), int) for name in ("epoch", "step")):
         raise _DamagedError(f"{file}: not a checkpoint of this program")
-    if differences := config.differences(state.get("config", {})):
+    saved = state.get("config", {})
+    if not isinstance(saved, dict) or not all(isinstance(section, dict) for section in saved.values()):
+        raise _DamagedError(f"{file}: not a checkpoint of this program: its configuration is {str(saved)[:100]!r}")
+    if differences := config.differences(saved):
         raise RunFolderError(f"{file}: does not fit the configuration of its run: {'; '.join(differences)}")
     return state

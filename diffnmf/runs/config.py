@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from diffnmf.checks import check_text
-from diffnmf.data import ORDERS
+from diffnmf.data import DATASETS, ORDERS
 from diffnmf.errors import RunFolderError, unknown_name
 from diffnmf.models.generator_config import GeneratorOptions
 from diffnmf.options import Options, at_least, documented, one_of, option
@@ -80,7 +80,7 @@ class RunConfig:
         """
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
             raise RunFolderError(f"{path}: expected a configuration in YAML; {error}") from error
         base = base or cls()
         try:
@@ -113,8 +113,16 @@ class RunConfig:
             f"{option} is {value!r} here and was {saved[name][option]!r}"
             for name, section in self.to_dict().items()
             for option, value in section.items()
-            if option not in MAY_CHANGE and option in saved.get(name, {}) and saved[name][option] != value
+            if option not in MAY_CHANGE
+            and option in saved.get(name, {})
+            and not _same(option, saved[name][option], value)
         ]
+
+
+def _same(option: str, saved: object, value: object) -> bool:
+    """Whether an option says the same; one's own images may have been moved, and a checkpoint knows them otherwise."""
+    own_images = option == "dataset" and saved not in DATASETS and value not in DATASETS
+    return own_images or saved == value
 
 
 def _names(config: type) -> list[str]:

@@ -1,5 +1,6 @@
 """What is written while a run goes on: curves, weights, checkpoints, and what TensorBoard shows."""
 
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -37,12 +38,11 @@ class Recorder:
         if self._writer is not None:
             self._writer.close()
 
-    def epoch(self, row: Row, trainer: Trainer, state: dict[str, Any]) -> None:
-        """Write what is known after an epoch; the checkpoint, which says that all of it is there, last."""
+    def epoch(self, row: Row, trainer: Trainer) -> None:
+        """Write what is known after an epoch, all but its checkpoint."""
         self.rows.append(row)
         self.folder.save_curves(self.rows)
         self.weights(trainer)
-        self.checkpoint(state)
         with explained_errors(self.folder.tensorboard):
             writer = self._tensorboard(int(row["epoch"]))
             for name, value in row.items():
@@ -96,7 +96,8 @@ def best_of(rows: list[Row]) -> tuple[float, str, int]:
         for weights, prefix in PREFIXES.items()
         if prefix + CRITERION in row
     ]
-    return min(candidates, key=lambda candidate: candidate[0], default=(float("inf"), "generator", 0))
+    # Not NaN, which is neither less nor more than anything: it would win wherever it stood first.
+    return min(candidates, key=lambda entry: (math.isnan(entry[0]), entry[0]), default=(math.inf, "generator", 0))
 
 
 def _tag(name: str) -> str:

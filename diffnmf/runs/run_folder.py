@@ -1,6 +1,7 @@
 """The folder that a run leaves behind."""
 
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class RunFolder:
     evaluation.json         what ``diffnmf evaluate`` found
     pictures/               a group, its H, its reconstruction, the curves; the group every few epochs
     tensorboard/            the curves and pictures for TensorBoard
+    .lock                   whose run it is, while a process works on it (see ``locked``)
     ======================  =====================================================================
     """
 
@@ -59,9 +61,12 @@ class RunFolder:
     def check_free(cls, path: str | Path) -> None:
         """Raise RunFolderError where ``path`` holds files of a run, or is no folder; nothing is touched."""
         folder = cls(path)
-        if folder.path.exists() and not folder.path.is_dir():
-            raise RunFolderError(f"output: expected a folder; {folder.path} is a file")
-        found = [name for name in cls.FILES if (folder.path / name).exists()]
+        try:
+            if folder.path.exists() and not folder.path.is_dir():
+                raise RunFolderError(f"output: expected a folder; {folder.path} is a file")
+            found = [name for name in cls.FILES if (folder.path / name).exists()]
+        except OSError as error:  # a name that is too long, a folder that may not be read
+            raise RunFolderError(f"output: cannot write to {folder.path}: {error}") from error
         if found:
             raise RunFolderError(
                 f"output: {folder.path} already holds a run ({', '.join(found)}); continue it with --resume"
@@ -101,7 +106,11 @@ class RunFolder:
             RunFolderError: there is no run in ``path``, or its configuration cannot be read.
         """
         folder = cls(path)
-        if not folder.config_file.is_file():
+        try:
+            there = folder.config_file.is_file()
+        except OSError as error:  # as above
+            raise RunFolderError(f"run (or --resume): cannot read {folder.path}: {error}") from error
+        if not there:
             name = folder.config_file.name
             raise RunFolderError(f"run (or --resume): expected a run folder; {folder.path} has no {name}")
         return folder, RunConfig.from_yaml(folder.config_file)
@@ -137,12 +146,23 @@ class RunFolder:
 
 
 def fresh_folder(config: RunConfig) -> Path:
-    """A folder below runs/ that does not exist yet, named after the images, the W-solver and the time."""
-    name = Path(config.data.dataset).stem or "images"
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    base = Path("runs") / f"{name}-{config.model.w_solver}-{stamp}"
-    folder, number = base, 1
-    while folder.exists():
-        number += 1
-        folder = base.with_name(f"{base.name}-{number}")
+    """Make a new folder below runs/, named after the images, the W-solver and the time.
+
+    It is made at once, so that two runs that start in the same second get two.
+
+    Raises:
+        RunFolderError: it cannot be made.
+    """
+    # The images may have a name as long as names can be, and more comes behind it.
+    name = (Path(config.data.dataset).stem or "images").encode()[:100].decode(errors="ignore")
+    base = f"{name}-{config.model.w_solver}-{datetime.now():%Y%m%d-%H%M%S}"
+    for suffix in chain([""], (f"-{number}" for number in count(2))):
+        folder = Path("runs") / f"{base}{suffix}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RunFolderError(f"output: cannot write to {folder}: {error}") from error
+        break
     return folder

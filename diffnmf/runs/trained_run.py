@@ -1,5 +1,6 @@
 """A run that has been trained, opened again: to score it, and to see what it is."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from diffnmf.models.saved_model import default_weights
 from diffnmf.runs.checkpoints import position
 from diffnmf.runs.config import RunConfig
 from diffnmf.runs.parts import RIVAL_GROUPS, load_run_data
+from diffnmf.runs.places import absolute_dataset, check_images_are_there
 from diffnmf.runs.recorder import best_of
 from diffnmf.runs.run_folder import RunFolder
 
@@ -25,32 +27,41 @@ def evaluate_run(
     dataset: str | None = None,
     data_dir: str | Path | None = None,
     device: torch.device | str = "cpu",
+    announce: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
     """Score the weights of a run on training and test groups, beside its rivals, and write RUN/evaluation.json.
 
     Arguments:
         run: the run folder.
         weights: "best", "generator" or "ema"; by default the first of these that is there.
-        dataset: other images than those of the run, of the same size: how does it carry over?
+        dataset: other images than those of the run, of the same size: how does it carry over? Or those of the run,
+            where they have been moved.
         data_dir: where the data sets are, or are downloaded to.
         device: where to compute.
+        announce: told what is about to be done.
 
     Raises:
-        RunFolderError: no run, or one whose files do not fit together.
+        RunFolderError: no run, or one whose files do not fit together, whose weights are not finite, or whose images
+            are no longer there.
         ValueError: the images are of another size than those of the run.
     """
     folder, config = RunFolder.open(run)
     model = load_model_of(folder, config, weights, device)
-    data_config = config.data if dataset is None else replace(config.data, dataset=dataset)
+    if dataset is None:
+        check_images_are_there(config.data, folder.config_file)
+    data_config = replace(config.data, dataset=absolute_dataset(config.data.dataset if dataset is None else dataset))
     data = load_run_data(data_config, seed=config.training.seed, data_dir=data_dir, device=device)
     check_image_shape(model, data.split.test.image_shape, data_config.dataset)
-    rivals = score_rivals(data.split.test, data.test_groups[:RIVAL_GROUPS], model.config.k)
-    evaluation = {
+    announce(f"scoring the model on {len(data.test_groups)} groups of test images and as many of training images")
+    evaluation: dict[str, Any] = {
         "dataset": data_config.dataset,
         "weights": weights or default_weights(folder.path),
         "train": score_generator(model.generator, data.split.train, data.train_groups),
-        "test": {**score_generator(model.generator, data.split.test, data.test_groups), **rivals},
+        "test": score_generator(model.generator, data.split.test, data.test_groups),
     }
+    rival_groups = data.test_groups[:RIVAL_GROUPS]
+    announce(f"scoring its rivals ANLS, spa and the SVD on {len(rival_groups)} of the test groups")
+    evaluation["test"] |= score_rivals(data.split.test, rival_groups, model.config.k)
     write_json(folder.evaluation_file, evaluation)
     return evaluation
 
@@ -81,13 +92,16 @@ def describe_run(run: str | Path) -> dict[str, Any]:
     """What a run is, how far it is, and how well it does; plain values, nested.
 
     Raises:
-        RunFolderError: there is no run, or its checkpoint belongs to another one.
+        RunFolderError: there is no run, or its checkpoint is damaged or belongs to another one.
     """
     folder, config = RunFolder.open(run)
     state = folder.checkpoints.load(config)
     done = 0 if state is None else state["epoch"]
     rows = folder.load_curves(done)
-    parameters = 0 if state is None else sum(tensor.numel() for tensor in state["generator"].values())
+    try:
+        parameters = 0 if state is None else sum(tensor.numel() for tensor in state["generator"].values())
+    except (KeyError, AttributeError) as cause:
+        raise RunFolderError(f"{folder.checkpoints.last}: not a checkpoint of this program: no weights") from cause
     about: dict[str, Any] = {
         "run": str(folder.path),
         "checkpoint": "none yet" if state is None else f"{position(state)} of {config.training.epochs}",

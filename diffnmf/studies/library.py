@@ -7,6 +7,7 @@ import torch
 
 from diffnmf.errors import DivergenceError, RunFolderError
 from diffnmf.runs import RunConfig, RunFolder, resume_experiment, run_experiment
+from diffnmf.runs.places import absolute_dataset
 
 WITHOUT_EFFECT = ("checkpoint_every", "picture_every")
 Announce = Callable[[str], None]
@@ -76,5 +77,10 @@ class ModelLibrary:
 
 
 def _name(option: str, value: object) -> object:
-    """Where a run started from may have moved together with it: its name counts, not its folder."""
+    """Where a run started from may have moved together with it: its name counts, not its folder.
+
+    One's own images count by their path from anywhere, whether it was written down like that or not.
+    """
+    if option == "dataset" and isinstance(value, str):
+        return absolute_dataset(value)
     return Path(value).name if option == "start_from" and isinstance(value, str) else value

@@ -5,8 +5,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -92,6 +94,12 @@ class TestTrain:
         assert re.search(r"epoch\s+1\s+loss 0\.\d+", result.stderr)
         assert "epoch   1" not in result.stdout
 
+    def test_tells_what_comes_after_them(self, finished):
+        folder, result = finished
+        first, _, *rest = result.stderr.splitlines()
+        assert first == f"run folder: {folder}"
+        assert [line.split()[0] for line in rest] == ["scoring", "scoring", "drawing"]
+
     def test_options_reach_the_configuration(self, tmp_path):
         result = invoke(
             *DIGITS,
@@ -155,7 +163,7 @@ class TestTrain:
 
     @pytest.mark.slow
     def test_runs_as_a_command(self, tmp_path):
-        """A process of its own, with a clean standard error: nothing but the epochs."""
+        """A process of its own, with a clean standard error: where the run is, the epochs, and what follows."""
         result = subprocess.run(
             [sys.executable, "-c", "from diffnmf.cli import main; main()", *DIGITS, "--output", "run"],
             capture_output=True,
@@ -166,7 +174,8 @@ class TestTrain:
         )
         assert result.returncode == 0, result.stderr
         assert result.stdout.splitlines()[-1] == "run"
-        assert [line for line in result.stderr.splitlines() if not line.startswith("epoch ")] == []
+        told = [line.split()[0] for line in result.stderr.splitlines()]
+        assert told == ["run", "epoch", "scoring", "scoring", "drawing"]
 
 
 class TestSlips:
@@ -477,11 +486,74 @@ def test_diverged_training_has_an_exit_code_of_its_own(tmp_path, monkeypatch):
     assert result.stderr.startswith("Error: critic_loss: ")
 
 
-def test_ctrl_c_says_how_to_go_on(monkeypatch):
-    def interrupt(*args, **kwargs):
-        raise KeyboardInterrupt
+class TestCtrlC:
+    @pytest.fixture
+    def interrupted(self, monkeypatch):
+        """A training in which Ctrl-C is pressed after the first epoch, and swallowed or not."""
 
-    monkeypatch.setattr("diffnmf.cli.train_command.run_experiment", interrupt)
-    result = invoke(*DIGITS)
-    assert result.exit_code == 130
-    assert "--resume" in result.stderr
+        def train(*arguments, swallowed=False):
+            def press(row):
+                with suppress(*[KeyboardInterrupt] * swallowed):
+                    signal.raise_signal(signal.SIGINT)
+
+            with monkeypatch.context() as patch:
+                patch.setattr("diffnmf.cli.train_command.print_epoch", press)
+                return invoke(*arguments)
+
+        return train
+
+    @pytest.mark.parametrize("swallowed", [False, True])
+    def test_names_the_run(self, interrupted, tmp_path, swallowed):
+        result = interrupted(*DIGITS, "--epochs", 2, "--output", "my run", swallowed=swallowed)
+        assert result.exit_code == 130
+        assert result.stdout == ""
+        assert result.stderr.splitlines() == [
+            "run folder: my run",
+            "Stopped. Go on with: diffnmf train --resume 'my run'",
+        ]
+        result = invoke("train", "--resume", "my run")
+        assert result.exit_code == 0, result.output
+
+    def test_names_a_new_folder(self, interrupted):
+        result = interrupted(*DIGITS)
+        first, last = result.stderr.splitlines()
+        assert last == f"Stopped. Go on with: diffnmf train --resume {first.removeprefix('run folder: ')}"
+        assert "runs/digits-unrolled-" in last
+
+    def test_before_anything_is_written(self, monkeypatch):
+        """There is nothing to go on with."""
+
+        def interrupt(*args, **kwargs):
+            signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr("diffnmf.cli.train_command.run_experiment", interrupt)
+        result = invoke(*DIGITS)
+        assert (result.exit_code, result.stderr) == (130, "Stopped.\n")
+
+    def test_in_evaluate(self, finished, monkeypatch):
+        def interrupt(*args, **kwargs):
+            signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr("diffnmf.runs.trained_run.score_rivals", interrupt)
+        result = invoke("evaluate", finished[0])
+        assert (result.exit_code, result.stdout) == (130, "")
+        assert result.stderr.splitlines()[-1] == "Stopped."
+
+
+class TestOwnImages:
+    def test_are_found_where_they_have_been_moved(self, tmp_path):
+        np.save("mine.npy", np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8))
+        train = ["train", "--dataset", "mine.npy", "--group-size", 6, "--k", 3, "--width", 8, "--epochs", 1]
+        assert invoke(*train, "--output", "run").exit_code == 0
+        (tmp_path / "mine.npy").rename("there.npy")
+        for command in (["evaluate", "run"], ["train", "--resume", "run", "--epochs", 2]):
+            assert_refused(invoke(*command), rf"in {tmp_path}/mine\.npy, which does not exist", "--dataset")
+            result = invoke(*command, "--dataset", "there.npy")
+            assert result.exit_code == 0, result.output
+            assert_refused(invoke(*command, "--dataset", "nowhere.npy"), r"nowhere\.npy")
+
+    def test_names_that_are_too_long(self, finished):
+        name = "x" * 300
+        assert_refused(invoke(*DIGITS, "--output", name), "output: cannot write to")
+        for command in (["train", "--resume", name], ["evaluate", name], ["info", name]):
+            assert_refused(invoke(*command), r"run \(or --resume\)")

@@ -1,21 +1,18 @@
 """Processes of their own: killed with SIGKILL and resumed, and two that train together."""
 
-import csv
 import os
-import signal
+import random
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
+from run_processes import DIGITS, OPTIONS, assert_same_run, curves, go_on, killed_after, killed_at, run
 
-DIGITS = ["train", "--dataset", "digits", "--k", "4", "--width", "8", "--critic-width", "8", "--limit-groups", "13"]
-OPTIONS = [*DIGITS, "--epochs", "3", "--checkpoint-every", "1", "--flip-probability", "0.5", "--device", "cpu"]
-TIMES = {"train_seconds", "groups_per_second", "w_solver_share"}  # the only columns that differ from run to run
+ONE, TWO = (*OPTIONS, "--batch-size", "4"), (*OPTIONS, "--batch-size", "2")  # four groups a step, either way
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 THREADS_AT_EXIT = """
 import atexit, pathlib, sys
 names = lambda: [path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
@@ -24,144 +21,105 @@ atexit.register(say)
 from diffnmf.cli import main
 main()
 """
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def command(*arguments, processes=1):
-    launcher = [] if processes == 1 else TORCHRUN
-    return [sys.executable, *launcher, "-m", "diffnmf.cli", *map(str, arguments)]
-
-
-def run(*arguments, processes=1):
-    result = subprocess.run(
-        command(*arguments, processes=processes), capture_output=True, text=True, env=ENVIRONMENT, timeout=300
-    )
-    assert result.returncode == 0, result.stderr
-    return result
-
-
-def kill_when(happened, *arguments, processes=1):
-    """Start, and kill the whole process group without warning as soon as it has happened."""
-    process = subprocess.Popen(
-        command(*arguments, processes=processes),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=ENVIRONMENT,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not happened():
-            assert process.poll() is None, "it ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def curves(folder):
-    with (folder / "curves.csv").open(newline="", encoding="utf-8") as stream:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
-    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
-
-
-def checkpoint_of(folder):
-    """Position and modification time of the last checkpoint; None where there is none."""
-    try:
-        return torch.load(folder / "checkpoint.pt", weights_only=True)
-    except (OSError, RuntimeError):  # between two moves, or not yet there
-        return None
-
-
-def has_reached(folder, epoch, step):
-    """Whether a run has a checkpoint there, or later."""
-
-    def reached():
-        state = checkpoint_of(folder)
-        return state is not None and (state["epoch"], state["step"]) >= (epoch, step)
-
-    return reached
-
-
-def assert_same_run(first, second):
-    assert curves(first) == curves(second)
-    for name in ("generator", "ema", "best"):
-        mine, theirs = (load_file(folder / f"{name}.safetensors") for folder in (first, second))
-        assert mine.keys() == theirs.keys()
-        assert [key for key in mine if not torch.equal(mine[key], theirs[key])] == [], name
-    states = [torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (first, second)]
-    for part in ("generator_optimizer", "critic_optimizer"):
-        moments = [state[part]["state"] for state in states]
-        assert all(torch.equal(moments[0][i][key], moments[1][i][key]) for i in moments[0] for key in moments[0][i])
+# Where a run is killed: a function, and in which of its calls. Four steps in each of three epochs; one checkpoint after
+# every step and one after every epoch.
+AIMS = {
+    "before anything is written": ("diffnmf.runs.run_folder.RunFolder.create", 1),
+    "before the first step": ("diffnmf.training.trainer.Trainer.step", 1),
+    "in the last step of an epoch": ("diffnmf.training.trainer.Trainer.step", 8),
+    "in the last step": ("diffnmf.training.trainer.Trainer.step", 12),
+    "scoring the first epoch": ("diffnmf.runs.experiment.score_generator", 1),
+    "scoring the average": ("diffnmf.runs.experiment.score_generator", 4),
+    "scoring the last epoch": ("diffnmf.runs.experiment.score_generator", 5),
+    "scoring at the end": ("diffnmf.runs.experiment.score_generator", 8),
+    "scoring the rivals": ("diffnmf.runs.experiment.score_rivals", 1),
+    "writing the curves": ("diffnmf.runs.run_folder.write_curves", 2),
+    "writing the weights": ("diffnmf.runs.recorder.save_weights", 5),
+    "writing the first checkpoint": ("diffnmf.runs.checkpoints.to_disk", 1),
+    "between the moves of a checkpoint": ("diffnmf.runs.checkpoints.to_disk", 9),
+    "writing for TensorBoard": ("diffnmf.runs.recorder.Recorder._tensorboard", 2),
+    "drawing after an epoch": ("diffnmf.runs.experiment.save_epoch_picture", 1),
+    "before the last checkpoint": ("diffnmf.runs.checkpoints.Checkpoints.save", 15),
+    "writing the metrics": ("diffnmf.runs.run_folder.write_json", 1),
+    "drawing at the end": ("diffnmf.runs.experiment.save_final_pictures", 1),
+}
+TOGETHER = ["scoring the last epoch", "in the last step"]  # also of two processes, so that 20 are aimed at
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nothing stopped; tests only read it."""
+    """A run that nothing stopped, and how long it took; tests only read it."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    run(*OPTIONS, "--batch-size", "2", "--output", folder)
-    return folder
-
-
-class TestKilled:
-    def test_twice_inside_of_epochs(self, whole, tmp_path):
-        """After some step of the first epoch, and after some step of the second."""
-        folder = tmp_path / "run"
-        kill_when(has_reached(folder, 0, 3), *OPTIONS, "--batch-size", "2", "--output", folder)
-        assert not (folder / "metrics.json").exists()
-        kill_when(has_reached(folder, 1, 2), "train", "--resume", folder, "--device", "cpu")
-        assert not (folder / "metrics.json").exists()
-        run("train", "--resume", folder, "--device", "cpu")
-        assert_same_run(folder, whole)
-        assert not list(folder.rglob(".unfinished*"))
-
-    def test_while_writing(self, whole, tmp_path):
-        """As soon as the file appears that a checkpoint is being written to."""
-        folder = tmp_path / "run"
-
-        def writing():
-            return (folder / "checkpoint-previous.pt").exists() and any(folder.glob(".unfinished-*-checkpoint.pt"))
-
-        kill_when(writing, *OPTIONS, "--batch-size", "2", "--output", folder)
-        run("train", "--resume", folder, "--device", "cpu")
-        assert_same_run(folder, whole)
-
-    @pytest.mark.slow
-    def test_before_the_first_checkpoint(self, whole, tmp_path):
-        folder = tmp_path / "run"
-        kill_when((folder / "model.yaml").exists, *OPTIONS, "--batch-size", "2", "--output", folder)
-        run("train", "--resume", folder, "--device", "cpu")
-        assert_same_run(folder, whole)
-
-
-@pytest.fixture(scope="module")
-def doubled(tmp_path_factory):
-    """One process with the doubled batch."""
-    folder = tmp_path_factory.mktemp("doubled") / "run"
-    run(*OPTIONS, "--batch-size", "4", "--output", folder)
-    return folder
+    return folder, timed(*ONE, "--output", folder, log=folder.parent / "log")
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
-    """Two processes, and what they said."""
+    """The same of two processes."""
     folder = tmp_path_factory.mktemp("together") / "run"
-    return folder, run(*OPTIONS, "--batch-size", "2", "--output", folder, processes=2)
+    return folder, timed(*TWO, "--output", folder, log=folder.parent / "log", processes=2)
+
+
+def timed(*arguments, **options):
+    start = time.perf_counter()
+    run(*arguments, **options)
+    return time.perf_counter() - start
+
+
+def assert_survives(aim, whole, tmp_path, options=ONE, processes=1):
+    folder, log = tmp_path / "run", tmp_path / "log"
+    killed_at(aim, *options, "--output", folder, log=log, processes=processes)
+    go_on(folder, options, log, processes)
+    assert_same_run(folder, whole)
+    assert not list(folder.rglob(".*")), "neither half a file nor a lock is left"
+
+
+class TestKilled:
+    def test_while_scoring(self, whole, tmp_path):
+        """The checkpoint after the last step of an epoch leaves none to be made."""
+        assert_survives(AIMS["scoring the last epoch"], whole[0], tmp_path)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("aim", AIMS)
+    def test_where_it_is_aimed_at(self, whole, tmp_path, aim):
+        assert_survives(AIMS[aim], whole[0], tmp_path)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("aim", TOGETHER)
+    def test_two_processes_where_they_are_aimed_at(self, together, tmp_path, aim):
+        assert_survives(AIMS[aim], together[0], tmp_path, TWO, processes=2)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(("processes", "kills"), [(1, 40), (2, 20)])
+    def test_at_random(self, whole, together, tmp_path, processes, kills):
+        """Every run is killed twice: once on its way, and once more on its way on."""
+        folder_whole, seconds = whole if processes == 1 else together
+        options, rng = (ONE if processes == 1 else TWO), random.Random(0)
+        killed = number = 0
+        while killed < kills:
+            folder, log, number = tmp_path / f"run{number}", tmp_path / f"log{number}", number + 1
+            first = [*options, "--output", folder]
+            for arguments in (first, ["train", "--resume", folder, "--device", "cpu"]):
+                if arguments is first or (folder / "config.yaml").exists():
+                    moment = rng.uniform(0, seconds)
+                    killed += killed_after(moment, *arguments, log=log, processes=processes)
+            go_on(folder, options, log, processes)
+            assert_same_run(folder, folder_whole)
+        assert killed >= kills
 
 
 class TestTwoProcesses:
     """gloo on the CPU; 13 groups in steps of 4, so that the last step leaves one process without a group."""
 
-    def test_are_one_with_the_doubled_batch(self, doubled, together):
-        folder, result = together
-        assert result.stdout.splitlines()[-1] == str(folder)
-        assert result.stdout.count("GAN-UNET (test)") == 1, "one process speaks for all"
-        for mine, expected in zip(curves(folder), curves(doubled), strict=True):
+    def test_are_one_with_the_doubled_batch(self, whole, together):
+        (folder, _), log = together, together[0].parent / "log"
+        assert str(folder) in log.read_text().splitlines()
+        assert log.read_text().count("GAN-UNET (test)") == 1, "one process speaks for all"
+        for mine, expected in zip(curves(folder), curves(whole[0]), strict=True):
             for name in ("reconstruction_loss", "critic_loss", "adversarial_loss", "test_relative_error"):
                 assert mine[name] == pytest.approx(expected[name], abs=1e-5), (mine["epoch"], name)
 
+    @pytest.mark.slow
     @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs the threads of a process as files")
     def test_leave_no_thread_behind(self, tmp_path):
         """One of gloo that is at work while the interpreter ends aborts it, and torchrun then kills the others."""
@@ -178,29 +136,26 @@ class TestTwoProcesses:
         assert result.returncode == 0, result.stderr
         assert [line for line in result.stderr.splitlines() if line.startswith("left behind:")] == ["left behind:"] * 2
 
-    def test_killed_and_resumed(self, together, tmp_path):
-        folder = tmp_path / "run"
-        kill_when(has_reached(folder, 1, 1), *OPTIONS, "--batch-size", "2", "--output", folder, processes=2)
-        run("train", "--resume", folder, "--device", "cpu", processes=2)
-        assert_same_run(folder, together[0])
-
     @pytest.mark.slow
     def test_resumed_by_one(self, together, tmp_path):
         """A cluster that has fewer machines today: the groups of a step stay as many."""
-        folder = tmp_path / "run"
-        kill_when(has_reached(folder, 1, 1), *OPTIONS, "--batch-size", "2", "--output", folder, processes=2)
+        folder, log = tmp_path / "run", tmp_path / "log"
+        killed_at(AIMS["in the last step of an epoch"], *TWO, "--output", folder, log=log, processes=2)
         refused = subprocess.run(
-            command("train", "--resume", folder, "--device", "cpu"), capture_output=True, text=True, env=ENVIRONMENT
+            [sys.executable, "-m", "diffnmf.cli", "train", "--resume", str(folder), "--device", "cpu"],
+            capture_output=True,
+            text=True,
+            env=ENVIRONMENT,
         )
         assert refused.returncode == 2
         assert "expected 4 groups a step" in refused.stderr
         assert "got 2 × 1 × 1" in refused.stderr
-        run("train", "--resume", folder, "--device", "cpu", "--accumulate", "2")
+        run("train", "--resume", folder, "--device", "cpu", "--accumulate", "2", log=log)
         for mine, expected in zip(curves(folder), curves(together[0]), strict=True):
             assert mine["reconstruction_loss"] == pytest.approx(expected["reconstruction_loss"], abs=1e-5)
 
 
-def test_the_commands_of_this_module_run_this_checkout():
+def test_the_processes_of_this_module_run_this_checkout():
     import diffnmf
 
     program = "import diffnmf; print(diffnmf.__file__)"

@@ -14,12 +14,15 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, load_model
 
+import diffnmf.evaluation.scoring
+from diffnmf.cli import print_epoch
 from diffnmf.data import GroupSampler, group_matrix, load_dataset
 from diffnmf.errors import CheckpointWarning, DataUnavailableError, DivergenceError, RunFolderError
 from diffnmf.evaluation import score_generator, score_rivals
 from diffnmf.models import Generator, GeneratorConfig
 from diffnmf.runs import DataConfig, ModelConfig, RunConfig, RunFolder, metrics_table, resume_experiment, run_experiment
 from diffnmf.runs.curves import read_curves
+from diffnmf.runs.recorder import Recorder, best_of
 from diffnmf.training import TrainingConfig
 
 PICTURES = ["basis.png", "curves.png", "decomposition.png", "group.png", "reconstruction.png"]
@@ -74,8 +77,8 @@ def bytes_of(folder):
 
 def curves(folder):
     with (folder / "curves.csv").open(newline="", encoding="utf-8") as stream:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
-    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
+        reader = csv.DictReader(stream)
+        return [{name: float(value) for name, value in row.items() if name not in TIMES} for row in reader]
 
 
 def events(files):
@@ -326,9 +329,6 @@ class TestResuming:
     def test_stopped_while_training(self, tmp_path, without_pictures):
         config = configuration(3, constant_share=0.3)
 
-        class StopError(Exception):
-            pass
-
         def stop(row):
             if row["epoch"] == 2:
                 raise StopError
@@ -434,13 +434,41 @@ def whole(tmp_path_factory):
     return run_experiment(OF_FIVE_STEPS, tmp_path_factory.mktemp("whole") / "run")
 
 
+class StopError(Exception):
+    pass
+
+
+class NoWriter:
+    def add_scalar(self, *args):
+        pass
+
+    def flush(self):
+        pass
+
+    def close(self):
+        pass
+
+
+def stopping_in_scores(monkeypatch, folder, config, call):
+    """A run that is stopped as it begins to score something for that time; two scores an epoch."""
+    whole, calls = diffnmf.evaluation.scoring.mean_scores, []
+
+    def stop(*args):
+        calls.append(None)
+        if len(calls) == call:
+            raise StopError
+        return whole(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("diffnmf.evaluation.scoring.mean_scores", stop)
+        with pytest.raises(StopError):
+            run_experiment(config, folder)
+
+
 class TestInsideAnEpoch:
     """Stopped between two checkpoints of an epoch."""
 
     def test_is_a_run_that_never_stopped(self, whole, tmp_path, without_pictures):
-        class StopError(Exception):
-            pass
-
         def stopping(steps):
             for step in steps:
                 yield step
@@ -457,6 +485,45 @@ class TestInsideAnEpoch:
         for name in ("generator", "ema", "best"):
             first, second = (load_file(run.folder / f"{name}.safetensors") for run in (result, whole))
             assert all(torch.equal(first[key], second[key]) for key in second), name
+
+    def test_stopped_while_scoring(self, whole, tmp_path, without_pictures, monkeypatch):
+        """The checkpoint after the last step of an epoch leaves none to be made: its times are not known."""
+        config = OF_FIVE_STEPS.with_options(checkpoint_every=5)
+        stopping_in_scores(monkeypatch, tmp_path / "run", config, call=3)
+        seen, rows = [], []
+        result = resume_experiment(
+            tmp_path / "run", progress=lambda steps: seen.append(steps) or steps, on_epoch=rows.append
+        )
+        assert seen == [range(5, 5), range(5)]
+        assert [row.keys() >= TIMES for row in rows] == [False, True]
+        assert result.metrics == whole.metrics
+        assert curves(result.folder) == curves(whole.folder)
+        print_epoch(rows[0])
+
+    def test_the_steps_that_are_left_are_timed(self, tmp_path, without_pictures, monkeypatch):
+        """Five groups in steps of four: two groups are one step, and are not counted as less than none."""
+        config = configuration(1, checkpoint_every=1, batch_size=4).with_options(limit_groups=5)
+        stopping_in_scores(monkeypatch, tmp_path / "run", config, call=1)
+        rows = []
+        resume_experiment(tmp_path / "run", on_epoch=rows.append)
+        assert TIMES.isdisjoint(rows[0])
+
+    def test_fewer_epochs_than_begun(self, tmp_path, without_pictures, monkeypatch):
+        """Scores and weights would be those of an epoch that the configuration does not know."""
+        stopping_in_scores(monkeypatch, tmp_path / "run", OF_FIVE_STEPS, call=3)
+        before = bytes_of(tmp_path / "run")
+        with pytest.raises(RunFolderError, match="has 1 and 4 steps of the next already; got 1"):
+            resume_experiment(tmp_path / "run", epochs=1)
+        assert bytes_of(tmp_path / "run") == before
+
+    def test_an_epoch_has_left_all_when_its_checkpoint_is_there(self, tmp_path, without_pictures, monkeypatch):
+        """Nothing of it is made again, so its picture and its curves in TensorBoard have to be there before."""
+        written = []
+        monkeypatch.setattr(Recorder, "_tensorboard", lambda self, epoch: written.append("curves") or NoWriter())
+        monkeypatch.setattr(Recorder, "picture", lambda self, file, epoch: written.append("picture"))
+        monkeypatch.setattr(Recorder, "checkpoint", lambda self, state: written.append("checkpoint"))
+        run_experiment(configuration(1, picture_every=1), tmp_path / "run")
+        assert written == ["curves", "picture", "checkpoint"]
 
     def test_the_best_weights_are_those_of_the_lowest_test_error(self, whole):
         columns = {"generator": "test_relative_error", "ema": "ema_test_relative_error"}
@@ -476,6 +543,48 @@ class TestInsideAnEpoch:
         values = [event.value for event in events.Scalars("test/relative_error")]
         assert values == pytest.approx([row["test_relative_error"] for row in curves(whole.folder)], rel=1e-6)
         assert "train/critic_loss" in events.Tags()["scalars"]
+
+
+class TestEqualRuns:
+    def test_leave_equal_files(self, run_of_two, tmp_path):
+        """All but what has times in it: curves.csv, TensorBoard's events."""
+        again = bytes_of(run_experiment(configuration(2), tmp_path / "again").folder)
+        first = bytes_of(run_of_two.folder)
+        differing = {name for name in first.keys() | again.keys() if first.get(name) != again.get(name)}
+        assert differing <= {"curves.csv", *events(first), *events(again)}
+
+    def test_the_best_is_not_nan(self):
+        rows = [{"epoch": epoch, "test_relative_error": error} for epoch, error in ((1, math.nan), (2, 0.5), (3, 0.6))]
+        assert best_of(rows) == (0.5, "generator", 2)
+
+
+class TestTelling:
+    def test_where_the_run_is_and_what_comes_after_the_last_epoch(self, tmp_path):
+        told = []
+        run_experiment(
+            configuration(1), tmp_path / "run", announce=told.append, on_epoch=lambda row: told.append("epoch")
+        )
+        assert told == [
+            f"run folder: {tmp_path / 'run'}",
+            "epoch",
+            "scoring the model on 2 groups of test images and as many of training images",
+            "scoring its rivals ANLS, spa and the SVD on 2 of the test groups",
+            "drawing the pictures",
+        ]
+
+    def test_of_a_brief_run(self, tmp_path):
+        told = []
+        run_experiment(configuration(1), tmp_path / "run", announce=told.append, brief=True)
+        assert [line.split()[0] for line in told] == ["run", "scoring"]
+
+    def test_an_interrupt_says_how_to_go_on(self, tmp_path, without_pictures):
+        def interrupt(row):
+            raise KeyboardInterrupt
+
+        folder = tmp_path / "my run"
+        with pytest.raises(KeyboardInterrupt) as caught:
+            run_experiment(configuration(2), folder, on_epoch=interrupt)
+        assert caught.value.__notes__ == [f"Go on with: diffnmf train --resume '{folder}'"]
 
 
 class TestFailures:

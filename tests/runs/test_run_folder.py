@@ -11,6 +11,7 @@ import torch
 from diffnmf.errors import CheckpointWarning, RunFolderError
 from diffnmf.runs import DataConfig, ModelConfig, RunConfig, RunFolder
 from diffnmf.runs.checkpoints import Checkpoints
+from diffnmf.runs.run_folder import fresh_folder
 from diffnmf.training import TrainingConfig
 
 OTHER = RunConfig(DataConfig("digits", 20), ModelConfig(k=3), TrainingConfig(epochs=4))
@@ -81,6 +82,13 @@ class TestCheckpoints:
         with pytest.raises(RunFolderError, match=r"checkpoint\.pt: not a checkpoint"):
             Checkpoints(tmp_path).load(OTHER)
         assert bytes_of(tmp_path) == before
+
+    @pytest.mark.parametrize("saved", [None, "text", {"data": None}, {"data": "text"}, [1]])
+    def test_a_configuration_of_another_kind_in_it(self, checkpoints, saved):
+        """Whatever made it, it was not this program."""
+        torch.save({**state(2), "config": saved}, checkpoints.last)
+        with pytest.warns(CheckpointWarning, match=r"checkpoint\.pt: not a checkpoint of this program: its config"):
+            assert checkpoints.load(OTHER)["epoch"] == 1
 
     def test_killed_between_the_two_moves(self, checkpoints, tmp_path):
         checkpoints.last.replace(checkpoints.previous)
@@ -226,6 +234,30 @@ class TestRunFolder:
         with pytest.raises(RunFolderError) as caught:
             folder.load_curves(2)
         assert str(folder.curves_file) in str(caught.value)
+
+    def test_names_that_are_too_long(self, tmp_path):
+        for path in (tmp_path / ("x" * 256), tmp_path / ("é" * 200) / "run"):
+            with pytest.raises(RunFolderError, match="output: cannot write to"):
+                RunFolder.create(path, OTHER)
+            with pytest.raises(RunFolderError, match=r"run \(or --resume\): (cannot read|expected a run folder)"):
+                RunFolder.open(path)
+
+    @pytest.mark.parametrize("letter", ["x", "é"])
+    def test_images_with_the_longest_name(self, tmp_path, monkeypatch, letter):
+        monkeypatch.chdir(tmp_path)
+        dataset = letter * (250 // len(letter.encode()))
+        folder = fresh_folder(RunConfig(DataConfig(f"{dataset}.npy")))
+        assert folder.is_dir()
+        assert folder.name.startswith(letter * 50)
+
+    def test_fresh_folders_of_one_second(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert len({fresh_folder(OTHER) for _ in range(5)}) == 5
+
+    def test_yaml_that_is_too_deep(self, tmp_path):
+        self.saved(tmp_path / "run").config_file.write_text("[" * 5000)
+        with pytest.raises(RunFolderError, match=r"config\.yaml: expected a configuration in YAML"):
+            RunFolder.open(tmp_path / "run")
 
     def test_open_where_there_is_no_run(self, tmp_path):
         for path in (tmp_path, tmp_path / "missing"):

@@ -1,6 +1,5 @@
 """What has been measured, a file each, so that a reproduction goes on where it stopped."""
 
-import json
 import platform
 from collections.abc import Callable
 from datetime import datetime
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from diffnmf.errors import RunFolderError
-from diffnmf.files import write_json
+from diffnmf.files import read_json, write_json
 
 Record = dict[str, Any]
 
@@ -45,10 +44,10 @@ class Records:
         file = self.folder / f"{name}.json"
         if file.exists():
             try:
-                content = json.loads(file.read_text(encoding="utf-8"))
+                content = read_json(file)
                 self.made.add(content["made"])
                 return self._read.setdefault(name, content["record"])
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise RunFolderError(f"{file}: damaged: {error} (delete it, and it is measured again)") from error
         record = None
         if self.measure:

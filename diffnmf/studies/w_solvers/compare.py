@@ -17,6 +17,7 @@ from diffnmf.metrics import nnls_kkt_residual, summarize, zero_share
 from diffnmf.models import GANUNMF
 from diffnmf.runs import DataConfig, RunConfig, RunFolder
 from diffnmf.runs.parts import RunData, load_run_data
+from diffnmf.runs.places import with_absolute_paths
 from diffnmf.runs.trained_run import load_model_of
 from diffnmf.studies.library import ModelLibrary
 from diffnmf.studies.report import check_folder
@@ -132,7 +133,7 @@ def _open(runs: Sequence[str | Path]) -> list[Opened]:
     for run, path in zip(runs, resolved, strict=True):
         if resolved.count(path) > 1:
             raise ValueError(f"runs: expected every run once; got {run} twice")
-    opened = [RunFolder.open(run) for run in runs]
+    opened = [(folder, with_absolute_paths(config)) for folder, config in map(RunFolder.open, runs)]
     first, reference = opened[0]
     for folder, config in opened:
         if not folder.metrics_file.exists():
@@ -194,5 +195,6 @@ def _score(model: GANUNMF, config: RunConfig, data: RunData) -> dict[str, float]
 def _ms_a_step(folder: RunFolder, config: RunConfig) -> float:
     """Of a training in one process, median over its epochs; NaN for a run without epochs."""
     rows = folder.load_curves(config.training.epochs)
-    speeds = torch.tensor([row["groups_per_second"] for row in rows] or [float("nan")])
+    known = [row["groups_per_second"] for row in rows if "groups_per_second" in row]
+    speeds = torch.tensor(known or [float("nan")])
     return 1000 * config.training.batch_size * config.training.accumulate / speeds.median().item()
