@@ -64,11 +64,11 @@ def check_name(name: str, value: object, known: Iterable[str]) -> str:
     return value
 
 
-def check_image_shape(image_shape: object) -> tuple[int, int]:
+def check_image_shape(image_shape: object, name: str = "image_shape") -> tuple[int, int]:
     """(height, width), both ≥ 1."""
     if not isinstance(image_shape, tuple | list) or len(image_shape) != 2:
-        raise ValueError(f"image_shape: expected (height, width); got {_shown(image_shape)}")
-    height, width = (check_count("image_shape", side, at_least=1) for side in image_shape)
+        raise ValueError(f"{name}: expected (height, width); got {_shown(image_shape)}")
+    height, width = (check_count(name, side, at_least=1) for side in image_shape)
     return height, width
 
 
