@@ -9,7 +9,14 @@ from typing import Any
 import torch
 import typer
 
-from diffnmf.errors import CheckpointWarning, DataUnavailableError, DivergenceError, RunFolderError, SolverError
+from diffnmf.errors import (
+    CheckpointWarning,
+    DataUnavailableError,
+    DivergenceError,
+    ImageWarning,
+    RunFolderError,
+    SolverError,
+)
 from diffnmf.runs import ExperimentResult, metrics_table
 
 SLIPS = (ValueError, TypeError, DataUnavailableError, RunFolderError, SolverError)
@@ -22,6 +29,7 @@ def explained(resumable: bool = False) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", CheckpointWarning)
+            warnings.simplefilter("always", ImageWarning)
             warnings.showwarning = _show_warning
             yield
     except SLIPS as error:

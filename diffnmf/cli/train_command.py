@@ -100,6 +100,9 @@ def train(
         int | None, _option("Groups per epoch, and in the test, at the most.", "all", IMAGES)
     ] = None,
     limit_test_groups: Annotated[int | None, _option("Groups that are scored, at the most.", "all", IMAGES)] = None,
+    resize: Annotated[
+        tuple[int, int] | None, _option("Scale every image to this height and width.", "their own size", IMAGES)
+    ] = None,
     k: Annotated[int | None, _option("Components: columns of H.", MODEL.k, MODELS)] = None,
     w_solver: Annotated[
         str | None, _option(f"Where W comes from: {', '.join(W_SOLVERS)}.", MODEL.w_solver, MODELS)

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from diffnmf.checks import check_image_shape, set_fields
 from diffnmf.data import ORDERS
 from diffnmf.errors import RunFolderError, unknown_name
 from diffnmf.models.blocks import check_positive
@@ -27,6 +28,7 @@ class DataConfig:
         order: "random" or "class", the order of the columns of a group.
         limit_groups: groups per epoch and in the test at the most; None for all.
         limit_test_groups: groups that are scored at the most, after every epoch and at the end; None for all.
+        resize: (height, width) that every image is scaled to; None for the size that it has.
     """
 
     dataset: str = "mnist"
@@ -34,6 +36,7 @@ class DataConfig:
     order: str = "random"
     limit_groups: int | None = None
     limit_test_groups: int | None = None
+    resize: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.dataset, str) or not self.dataset:
@@ -44,6 +47,8 @@ class DataConfig:
         for name in ("limit_groups", "limit_test_groups"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
+        if self.resize is not None:
+            set_fields(self, resize=check_image_shape(self.resize, "resize"))  # a tuple: YAML has none
 
 
 @dataclass(frozen=True)
