@@ -72,23 +72,32 @@ def check_image_shape(image_shape: object, name: str = "image_shape") -> tuple[i
     return height, width
 
 
-def check_floating(name: str, value: object) -> Tensor:
-    """A dense tensor of a real floating-point dtype."""
+def check_tensor(name: str, value: object) -> Tensor:
+    """A dense tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a torch.Tensor; got {type(value).__name__} (use torch.as_tensor)")
-    if not value.is_floating_point():
-        raise TypeError(
-            f"{name}: expected a real floating-point dtype; got {value.dtype} (use {name}.to(torch.float32))"
-        )
+    if value.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor; got layout {value.layout} (use {name}.to_dense())")
     return value
+
+
+def check_floating(name: str, value: object) -> Tensor:
+    """A dense tensor of a real floating-point dtype."""
+    tensor = check_tensor(name, value)
+    if not tensor.is_floating_point():
+        raise TypeError(
+            f"{name}: expected a real floating-point dtype; got {tensor.dtype} (use {name}.to(torch.float32))"
+        )
+    return tensor
 
 
 def check_matrix(name: str, value: object) -> Tensor:
     """A floating-point tensor of at least two dimensions: a matrix or a batch of them."""
     matrix = check_floating(name, value)
     if matrix.ndim < 2:
+        hint = f" ({name}.unsqueeze(-1) is a matrix of one column)" if matrix.ndim == 1 else ""
         raise ValueError(
-            f"{name}: expected a matrix or a batch of them, at least 2 dimensions; got {tuple(matrix.shape)}"
+            f"{name}: expected a matrix or a batch of them, at least 2 dimensions; got {tuple(matrix.shape)}{hint}"
         )
     return matrix
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_number
-from diffnmf.solvers.problem import check_floating, one_where_zero
+from diffnmf.checks import check_count, check_matrix, check_number
+from diffnmf.solvers.problem import one_where_zero
 
 Index = slice | Tensor  # some problems of a batch: neighbours, or any by their numbers (N,)
 
@@ -127,8 +127,10 @@ def make_nmf_problem(
         TypeError, ValueError: as ``factorize``.
     """
     check_count("k", k, at_least=1)
-    _check_matrix("Y", Y)
+    check_matrix("Y", Y)
     *batch, n, m = Y.shape
+    if n == 0 or m == 0:
+        raise ValueError(f"Y: expected at least one row and one column; got {tuple(Y.shape)} (leave empty ones out)")
     dtype = torch.promote_types(Y.dtype, torch.float32)  # half precision is computed in float32
     flat = Y.detach().reshape(-1, n, m).to(dtype)
     given = [_given("H0", H0, Y, (*batch, n, k), dtype), _given("W0", W0, Y, (*batch, k, m), dtype)]
@@ -166,7 +168,7 @@ def _given(name: str, X: Tensor | None, Y: Tensor, shape: tuple[int, ...], dtype
     """A given factor with one batch dimension, in memory of its own."""
     if X is None:
         return None
-    _check_matrix(name, X)
+    check_matrix(name, X)
     if X.device != Y.device:
         raise ValueError(f"{name}: expected the device of Y, {Y.device}; got {X.device} (move one of them with .to)")
     try:
@@ -175,12 +177,6 @@ def _given(name: str, X: Tensor | None, Y: Tensor, shape: tuple[int, ...], dtype
         raise ValueError(f"{name}: expected a shape that broadcasts to {shape}; got {tuple(X.shape)}") from None
     _check_sign(name, X)
     return expanded.to(dtype).reshape(-1, *shape[-2:])
-
-
-def _check_matrix(name: str, X: Tensor) -> None:
-    check_floating(name, X)
-    if X.ndim < 2:
-        raise ValueError(f"{name}: expected a matrix or a batch of them, at least 2 dimensions; got {tuple(X.shape)}")
 
 
 def _check_sign(name: str, X: Tensor) -> None:

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_floating
 from diffnmf.metrics.scores import check_factors, check_same_matrix
-from diffnmf.solvers.problem import check_floating, kkt_residual, make_problem
+from diffnmf.solvers.problem import kkt_residual, make_problem
 
 
 def nnls_kkt_residual(

@@ -58,7 +58,7 @@ def nnls(
         The weights with diagnostics per problem. The gradient flows to H, Y, ridge and l1.
 
     Raises:
-        TypeError: an argument is not a tensor of a real floating-point dtype.
+        TypeError: an argument is not a dense tensor of a real floating-point dtype.
         ValueError: shapes, devices or names do not fit; the message names the argument.
 
     Warns:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_floating, check_matrix
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -52,13 +54,11 @@ def make_problem(
         W0: (*batch, k, m) or broadcastable to it; negative and non-finite entries count as zero.
 
     Raises:
-        TypeError: something is not a tensor, or not real and floating point.
+        TypeError: something is not a dense tensor, or not real and floating point.
         ValueError: shapes or devices do not fit, or ridge or l1 is a negative or non-finite number.
     """
-    for name, value in (("H", H), ("Y", Y)):
-        check_floating(name, value)
-        if value.ndim < 2:
-            raise ValueError(f"{name}: expected (*batch, n, columns), at least 2 dimensions; got {tuple(value.shape)}")
+    check_matrix("H", H)
+    check_matrix("Y", Y)
     _check_device("Y", Y, H.device)
     if H.shape[-2] != Y.shape[-2]:
         raise ValueError(
@@ -129,16 +129,6 @@ def _largest(x: Tensor) -> Tensor:
 def one_where_zero(x: Tensor) -> Tensor:
     """A divisor: x, with 1 for 0, so that a zero column stays zero instead of becoming NaN."""
     return torch.where(x == 0, torch.ones_like(x), x)
-
-
-def check_floating(name: str, value: object) -> None:
-    """Raise TypeError unless value is a tensor of a real floating-point dtype."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a torch.Tensor; got {type(value).__name__} (use torch.as_tensor)")
-    if not value.is_floating_point():
-        raise TypeError(
-            f"{name}: expected a real floating-point dtype; got {value.dtype} (use {name}.to(torch.float32))"
-        )
 
 
 def _check_device(name: str, value: Tensor, device: torch.device) -> None:
