@@ -13,6 +13,7 @@ from diffnmf.figures.montages import save_decomposition
 from diffnmf.files import explained_errors, replacing
 from diffnmf.metrics import column_error, relative_error
 from diffnmf.models import GANUNMF
+from diffnmf.runs.pictures import model_name
 from diffnmf.runs.trained_run import check_image_shape
 
 FACTORS = "factors.npz"
@@ -89,7 +90,8 @@ def factorize_images(
     with explained_errors(output):
         _save(factors, output)
         for group in range(min(len(Y), PICTURES)):
-            file, title = output / f"group-{group:04d}.png", f"Group {group}"
+            file = output / f"group-{group:04d}.png"
+            title = f"Group {group} of {image_set.name}, by {model_name(model)}"
             save_decomposition(file, Y[group], H[group], W[group], image_set.image_shape, title=title)
     return factors
 
