@@ -98,19 +98,23 @@ def check_text(name: str, value: object, expected: str = "a text") -> str:
     return value
 
 
-def check_image_shape(image_shape: object) -> tuple[int, int]:
+def check_image_shape(image_shape: object, name: str = "image_shape") -> tuple[int, int]:
     """(height, width), both ≥ 1."""
-    if not isinstance(image_shape, tuple | list) or len(image_shape) != 2:
-        raise ValueError(f"image_shape: expected (height, width); got {_shown(image_shape)}")
-    height, width = (check_count("image_shape", side, at_least=1) for side in image_shape)
+    if not isinstance(image_shape, tuple | list):
+        raise TypeError(f"{name}: expected (height, width); got {_shown(image_shape)}")
+    if len(image_shape) != 2:
+        raise ValueError(f"{name}: expected (height, width); got {_shown(image_shape)}")
+    height, width = (check_count(name, side, at_least=1) for side in image_shape)
     return height, width
 
 
 def check_tensor(name: str, value: object, shape: str = "") -> Tensor:
-    """A tensor; ``shape`` says in the message which one is expected, such as "(N, h, w)"."""
+    """A dense tensor; ``shape`` says in the message which one is expected, such as "(N, h, w)"."""
     if not isinstance(value, Tensor):
         expected = f"a torch.Tensor {shape}".rstrip()
         raise TypeError(f"{name}: expected {expected}; got {type(value).__name__} (use torch.as_tensor)")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor; got layout {value.layout} (use {name}.to_dense())")
     return value
 
 
@@ -128,8 +132,9 @@ def check_matrix(name: str, value: object) -> Tensor:
     """A floating-point tensor of at least two dimensions: a matrix or a batch of them."""
     matrix = check_floating(name, value)
     if matrix.ndim < 2:
+        hint = f" ({name}.unsqueeze(-1) is a matrix of one column)" if matrix.ndim == 1 else ""
         raise ValueError(
-            f"{name}: expected a matrix or a batch of them, at least 2 dimensions; got {tuple(matrix.shape)}"
+            f"{name}: expected a matrix or a batch of them, at least 2 dimensions; got {tuple(matrix.shape)}{hint}"
         )
     return matrix
 

@@ -11,6 +11,10 @@ class CheckpointWarning(UserWarning):
     """The last checkpoint of a run is damaged; the one before it was taken."""
 
 
+class ImageWarning(UserWarning):
+    """Image files hold more than their grey values, which is left out; the message says what, and of how many files."""
+
+
 class SolverError(RuntimeError):
     """A solver could not produce a result at all; the message names the problem of the batch."""
 

@@ -9,7 +9,14 @@ from typing import Any
 import torch
 import typer
 
-from diffnmf.errors import CheckpointWarning, DataUnavailableError, DivergenceError, RunFolderError, SolverError
+from diffnmf.errors import (
+    CheckpointWarning,
+    DataUnavailableError,
+    DivergenceError,
+    ImageWarning,
+    RunFolderError,
+    SolverError,
+)
 from diffnmf.interrupts import INTERRUPTED, check_interrupted, heard, stopped
 from diffnmf.runs import ExperimentResult, metrics_table
 
@@ -27,6 +34,7 @@ def explained(hint: str | None = None) -> Iterator[None]:
     try:
         with heard(), warnings.catch_warnings():
             warnings.simplefilter("always", CheckpointWarning)
+            warnings.simplefilter("always", ImageWarning)
             warnings.showwarning = _show_warning
             yield
     except SLIPS as error:

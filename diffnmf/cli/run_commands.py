@@ -50,7 +50,8 @@ def factorize(
     images: Annotated[
         Path,
         typer.Argument(
-            help="A folder of image files, or an .npy or .npz file of images (N, h, w), of the size of the run.",
+            help="A folder of image files, or an .npy or .npz file of images (N, h, w); of the size of the run, unless "
+            "--resize is given.",
             show_default=False,
         ),
     ],
@@ -58,6 +59,7 @@ def factorize(
     weights: Weights = None,
     shuffle: Annotated[bool, typer.Option("--shuffle", help="Mix the images before they are grouped.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the mixing.")] = 0,
+    resize: Annotated[bool, typer.Option("--resize", help="Scale the images to the size of the run.")] = False,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the factors that --output holds.")] = False,
 ) -> None:
@@ -73,6 +75,7 @@ def factorize(
             weights=weights,
             shuffle=shuffle,
             seed=seed,
+            resize=resize,
             device=device_named(device),
             overwrite=overwrite,
         )

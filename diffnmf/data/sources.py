@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from diffnmf.checks import check_count
+from diffnmf.checks import check_count, check_image_shape
 from diffnmf.data.downloads import load_digits, load_faces, load_fashion, load_mnist
 from diffnmf.data.images import DataSplit, ImageSet
+from diffnmf.data.resizing import resize_images
 from diffnmf.data.user_images import load_user_images
 
 __all__ = ["DATASETS", "DataSplit", "ImageSet", "load_dataset"]
@@ -18,7 +19,13 @@ DATASETS: dict[str, Callable[[str | Path | None], DataSplit]] = {
 }
 
 
-def load_dataset(dataset: str | Path, *, data_dir: str | Path | None = None, seed: int = 0) -> DataSplit:
+def load_dataset(
+    dataset: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    seed: int = 0,
+    resize: tuple[int, int] | None = None,
+) -> DataSplit:
     """Load images and split them into train and test, before any group is drawn from either.
 
     Parameters
@@ -26,8 +33,8 @@ def load_dataset(dataset: str | Path, *, data_dir: str | Path | None = None, see
     dataset : str or Path
         A name in ``DATASETS``, or a path to one's own images (``./digits`` for a folder that is called like a name):
 
-        - a folder of image files of one size, turned to greyscale; its immediate sub-folders are the classes if it
-          has any; hidden files and files of other kinds are ignored;
+        - a folder of image files of one size, unless ``resize`` is given, turned to greyscale; its immediate
+          sub-folders are the classes if it has any; hidden files and files of other kinds are ignored;
         - a ``.npy`` file of images (N, h, w);
         - a ``.npz`` file with such an array as ``images``, or as its only one, and optionally ``labels`` (N,).
 
@@ -38,6 +45,8 @@ def load_dataset(dataset: str | Path, *, data_dir: str | Path | None = None, see
         together, let one load first: they would unpack the files over each other.
     seed : int
         Which fifth of one's own images is held out for the test. The named data sets have fixed splits.
+    resize : (int, int), optional
+        Scale every image to this height and width; its proportions change where they are not those.
 
     Returns
     -------
@@ -51,12 +60,19 @@ def load_dataset(dataset: str | Path, *, data_dir: str | Path | None = None, see
         For an unknown name, and for images that cannot be used; says which and why.
     DataUnavailableError
         When the files of a named data set are neither there nor to be had.
+
+    Warns
+    -----
+    ImageWarning
+        Once, when image files were in colour, or lost some of their depth; says how many.
     """
     seed = check_count("seed", seed)
+    resize = None if resize is None else check_image_shape(resize, "resize")
     if not isinstance(dataset, str | Path):
         raise TypeError(f"dataset: expected a name or a path; got {type(dataset).__name__}")
     if isinstance(dataset, str) and dataset in DATASETS:
-        return DATASETS[dataset](data_dir)
+        split = DATASETS[dataset](data_dir)
+        return DataSplit(resize_images(split.train, resize), resize_images(split.test, resize))
     path = Path(dataset).expanduser()
     # An empty string is no path, though pathlib reads it as the current folder.
     if dataset == "" or not path.exists():
@@ -64,4 +80,4 @@ def load_dataset(dataset: str | Path, *, data_dir: str | Path | None = None, see
             f"dataset: expected one of {', '.join(sorted(DATASETS))}, or the path to an existing folder of images or "
             f"to a .npy or .npz file; got {str(dataset)!r}"
         )
-    return load_user_images(path, seed=seed)
+    return load_user_images(path, seed=seed, resize=resize)

@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from diffnmf.checks import check_image_shape
 from diffnmf.data.image_files import IMAGE_SUFFIXES, read_image_files
 from diffnmf.data.images import DataSplit, ImageSet
+from diffnmf.data.resizing import resize_images
 from diffnmf.data.splits import split_images
 
 ARRAY_SUFFIXES = (".npy", ".npz")
 
 
-def load_user_images(path: Path, *, seed: int) -> DataSplit:
+def load_user_images(path: Path, *, seed: int, resize: tuple[int, int] | None = None) -> DataSplit:
     """Read a folder or an array file and split it 80/20.
 
     Parameters
@@ -21,25 +23,7 @@ def load_user_images(path: Path, *, seed: int) -> DataSplit:
         A folder, whose immediate sub-folders are the classes where it has any, or a ``.npy`` or ``.npz`` file.
     seed : int
         Which images are held out for the test.
-
-    Raises
-    ------
-    ValueError
-        Names the file, or the folder, and what is wrong with it.
-    """
-    image_set, classes = _read(path)
-    try:
-        return split_images(image_set, seed=seed, class_names=classes)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def load_images(path: str | Path) -> ImageSet:
-    """Read a folder or an array file, all of it, in the order of its files or of the array.
-
-    Parameters
-    ----------
-    path : str or Path
+    resize : (int, int), optional
         As for ``load_dataset``.
 
     Raises
@@ -47,17 +31,45 @@ def load_images(path: str | Path) -> ImageSet:
     ValueError
         Names the file, or the folder, and what is wrong with it.
     """
+    image_set, classes = _read(path, resize)
+    try:
+        return split_images(image_set, seed=seed, class_names=classes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def load_images(path: str | Path, *, resize: tuple[int, int] | None = None) -> ImageSet:
+    """Read a folder or an array file, all of it, in the order of its files or of the array.
+
+    Parameters
+    ----------
+    path : str or Path
+        As for ``load_dataset``.
+    resize : (int, int), optional
+        As for ``load_dataset``.
+
+    Raises
+    ------
+    ValueError
+        Names the file, or the folder, and what is wrong with it.
+
+    Warns
+    -----
+    ImageWarning
+        As ``load_dataset``.
+    """
+    resize = None if resize is None else check_image_shape(resize, "resize")
     path = Path(path).expanduser()
     if not path.exists():
         raise ValueError(
             f"images: expected the path to a folder of images, or to a .npy or .npz file; {path} does not exist"
         )
-    return _read(path)[0]
+    return _read(path, resize)[0]
 
 
-def _read(path: Path) -> tuple[ImageSet, list[str] | None]:
+def _read(path: Path, resize: tuple[int, int] | None) -> tuple[ImageSet, list[str] | None]:
     """The images, and the names of their classes."""
-    images, labels = _read_folder(path) if path.is_dir() else _read_array_file(path)
+    images, labels = _read_folder(path, resize) if path.is_dir() else _read_array_file(path)
     # Every label becomes a number 0 to C-1, in the sorted order of the names.
     classes, numbers = (None, None) if labels is None else np.unique(labels, return_inverse=True)
     try:
@@ -65,7 +77,7 @@ def _read(path: Path) -> tuple[ImageSet, list[str] | None]:
         image_set = ImageSet(path.stem, pixels, None if numbers is None else torch.from_numpy(numbers))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return image_set, None if classes is None else [str(c) for c in classes]
+    return resize_images(image_set, resize), None if classes is None else [str(c) for c in classes]
 
 
 def _as_pixels(array: np.ndarray) -> np.ndarray:
@@ -134,7 +146,7 @@ def _checked_labels(path: Path, labels: np.ndarray | None, shape: tuple[int, ...
     return labels
 
 
-def _read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
+def _read_folder(folder: Path, resize: tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray | None]:
     """The images (N, h, w) of a folder, sorted by path, and the names of their sub-folders (N,)."""
     files = _image_files(folder)
     by_class = {sub: _image_files(sub) for sub in _visible(folder) if sub.is_dir()}
@@ -144,7 +156,7 @@ def _read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
             "sub-folders; found none; name a folder with images"
         )
     if not any(by_class.values()):
-        return read_image_files(files), None
+        return read_image_files(files, folder, resize=resize), None
     if files:
         raise ValueError(
             f"{folder}: expected images either in the folder or in sub-folders, one a class; found both, such as "
@@ -157,7 +169,8 @@ def _read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
             "remove it, or move its images up into it"
         )
     names = [sub.name for sub, members in by_class.items() for _ in members]
-    return read_image_files([file for members in by_class.values() for file in members]), np.array(names)
+    in_order = [file for members in by_class.values() for file in members]
+    return read_image_files(in_order, folder, resize=resize), np.array(names)
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -62,7 +62,7 @@ def factorize(
     penalty of H weighs half as much. Without gradient.
 
     Arguments:
-        Y: (*batch, n, m), non-negative, floating point. Half precision is computed in float32.
+        Y: (*batch, n, m), n and m ≥ 1, non-negative, floating point. Half precision is computed in float32.
         k: components, ≥ 1; it may exceed n and m.
         method: a name of ``METHODS`` ("hals", "anls", "mu", "spa") or an instance of one of its classes.
         init: how to start, see ``initialize``; None is "random".
@@ -90,7 +90,7 @@ def factorize(
 
     Warns:
         ConvergenceWarning: once, when tol > 0, the callback has not ended the run and some problem has not converged;
-            ``converged`` says which.
+            ``converged`` says which. It says how many of them hold a NaN or an infinity.
 
     Example:
         >>> import torch
@@ -143,12 +143,8 @@ def _factors(run: Run, units: Units, method: Method, *, may_warn: bool) -> Facto
         errors = torch.where(finite, errors, torch.nan)
         converged = converged & finite
     if may_warn and not bool(converged.all()):
-        warnings.warn(
-            f"{type(method).__name__}: {int((~converged).sum())} of {converged.numel()} problems have not converged"
-            f" after {len(errors) - 1} iterations; raise max_iter or tol, or see `converged` of the result",
-            ConvergenceWarning,
-            stacklevel=4,  # past torch.no_grad
-        )
+        # past torch.no_grad
+        warnings.warn(_complaint(method, finite, converged, len(errors) - 1), ConvergenceWarning, stacklevel=4)
     return Factors(
         units.unscale(run.Ht.mT),
         units.unscale(run.W),
@@ -156,3 +152,20 @@ def _factors(run: Run, units: Units, method: Method, *, may_warn: bool) -> Facto
         run.iterations.reshape(shape),
         converged.reshape(shape),
     )
+
+
+def _complaint(method: Method, finite: Tensor, converged: Tensor, iterations: int) -> str:
+    """How many problems no iteration can help, and how many might need more of them."""
+    broken, unfinished, count = int((~finite).sum()), int((finite & ~converged).sum()), converged.numel()
+    parts = []
+    if broken:
+        parts.append(
+            f"{broken} of {count} problems hold NaN or infinity in Y, H0 or W0, and their factors are NaN; remove or "
+            "replace what is not finite"
+        )
+    if unfinished:
+        parts.append(
+            f"{unfinished} of {count} problems have not converged after {iterations} iterations; raise max_iter or "
+            "tol, or see `converged` of the result"
+        )
+    return f"{type(method).__name__}: {'. '.join(parts)}"

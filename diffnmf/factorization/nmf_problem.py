@@ -129,6 +129,8 @@ def make_nmf_problem(
     k = check_count("k", k, at_least=1)
     check_matrix("Y", Y)
     *batch, n, m = Y.shape
+    if n == 0 or m == 0:
+        raise ValueError(f"Y: expected at least one row and one column; got {tuple(Y.shape)} (leave empty ones out)")
     dtype = torch.promote_types(Y.dtype, torch.float32)  # half precision is computed in float32
     flat = Y.detach().reshape(-1, n, m).to(dtype)
     given = [_given("H0", H0, Y, (*batch, n, k), dtype), _given("W0", W0, Y, (*batch, k, m), dtype)]

@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def save_curves(path: FigureFile, rows: Sequence[Mapping[str, float]], panels: Mapping[str, Sequence[str]]) -> None:
+def save_curves(path: FigureFile, rows: Sequence[Mapping[str, float]], panels: Mapping[str, Mapping[str, str]]) -> None:
     """Save the course of training: one panel of lines over epochs for each entry of ``panels``.
 
     Arguments:
         path: the file; its ending says the format (.png, .pdf, .svg). An older file is replaced as a whole.
         rows: one mapping per epoch, with its number under "epoch". A value that a row lacks, or that is not
             finite, is passed over; the line goes on to the next one.
-        panels: title of a panel -> names of the values it shows.
+        panels: title of a panel -> name of a value that it shows -> what the legend calls it.
     """
     check_not_empty("panels", panels, "title with its names")
     across = min(len(panels), 2)
     down = math.ceil(len(panels) / across)
     figure = new_figure(5.2 * across, 3.4 * down)
     axes = figure.subplots(down, across, squeeze=False).flatten()
-    for ax, (title, names) in zip(axes, panels.items(), strict=False):
-        _draw_curves(ax, title, {name: _series(rows, name) for name in names})
+    for ax, (title, values) in zip(axes, panels.items(), strict=False):
+        _draw_curves(ax, title, {words: _series(rows, name) for name, words in values.items()})
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     save_figure(figure, path)
@@ -86,6 +86,8 @@ def _draw_curves(ax: "Axes", title: str, curves: Mapping[str, list[tuple[float, 
     if any(curves.values()):
         legend = ax.legend(fontsize=10, framealpha=0.8, ncols=math.ceil(len(curves) / 8))
         legend.set_in_layout(False)  # a long one must not squeeze the panel
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     else:
         ax.text(0.5, 0.5, "no values yet", transform=ax.transAxes, ha="center", va="center", fontsize=11)
     label_axes(ax, title, "epoch", next(iter(curves)) if len(curves) == 1 else "value")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SEPARATOR_COLOUR = "#4A86C5"  # no grey, so that no line between images passes for pixels
+LABEL_WIDTH = 85  # characters of a label that fit over the widest montage
 
 
 def image_grid(
@@ -57,8 +59,7 @@ def save_decomposition(
 ) -> None:
     """Save one picture of Y ≈ HW: the group, its basis, and the reconstruction with its errors.
 
-    Y and HW share one grey scale from 0 (black) to 1 (white); H is shown as ``unit_peak(H)``, components that
-    contribute nothing (see ``dead_components``) black, whatever their column of H is.
+    Y and HW share one grey scale from 0 (black) to 1 (white); H is shown as ``unit_peak(H, W)``.
 
     Arguments:
         path: the file; its ending says the format (.png, .pdf, .svg). An older file is replaced as a whole.
@@ -72,11 +73,9 @@ def save_decomposition(
         _check_images(name, matrix, image_shape)
     Y_hat = H @ W
     eps, relative = column_error(Y, Y_hat).item(), relative_error(Y, Y_hat).item()
-    dead = dead_mask(H, W)
-    dead_note = f" ({int(dead.sum())} dead, black)" if dead.any() else ""
     panels = {
         f"Group Y: {Y.shape[1]} images": Y,
-        f"Basis H: {H.shape[1]} images, each scaled to its own maximum{dead_note}": unit_peak(H.masked_fill(dead, 0.0)),
+        f"Basis H: {H.shape[1]} images, {scale_in_words(H, W)}": unit_peak(H, W),
         f"Reconstruction HW, greys as in Y: eq. (4) {eps:.3g}, relative error {relative:.3g}": Y_hat,
     }
     save_panels(path, panels, image_shape, title=title)
@@ -130,12 +129,21 @@ def save_panels(
     save_figure(_stack_of_montages(montages, vmax, title), path)
 
 
-def unit_peak(H: Tensor) -> Tensor:
+def unit_peak(H: Tensor, W: Tensor | None = None) -> Tensor:
     """H (n, k) with each column scaled to a maximum of 1, its size saying nothing since it can move into W.
 
-    A dead column stays zero, which is black.
+    A zero column stays zero, which is black. With W (k, m), so is every column of a component that contributes nothing
+    (see ``dead_components``): scaled up, rounding and the edges of what a network draws would pass for parts.
     """
+    if W is not None:
+        H = H.masked_fill(dead_mask(H, W), 0.0)
     return H / one_where_zero(H.amax(dim=0))
+
+
+def scale_in_words(H: Tensor, W: Tensor) -> str:
+    """What a label says of ``unit_peak(H, W)``: the scale, and how many components are dead."""
+    dead = int(dead_mask(H, W).sum())
+    return f"each scaled to its own maximum{f' ({dead} dead, black)' if dead else ''}"
 
 
 def _stack_of_montages(panels: Mapping[str, np.ndarray], vmax: float, title: str) -> "Figure":
@@ -143,13 +151,13 @@ def _stack_of_montages(panels: Mapping[str, np.ndarray], vmax: float, title: str
     from matplotlib import colormaps
 
     greys = colormaps["gray"].with_extremes(bad=SEPARATOR_COLOUR)
-    montages = panels.values()
+    montages, labels = panels.values(), [_wrapped(label) for label in panels]
     widest = max(montage.shape[1] for montage in montages)
     heights = [8.0 * montage.shape[0] / widest for montage in montages]  # inches, the widest montage being 8 wide
-    lines = 0.5 * len(montages) + (0.6 if title else 0.1)
+    lines = 0.5 * len(montages) + 0.25 * sum(label.count("\n") for label in labels) + (0.6 if title else 0.1)
     figure = new_figure(8.8, sum(heights) + lines, title)
     axes = figure.subplots(len(montages), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
-    for ax, label, montage in zip(axes, panels, montages, strict=True):
+    for ax, label, montage in zip(axes, labels, montages, strict=True):
         image = ax.imshow(montage * vmax, cmap=greys, vmin=0.0, vmax=vmax)
         ax.set_xlim(-0.5, widest - 0.5)  # one scale for all panels: a narrow montage leaves the rest of its row free
         ax.set_title(label, fontsize=13, loc="left", pad=9, parse_math=False)
@@ -166,6 +174,10 @@ def _enlarged(columns: Tensor, image_shape: tuple[int, int]) -> tuple[Tensor, tu
     times = max(1, 28 // max(height, width))
     images = columns.T.reshape(-1, height, width).repeat_interleave(times, 1).repeat_interleave(times, 2)
     return images.flatten(1).T, (height * times, width * times)
+
+
+def _wrapped(label: str) -> str:
+    return "\n".join(fill(line, LABEL_WIDTH) for line in label.splitlines())
 
 
 def _default_row(count: int) -> int:

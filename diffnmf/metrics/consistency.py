@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_tensor
 from diffnmf.metrics.scores import unit_columns
 
 
@@ -74,7 +75,7 @@ def permutation_consistency(H: Tensor, H_permuted: Tensor) -> SlotConsistency:
         ValueError: the shapes do not fit; the message names the argument.
     """
     _check_bases("H", H, at_least=1)
-    if H_permuted.shape != H.shape:
+    if check_tensor("H_permuted", H_permuted).shape != H.shape:
         raise ValueError(
             f"H_permuted: expected the shape of H, {tuple(H.shape)}; got {tuple(H_permuted.shape)}"
             " (give both bases of the same groups, in the same order)"
@@ -96,6 +97,7 @@ def _compare(cosines: Tensor) -> SlotConsistency:
 
 
 def _check_bases(name: str, H: Tensor, *, at_least: int) -> None:
+    check_tensor(name, H)
     if H.ndim != 3 or H.shape[0] < at_least or H.shape[-1] == 0:
         raise ValueError(
             f"{name}: expected (G, n, k), the bases of at least {at_least} group{'s' * (at_least > 1)}, k ≥ 1;"

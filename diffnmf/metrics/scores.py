@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_number, check_same_rows
+from diffnmf.checks import check_count, check_number, check_same_rows, check_tensor
 from diffnmf.solvers.problem import one_where_zero
 
 
@@ -61,7 +61,7 @@ def hoyer_sparsity(X: Tensor, dim: int) -> Tensor:
         X: any shape.
         dim: the dimension along which the vectors lie, an int ≥ −X.ndim; it is gone in the result.
     """
-    dim = check_count("dim", dim, at_least=-X.ndim)
+    dim = check_count("dim", dim, at_least=-check_tensor("X", X).ndim)
     root = math.sqrt(X.shape[dim])
     if root <= 1:
         return torch.zeros_like(X.sum(dim))
@@ -83,6 +83,7 @@ def hoyer_H(H: Tensor) -> Tensor:
     Returns:
         (*batch,).
     """
+    check_tensor("H", H)
     return _mean_where(hoyer_sparsity(H, dim=-2), _live_columns(H))
 
 
@@ -97,7 +98,7 @@ def hoyer_W(W: Tensor) -> Tensor:
     Returns:
         (*batch,).
     """
-    return hoyer_H(W.mT)
+    return hoyer_H(check_tensor("W", W).mT)
 
 
 def zero_share(H: Tensor, tolerance: float = 0.0) -> Tensor:
@@ -114,7 +115,7 @@ def zero_share(H: Tensor, tolerance: float = 0.0) -> Tensor:
         (*batch,).
     """
     tolerance = check_number("tolerance", tolerance, "[0, 1)")
-    largest = H.amax(dim=(-2, -1), keepdim=True)
+    largest = check_tensor("H", H).amax(dim=(-2, -1), keepdim=True)
     share = (tolerance * largest >= H).to(H.dtype).mean(dim=(-2, -1))
     return torch.where(largest[..., 0, 0].isnan(), math.nan, share)  # a comparison with NaN would pass for "dense"
 
@@ -132,7 +133,7 @@ def copying(H: Tensor, Y: Tensor) -> Tensor:
     Returns:
         (*batch,).
     """
-    check_same_rows("H", H, "Y", Y)
+    check_same_rows("H", check_tensor("H", H), "Y", check_tensor("Y", Y))
     cosines = (unit_columns(H).mT @ unit_columns(Y)).clamp(-1, 1)  # (*batch, k, m)
     return _mean_where(cosines.amax(-1), _live_columns(H))
 
@@ -174,7 +175,7 @@ def part_overlap(H: Tensor) -> Tensor:
     Returns:
         (*batch,).
     """
-    directions = unit_columns(H)  # dead columns stay zero and add nothing to the sum
+    directions = unit_columns(check_tensor("H", H))  # dead columns stay zero and add nothing to the sum
     live = _live_columns(H).sum(-1)
     pairs = (live * (live - 1) // 2).clamp(min=1)
     total = (directions.mT @ directions).tril(-1).sum(dim=(-2, -1))
@@ -195,6 +196,7 @@ def summarize(Y: Tensor, H: Tensor, W: Tensor) -> dict[str, Tensor]:
         and ``part_overlap``, each (*batch,).
     """
     check_factors(H, W)
+    check_tensor("Y", Y)
     Y_hat = H @ W
     eps = column_error(Y, Y_hat)
     scores = {
@@ -229,6 +231,8 @@ def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
 
 
 def check_same_matrix(Y: Tensor, Y_hat: Tensor) -> None:
+    check_tensor("Y", Y)
+    check_tensor("Y_hat", Y_hat)
     if Y.ndim < 2 or Y_hat.ndim < 2 or Y.shape[-2:] != Y_hat.shape[-2:]:
         raise ValueError(
             f"Y and Y_hat: expected (*batch, n, m) both, with the same n and m;"
@@ -237,6 +241,8 @@ def check_same_matrix(Y: Tensor, Y_hat: Tensor) -> None:
 
 
 def check_factors(H: Tensor, W: Tensor) -> None:
+    check_tensor("H", H)
+    check_tensor("W", W)
     if H.ndim < 2 or W.ndim < 2 or H.shape[-1] != W.shape[-2]:
         raise ValueError(
             f"H and W: expected (*batch, n, k) and (*batch, k, m), as many columns of H as rows of W;"

@@ -6,11 +6,13 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
+from diffnmf.checks import check_tensor
 from diffnmf.models.generator import Factorization, Generator
 from diffnmf.models.generator_config import GeneratorConfig
 from diffnmf.models.saved_model import load_config, load_weights, save_config, save_weights
 
 BATCH = 32  # groups that go through the network at once
+PIXEL_ROUNDING = 1e-2  # above 1, of pixels that were scaled in half precision
 
 
 class GANUNMF(nn.Module):
@@ -57,10 +59,11 @@ class GANUNMF(nn.Module):
             H (*batch, n, k), W (*batch, k, m) and Y_hat (*batch, n, m), on the device of the model.
 
         Raises:
-            TypeError, ValueError: Y is not floating, not finite, or not of the shape that the model was made for.
+            TypeError, ValueError: Y is not a dense floating tensor, not of the shape that the model was made for, or
+                not of finite pixels in [0, 1].
         """
-        device = next(self.parameters()).device
-        groups = self._checked(Y).flatten(0, -3) if Y.ndim > 2 else self._checked(Y)[None]  # (B, n, m)
+        device, groups = next(self.parameters()).device, self._checked(Y)
+        groups = groups.flatten(0, -3) if groups.ndim > 2 else groups[None]  # (B, n, m)
         was_training = self.training
         self.eval()
         try:
@@ -95,6 +98,7 @@ class GANUNMF(nn.Module):
 
     def _checked(self, Y: Tensor) -> Tensor:
         n, m = self.config.image_shape[0] * self.config.image_shape[1], self.config.m
+        check_tensor("Y", Y)
         if not Y.is_floating_point():
             raise TypeError(f"Y: expected floating pixels in [0, 1]; got {Y.dtype} (divide by the largest value)")
         if Y.ndim < 2 or Y.shape[-2:] != (n, m):
@@ -104,6 +108,11 @@ class GANUNMF(nn.Module):
             )
         if not Y.isfinite().all():
             raise ValueError("Y: expected finite pixels in [0, 1]; got NaN or infinity (remove or replace them)")
+        outside = Y[(Y < 0) | (Y > 1 + PIXEL_ROUNDING)]
+        if len(outside) > 0:
+            raise ValueError(
+                f"Y: expected pixels in [0, 1]; got {outside[0]:.3g} (shift and scale them, or clip with Y.clamp(0, 1))"
+            )
         return Y
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from diffnmf.checks import check_text
+from diffnmf.checks import check_image_shape, check_text
 from diffnmf.data import DATASETS, ORDERS
 from diffnmf.errors import RunFolderError, unknown_name
 from diffnmf.models.generator_config import GeneratorOptions
@@ -34,6 +34,12 @@ class DataConfig(Options):
     limit_groups: int | None = option(None, "Groups per epoch, and in the test, at the most.", at_least(1), none="all")
     limit_test_groups: int | None = option(
         None, "Groups that are scored, at the most, after every epoch and at the end.", at_least(1), none="all"
+    )
+    resize: tuple[int, int] | None = option(
+        None,
+        "Scale every image to this height and width.",
+        lambda name, value: check_image_shape(value, name),
+        none="their own size",
     )
 
 

@@ -14,6 +14,7 @@ from diffnmf.figures.montages import save_decomposition
 from diffnmf.files import explained_errors, replacing
 from diffnmf.metrics import column_error, relative_error
 from diffnmf.models import GANUNMF
+from diffnmf.runs.pictures import model_name
 from diffnmf.runs.trained_run import check_image_shape
 
 FACTORS = "factors.npz"
@@ -49,6 +50,7 @@ def factorize_images(
     weights: str | None = None,
     shuffle: bool = False,
     seed: int = 0,
+    resize: bool = False,
     device: torch.device | str = "cpu",
     overwrite: bool = False,
 ) -> GroupFactors:
@@ -59,11 +61,12 @@ def factorize_images(
 
     Arguments:
         run: a run folder, or one that ``GANUNMF.save`` wrote.
-        images: a folder of image files, or an .npy or .npz file of images (N, h, w), of the size of the run, N ≥ m.
+        images: a folder of image files, or an .npy or .npz file of images (N, h, w), N ≥ m.
         output: a folder; made where it does not exist.
         weights: "best", "generator" or "ema"; by default the first of these that is there.
         shuffle: mix the images first: a model that was trained on groups of many classes does badly on groups of one.
         seed: of the mixing, an int ≥ 0.
+        resize: scale the images to the size of the run; without it they must have that size.
         device: where to compute.
         overwrite: replace the factors of an earlier call.
 
@@ -79,7 +82,7 @@ def factorize_images(
     if output.exists() and not output.is_dir():
         raise RunFolderError(f"output: expected a folder; {output} is a file")
     model = GANUNMF.load(run, weights=weights, device=device)
-    image_set = load_images(images)
+    image_set = load_images(images, resize=model.config.image_shape if resize else None)
     check_image_shape(model, image_set.image_shape, str(images))
     indices = _groups(len(image_set), model.config.m, seed if shuffle else None)  # (G, m)
     Y = group_matrix(image_set, indices)  # (G, n, m)
@@ -90,7 +93,8 @@ def factorize_images(
     with explained_errors(output):
         _save(factors, output)
         for group in range(min(len(Y), PICTURES)):
-            file, title = output / f"group-{group:04d}.png", f"Group {group}"
+            file = output / f"group-{group:04d}.png"
+            title = f"Group {group} of {image_set.name}, by {model_name(model)}"
             save_decomposition(file, Y[group], H[group], W[group], image_set.image_shape, title=title)
     return factors
 

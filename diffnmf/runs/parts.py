@@ -38,7 +38,7 @@ def load_run_data(config: DataConfig, *, seed: int, data_dir: str | Path | None,
     Raises:
         ValueError, DataUnavailableError: as ``load_dataset`` and ``GroupSampler``.
     """
-    split = load_dataset(config.dataset, data_dir=data_dir)
+    split = load_dataset(config.dataset, data_dir=data_dir, resize=config.resize)
     train, test = (replace(part, images=part.images.to(device)) for part in (split.train, split.test))
 
     def sampler(images: ImageSet, seed: int) -> GroupSampler:

@@ -84,7 +84,7 @@ def check_image_shape(model: GANUNMF, image_shape: tuple[int, int], images: str)
         h, w = model.config.image_shape
         raise ValueError(
             f"images: expected {h}×{w} (height×width), the size that the model was trained on; {images} has "
-            f"{image_shape[0]}×{image_shape[1]} (scale or crop them)"
+            f"{image_shape[0]}×{image_shape[1]} (scale or crop them; factorize does it with --resize)"
         )
 
 

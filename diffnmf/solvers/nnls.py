@@ -59,7 +59,7 @@ def nnls(
         The weights with diagnostics per problem. The gradient flows to H, Y, ridge and l1.
 
     Raises:
-        TypeError: an argument is of the wrong kind: no tensor of a real floating-point dtype, no number, no name.
+        TypeError: an argument is of the wrong kind: no dense tensor of a real floating-point dtype, no number, no name.
         ValueError: shapes, devices or names do not fit; the message names the argument.
 
     Warns:

@@ -54,7 +54,7 @@ def make_problem(
         W0: (*batch, k, m) or broadcastable to it; negative and non-finite entries count as zero.
 
     Raises:
-        TypeError: something is not a tensor, or not real and floating point.
+        TypeError: something is not a dense tensor, or not real and floating point.
         ValueError: shapes or devices do not fit, or ridge or l1 is a negative or non-finite number.
     """
     check_matrix("H", H)

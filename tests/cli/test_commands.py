@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from typer.testing import CliRunner
 from diffnmf.cli import app
 from diffnmf.data import DATASETS
 from diffnmf.errors import DivergenceError
-from diffnmf.models import W_SOLVERS
+from diffnmf.models import GANUNMF, W_SOLVERS
 from diffnmf.runs import PRESETS, ExperimentResult, RunConfig
 
 DIGITS = ["train", "--dataset", "digits", "--k", "3", "--width", "8", "--limit-groups", "1", "--epochs", "1"]
@@ -383,6 +384,50 @@ class TestEvaluate:
 
     def test_no_run(self):
         assert_refused(invoke("evaluate", "missing"), "run", r"missing has no config\.yaml")
+
+
+class TestPicturesOfOtherSizes:
+    @pytest.fixture
+    def pictures(self, tmp_path):
+        """50 pictures of the sizes 9×7 and 12×16, in grey."""
+        rng, folder = np.random.default_rng(0), tmp_path / "mine"
+        folder.mkdir()
+        for number in range(50):
+            Image.fromarray(rng.integers(0, 256, (9, 7) if number % 2 else (12, 16), dtype=np.uint8)).save(
+                folder / f"{number:02d}.png"
+            )
+        return folder
+
+    def test_are_scaled_for_a_run(self, pictures):
+        command = [*DIGITS, "--dataset", pictures, "--group-size", "5", "--output", "run"]
+        assert_refused(invoke(*command), "images: expected files of one size", "--resize")
+        result = invoke(*command, "--resize", "8", "10")
+        assert result.exit_code == 0, result.output
+        assert RunConfig.from_yaml(Path("run/config.yaml")).data.resize == (8, 10)
+        assert GANUNMF.load("run").config.image_shape == (8, 10)
+        assert invoke("evaluate", "run").exit_code == 0, "of the size of the run"
+
+    def test_are_scaled_to_the_size_of_a_run(self, finished, pictures):
+        command = ("factorize", finished[0], pictures, "--output", "out")
+        assert_refused(invoke(*command), "images: expected files of one size", "--resize")
+        result = invoke(*command, "--resize")
+        assert result.exit_code == 0, result.output
+        with np.load("out/factors.npz") as factors:
+            assert factors["Y_hat"].shape == (2, 64, 40)
+
+    def test_of_another_size_than_the_run(self, finished, tmp_path):
+        np.save(tmp_path / "mine.npy", np.zeros((40, 9, 8), dtype=np.uint8))
+        command = ("factorize", finished[0], "mine.npy", "--output", "out")
+        assert_refused(invoke(*command), "images: expected 8×8", "has 9×8", "--resize")
+        assert invoke(*command, "--resize").exit_code == 0
+
+    def test_what_became_grey_is_said_once(self, finished, tmp_path):
+        (tmp_path / "mine").mkdir()
+        for number in range(40):
+            Image.new("RGB", (8, 8), (255, number, 0)).save(tmp_path / "mine" / f"{number:02d}.png")
+        result = invoke("factorize", finished[0], "mine", "--output", "out")
+        assert result.exit_code == 0, result.output
+        assert result.stderr.count("40 of 40 files in mine were in colour and are now grey") == 1
 
 
 class TestFactorize:

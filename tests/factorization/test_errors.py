@@ -1,8 +1,11 @@
 """Bad arguments: the message names the argument, what was expected, what came."""
 
+import math
+
 import pytest
 import torch
 
+from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization import ANLS, HALS, factorize, initialize
 
 Y = torch.rand(2, 6, 5, generator=torch.Generator().manual_seed(0))
@@ -15,6 +18,12 @@ Y = torch.rand(2, 6, 5, generator=torch.Generator().manual_seed(0))
         ((Y.long(), 2), {}, TypeError, r"Y: expected a real floating-point dtype; got torch.int64"),
         ((Y.to(torch.complex64), 2), {}, TypeError, r"Y: expected a real floating-point dtype; got torch.complex64"),
         ((Y[0, 0], 2), {}, ValueError, r"Y: expected a matrix .* at least 2 dimensions; got \(5,\)"),
+        ((Y[0, :, 0], 2), {}, ValueError, r"Y: .*got \(6,\) \(Y\.unsqueeze\(-1\) is a matrix of one column\)"),
+        ((Y[:, :0], 2), {}, ValueError, r"Y: expected at least one row and one column; got \(2, 0, 5\)"),
+        ((Y[0, :, :0], 2), {}, ValueError, r"Y: expected at least one row and one column; got \(6, 0\)"),
+        ((Y[:0, :, :0], 2), {}, ValueError, r"Y: expected at least one row and one column; got \(0, 6, 0\)"),
+        ((Y.to_sparse(), 2), {}, TypeError, r"Y: expected a dense tensor; .*sparse_coo \(use Y\.to_dense\(\)\)"),
+        ((Y, 2), {"H0": torch.rand(6, 2).to_sparse()}, TypeError, r"H0: expected a dense tensor"),
         ((Y - 0.5, 2), {}, ValueError, r"Y: expected entries ≥ 0; got -0.\d+ \(clip with .clamp\(min=0\)\)"),
         ((Y, 0), {}, ValueError, r"k: expected an int ≥ 1; got 0"),
         ((Y, 2.0), {}, TypeError, r"k: expected an int ≥ 1; got 2.0"),
@@ -69,3 +78,37 @@ def test_initialize_checks_as_factorize_does():
         initialize(Y, 2, "zeros")
     with pytest.raises(ValueError, match="Y: expected entries ≥ 0"):
         initialize(-Y, 2)
+    with pytest.raises(ValueError, match="Y: expected at least one row"):
+        initialize(Y[:, :0], 2)
+
+
+class TestNotFinite:
+    """The warning says what the matter is: no number of iterations helps against NaN."""
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf])
+    def test_all_of_them(self, bad):
+        with pytest.warns(ConvergenceWarning) as caught:
+            factorize(torch.full((6, 5), bad), 2)
+        assert len(caught) == 1
+        message = str(caught[0].message)
+        assert "1 of 1 problems hold NaN or infinity" in message
+        assert "remove or replace" in message
+        assert "not converged" not in message
+        assert "max_iter" not in message
+
+    def test_some_of_them(self):
+        broken = torch.stack([Y[0], Y[1], Y[0]])
+        broken[1, 2, 3] = math.nan
+        with pytest.warns(ConvergenceWarning, match="1 of 3 problems hold NaN.*2 of 3 problems .*2 iterations"):
+            factorize(broken, 2, tol=1e-9, max_iter=2)
+
+    def test_of_a_given_factor(self):
+        W0 = torch.rand(2, 2, 5)
+        W0[1] = math.nan
+        with pytest.warns(ConvergenceWarning, match="1 of 2 problems hold NaN or infinity in Y, H0 or W0"):
+            factorize(Y, 2, W0=W0)
+
+    def test_none_of_them(self):
+        with pytest.warns(ConvergenceWarning) as caught:
+            factorize(Y, 2, tol=1e-9, max_iter=2)
+        assert "NaN" not in str(caught[0].message)

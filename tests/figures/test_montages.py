@@ -137,6 +137,16 @@ class TestPictures:
         assert [ax.images[0].get_array().max() for ax in shown] == [0.5, 2.0]  # cut off at white
         assert figures[0].get_suptitle() == "Two"
 
+    def test_a_long_label_goes_on_below(self, tmp_path, monkeypatch):
+        figures = []
+        monkeypatch.setattr(Figure, "savefig", lambda figure, file, **kwargs: (figures.append(figure), file.touch()))
+        for label in ("short", f"{'long ' * 30}\nand a line of its own"):
+            save_panels(tmp_path / "panels.png", {label: torch.ones(64, 3)}, DIGIT)
+        lines = figures[1].axes[0].get_title(loc="left").split("\n")
+        assert len(lines) == 3
+        assert max(map(len, lines)) <= 85
+        assert figures[1].get_figheight() > figures[0].get_figheight() + 0.4
+
     def test_panels_with_a_group_in_each_row(self, tmp_path, monkeypatch):
         figures = []
         monkeypatch.setattr(Figure, "savefig", lambda figure, file, **kwargs: (figures.append(figure), file.touch()))
@@ -156,13 +166,22 @@ class TestPictures:
         H = torch.tensor([[4.0, 0.0, 0.25], [1.0, 0.0, 0.5]])
         assert unit_peak(H).tolist() == [[1.0, 0.0, 0.5], [0.25, 0.0, 1.0]]
 
+    def test_unit_peak_of_components_that_are_not_used(self):
+        H = torch.tensor([[4.0, 1e-9, 0.25], [1.0, 0.0, 0.5]])
+        W = torch.tensor([[1.0, 1.0], [1.0, 1.0], [0.0, 1e-12]])
+        assert unit_peak(H, W).tolist() == [[1.0, 0.0, 0.0], [0.25, 0.0, 0.0]]
+
     def test_curves(self, tmp_path):
         rows = [{"epoch": float(e), "loss": 1 / e, "never": math.nan} for e in range(1, 41)]
         rows[3]["loss"] = math.nan
         rows[4]["loss"] = math.inf
         rows[9]["test"] = 0.5
         rows.append({"loss": 1.0})  # no epoch
-        panels = {"Losses": ["loss", "test"], "Empty": ["never", "unknown"], "One": ["loss"]}
+        panels = {
+            "Losses": {"loss": "training", "test": "test"},
+            "Empty": {"never": "never", "unknown": "unknown"},
+            "One": {"loss": "training"},
+        }
         save_curves(tmp_path / "curves.png", rows, panels)
         picture = read(tmp_path / "curves.png")
         assert shows(picture, (0x00, 0x72, 0xB2), pixels=1000)  # the line of "loss"
@@ -172,7 +191,7 @@ class TestPictures:
         assert (picture[height // 2 + 20 :, width // 2 + 20 :] == 255).all()  # no axes where there is no panel
 
     def test_curves_before_the_first_epoch(self, tmp_path):
-        save_curves(tmp_path / "curves.png", [], {"Losses": ["loss"]})
+        save_curves(tmp_path / "curves.png", [], {"Losses": {"loss": "training"}})
         assert read(tmp_path / "curves.png").std() > 0
         with pytest.raises(ValueError, match="panels: expected at least one"):
             save_curves(tmp_path / "curves.png", [], {})
@@ -180,7 +199,17 @@ class TestPictures:
     def test_more_lines_than_colours(self, tmp_path):
         names = [f"line {i}" for i in range(30)]
         rows = [{"epoch": e, **{name: e * i for i, name in enumerate(names)}} for e in (1, 2)]
-        save_curves(tmp_path / "curves.png", rows, {"Many": names})
+        save_curves(tmp_path / "curves.png", rows, {"Many": {name: name for name in names}})
+
+    def test_curves_are_called_by_their_words(self, tmp_path, monkeypatch):
+        figures = []
+        monkeypatch.setattr(Figure, "savefig", lambda figure, file, **kwargs: (figures.append(figure), file.touch()))
+        rows = [{"epoch": 1, "loss": 1.0, "ema_loss": 2.0}]
+        panels = {"Both": {"loss": "$last weights", "ema_loss": "their average"}, "One": {"loss": "loss in words"}}
+        save_curves(tmp_path / "curves.png", rows, panels)
+        both, one = figures[0].axes
+        assert [text.get_text() for text in both.get_legend().get_texts()] == ["$last weights", "their average"]
+        assert one.get_ylabel() == "loss in words"
 
     @pytest.mark.parametrize(("name", "start"), [("a.pdf", b"%PDF"), ("a.svg", b"<?xml"), ("a", b"\x89PNG")])
     def test_the_ending_says_the_format(self, tmp_path, name, start):
@@ -210,7 +239,7 @@ import sys, torch
 from diffnmf.figures import comparisons, curves, montages
 assert "matplotlib" not in sys.modules
 montages.save_image_grid({str(tmp_path / "a.png")!r}, torch.rand(64, 2), (8, 8), title="two")
-curves.save_curves({str(tmp_path / "b.png")!r}, [], {{"Losses": ["loss"]}})
+curves.save_curves({str(tmp_path / "b.png")!r}, [], {{"Losses": {{"loss": "a loss"}}}})
 comparisons.save_bars({str(tmp_path / "c.png")!r}, {{"a": {{"s": [1.0]}}}}, {{"s": "S"}})
 assert "matplotlib.pyplot" not in sys.modules
 """

@@ -83,6 +83,9 @@ class TestFactorize:
         model.factorize(Y)
         assert model.training is model.generator.training is training
 
+    def test_rounding_may_step_over_one(self, model):
+        model.factorize(torch.full((30, 4), 1 + 1e-6))
+
     def test_double_precision_in(self, model):
         assert model.factorize(Y.double()).H.dtype == torch.float32
 
@@ -93,6 +96,15 @@ class TestFactorize:
             (torch.zeros(30, 5), ValueError, r"Y: expected .*30, 4\), columns of 4 images of 6×5; got \(30, 5\)"),
             (torch.zeros(4), ValueError, r"Y: expected .*got \(4,\)"),
             (torch.full((30, 4), float("nan")), ValueError, r"Y: expected finite"),
+            (
+                torch.rand(30, 4).numpy(),
+                TypeError,
+                r"Y: expected a torch.Tensor.*; got ndarray \(use torch",
+            ),
+            ([[0.5] * 4] * 30, TypeError, r"Y: expected a torch.Tensor.*; got list"),
+            (torch.rand(30, 4).to_sparse(), TypeError, r"Y: expected a dense tensor.*Y\.to_dense"),
+            (torch.rand(30, 4) - 2, ValueError, r"Y: expected pixels in \[0, 1\]; got -\d.* \(shift and scale"),
+            (torch.full((30, 4), 255.0), ValueError, r"Y: expected pixels in \[0, 1\]; got 255 \(shift and scale"),
         ],
     )
     def test_errors(self, model, groups, error, message):

@@ -43,6 +43,13 @@ class TestYaml:
         file.write_text(config.to_yaml(), encoding="utf-8")
         assert RunConfig.from_yaml(file) == config
 
+    def test_a_size_for_the_images(self, tmp_path):
+        config = RunConfig().with_options(resize=(28, 20))
+        assert yaml.safe_load(config.to_yaml())["data"]["resize"] == [28, 20]
+        (tmp_path / "config.yaml").write_text(config.to_yaml())
+        assert RunConfig.from_yaml(tmp_path / "config.yaml") == config
+        assert config.differences(RunConfig().to_dict()) == ["resize is [28, 20] here and was None"]
+
     def test_is_plain(self):
         content = yaml.safe_load(OTHER.to_yaml())
         assert list(content) == ["data", "model", "training"]
@@ -105,6 +112,8 @@ class TestValues:
     @pytest.mark.parametrize(
         ("config", "options", "error"),
         [
+            (DataConfig, {"resize": 28}, TypeError),
+            (DataConfig, {"resize": [28, 0]}, ValueError),
             (DataConfig, {"dataset": ""}, ValueError),
             (DataConfig, {"dataset": None}, TypeError),
             (DataConfig, {"group_size": 0}, ValueError),

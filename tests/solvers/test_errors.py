@@ -15,6 +15,12 @@ H, Y = torch.rand(2, 6, 3), torch.rand(2, 6, 4)
     [
         ((H[0, 0], Y), {}, ValueError, r"H: expected .*2 dimensions; got \(3,\)"),
         ((H, Y[0, 0]), {}, ValueError, r"Y: expected .*2 dimensions; got \(4,\)"),
+        ((H[0], Y[0, :, 0]), {}, ValueError, r"Y: .*got \(6,\) \(Y\.unsqueeze\(-1\) is a matrix of one column\)"),
+        ((H, Y[0, 0, 0]), {}, ValueError, r"Y: .*got \(\)$"),
+        ((H[0].to_sparse(), Y[0]), {}, TypeError, r"H: expected a dense tensor; .*sparse_coo \(use H\.to_dense\(\)\)"),
+        ((H[0], Y[0].to_sparse()), {}, TypeError, r"Y: expected a dense tensor"),
+        ((H, Y), {"W0": torch.rand(3, 4).to_sparse()}, TypeError, r"W0: expected a dense tensor"),
+        ((H, Y), {"ridge": torch.rand(2).to_sparse()}, TypeError, r"ridge: expected a dense tensor"),
         ((H, Y[:, :5]), {}, ValueError, r"H and Y: expected the same number of rows n; got H \(2, 6, 3\).*\(2, 5, 4\)"),
         ((H, torch.rand(3, 6, 4)), {}, ValueError, r"H and Y: expected batch dimensions that broadcast"),
         ((H.long(), Y), {}, TypeError, r"H: expected a real floating-point dtype; got torch.int64"),
@@ -48,6 +54,13 @@ H, Y = torch.rand(2, 6, 3), torch.rand(2, 6, 4)
 def test_bad_argument(arguments, options, error, message):
     with pytest.raises(error, match=message):
         nnls(*arguments, **options)
+
+
+def test_the_layer_checks_its_arguments_as_nnls_does():
+    with pytest.raises(TypeError, match=r"H: expected a dense tensor"):
+        NNLSLayer()(H.to_sparse(), Y)
+    with pytest.raises(ValueError, match=r"Y\.unsqueeze\(-1\)"):
+        NNLSLayer()(H[0], Y[0, :, 0])
 
 
 @pytest.mark.parametrize(
