@@ -64,10 +64,11 @@ def factorize(
     Arguments:
         Y: (*batch, n, m), non-negative, floating point. Half precision is computed in float32.
         k: components, ≥ 1; it may exceed n and m.
-        method: a name of ``METHODS`` ("hals", "anls", "mu", "spa") or an instance of one of its classes.
-        init: how to start, see ``initialize``; None is "random".
+        method: a name of ``METHODS`` ("hals", "anls", "mu", "merge", "spa") or an instance of one of its classes.
+        init: how to start, see ``initialize``; None is "auto", and "random" for "mu", which never moves a zero.
         tol: a problem has converged when the norm of its projected gradient over (H, W) is at most ``tol`` times that
-            at its start; it then takes no further part. Checked every 10 iterations; 0 never stops.
+            at its start, or a tenth of ‖(HᵀY, YWᵀ)‖ there where that is more: a good start is not asked for more than
+            a bad one. It then takes no further part. Checked every 10 iterations; 0 never stops.
         max_iter: iterations (W, then H) at the most, ≥ 0.
         H0: (*batch, n, k) or broadcastable to it, ≥ 0, replaces ``init``.
         W0: (*batch, k, m), likewise. Where one of them is given alone, the other is its exact non-negative least
@@ -127,6 +128,8 @@ def _start(
     if not method.needs_start and (H is not None or W is not None):
         raise ValueError(f"H0, W0: expected none for method {type(method).__name__}, which makes its own")
     if method.needs_start:
+        if init is None and method.keeps_zeros:
+            init = "random"
         H, W = complete(problem, H, W, lambda: start(problem, units, init, seed), exact=not method.keeps_zeros)
     else:
         batch, n, m = problem.Y.shape
