@@ -100,7 +100,7 @@ def _compare(Y: Tensor, k: int, options: argparse.Namespace) -> list[Point]:
     count, n, m = Y.shape
     problem = f"{count} × {n}×{m}, k = {k}" if count > 1 else f"{n}×{m}, k = {k}"
     print(f"\n{problem}")
-    H, W = initialize(Y, k)
+    H, W = initialize(Y, k, "random")
     start = _point(problem, "start", Snapshot(0, 0.0, H, W), Y, 1.0)
     checkpoints = [c for c in CHECKPOINTS if c < options.iterations] + [options.iterations]
     curves: dict[str, list[Point]] = {}

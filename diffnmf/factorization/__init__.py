@@ -5,6 +5,7 @@ from diffnmf.factorization.base import Method
 from diffnmf.factorization.factorize import Factors, factorize
 from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.initialization import initialize
+from diffnmf.factorization.merging import Merge, merge
 from diffnmf.factorization.multiplicative import MU
 from diffnmf.factorization.paper import PAPER
 from diffnmf.factorization.rank_selection import RankScores, cross_validate_rank, svd_curve
@@ -20,11 +21,13 @@ __all__ = [
     "PAPER",
     "SPA",
     "Factors",
+    "Merge",
     "Method",
     "RankScores",
     "cross_validate_rank",
     "factorize",
     "initialize",
+    "merge",
     "spa",
     "svd_curve",
     "truncated_svd",

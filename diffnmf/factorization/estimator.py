@@ -45,10 +45,10 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     n_components : int, None or 'auto', default='auto'
         Number of parts. None and 'auto' mean all features, as in scikit-learn, which is hardly what you want:
         ``diffnmf.factorization.cross_validate_rank`` helps to choose.
-    method : {'hals', 'anls', 'mu', 'spa'} or method instance, default='hals'
+    method : {'hals', 'anls', 'mu', 'merge', 'spa'} or method instance, default='hals'
         How the parts are found; see ``diffnmf.factorization.METHODS``.
-    init : {'random', 'uniform', 'nndsvd', 'nndsvda', 'spa'} or None, default=None
-        Where to start; see ``diffnmf.factorization.initialize``. None is 'random'.
+    init : {'auto', 'merge', 'random', 'uniform', 'nndsvd', 'nndsvda', 'spa'} or None, default=None
+        Where to start; see ``diffnmf.factorization.initialize``. None is 'auto', and 'random' for method 'mu'.
     l1_H, l1_W : float, default=0.0
         Weight of the sum of ``components_``, and of the sum of the weights: makes them sparse. Like all penalties
         not scaled with the size of X, unlike ``alpha_H`` and ``alpha_W`` of scikit-learn. A penalty on one factor
@@ -61,7 +61,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     max_iter : int, default=200
         Iterations at the most.
     random_state : int, RandomState instance or None, default=None
-        Of a random start. An int makes the result reproducible.
+        Of a random start. An int makes the result reproducible; 'auto' draws nothing but for very large X.
     device : str, torch.device or None, default=None
         Where to compute, such as 'cuda'. None is the CPU for arrays, and where they are for tensors.
 

@@ -64,10 +64,11 @@ def factorize(
     Arguments:
         Y: (*batch, n, m), n and m ≥ 1, non-negative, floating point. Half precision is computed in float32.
         k: components, ≥ 1; it may exceed n and m.
-        method: a name of ``METHODS`` ("hals", "anls", "mu", "spa") or an instance of one of its classes.
-        init: how to start, see ``initialize``; None is "random".
+        method: a name of ``METHODS`` ("hals", "anls", "mu", "merge", "spa") or an instance of one of its classes.
+        init: how to start, see ``initialize``; None is "auto", and "random" for "mu", which never moves a zero.
         tol: a problem has converged when the norm of its projected gradient over (H, W) is at most ``tol`` times that
-            at its start; it then takes no further part. Checked every 10 iterations; 0 never stops.
+            at its start, or a tenth of ‖(HᵀY, YWᵀ)‖ there where that is more: a good start is not asked for more than
+            a bad one. It then takes no further part. Checked every 10 iterations; 0 never stops.
         max_iter: iterations (W, then H) at the most, ≥ 0.
         H0: (*batch, n, k) or broadcastable to it, ≥ 0, replaces ``init``.
         W0: (*batch, k, m), likewise. Where one of them is given alone, the other is its exact non-negative least
@@ -103,7 +104,7 @@ def factorize(
     method = get_method(method)
     tol = check_number("tol", tol)
     max_iter = check_count("max_iter", max_iter)
-    init, seed = check_start(init, seed)
+    init, seed = check_start("random" if init is None and method.keeps_zeros else init, seed)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: expected a function of (iteration, H, W); got {callback!r}")
     problem, units, H, W = make_nmf_problem(Y, k, H0=H0, W0=W0, l1_H=l1_H, l1_W=l1_W, ridge_H=ridge_H, ridge_W=ridge_W)

@@ -90,10 +90,12 @@ class Stationarity:
 
     Attributes:
         norm: (B,) float64, ‖∇ᴾ‖ over H and W.
-        rounding: (B,) float64, what rounding alone may leave of it.
+        size: (B,) float64, ‖(HᵀY, YWᵀ)‖: what the gradient would be at zero.
+        rounding: (B,) float64, what rounding alone may leave of the norm.
     """
 
     norm: Tensor
+    size: Tensor
     rounding: Tensor
 
 
@@ -105,7 +107,8 @@ def stationarity(half_W: HalfStep, W: Tensor, half_H: HalfStep, Ht: Tensor) -> S
         squares.append(_square(torch.where(X > 0, gradient, gradient.clamp(max=0))))
         sizes.append(_square(half.C))
     eps = torch.finfo(W.dtype).eps
-    return Stationarity((squares[0] + squares[1]).sqrt(), 4 * eps * (sizes[0] + sizes[1]).sqrt())
+    size = (sizes[0] + sizes[1]).sqrt()
+    return Stationarity((squares[0] + squares[1]).sqrt(), size, 4 * eps * size)
 
 
 def _square(X: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ def cross_validate_rank(
     folds: int = 5,
     rounds: int = 50,
     method: str | Method | None = None,
-    init: str | None = None,
+    init: str | None = "random",
     l1_H: float = 0.0,
     l1_W: float = 0.0,
     ridge_H: float = 0.0,
@@ -102,7 +102,8 @@ def cross_validate_rank(
         rounds: of one iteration and one fill.
         method: an iterative one of ``factorize``; None is HALS without extrapolation, which builds on earlier
             iterations of the same Y. "mu" needs several times as many rounds.
-        init: as in ``factorize``, on the first fill: row mean · column mean / mean of the visible entries.
+        init: as in ``factorize``, on the first fill: row mean · column mean / mean of the visible entries. That is of
+            rank one, so that there is nothing to merge.
         l1_H: as in ``factorize``, like the other penalties.
         l1_W: likewise.
         ridge_H: likewise.

@@ -4,10 +4,11 @@ from diffnmf.checks import check_instance
 from diffnmf.factorization.anls import ANLS
 from diffnmf.factorization.base import Method
 from diffnmf.factorization.hals import HALS
+from diffnmf.factorization.merging import Merge
 from diffnmf.factorization.multiplicative import MU
 from diffnmf.factorization.spa import SPA
 
-METHODS: dict[str, type[Method]] = {"anls": ANLS, "mu": MU, "hals": HALS, "spa": SPA}
+METHODS: dict[str, type[Method]] = {"anls": ANLS, "mu": MU, "hals": HALS, "merge": Merge, "spa": SPA}
 
 
 def get_method(method: str | Method) -> Method:
