@@ -5,11 +5,12 @@
     .bench-venv/bin/python examples/benchmark_nmf.py --groups 100 --columns 0
     .bench-venv/bin/python examples/benchmark_nmf.py --device cuda
 
-Everyone begins at the same random start, in float32. The target is the mean relative error ‖Y − HW‖ / ‖Y‖ that
-scikit-learn's coordinate descent has at the end; the table says when each method passes it, and how far the projected
-gradient is down by then. Errors are measured off the clock. diffnmf is called anew for every checkpoint, for so many
-iterations; rivals go on from one checkpoint to the next, and with many groups their seconds are shared among the cores
-without loss. On the CPU, diffnmf uses all cores through torch's threads.
+Everyone begins at the same random start, in float32; the rows "HALS from ..." make a start of their own, on the clock
+(k-means is scikit-learn's). The target is the mean relative error ‖Y − HW‖ / ‖Y‖ that scikit-learn's coordinate descent
+has at the end; the table says when each method passes it, and how far the projected gradient is down by then. Errors are
+measured off the clock. diffnmf is called anew for every checkpoint, for so many iterations; rivals go on from one
+checkpoint to the next, and with many groups their seconds are shared among the cores without loss. On the CPU, diffnmf
+uses all cores through torch's threads.
 """
 
 import argparse
@@ -23,13 +24,14 @@ from typing import Any
 
 import nmf_rivals
 import torch
+from benchmark_starts import k_means
 from benchmarking import mnist_or_digits, save_csv
 from nmf_rivals import Snapshot
 from torch import Tensor
 
 from diffnmf import __version__
 from diffnmf.data import GroupSampler, group_matrix
-from diffnmf.factorization import HALS, factorize, initialize
+from diffnmf.factorization import HALS, Factors, factorize, initialize
 from diffnmf.factorization.base import Method
 from diffnmf.figures.drawing import COLOURS
 from diffnmf.interrupts import interruptible
@@ -42,8 +44,9 @@ OURS: dict[str, Method | str] = {
     "diffnmf ANLS": "anls",
     "diffnmf MU": "mu",
 }
+STARTS = ("nndsvd", "nndsvda", "spa", "k-means", "merge", "auto")
 CHECKPOINTS = (1, 2, 5, 10, 15, 20, 25, 30, 35, 40, 50, 60, 80, 100, 150, 200)
-SLOW = ("torchnmf MU", "diffnmf ANLS")
+SLOW = ("torchnmf MU", "diffnmf ANLS", "HALS from k-means")
 FEW = 40  # groups for the slow ones; their seconds are scaled up
 
 
@@ -128,6 +131,20 @@ def _methods(
         sample = min(len(Y), FEW) if name in SLOW else len(Y)
         call = partial(factorize, Y[:sample], H.shape[-1], method=method, H0=H[:sample], W0=W[:sample], tol=0.0)
         yield name, _by_factorize(call, checkpoints, options), sample
+    for start in STARTS:
+        name = f"HALS from {start}"
+        sample = min(len(Y), FEW) if name in SLOW else len(Y)
+        if start == "spa" and H.shape[-1] > Y.shape[-1]:
+            continue
+        yield name, _by_factorize(partial(_from, start, Y[:sample], H.shape[-1]), [0, *checkpoints], options), sample
+
+
+def _from(start: str, Y: Tensor, k: int, max_iter: int) -> Factors:
+    """HALS from a start that is made on the clock; without rounds for max_iter=0."""
+    if start == "k-means":
+        H, W = k_means(Y, k, 0)
+        return factorize(Y, k, H0=H, W0=W, max_iter=max_iter, tol=0.0)
+    return factorize(Y, k, init=start, max_iter=max_iter, tol=0.0)
 
 
 def _by_factorize(call: Callable[..., Any], checkpoints: list[int], options: argparse.Namespace) -> Iterator[Snapshot]:
@@ -187,8 +204,13 @@ def _save_plot(points: list[Point], path: Path) -> None:
         by_error.axhline(target, color="0.5", linestyle=":", label=f"{REFERENCE} at its end")
         for number, method in enumerate(methods):
             curve = [point for point in here if point.method == method]
-            style: dict[str, Any] = {"marker": "osv^D<>"[number % 7], "markersize": 4, "color": COLOURS[number % 7]}
+            style: dict[str, Any] = {
+                "marker": "osv^D<>pX*hd"[number % 12],
+                "markersize": 4,
+                "color": COLOURS[number % 7],
+            }
             style["linewidth"] = 2.2 if method.startswith("diffnmf") else 1.2
+            style["linestyle"] = "--" if method.startswith("HALS from") else "-"
             seconds = [point.seconds for point in curve]
             by_error.plot(seconds, [point.relative_error for point in curve], label=method, **style)
             by_gradient.plot(seconds, [point.projected_gradient for point in curve], **style)

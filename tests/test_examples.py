@@ -1,5 +1,6 @@
 """The examples run, and do what they say."""
 
+import csv
 import importlib.util
 import json
 import os
@@ -108,3 +109,24 @@ def test_profile_adds_up(monkeypatch, capsys):
         assert sum(map(float, parts)) == pytest.approx(float(seconds), abs=0.3)  # each is rounded
         shares = [int(share) for share in re.findall(r"\((\d+) %\)", row)]
         assert sum(shares) == pytest.approx(100, abs=2)
+
+
+def test_the_benchmark_of_starts(tmp_path, monkeypatch, capsys):
+    """On two small matrices: every start has a row, and both estimators end at about the same error."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    example = load_example("benchmark_starts")
+    data = load_example("nmf_data")
+    small = [data.Case("planted", lambda: data.planted(30, 20, 4, noise=0.1, batch=2), 4)]
+    monkeypatch.setattr(example, "cases", lambda data_dir: small)
+    for part in ("starts", "defaults"):
+        monkeypatch.setattr(sys, "argv", ["benchmark_starts.py", "--part", part, "--output", str(tmp_path)])
+        example.main()
+    text = capsys.readouterr().out
+    assert all(f"| {start} |" in text for start in example.STARTS)
+    with (tmp_path / "starts_starts.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(example.STARTS)
+    assert all(float(row["200"]) < float(row["0"]) for row in rows)
+    with (tmp_path / "starts_defaults.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert abs(float(row["error"]) / float(row["rival_error"]) - 1) < 0.02
