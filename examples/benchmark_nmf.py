@@ -7,8 +7,8 @@
 
 Everyone begins at the same random start, in float32; the rows "HALS from ..." make a start of their own, on the clock
 (k-means is scikit-learn's). The target is the mean relative error ‖Y − HW‖ / ‖Y‖ that scikit-learn's coordinate descent
-has at the end; the table says when each method passes it, and how far the projected gradient is down by then. Errors are
-measured off the clock. diffnmf is called anew for every checkpoint, for so many iterations; rivals go on from one
+has at the end; the table says when each method passes it, and how far the projected gradient is down by then. Errors
+are measured off the clock. diffnmf is called anew for every checkpoint, for so many iterations; rivals go on from one
 checkpoint to the next, and with many groups their seconds are shared among the cores without loss. On the CPU, diffnmf
 uses all cores through torch's threads.
 """
