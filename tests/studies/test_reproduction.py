@@ -53,7 +53,7 @@ def test_every_number_is_in_the_table_of_records(smoke):
 @pytest.fixture
 def without_pictures(monkeypatch):
     """They take most of the time of a second call."""
-    monkeypatch.setattr("diffnmf.studies.paper.reproduce.save_pictures", lambda bench, folder: [])
+    monkeypatch.setattr("diffnmf.studies.paper.reproduction.save_pictures", lambda bench, folder: [])
 
 
 def test_nothing_is_measured_twice(smoke, without_pictures):

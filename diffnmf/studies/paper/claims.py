@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from diffnmf.studies.paper import bases, table2, transfer
+import diffnmf.studies.paper.bases as bases
+import diffnmf.studies.paper.table2 as table2
+import diffnmf.studies.paper.transfer as transfer
 from diffnmf.studies.paper.study import FC, MIXTURE, NNLS
 from diffnmf.studies.paper.table1 import printed, values
 from diffnmf.studies.paper.workbench import Workbench

@@ -7,12 +7,15 @@ from statistics import fmean, stdev
 import torch
 from torch import Tensor
 
+import diffnmf.studies.paper.bases as bases
+import diffnmf.studies.paper.table1 as table1
+import diffnmf.studies.paper.table2 as table2
+import diffnmf.studies.paper.transfer as transfer
 from diffnmf.evaluation.rivals import classical
 from diffnmf.figures.comparisons import save_lines
 from diffnmf.figures.montages import save_decomposition, save_image_grid, save_panels, unit_peak
 from diffnmf.layers import NNLSLayer
 from diffnmf.metrics import column_error, hoyer_H
-from diffnmf.studies.paper import bases, table1, table2, transfer
 from diffnmf.studies.paper.study import FC, NNLS
 from diffnmf.studies.paper.workbench import Groups, Workbench
 

@@ -6,12 +6,15 @@ from pathlib import Path
 import torch
 import yaml
 
+import diffnmf.studies.paper.bases as bases
+import diffnmf.studies.paper.table1 as table1
+import diffnmf.studies.paper.table2 as table2
+import diffnmf.studies.paper.transfer as transfer
 from diffnmf.data import ORDERS
 from diffnmf.errors import RunFolderError
 from diffnmf.evaluation.rivals import CONFIGURED
 from diffnmf.files import explained_errors, explained_replacing, write_csv
 from diffnmf.runs import RunConfig
-from diffnmf.studies.paper import bases, table1, table2, transfer
 from diffnmf.studies.paper.claims import claims
 from diffnmf.studies.paper.pictures import Picture, save_pictures
 from diffnmf.studies.paper.study import Study
