@@ -7,6 +7,7 @@ from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.initialization import initialize
 from diffnmf.factorization.multiplicative import MU
 from diffnmf.factorization.paper import PAPER
+from diffnmf.factorization.published_hals import PublishedHALS
 from diffnmf.factorization.rank_selection import RankScores, cross_validate_rank, svd_curve
 from diffnmf.factorization.registry import METHODS
 from diffnmf.factorization.spa import SPA, spa
@@ -21,6 +22,7 @@ __all__ = [
     "SPA",
     "Factors",
     "Method",
+    "PublishedHALS",
     "RankScores",
     "cross_validate_rank",
     "factorize",

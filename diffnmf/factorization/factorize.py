@@ -64,7 +64,8 @@ def factorize(
     Arguments:
         Y: (*batch, n, m), non-negative, floating point. Half precision is computed in float32.
         k: components, ≥ 1; it may exceed n and m.
-        method: a name of ``METHODS`` ("hals", "anls", "mu", "spa") or an instance of one of its classes.
+        method: a name of ``METHODS`` ("hals", "anls", "mu", "published_hals", "spa") or an instance of one of its
+            classes.
         init: how to start, see ``initialize``; None is "random".
         tol: a problem has converged when the norm of its projected gradient over (H, W) is at most ``tol`` times that
             at its start; it then takes no further part. Checked every 10 iterations; 0 never stops.

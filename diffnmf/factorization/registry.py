@@ -5,9 +5,16 @@ from diffnmf.factorization.anls import ANLS
 from diffnmf.factorization.base import Method
 from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.multiplicative import MU
+from diffnmf.factorization.published_hals import PublishedHALS
 from diffnmf.factorization.spa import SPA
 
-METHODS: dict[str, type[Method]] = {"anls": ANLS, "mu": MU, "hals": HALS, "spa": SPA}
+METHODS: dict[str, type[Method]] = {
+    "anls": ANLS,
+    "mu": MU,
+    "hals": HALS,
+    "published_hals": PublishedHALS,
+    "spa": SPA,
+}
 
 
 def get_method(method: str | Method) -> Method:
