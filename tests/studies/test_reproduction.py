@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 
 from diffnmf.errors import RunFolderError
 from diffnmf.studies.paper import STUDIES, bases, reproduce, table2
@@ -62,6 +63,40 @@ def test_nothing_is_measured_twice(smoke, without_pictures):
     reproduce(SMOKE, smoke[0], announce=said.append)
     assert said == ["drawing and writing the report"]
     assert tables(smoke[0]) == before
+
+
+def without_the_older_ones(folder):
+    """As it was before an option, a score, or the maker of a record was kept."""
+    study = folder / "study.yaml"
+    content = yaml.safe_load(study.read_text(encoding="utf-8"))
+    del content["config"]["training"]["ema_decay"], content["config"]["model"]["mixture"]
+    study.write_text(yaml.safe_dump(content), encoding="utf-8")
+    for run in (folder / "runs").iterdir():
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        del config["training"]["ema_decay"]
+        (run / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    for record in (folder / "records").glob("digits-*-seed0.json"):
+        content = json.loads(record.read_text(encoding="utf-8"))
+        del content["made"]
+        content["record"]["refit"].pop("hoyer_H", None)
+        record.write_text(json.dumps(content), encoding="utf-8")
+    for record in (folder / "records").glob("bases-*-seed0.json"):
+        content = json.loads(record.read_text(encoding="utf-8"))
+        del content["record"]["gap"]
+        record.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_an_older_reproduction_is_read_and_nothing_is_measured_anew(smoke, tmp_path, without_pictures):
+    output = tmp_path / "older"
+    shutil.copytree(smoke[0], output)
+    without_the_older_ones(output)
+    said = []
+    reproduce(SMOKE, output, announce=said.append)
+    assert said == ["drawing and writing the report"]
+    text = (output / "report.md").read_text(encoding="utf-8")
+    assert "## Not run" not in text
+    assert "by an older version, which did not say when and where" in text
+    assert re.search(r"\| spa \| 1 \|.* – \|", text)  # a score that only seed 0 could have had
 
 
 def tables(output):

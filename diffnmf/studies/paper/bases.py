@@ -89,7 +89,7 @@ def equivariance_table(bench: Workbench) -> str:
 
 
 def _mean_std(records: BySeed, name: str) -> str:
-    return mean_std([record[name] for record in records.values()])
+    return mean_std([record[name] for record in records.values() if name in record])
 
 
 def _network(bench: Workbench, k: int, order: str, seed: int, Y: Tensor) -> tuple[Tensor, Tensor] | None:

@@ -148,7 +148,11 @@ def _sparser(bench: Workbench) -> Iterator[Claim]:
     for dataset in bench.study.datasets:
         text = f"Fig. 11: H is sparser with weights by NNLS than by fc ({dataset})"
         fc, nnls = (bench.scores(dataset, k, row) for row in (FC, NNLS))
-        pairs = [(fc[seed]["refit"]["hoyer_H"], nnls[seed]["refit"]["hoyer_H"]) for seed in fc if seed in nnls]
+        pairs = [
+            (fc[seed]["refit"]["hoyer_H"], nnls[seed]["refit"]["hoyer_H"])
+            for seed in fc
+            if seed in nnls and all("hoyer_H" in record["refit"] for record in (fc[seed], nnls[seed]))
+        ]
         numbers = ""
         if pairs:
             numbers = (

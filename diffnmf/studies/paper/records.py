@@ -13,6 +13,7 @@ from diffnmf.errors import RunFolderError
 from diffnmf.files import write_json
 
 Record = dict[str, Any]
+UNKNOWN_MAKER = "by an older version, which did not say when and where"
 
 
 class Records:
@@ -46,9 +47,10 @@ class Records:
         if file.exists():
             try:
                 content = json.loads(file.read_text(encoding="utf-8"))
-                self.made.add(content["made"])
-                return self._read.setdefault(name, content["record"])
-            except (ValueError, KeyError, TypeError) as error:
+                record = content["record"]
+                self.made.add(content.get("made", UNKNOWN_MAKER))
+                return self._read.setdefault(name, record)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise RunFolderError(f"{file}: damaged: {error} (delete it, and it is measured again)") from error
         record = None
         if self.measure:

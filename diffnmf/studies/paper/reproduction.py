@@ -4,24 +4,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-import yaml
 
 import diffnmf.studies.paper.bases as bases
 import diffnmf.studies.paper.table1 as table1
 import diffnmf.studies.paper.table2 as table2
 import diffnmf.studies.paper.transfer as transfer
 from diffnmf.data import ORDERS
-from diffnmf.errors import RunFolderError
-from diffnmf.evaluation.rivals import CONFIGURED
-from diffnmf.files import explained_errors, explained_replacing, write_csv
+from diffnmf.files import explained_errors, write_csv
 from diffnmf.runs import RunConfig
 from diffnmf.studies.paper.claims import claims
 from diffnmf.studies.paper.pictures import Picture, save_pictures
+from diffnmf.studies.paper.saved_study import check_study, save_study
 from diffnmf.studies.paper.study import Study
 from diffnmf.studies.paper.workbench import Workbench
 from diffnmf.studies.report import check_folder, markdown_table, write_report
 
-STUDY_FILE = "study.yaml"
 ADVICE = "free space or mend the folder, then say the same again"
 PROTOCOLS_TEXT = """\
 *fit*: a training group, factorised. *frozen*: HW of a training group held against a test group that it never saw,
@@ -62,13 +59,13 @@ def reproduce(
     """
     output = Path(output)
     check_folder(output)
-    _check_study(study, output)
+    check_study(study, output)
     bench = Workbench(study, output, data_dir=data_dir, device=device, announce=announce, measure=not report_only)
     for dataset in study.datasets:
         bench.groups(dataset)  # one that is not to be had shows before anything is written
     for order in ORDERS:
         bases.groups(bench, order)
-    _save_study(study, output)
+    save_study(study, output)
     if not report_only:
         for part in (table1, table2, transfer, bases):
             part.measure(bench)
@@ -79,37 +76,6 @@ def reproduce(
         if rows := list(table1.records(bench)):
             write_csv(output / "table1.csv", rows)
         return write_report(output, "report", _report(bench, pictures))[1]
-
-
-def _content(study: Study) -> dict[str, object]:
-    """What makes its measurements: k, seeds and data sets may be added to it."""
-    return {
-        "groups": {"all": study.groups, **study.fewer_groups},
-        "config": study.config.to_dict(),
-        "models": {row: dict(options) for row, options in study.models.items()},
-        "by_dataset": {
-            name: {row: dict(options) for row, options in rows.items()} for name, rows in study.by_dataset.items()
-        },
-        "classical": {name: repr(options) for name, options in CONFIGURED.items()},
-        "bases": [study.bases_dataset, study.bases_m, study.bases_groups, dict(study.bases_options)],
-    }
-
-
-def _check_study(study: Study, output: Path) -> None:
-    """Raise where the folder holds something else."""
-    file = output / STUDY_FILE
-    if file.exists():
-        try:
-            saved = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise RunFolderError(f"{file}: damaged: {error}") from error
-        if saved != yaml.safe_load(yaml.safe_dump(_content(study))):  # YAML has no tuples
-            raise RunFolderError(f"{output}: holds a reproduction with other options, see {file} (take another folder)")
-
-
-def _save_study(study: Study, output: Path) -> None:
-    with explained_replacing(output / STUDY_FILE) as unfinished:
-        unfinished.write_text(yaml.safe_dump(_content(study), sort_keys=False), encoding="utf-8")
 
 
 def _report(bench: Workbench, pictures: list[Picture]) -> str:
