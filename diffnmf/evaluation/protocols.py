@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from diffnmf.evaluation.scoring import Scores, mean_of, reconstruction_errors
 from diffnmf.layers import NNLSLayer
-from diffnmf.metrics import column_error, relative_error, summarize
+from diffnmf.metrics import summarize
 
 PROTOCOLS = ("fit", "frozen", "refit_w", "refit")
 BATCH = 16  # ANLS on groups of faces takes 0.1 GB a group
-Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,11 @@ def _factorize(factorizer: Factorizer, groups: Tensor) -> tuple[Tensor, Tensor, 
 def _scores(factorizer: Factorizer, Y: Tensor, H: Tensor, W: Tensor) -> Scores:
     if not factorizer.non_negative:
         return _errors(Y, H @ W)
-    parts = [summarize(*batch) for batch in _batches(Y, H, W)]
-    return {name: torch.cat([part[name] for part in parts]).double().mean().item() for name in parts[0]}
+    return mean_of(summarize(*batch) for batch in _batches(Y, H, W))
 
 
 def _errors(Y: Tensor, Y_hat: Tensor) -> Scores:
-    return {
-        "eps": column_error(Y, Y_hat).double().mean().item(),
-        "relative_error": relative_error(Y, Y_hat).double().mean().item(),
-    }
+    return mean_of([reconstruction_errors(Y, Y_hat)])
 
 
 def _batches(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
