@@ -1,15 +1,14 @@
 """Trained models that a study needs: each is trained once, goes on where it was interrupted, and is kept."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from diffnmf.errors import DivergenceError, RunFolderError
 from diffnmf.runs import RunConfig, RunFolder, resume_experiment, run_experiment
+from diffnmf.studies.progress import Announce
 
 WITHOUT_EFFECT = ("checkpoint_every", "picture_every")
-Announce = Callable[[str], None]
 
 
 class ModelLibrary:
@@ -19,8 +18,11 @@ class ModelLibrary:
         folder: where the runs are.
         data_dir: as in ``run_experiment``.
         device: where to compute.
-        announce: told what is about to be trained.
+        announce: told what is about to be trained, and which training diverged.
         train: False opens what has been trained, and trains nothing.
+
+    Attributes:
+        begin: told what is about to be trained in the place of ``announce``; a ``Progress`` counts there.
     """
 
     def __init__(
@@ -33,7 +35,11 @@ class ModelLibrary:
         train: bool = True,
     ) -> None:
         self.folder, self.data_dir, self.device = folder, data_dir, device
-        self.announce, self.train = announce, train
+        self.announce, self.begin, self.train = announce, announce, train
+
+    def is_finished(self, name: str) -> bool:
+        """Whether the run of that name has been trained to its end."""
+        return RunFolder(self.folder / name).metrics_file.exists()
 
     def run(self, name: str, config: RunConfig) -> Path | None:
         """The folder of the finished run of that name; None where it diverged, or is missing and may not be trained.
@@ -44,11 +50,11 @@ class ModelLibrary:
         path = self.folder / name
         if (path / "config.yaml").exists():
             self._check_same(path, config)
-            if RunFolder(path).metrics_file.exists():
+            if self.is_finished(name):
                 return path
         if not self.train:
             return None
-        self.announce(f"training {name}")
+        self.begin(f"training {name}")
         try:
             if (path / "config.yaml").exists():
                 resume_experiment(path, data_dir=self.data_dir, device=self.device, brief=True)

@@ -29,6 +29,7 @@ th { background: #f1f3f5; text-align: left; }
 code { background: #f1f3f5; padding: 0.1em 0.3em; }
 pre { background: #f1f3f5; padding: 0.8rem; overflow-x: auto; }
 pre code { padding: 0; }
+blockquote { margin: 1rem 0; padding: 0.1rem 1rem; border-left: 4px solid #b3261e; background: #fdecea; }
 """
 
 PAGE = """<!DOCTYPE html>

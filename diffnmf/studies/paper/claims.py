@@ -1,7 +1,7 @@
 """What the paper claims, and whether it held here, with the numbers."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 import diffnmf.studies.paper.bases as bases
@@ -13,6 +13,7 @@ from diffnmf.studies.paper.workbench import Workbench
 
 HELD, IN_PART, FELL = "held", "held in part", "did not hold"
 NOT_DECIDED, NOT_RUN = "not decided", "not run"
+SMOKE_RUN = f"{NOT_DECIDED}: smoke run"
 CONFIDENCE = 0.95  # one-sided, of what is called held or not
 AS_GOOD = 1.2  # times the error of ANLS: bases that agree but explain nothing are no evidence
 
@@ -23,7 +24,8 @@ class Claim:
 
     Attributes:
         text: what is claimed, and where.
-        verdict: "held", "held in part", "did not hold", "not decided" (by so few seeds, or at all) or "not run".
+        verdict: "held", "held in part", "did not hold", "not decided" (too few seeds, or no test of the claim) or "not
+            run"; some with a reason after a colon.
         numbers: what was measured.
     """
 
@@ -35,7 +37,10 @@ class Claim:
 def claims(bench: Workbench) -> list[Claim]:
     """Every claim, in the order of the paper."""
     parts = (_generalises, _reaches, _critic_helps, _transfers, _agrees, _sparser)
-    return [claim for part in parts for claim in part(bench)]
+    found = [claim for part in parts for claim in part(bench)]
+    if bench.study.smoke:
+        found = [claim if claim.verdict == NOT_RUN else replace(claim, verdict=SMOKE_RUN) for claim in found]
+    return found
 
 
 def verdict_on(differences: Sequence[float]) -> str:

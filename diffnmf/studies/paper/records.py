@@ -11,6 +11,7 @@ import torch
 
 from diffnmf.errors import RunFolderError
 from diffnmf.files import write_json
+from diffnmf.studies.progress import Announce
 
 Record = dict[str, Any]
 UNKNOWN_MAKER = "by an older version, which did not say when and where"
@@ -22,15 +23,13 @@ class Records:
     Arguments:
         folder: where they are.
         measure: False reads what is there, and measures nothing.
-        announce: told what is about to be measured.
+        begin: told what is about to be measured.
         device: where it is measured; kept with every record, and with it versions and the date.
     """
 
-    def __init__(
-        self, folder: Path, *, measure: bool, announce: Callable[[str], None], device: torch.device | str
-    ) -> None:
+    def __init__(self, folder: Path, *, measure: bool, begin: Announce, device: torch.device | str) -> None:
         self.maker = f"{datetime.now():%Y-%m-%d}, {_hardware(device)}, torch {torch.__version__}"
-        self.folder, self.measure, self.announce = folder, measure, announce
+        self.folder, self.measure, self.begin = folder, measure, begin
         self.missing: list[str] = []  # what was asked for and is not there
         self._read: dict[str, Record] = {}  # tables, claims and pictures ask for the same ones
         self.made: set[str] = set()  # by what the records that were asked for have been made
@@ -54,7 +53,7 @@ class Records:
                 raise RunFolderError(f"{file}: damaged: {error} (delete it, and it is measured again)") from error
         record = None
         if self.measure:
-            self.announce(f"measuring {name}")
+            self.begin(f"measuring {name}")
             record = compute()
         if record is None:
             if name not in self.missing:

@@ -1,6 +1,6 @@
 """``diffnmf reproduce``: measure what is missing, then write the report of what there is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,9 +17,15 @@ from diffnmf.studies.paper.pictures import Picture, save_pictures
 from diffnmf.studies.paper.saved_study import check_study, save_study
 from diffnmf.studies.paper.study import Study
 from diffnmf.studies.paper.workbench import Workbench
+from diffnmf.studies.progress import Announce, Progress
 from diffnmf.studies.report import check_folder, markdown_table, write_report
 
 ADVICE = "free space or mend the folder, then say the same again"
+CITATION = (
+    'The paper: Sihan Wei, "GAN-UNET: Non-negative Matrix Factorization Using Deep Neural Networks", University of '
+    "Minnesota."
+)
+SMOKE = "Smoke run: the numbers mean nothing. It shows only that every part runs; nothing was trained to its end."
 PROTOCOLS_TEXT = """\
 *fit*: a training group, factorised. *frozen*: HW of a training group held against a test group that it never saw,
 which is what the paper prints as the test error of ANLS, MU and HALS. *refit_w*: H of the training group kept, W solved
@@ -35,7 +41,7 @@ def reproduce(
     *,
     data_dir: str | Path | None = None,
     device: torch.device | str = "cpu",
-    announce: Callable[[str], None] = lambda message: None,
+    announce: Announce = lambda message: None,
     report_only: bool = False,
 ) -> Path:
     """Measure everything in a study that has not been measured yet, and write OUTPUT/report.md and report.html.
@@ -66,16 +72,33 @@ def reproduce(
     for order in ORDERS:
         bases.groups(bench, order)
     save_study(study, output)
+    if study.smoke:
+        announce(SMOKE)
     if not report_only:
-        for part in (table1, table2, transfer, bases):
-            part.measure(bench)
+        _measure(bench, announce)
     announce("drawing and writing the report")
-    bench.records.measure = bench.library.train = False
+    bench.allow_measuring(False)
     with explained_errors(output, ADVICE):
         pictures = save_pictures(bench, output / "pictures")
         if rows := list(table1.records(bench)):
             write_csv(output / "table1.csv", rows)
-        return write_report(output, "report", _report(bench, pictures))[1]
+        _, page = write_report(output, "report", _report(bench, pictures))
+    if study.smoke:
+        announce(SMOKE)  # again: the first one is far above by now
+    return page
+
+
+def _measure(bench: Workbench, announce: Announce) -> None:
+    """Train and measure what is missing, which a first look without measuring counts."""
+    parts = (table1, table2, transfer, bases)
+    bench.allow_measuring(False)
+    for part in parts:
+        part.measure(bench)
+    bench.records.begin = Progress(len(bench.records.missing), announce).begin
+    bench.records.missing.clear()
+    bench.allow_measuring(True)
+    for part in parts:
+        part.measure(bench)
 
 
 def _report(bench: Workbench, pictures: list[Picture]) -> str:
@@ -88,6 +111,9 @@ def _report(bench: Workbench, pictures: list[Picture]) -> str:
     lines = [
         "# The GAN-UNET paper, reproduced",
         "",
+        CITATION,
+        "",
+        *([f"> **{SMOKE}**", ""] if study.smoke else []),
         f"Measured: {'; '.join(sorted(bench.records.made)) or 'nothing yet'}. Data sets: "
         f"{', '.join(study.datasets)}; m = {config.data.group_size}, columns in {config.data.order} order; means over "
         f"{_groups(study)}, ± standard deviation over {len(study.seeds)} seeds. Networks: width "

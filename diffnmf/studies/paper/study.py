@@ -32,6 +32,8 @@ class Study:
         bases_ks: components; m, as in the paper, and fewer.
         bases_groups: groups that are compared with each other.
         bases_options: options of those runs.
+        smoke: whether it only shows that every part runs: the report says that its numbers mean nothing, and decides
+            nothing.
     """
 
     datasets: tuple[str, ...]
@@ -47,6 +49,7 @@ class Study:
     bases_ks: tuple[int, ...] = (10, 6)
     bases_groups: int = 20
     bases_options: Options = field(default_factory=dict)
+    smoke: bool = False
 
     def __post_init__(self) -> None:
         for name in ("datasets", "ks", "seeds"):
@@ -84,7 +87,7 @@ MODELS: dict[str, Options] = {
 }
 
 STUDIES: dict[str, Study] = {
-    # Everything once, in about a minute and on images that need no download: does it run? Its numbers mean nothing.
+    # Every part once, in about a minute, on images that need no download: does it run? Its numbers mean nothing.
     "smoke": Study(
         datasets=("digits",),
         ks=(5,),
@@ -99,6 +102,7 @@ STUDIES: dict[str, Study] = {
         bases_dataset="digits",
         bases_ks=(10, 6),
         bases_groups=4,
+        smoke=True,
     ),
     # Sizes and epochs for two CPU cores: two hours with k = 30 alone, and half an hour for each of the other two.
     "paper": Study(

@@ -10,7 +10,7 @@ from diffnmf.studies.report import markdown_table, mean_std
 PAPER_K, PAPER_M = 30, 40
 # What the paper prints, train and test; it names no k and no m, but only these fit its classical rows. "test" of a
 # classical method is what is called frozen here.
-PAPER = {
+PRINTED = {
     ("mnist", "ANLS"): (1.533, 9.794),
     ("mnist", "MU"): (1.801, 9.850),
     ("mnist", "HALS"): (3.265, 9.417),
@@ -76,7 +76,7 @@ def printed(bench: Workbench, dataset: str, k: int, row: str) -> tuple[float | N
     """What the paper prints for a row, train and test; None where it has no such row or other k or m."""
     if (k, bench.study.config.data.group_size) != (PAPER_K, PAPER_M):
         return None
-    return PAPER.get((dataset, row))
+    return PRINTED.get((dataset, row))
 
 
 def values(records: BySeed, protocol: str, score: str) -> list[float]:

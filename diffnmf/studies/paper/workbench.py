@@ -16,6 +16,7 @@ from diffnmf.models import GANUNMF
 from diffnmf.studies.library import ModelLibrary
 from diffnmf.studies.paper.records import Record, Records
 from diffnmf.studies.paper.study import Study
+from diffnmf.studies.progress import Announce
 
 BySeed = dict[int, Record]
 GROUPS_SEED = 1_000_000  # no seed of a training, so that no group that is scored was trained on as it is
@@ -55,13 +56,17 @@ class Workbench:
         *,
         data_dir: str | Path | None,
         device: torch.device | str,
-        announce: Callable[[str], None],
+        announce: Announce,
         measure: bool,
     ) -> None:
         self.study, self.output, self.data_dir, self.device = study, output, data_dir, device
-        self.records = Records(output / "records", measure=measure, announce=announce, device=device)
+        self.records = Records(output / "records", measure=measure, begin=announce, device=device)
         self.library = ModelLibrary(output / "runs", data_dir=data_dir, device=device, announce=announce, train=measure)
         self._groups: dict[tuple[object, ...], Groups] = {}
+
+    def allow_measuring(self, allowed: bool) -> None:
+        """Whether what is asked for and not there is trained and measured, or left out."""
+        self.records.measure = self.library.train = allowed
 
     def groups(self, dataset: str, m: int | None = None, order: str | None = None, count: int | None = None) -> Groups:
         """Groups of a data set: ``count`` of them (those of the study), from as many epochs as it takes."""

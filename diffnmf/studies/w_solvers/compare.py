@@ -1,6 +1,6 @@
 """What the W-solver does to the basis H: the same generator with each of them, compared on unseen groups."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from diffnmf.runs import DataConfig, RunConfig, RunFolder
 from diffnmf.runs.parts import RunData, load_run_data
 from diffnmf.runs.trained_run import load_model_of
 from diffnmf.studies.library import ModelLibrary
+from diffnmf.studies.progress import Announce, Progress
 from diffnmf.studies.report import check_folder
 from diffnmf.studies.w_solvers.comparison import ComparedRun, write_comparison
 from diffnmf.studies.w_solvers.rows import DEFAULT_ROWS, PLAIN, W_SOLVER_ROWS, row_options, w_solver_label
@@ -36,7 +37,7 @@ def compare_w_solvers(
     seeds: Sequence[int] = (0, 1, 2),
     data_dir: str | Path | None = None,
     device: torch.device | str = "cpu",
-    announce: Callable[[str], None] = lambda message: None,
+    announce: Announce = lambda message: None,
 ) -> list[ComparedRun]:
     """Train the generator of a configuration with each W-solver and each seed, and compare the runs.
 
@@ -65,10 +66,12 @@ def compare_w_solvers(
         raise ValueError(f"rows and seeds: expected at least one of each; got {list(rows)} and {list(seeds)}")
     check_folder(Path(output))
     library = ModelLibrary(Path(output) / "runs", data_dir=data_dir, device=device, announce=announce)
-    trained = {  # every row once before the next seed, so that little is missing when it is interrupted
-        (row, seed): library.run(f"{row}-seed{seed}", config.with_options(**row_options(row), seed=seed))
-        for seed in seeds
-        for row in rows
+    # Every row once before the next seed, so that little is missing when it is interrupted.
+    names = {(row, seed): f"{row}-seed{seed}" for seed in seeds for row in rows}
+    library.begin = Progress(sum(not library.is_finished(name) for name in names.values()), announce).begin
+    trained = {
+        (row, seed): library.run(name, config.with_options(**row_options(row), seed=seed))
+        for (row, seed), name in names.items()
     }
     runs = [path for row in rows for seed in seeds if (path := trained[row, seed]) is not None]
     if not runs:
@@ -82,7 +85,7 @@ def compare_runs(
     *,
     data_dir: str | Path | None = None,
     device: torch.device | str = "cpu",
-    announce: Callable[[str], None] = lambda message: None,
+    announce: Announce = lambda message: None,
 ) -> list[ComparedRun]:
     """Compare trained runs by their W-solver; runs that differ in their seed alone are seeds of one row.
 
@@ -110,8 +113,9 @@ def compare_runs(
     data = load_run_data(_scored_groups(opened), seed=0, data_dir=data_dir, device=device)
     models: dict[str, GANUNMF] = {}
     compared = []
+    progress = Progress(len(opened), announce)
     for (folder, config), row, others in zip(opened, *_rows(opened), strict=True):
-        announce(f"scoring {folder.path}")
+        progress.begin(f"scoring {folder.path}")
         model = load_model_of(folder, config, "generator", device)
         models.setdefault(row, model)
         scores = _score(model, config, data) | {"ms_a_step": _ms_a_step(folder, config)}
