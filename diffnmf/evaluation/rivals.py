@@ -1,4 +1,4 @@
-"""The rivals of a network, by the names they have in the tables."""
+"""The classical methods that a network is compared with, by their names in the tables."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,8 +21,8 @@ ANLS_SETTINGS: dict[str, dict[str, Any]] = {
     "paper": PAPER["anls"],
     "run": {"method": ANLS(), "max_iter": 50, "tol": 0.0},
 }
-CONVERGED: dict[str, Any] = {"method": HALS(), "max_iter": 200, "tol": 0.0}  # our own, as far as it goes
-CONFIGURED = {**PAPER, "hals, accelerated": CONVERGED}  # what the numbers of a table depend on
+CONVERGED: dict[str, Any] = {"method": HALS(), "max_iter": 200, "tol": 0.0}  # our own method, run to its limit
+CONFIGURED = {**PAPER, "hals, accelerated": CONVERGED}  # the settings behind the numbers of a study
 
 
 def _iterative(options: dict[str, Any], k: int, seed: int, *, double: bool = False) -> Factorizer:
@@ -34,7 +34,7 @@ def _iterative(options: dict[str, Any], k: int, seed: int, *, double: bool = Fal
 
 
 def _spa(k: int, seed: int) -> Factorizer:
-    """k images of the group as H, chosen by successive projection; all m of them where k > m."""
+    """H is k images of the group, chosen by successive projection; all m of them for k > m."""
     solve = NNLSLayer(backward="detached")
 
     def run(Y: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,7 +45,7 @@ def _spa(k: int, seed: int) -> Factorizer:
 
 
 def _svd(k: int, seed: int) -> Factorizer:
-    """The best rank-k matrix, of any sign: a lower bound for the relative error of all others."""
+    """The best matrix of rank k, of any sign: a lower bound for the relative error of all other methods."""
 
     def run(Y: Tensor) -> tuple[Tensor, Tensor]:
         U, S, Vh = torch.linalg.svd(Y, full_matrices=False)
@@ -58,7 +58,7 @@ def _svd(k: int, seed: int) -> Factorizer:
 
 
 def _mean_image(k: int, seed: int) -> Factorizer:
-    """Every image of a group as their mean: what any method has to beat."""
+    """Every image of a group is replaced by their mean: a baseline that any method has to beat."""
 
     def run(Y: Tensor) -> tuple[Tensor, Tensor]:
         return Y.mean(dim=-1, keepdim=True), Y.new_ones(len(Y), 1, Y.shape[-1])
@@ -69,17 +69,19 @@ def _mean_image(k: int, seed: int) -> Factorizer:
 CLASSICAL: dict[str, Callable[[int, int], Factorizer]] = {
     "ANLS": partial(_iterative, ANLS_SETTINGS["paper"]),
     "MU": partial(_iterative, PAPER["mu"]),
-    "HALS": partial(_iterative, PAPER["hals"], double=True),  # in float32 even more of its components die
+    "HALS": partial(_iterative, PAPER["hals"], double=True),  # in float32 even more components die
     "HALS, accelerated": partial(_iterative, CONVERGED),
     "spa": _spa,
     "SVD": _svd,
     "mean image": _mean_image,
 }
-WITHOUT_CHANCE = ("spa", "SVD", "mean image")  # nothing in them depends on a seed
+WITHOUT_CHANCE = ("spa", "SVD", "mean image")  # their results do not depend on the seed
 
 
 def classical(name: str, k: int, seed: int = 0) -> Factorizer:
-    """The method of that name with k components; iterations and starts as in the paper (``PAPER``) for its own three.
+    """A method of ``CLASSICAL`` with k components.
+
+    ANLS, MU and HALS have the iterations and the start of the paper (``PAPER``).
 
     Raises:
         ValueError: the name is unknown; the message lists the known ones.
@@ -90,7 +92,7 @@ def classical(name: str, k: int, seed: int = 0) -> Factorizer:
 
 
 def score_rivals(images: ImageSet, groups: Tensor, k: int) -> dict[str, Scores]:
-    """What a user would do instead of a network, on each group itself.
+    """Score what a user would do instead of using a network: each method factorises each group itself.
 
     Arguments:
         images: what the groups index.

@@ -36,7 +36,13 @@ def score_generator(generator: Generator, images: ImageSet, groups: Tensor) -> S
 
 
 def mean_scores(score: Callable[[Tensor], dict[str, Tensor]], images: ImageSet, groups: Tensor) -> Scores:
-    """The mean over groups (G, m) of what ``score`` makes of Y (B, n, m), (B,) each; and ``groups``, their number."""
+    """The mean of every score over groups, and ``groups``, their number.
+
+    Arguments:
+        score: Y (B, n, m) to scores (B,) by name.
+        images: what the groups index.
+        groups: (G, m) indices.
+    """
     return {**mean_of(score(group_matrix(images, batch)) for batch in groups.split(BATCH)), "groups": len(groups)}
 
 

@@ -1,6 +1,6 @@
-"""What a reproduction was made with, kept beside its measurements, so that those of two studies are never mixed.
+"""The options of a reproduction, saved beside its measurements, so that those of two studies are never mixed.
 
-A study that was saved before an option existed was made with the default of that option.
+A study that was saved before an option existed counts as made with the default of that option.
 """
 
 import ast
@@ -22,8 +22,8 @@ from diffnmf.studies.paper.study import Study
 
 STUDY_FILE = "study.yaml"
 SHOWN = 3  # differences in a message; one option of the configuration may differ in every network
-DECIDED_BY_ROW = ("dataset", "k", "seed")  # a measurement has its own, whatever the configuration of the study says
-BASES = {  # the defaults, in the order of older files, which have no names for them
+DECIDED_BY_ROW = ("dataset", "k", "seed")  # every measurement has its own; those of the configuration are not used
+BASES = {  # the defaults, in the order of older files, which do not name them
     "dataset": Study.bases_dataset,
     "group_size": Study.bases_m,
     "groups": Study.bases_groups,
@@ -85,12 +85,12 @@ def _content(study: Study) -> dict[str, Any]:
 
 
 def _plain(value: object) -> object:
-    """A method as its class and all of its options: should a default ever change, the old number is there."""
+    """A method as its class and all of its options, so that a default that changes later is noticed."""
     return {"class": type(value).__name__, **asdict(value)} if isinstance(value, Method) else value  # type: ignore[call-overload]
 
 
 def _with_defaults(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved study with what it leaves out, and in today's form where it was written in an older one."""
+    """A saved study in the current form, with its missing parts."""
     complete = {"config": {}, "by_dataset": {}, "classical": {}, "bases": {}, **content}
     if isinstance(complete["bases"], list):
         complete["bases"] = dict(zip(BASES, complete["bases"], strict=True))
@@ -100,11 +100,11 @@ def _with_defaults(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(content: Mapping[str, Any], datasets: Mapping[str, Collection[str]]) -> Settings:
-    """Every option behind every measurement, given or not.
+    """All options behind every measurement.
 
     Arguments:
-        content: of a saved study, complete.
-        datasets: those that may have groups, or networks, of their own.
+        content: what ``_with_defaults`` returns.
+        datasets: the data sets with their own number of groups ("groups") or their own networks ("by_dataset").
     """
     groups, bases = content["groups"], content["bases"]
     settings = {
@@ -122,7 +122,7 @@ def _settings(content: Mapping[str, Any], datasets: Mapping[str, Collection[str]
 
 
 def _network(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a network with the defaults of those that are not given, in the names of today."""
+    """The options of a network under their current names, with defaults for those that are missing."""
     tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     sections = RunConfig().with_options(**tuples).to_dict()
     known = {name: value for section in sections.values() for name, value in section.items()}
@@ -130,7 +130,7 @@ def _network(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _method(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of ``factorize`` and the options of its method, with the defaults of those that are not given."""
+    """The arguments of ``factorize`` and the options of its method, with defaults for those that are missing."""
     parameters = inspect.signature(factorize).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
     method = options["method"]
@@ -140,7 +140,7 @@ def _method(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_text(options: Mapping[str, Any] | str) -> Mapping[str, Any]:
-    """Older files hold the ``repr`` of the arguments: "{'method': MU(), 'init': 'uniform'}"."""
+    """Older files contain the ``repr`` of the arguments: "{'method': MU(), 'init': 'uniform'}"."""
     if not isinstance(options, str):
         return options
     node = ast.parse(options, mode="eval").body
