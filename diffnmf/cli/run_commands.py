@@ -37,7 +37,7 @@ def evaluate(
     data_dir: DataDir = None,
     device: Device = "auto",
 ) -> None:
-    """Score a run on training and test groups, beside ANLS, spa and the SVD; writes RUN/evaluation.json."""
+    """Score a run on training and test groups, beside ANLS, merging, spa and the SVD; writes RUN/evaluation.json."""
     with explained():
         options = {"weights": weights, "dataset": dataset, "data_dir": data_dir, "announce": announce}
         scores = evaluate_run(run, device=device_named(device), **options)  # type: ignore[arg-type]

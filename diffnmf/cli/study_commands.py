@@ -14,7 +14,9 @@ from diffnmf.studies.paper import STUDIES, reproduce
 from diffnmf.studies.w_solvers import compare_runs, compare_w_solvers
 from diffnmf.studies.w_solvers.rows import DEFAULT_ROWS, W_SOLVER_ROWS
 
-Output = Annotated[Path, typer.Option(help="A folder for the results; what it holds is used.", show_default=False)]
+Output = Annotated[
+    Path, typer.Option(help="A folder for the results; results that it contains are used.", show_default=False)
+]
 Options = dict[str, Any]
 SAME_COMMAND = "The same command goes on from here."  # after Ctrl-C
 
@@ -24,7 +26,7 @@ def compare(
     output: Output,
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(help="Run folders to compare; none, and each W-solver is trained.", show_default=False),
+        typer.Argument(help="Run folders to compare. If none is given, every W-solver is trained.", show_default=False),
     ] = None,
     dataset: Annotated[
         str | None,
@@ -51,10 +53,10 @@ def compare(
     data_dir: DataDir = None,
     device: Device = "auto",
 ) -> None:
-    """Compare W-solvers: how sparse, how local, how much of a copy is H, and what does it cost?
+    """Compare W-solvers: is H sparse, is it local, does it copy the images, and how long does a step take?
 
-    With run folders they are compared as they are. Without, the same generator is trained with each W-solver and seed,
-    below OUTPUT/runs; what is there already is not trained again, and an interrupted training goes on.
+    Run folders are compared as they are. If none is given, the same generator is trained with each W-solver and each
+    seed, in OUTPUT/runs. Finished trainings are not repeated, and an interrupted one is resumed.
     """
     around: Options = {"data_dir": data_dir, "announce": announce}
     training = {
@@ -96,7 +98,10 @@ def reproduce_command(
         ),
     ] = None,
     preset: Annotated[
-        str, typer.Option(help="smoke (digits, a minute: does everything run?) or paper (some hours on two CPU cores).")
+        str,
+        typer.Option(
+            help="smoke (a minute; shows that everything runs, its numbers mean nothing) or paper (hours on two cores)."
+        ),
     ] = "paper",
     k: Annotated[
         str | None,
@@ -109,15 +114,15 @@ def reproduce_command(
         int | None, typer.Option(min=1, help="Trainings and starts of everything.", show_default="that of the preset")
     ] = None,
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Measure nothing: write the report of what there is.")
+        bool, typer.Option("--report-only", help="Measure nothing, and write the report of what exists.")
     ] = False,
     data_dir: DataDir = None,
     device: Device = "auto",
 ) -> None:
     """Reproduce the tables and figures of the GAN-UNET paper; writes OUTPUT/report.html and report.md.
 
-    Stopped at any moment, it goes on where it was when it is called again. Other sizes and longer trainings: in Python,
-    with diffnmf.evaluation.Study.
+    An interrupted reproduction continues where it stopped when the command is run again. For other sizes and longer
+    trainings use diffnmf.studies.paper.Study in Python.
     """
     with explained(SAME_COMMAND):
         if preset not in STUDIES:

@@ -72,7 +72,7 @@ def train(
     ] = "auto",
     **options: Any,
 ) -> None:
-    """Train GAN-UNET, score it on held-out groups beside ANLS, spa and the SVD, and leave a run folder.
+    """Train GAN-UNET, score it on held-out groups beside ANLS, merging, spa and the SVD, and leave a run folder.
 
     Several processes: torchrun --nproc-per-node 4 -m diffnmf.cli train ..., or the same with accelerate launch.
 

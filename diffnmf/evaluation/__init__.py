@@ -1,4 +1,4 @@
-"""Groups in, numbers out: scores of models on unseen groups, and of the rivals of a network."""
+"""Groups in, numbers out: scores of trained models and of classical methods on unseen groups."""
 
 from diffnmf.evaluation.protocols import Factorizer, run_protocols
 from diffnmf.evaluation.rivals import score_rivals

@@ -1,4 +1,4 @@
-"""Whether the exact NNLS solvers agree, and what each costs."""
+"""Whether the exact NNLS solvers agree, and how long each takes."""
 
 import time
 
@@ -11,26 +11,32 @@ from diffnmf.models import GANUNMF
 from diffnmf.solvers import ConeProgram, get_solver
 
 REFERENCE = "unrolled"
-SOLVERS = (REFERENCE, "bpp", "hals", "cvxpylayer", "cvxpylayer, loose")
+COMPARED = (REFERENCE, "bpp", "hals", "cvxpylayer", "cvxpylayer, loose")
 
 
 def exact_agreement(model: GANUNMF, Y: Tensor) -> list[list[object]]:
-    """The exact solvers on the basis that a trained model makes of groups Y (B, n, m).
+    """Compare the exact solvers on the basis H that a trained model computes from groups.
+
+    The gradient is that of ⟨V, HW⟩ with respect to H, with one random V for all solvers. The L1 loss would not do: it
+    has a kink where HW = Y, and at a black pixel an error of 1e-9 in W is enough to land on the other side of it.
+
+    Arguments:
+        model: a trained model.
+        Y: (B, n, m).
 
     Returns:
-        A row for each solver: its name; the largest difference of W to that of the reference, relative to the largest
-        entry of W; that of the gradient of ⟨V, HW⟩ for H, with one random V for all, likewise; the KKT residual of W;
-        the milliseconds of a call, forward and backward. (The L1 loss has kinks where HW meets Y, and at pixels where
-        both are black a W that is off by 1e-9 is on the other side of one.)
+        A row for each solver, the reference first: name; largest difference of W from the reference, relative to the
+        largest entry of W; the same for the gradient; KKT residual of W; milliseconds of one call, forward and
+        backward.
     """
     H, Y = model.factorize(Y).H.double(), Y.double()
-    solved = {name: _solve(name, H, Y) for name in SOLVERS}
+    solved = {name: _solve(name, H, Y) for name in COMPARED}
     W_reference, gradient_reference, _ = solved[REFERENCE]
     return [
         [
             name,
-            _off(W, W_reference),
-            _off(gradient, gradient_reference),
+            _difference(W, W_reference),
+            _difference(gradient, gradient_reference),
             nnls_kkt_residual(H, Y, W).max().item(),
             milliseconds,
         ]
@@ -53,6 +59,6 @@ def _solve(name: str, H: Tensor, Y: Tensor) -> tuple[Tensor, Tensor, float]:
     return W.detach(), gradient, 1000 * seconds
 
 
-def _off(x: Tensor, reference: Tensor) -> float:
+def _difference(x: Tensor, reference: Tensor) -> float:
     largest = reference.abs().max()
     return ((x - reference).abs().max() / torch.where(largest > 0, largest, 1.0)).item()

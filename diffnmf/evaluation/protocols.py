@@ -1,8 +1,8 @@
-"""Four ways to hold a factorisation against images, from the paper's own to what a user would do.
+"""Four protocols to score a way of factorising groups: that of the paper, and fair ones.
 
-What Table 1 of the GAN-UNET paper calls the test error of a classical method is ``frozen``: HW of a training group
-held against a test group that it never saw, while the network does see the test group (``refit``). The fair ones stand
-beside it: ``refit_w``, and ``refit``, which is what a user does instead of a network.
+What Table 1 of the GAN-UNET paper calls the test error of a classical method is ``frozen``: HW of a training group is
+compared with a test group that the method never saw. The network, however, does see the test group (``refit``). The
+fair protocols for a classical method are ``refit_w`` and ``refit``; the latter is what a user does without a network.
 """
 
 import time
@@ -13,22 +13,23 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_flag, set_fields
+from diffnmf.evaluation.scoring import Scores, mean_of, reconstruction_errors
 from diffnmf.layers import NNLSLayer
-from diffnmf.metrics import column_error, relative_error, summarize
+from diffnmf.metrics import summarize
 
 PROTOCOLS = ("fit", "frozen", "refit_w", "refit")
 BATCH = 16  # ANLS on groups of faces takes 0.1 GB a group
-Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Factorizer:
-    """A way to factorise groups, seen from the outside.
+    """A way to factorise groups, as two functions.
 
     Attributes:
         factorize: Y (B, n, m) to H (B, n, k) and W (B, k, m).
-        weights: H (B, n, k), Y (B, n, m) to the W (B, k, m) that fits a given H best: by default with W ≥ 0.
-        non_negative: whether H and W are, so that the sparsity of H and its like mean something.
+        weights: H (B, n, k) and Y (B, n, m) to the W (B, k, m) that fits Y best with this H; by default with W ≥ 0.
+        non_negative: whether H and W are non-negative. Otherwise only the errors are scored, since sparsity, copying
+            and the like mean nothing.
     """
 
     factorize: Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -41,17 +42,18 @@ class Factorizer:
 
 @torch.no_grad()
 def run_protocols(factorizer: Factorizer, train: Tensor, test: Tensor) -> dict[str, Scores]:
-    """Means over the groups of every protocol.
+    """Score a factorizer under every protocol, as means over the groups.
 
     - ``fit``: factorise a training group, and compare HW with that group.
-    - ``frozen``: the same HW, compared with a test group. Columns meet at random unless both are sorted by class.
-    - ``refit_w``: the H of the training group with the best W for the test group.
+    - ``frozen``: compare the same HW with a test group. Column i of one is compared with column i of the other, which
+      are images of different classes unless the columns of both are sorted by class.
+    - ``refit_w``: keep the H of the training group, and solve for the best W for the test group.
     - ``refit``: factorise the test group itself. For a trained network this is its test error.
 
     Arguments:
-        factorizer: what is judged.
+        factorizer: what is scored.
         train: (G, n, m), groups of training images.
-        test: (G, n, m), groups of test images; group i is paired with training group i.
+        test: (G, n, m), groups of test images; test group i is paired with training group i.
 
     Returns:
         protocol -> scores: ``eps`` (eq. (4)) and ``relative_error``; for ``fit`` and ``refit`` also the other scores of
@@ -62,7 +64,7 @@ def run_protocols(factorizer: Factorizer, train: Tensor, test: Tensor) -> dict[s
     """
     if train.shape != test.shape or train.ndim != 3:
         raise ValueError(
-            f"train and test: expected groups (G, n, m) both, of the same shape; got {tuple(train.shape)} and "
+            f"train and test: expected groups (G, n, m) of the same shape; got {tuple(train.shape)} and "
             f"{tuple(test.shape)} (take as many groups of each)"
         )
     H, W, seconds = _factorize(factorizer, train)
@@ -77,7 +79,7 @@ def run_protocols(factorizer: Factorizer, train: Tensor, test: Tensor) -> dict[s
 
 
 def _factorize(factorizer: Factorizer, groups: Tensor) -> tuple[Tensor, Tensor, float]:
-    """H, W, and the seconds for a group."""
+    """H, W, and the seconds per group."""
     start = _now(groups)
     parts = [factorizer.factorize(batch) for batch in groups.split(BATCH)]
     seconds = (_now(groups) - start) / len(groups)
@@ -88,15 +90,11 @@ def _factorize(factorizer: Factorizer, groups: Tensor) -> tuple[Tensor, Tensor, 
 def _scores(factorizer: Factorizer, Y: Tensor, H: Tensor, W: Tensor) -> Scores:
     if not factorizer.non_negative:
         return _errors(Y, H @ W)
-    parts = [summarize(*batch) for batch in _batches(Y, H, W)]
-    return {name: torch.cat([part[name] for part in parts]).double().mean().item() for name in parts[0]}
+    return mean_of(summarize(*batch) for batch in _batches(Y, H, W))
 
 
 def _errors(Y: Tensor, Y_hat: Tensor) -> Scores:
-    return {
-        "eps": column_error(Y, Y_hat).double().mean().item(),
-        "relative_error": relative_error(Y, Y_hat).double().mean().item(),
-    }
+    return mean_of([reconstruction_errors(Y, Y_hat)])
 
 
 def _batches(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -1,15 +1,15 @@
-"""Scores on groups that a model has not been trained on, and those of the classical rivals on such groups."""
+"""Scores of groups and their means; those of a generator on groups that it has not been trained on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from diffnmf.data import ImageSet, group_matrix
-from diffnmf.metrics import summarize
+from diffnmf.metrics import column_error, relative_error, summarize
 from diffnmf.models import Generator
 
-BATCH = 32
+BATCH = 32  # groups
 Scores = dict[str, float]
 
 
@@ -36,7 +36,34 @@ def score_generator(generator: Generator, images: ImageSet, groups: Tensor) -> S
 
 
 def mean_scores(score: Callable[[Tensor], dict[str, Tensor]], images: ImageSet, groups: Tensor) -> Scores:
-    """The mean over groups (G, m) of what ``score`` makes of Y (B, n, m), (B,) each; and ``groups``, their number."""
-    batches = [score(group_matrix(images, batch)) for batch in groups.split(BATCH)]
-    means = {name: torch.cat([batch[name] for batch in batches]).double().mean().item() for name in batches[0]}
-    return {**means, "groups": len(groups)}
+    """The mean of every score over groups, and ``groups``, their number.
+
+    Arguments:
+        score: Y (B, n, m) to scores (B,) by name.
+        images: what the groups index.
+        groups: (G, m) indices.
+    """
+    return {**mean_of(score(group_matrix(images, batch)) for batch in groups.split(BATCH)), "groups": len(groups)}
+
+
+def mean_of(batches: Iterable[Mapping[str, Tensor]]) -> Scores:
+    """The mean of every score over the groups of all batches.
+
+    Arguments:
+        batches: name -> scores (B,), with the same names in every batch; B may differ. At least one.
+    """
+    batches = list(batches)
+    return {name: torch.cat([batch[name] for batch in batches]).double().mean().item() for name in batches[0]}
+
+
+def reconstruction_errors(Y: Tensor, Y_hat: Tensor) -> dict[str, Tensor]:
+    """The scores that need no H and W, under the names that ``summarize`` has for them.
+
+    Arguments:
+        Y: (B, n, m).
+        Y_hat: (B, n, m).
+
+    Returns:
+        ``eps`` (eq. (4)) and ``relative_error``, (B,) each.
+    """
+    return {"eps": column_error(Y, Y_hat), "relative_error": relative_error(Y, Y_hat)}

@@ -8,6 +8,7 @@ from diffnmf.factorization.initialization import initialize
 from diffnmf.factorization.merging import Merge, merge
 from diffnmf.factorization.multiplicative import MU
 from diffnmf.factorization.paper import PAPER
+from diffnmf.factorization.published_hals import PublishedHALS
 from diffnmf.factorization.rank_selection import RankScores, cross_validate_rank, svd_curve
 from diffnmf.factorization.registry import METHODS
 from diffnmf.factorization.spa import SPA, spa
@@ -23,6 +24,7 @@ __all__ = [
     "Factors",
     "Merge",
     "Method",
+    "PublishedHALS",
     "RankScores",
     "cross_validate_rank",
     "factorize",

@@ -64,7 +64,8 @@ def factorize(
     Arguments:
         Y: (*batch, n, m), n and m ≥ 1, non-negative, floating point. Half precision is computed in float32.
         k: components, ≥ 1; it may exceed n and m.
-        method: a name of ``METHODS`` ("hals", "anls", "mu", "merge", "spa") or an instance of one of its classes.
+        method: a name of ``METHODS`` ("hals", "anls", "mu", "published_hals", "merge", "spa") or an instance of one of
+            its classes.
         init: how to start, see ``initialize``; None is "auto", and "random" for "mu", which never moves a zero.
         tol: a problem has converged when the norm of its projected gradient over (H, W) is at most ``tol`` times that
             at its start, or a tenth of ‖(HᵀY, YWᵀ)‖ there where that is more: a good start is not asked for more than

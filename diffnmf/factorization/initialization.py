@@ -36,7 +36,8 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: int = 0) -> Sta
             "merge": a factorisation already, of the merged columns or rows of Y, see ``merge``; k ≤ max(n, m).
             "random": uniform in [0, 2√(mean(Y)/k)), so that the mean of HW is that of Y. One draw of each shape serves
             every problem of a batch, scaled for each: the same problem has the same start wherever it stands.
-            "uniform": that draw in [0, 1), whatever the scale of Y. What many programs do; HALS loses components.
+            "uniform": that draw in [0, 1), whatever the scale of Y. What many programs do; "published_hals"
+                loses components from it.
             "nndsvd": see ``nndsvd``: no chance, many zeros.
             "nndsvda": the same with mean(Y) in the place of the zeros.
             "spa": k columns of Y by ``spa`` (k ≤ m) and their exact weights.

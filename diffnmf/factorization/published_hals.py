@@ -1,4 +1,4 @@
-"""HALS in the form in which it was published, for comparison with what others report."""
+"""Method "published_hals": HALS in the form in which it was published, for comparison with what others report."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from diffnmf.factorization.alternating import AlternatingMethod
+from diffnmf.factorization.base import Budget, Run
 from diffnmf.factorization.half_step import HalfStep
+from diffnmf.factorization.nmf_problem import NMFProblem
 
 FLOOR = 1e-16
 
@@ -19,10 +21,19 @@ class PublishedHALS(AlternatingMethod):
     of a column are not adjusted to its new length before the next column looks at the residual, so the error may
     increase, and from a start that is much too bright a third of the components never comes back. Which ones hangs on
     differences of 1e-16, and so on the order of sums; in float32 it is more than half. ``HALS`` is free of all that.
+    Of the penalties it takes ``l1_W`` alone, which acts on the weights of columns of one norm.
 
     Sources: Cichocki and Phan (2009), Fast local algorithms for large scale nonnegative matrix and tensor
     factorizations, IEICE Trans. Fundamentals E92-A(3), algorithm 2, with its floor of 1e-16 in the place of zero.
     """
+
+    def run(self, problem: NMFProblem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:
+        if problem.basis_penalties.any or problem.weights_penalties.ridge is not None:
+            raise ValueError(
+                'l1_H, ridge_H, ridge_W: expected 0 for method "published_hals", which keeps the columns of H at unit '
+                'norm; use l1_W, or method "hals"'
+            )
+        return super().run(problem, W, Ht, budget)
 
     def begin(self, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
         length = torch.linalg.vector_norm(Ht, dim=-1, keepdim=True)  # (B, k, 1)

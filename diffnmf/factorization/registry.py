@@ -6,9 +6,17 @@ from diffnmf.factorization.base import Method
 from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.merging import Merge
 from diffnmf.factorization.multiplicative import MU
+from diffnmf.factorization.published_hals import PublishedHALS
 from diffnmf.factorization.spa import SPA
 
-METHODS: dict[str, type[Method]] = {"anls": ANLS, "mu": MU, "hals": HALS, "merge": Merge, "spa": SPA}
+METHODS: dict[str, type[Method]] = {
+    "anls": ANLS,
+    "mu": MU,
+    "hals": HALS,
+    "published_hals": PublishedHALS,
+    "merge": Merge,
+    "spa": SPA,
+}
 
 
 def get_method(method: str | Method) -> Method:

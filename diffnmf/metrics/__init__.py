@@ -1,4 +1,4 @@
-"""Scores of a factorisation. Figures are in the files named ``figures``, and no part of this import."""
+"""Scores of a factorisation Y ≈ HW: numbers only. Figures are in ``diffnmf.figures``."""
 
 from diffnmf.metrics.bounds import excess_over_svd
 from diffnmf.metrics.consistency import SlotConsistency, permutation_consistency, slot_consistency

@@ -183,7 +183,7 @@ class Experiment:
         if trainer.averaged is not None:
             metrics["test_ema"] = score_generator(trainer.averaged, split.test, groups)
         if not self.brief:
-            announce(f"scoring its rivals ANLS, spa and the SVD on {len(groups[:RIVAL_GROUPS])} of the test groups")
+            announce(f"scoring its rivals ANLS, merge, spa and SVD on {len(groups[:RIVAL_GROUPS])} of the test groups")
             metrics["test"] |= score_rivals(split.test, groups[:RIVAL_GROUPS], trainer.generator.k)
         if rows:
             error, weights, epoch = best_of(rows)

@@ -10,7 +10,7 @@ COLUMNS = {
     "dead_components": "dead",
     "groups": "groups",
 }
-RIVALS = ("anls", "spa", "svd")
+RIVALS = ("anls", "merge", "merge + 5 rounds", "spa", "svd")
 
 
 def metrics_table(metrics: dict[str, Any], model: str) -> str:

@@ -60,7 +60,7 @@ def evaluate_run(
         "test": score_generator(model.generator, data.split.test, data.test_groups),
     }
     rival_groups = data.test_groups[:RIVAL_GROUPS]
-    announce(f"scoring its rivals ANLS, spa and the SVD on {len(rival_groups)} of the test groups")
+    announce(f"scoring its rivals ANLS, merge, spa and SVD on {len(rival_groups)} of the test groups")
     evaluation["test"] |= score_rivals(data.split.test, rival_groups, model.config.k)
     write_json(folder.evaluation_file, evaluation)
     return evaluation

@@ -1,1 +1,1 @@
-"""Studies on top of everything else: the W-solvers compared, the paper reproduced. Imported by the commands alone."""
+"""Studies: a comparison of W-solvers, and the reproduction of the paper. Only the commands import them."""

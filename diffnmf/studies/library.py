@@ -1,6 +1,5 @@
-"""Trained models that a study needs: each is trained once, goes on where it was interrupted, and is kept."""
+"""The trained models of a study: each is trained once and kept; an interrupted training is resumed."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -8,20 +7,23 @@ import torch
 from diffnmf.errors import DivergenceError, RunFolderError
 from diffnmf.runs import RunConfig, RunFolder, resume_experiment, run_experiment
 from diffnmf.runs.places import absolute_dataset
+from diffnmf.studies.progress import Announce
 
 WITHOUT_EFFECT = ("checkpoint_every", "picture_every")
-Announce = Callable[[str], None]
 
 
 class ModelLibrary:
-    """Run folders below one folder.
+    """Run folders inside one folder.
 
     Arguments:
-        folder: where the runs are.
+        folder: contains the runs.
         data_dir: as in ``run_experiment``.
         device: where to compute.
-        announce: told what is about to be trained.
-        train: False opens what has been trained, and trains nothing.
+        announce: told what is about to be trained, and which training diverged.
+        train: False opens the runs that exist, and trains nothing.
+
+    Attributes:
+        begin: told what is about to be trained, instead of ``announce``; set it to ``Progress.begin`` to count.
     """
 
     def __init__(
@@ -34,10 +36,16 @@ class ModelLibrary:
         train: bool = True,
     ) -> None:
         self.folder, self.data_dir, self.device = folder, data_dir, device
-        self.announce, self.train = announce, train
+        self.announce, self.begin, self.train = announce, announce, train
+
+    def is_finished(self, name: str) -> bool:
+        """Whether the run of that name has been trained to its end."""
+        return RunFolder(self.folder / name).metrics_file.exists()
 
     def run(self, name: str, config: RunConfig) -> Path | None:
-        """The folder of the finished run of that name; None where it diverged, or is missing and may not be trained.
+        """The folder of the finished run of that name, trained first where it is missing.
+
+        None where the training diverged, or where the run is missing and ``train`` is False.
 
         Raises:
             RunFolderError: the run of that name was made with other options; the message names them.
@@ -45,30 +53,31 @@ class ModelLibrary:
         path = self.folder / name
         if (path / "config.yaml").exists():
             self._check_same(path, config)
-            if RunFolder(path).metrics_file.exists():
+            if self.is_finished(name):
                 return path
         if not self.train:
             return None
-        self.announce(f"training {name}")
+        self.begin(f"training {name}")
         try:
             if (path / "config.yaml").exists():
                 resume_experiment(path, data_dir=self.data_dir, device=self.device, brief=True)
             else:
                 run_experiment(config, path, data_dir=self.data_dir, device=self.device, brief=True)
-        except DivergenceError as error:  # one of many: the others go on, and the report says what is missing
+        except DivergenceError as error:  # the other trainings go on, and the report says what is missing
             self.announce(f"{name}: {error}")
             return None
         return path
 
     def _check_same(self, path: Path, config: RunConfig) -> None:
-        """Every option counts that changes a result, also those that a run may be continued with."""
+        """Compare all options that change a result, also those that a resumed run may change."""
         _, trained = RunFolder.open(path)
         saved = trained.to_dict()
         differences = [
             f"{option} is {value!r} here and was {saved[section][option]!r}"
             for section, options in config.to_dict().items()
             for option, value in options.items()
-            if option not in WITHOUT_EFFECT and _name(option, value) != _name(option, saved[section][option])
+            if option not in WITHOUT_EFFECT
+            and _comparable(option, value) != _comparable(option, saved[section][option])
         ]
         if differences:
             raise RunFolderError(
@@ -76,8 +85,8 @@ class ModelLibrary:
             )
 
 
-def _name(option: str, value: object) -> object:
-    """Where a run started from may have moved together with it: its name counts, not its folder.
+def _comparable(option: str, value: object) -> object:
+    """The value to compare: of ``start_from`` the name alone, since the whole folder may have been moved.
 
     One's own images count by their path from anywhere, whether it was written down like that or not.
     """

@@ -1,4 +1,4 @@
-"""Reports: Markdown tables, and a page that keeps its pictures inside itself."""
+"""Reports: Markdown tables, and an HTML page that contains its pictures."""
 
 import base64
 import html
@@ -29,6 +29,7 @@ th { background: #f1f3f5; text-align: left; }
 code { background: #f1f3f5; padding: 0.1em 0.3em; }
 pre { background: #f1f3f5; padding: 0.8rem; overflow-x: auto; }
 pre code { padding: 0; }
+blockquote { margin: 1rem 0; padding: 0.1rem 1rem; border-left: 4px solid #b3261e; background: #fdecea; }
 """
 
 PAGE = """<!DOCTYPE html>
@@ -47,7 +48,7 @@ PAGE = """<!DOCTYPE html>
 
 
 def check_folder(output: Path) -> None:
-    """Raise RunFolderError where ``output`` cannot be a folder for results, before anything is computed."""
+    """Raise RunFolderError if ``output`` cannot be a folder for results; called before anything is computed."""
     if output.exists() and not output.is_dir():
         raise RunFolderError(f"output: expected a folder; {output} is a file")
     with explained_errors(output, "choose another --output"):
@@ -55,10 +56,10 @@ def check_folder(output: Path) -> None:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table in Markdown; floats have three digits, None is a dash, and columns of numbers stand to the right.
+    """A table in Markdown: floats with three decimals, None as a dash, columns of numbers aligned to the right.
 
     Raises:
-        ValueError: a row has not as many cells as the header.
+        ValueError: a row and the header differ in their number of cells.
     """
     body = [[_cell(value) for value in row] for row in rows]
     for number, row in enumerate(body, start=1):
@@ -70,32 +71,32 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> s
 
 
 def mean_std(values: Sequence[float], digits: int = 3) -> str:
-    """Mean ± sample standard deviation; a single value stands alone, and none at all is a dash."""
+    """Mean ± sample standard deviation; a single value without a deviation, no value as a dash."""
     if len(values) == 0:
         return MISSING
     mean = float(np.mean(values))
     form = f".{digits}f"
     if 0 < abs(mean) < 5 * 10.0 ** -(digits + 1):
-        form = ".1e"  # what is not zero must not look like it
-    with np.errstate(invalid="ignore"):  # an infinite value has no deviation: NaN says so
+        form = ".1e"  # a number that is not zero must not look like zero
+    with np.errstate(invalid="ignore"):  # the deviation of an infinite value is NaN
         return f"{mean:{form}}" if len(values) == 1 else f"{mean:{form}} ± {np.std(values, ddof=1):{form}}"
 
 
 def write_report(folder: Path, name: str, markdown: str) -> tuple[Path, Path]:
-    """Write ``name.md``, and ``name.html``, which needs no other file: the pictures are inside it.
+    """Write ``name.md`` and ``name.html``. The HTML page contains its pictures and needs no other file.
 
     Arguments:
-        folder: where both go, and where the paths of pictures start.
-        name: of the files, without an ending.
-        markdown: with tables and fenced code; its first heading is the title of the page. Pictures are files
+        folder: where both files go; paths of pictures are relative to it.
+        name: of the files, without their suffix.
+        markdown: may have tables and fenced code; its first heading is the title of the page. Pictures are files
             (``![what it shows](pictures/bars.png)``). Leave an empty line before a list or a table.
 
     Returns:
         The Markdown file and the page.
 
     Raises:
-        FileNotFoundError: pictures are missing; nothing was written.
-        ValueError: a picture is a web address, or its ending is none of an image; nothing was written.
+        FileNotFoundError: pictures are missing; nothing is written.
+        ValueError: a picture is a web address, or its suffix is not that of an image; nothing is written.
     """
     files = folder / f"{name}.md", folder / f"{name}.html"
     for file, text in zip(files, (markdown, _page(folder, name, markdown)), strict=True):
@@ -108,7 +109,7 @@ def _cell(value: object) -> str:
     if value is None:
         return MISSING
     if isinstance(value, float | np.floating):
-        # What is not zero must not look like it.
+        # A number that is not zero must not look like zero.
         number = float(value)
         return f"{number:.2e}" if 0 < abs(number) < 5e-4 else f"{number:.3f}"
     return " ".join(str(value).split()).replace("|", r"\|")  # a line break would end the row
@@ -129,14 +130,14 @@ def _page(folder: Path, name: str, text: str) -> str:
 
 
 def _scrolling_tables(body: str) -> str:
-    """A wide table scrolls inside its own box (which a keyboard reaches, too), not with the page."""
+    """Put each table in a box of its own that scrolls sideways, also with the keyboard."""
     return body.replace("<table>", '<div class="wide" tabindex="0">\n<table>').replace("</table>", "</table>\n</div>")
 
 
 def _with_pictures(body: str, folder: Path) -> str:
-    """The page with each picture in the place of its path.
+    """Replace the path of each picture by its data.
 
-    Code is escaped by now, so that a picture in an example of Markdown or HTML is not taken for one.
+    Code has been escaped before, so that an ``<img>`` in a code example is left alone.
     """
     source = re.compile(r"""(<img\b[^>]*?\ssrc=)(["'])(.*?)\2""")
     paths = {text: _picture_file(folder, text) for _, _, text in source.findall(body) if not text.startswith("data:")}
@@ -150,12 +151,14 @@ def _with_pictures(body: str, folder: Path) -> str:
 def _picture_file(folder: Path, source: str) -> Path:
     path = unquote(html.unescape(source))
     if "://" in path or path.startswith("//"):
-        raise ValueError(f"markdown: expected pictures that are files, so that the page needs no network; got {path}")
+        raise ValueError(
+            f"markdown: expected pictures that are files, so that the page works offline; got {path} (download it)"
+        )
     return folder / path
 
 
 def _data_uri(path: Path) -> str:
     kind, _ = mimetypes.guess_type(path.name)
     if kind is None or not kind.startswith("image/"):
-        raise ValueError(f"markdown: expected a picture with the ending of an image, such as .png; got {path}")
+        raise ValueError(f"markdown: expected a picture with the suffix of an image, such as .png; got {path}")
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"

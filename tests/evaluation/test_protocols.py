@@ -4,11 +4,13 @@ import pytest
 import torch
 
 from diffnmf import nnls
-from diffnmf.evaluation import Factorizer, run_protocols
+from diffnmf.data import ImageSet, group_matrix
+from diffnmf.evaluation import Factorizer, run_protocols, score_rivals
 from diffnmf.evaluation.protocols import PROTOCOLS
 from diffnmf.evaluation.rivals import CLASSICAL, WITHOUT_CHANCE, classical
+from diffnmf.evaluation.scoring import mean_of
 from diffnmf.factorization import factorize, truncated_svd
-from diffnmf.metrics import column_error, relative_error
+from diffnmf.metrics import column_error, relative_error, summarize
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -80,6 +82,17 @@ def test_the_paper_s_methods_have_its_iterations(groups):
     Y = groups[0][:1]
     expected = factorize(Y, 3, method="mu", init="uniform", max_iter=200, tol=0.0, seed=4)
     assert torch.equal(classical("MU", 3, 4).factorize(Y)[0], expected.H)
+
+
+def test_anls_has_two_settings(groups):
+    """The tables of a run and those of the studies have always had their own."""
+    images = ImageSet("groups", groups[0][:2].permute(0, 2, 1).reshape(16, 4, 5), None)
+    indices = torch.arange(16).reshape(2, 8)
+    Y = group_matrix(images, indices)
+    of_a_run = factorize(Y, 3, method="anls", init="random", max_iter=50, tol=0.0)
+    assert score_rivals(images, indices, 3)["anls"] == {**mean_of([summarize(Y, *of_a_run[:2])]), "groups": 2}
+    of_the_paper = factorize(Y, 3, method="anls", init="uniform", max_iter=100, tol=0.0, seed=4)
+    assert torch.equal(classical("ANLS", 3, 4).factorize(Y)[0], of_the_paper.H)
 
 
 def test_more_components_than_images_are_fewer_copies(groups):

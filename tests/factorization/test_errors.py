@@ -27,7 +27,12 @@ Y = torch.rand(2, 6, 5, generator=torch.Generator().manual_seed(0))
         ((Y - 0.5, 2), {}, ValueError, r"Y: expected entries ≥ 0; got -0.\d+ \(clip with .clamp\(min=0\)\)"),
         ((Y, 0), {}, ValueError, r"k: expected an int ≥ 1; got 0"),
         ((Y, 2.0), {}, TypeError, r"k: expected an int ≥ 1; got 2.0"),
-        ((Y, 2), {"method": "svd"}, ValueError, r"method: expected one of anls, hals, mu, spa; got 'svd'"),
+        (
+            (Y, 2),
+            {"method": "svd"},
+            ValueError,
+            r"method: expected one of anls, .*published_hals, spa; got 'svd'",
+        ),
         ((Y, 2), {"method": HALS}, TypeError, r"method: expected a name .* or a method instance"),
         ((Y, 2), {"init": "zeros"}, ValueError, r"init: expected one of nndsvd, .*; got 'zeros'"),
         ((Y, 2), {"init": 3}, TypeError, r"init: expected one of nndsvd, .*; got 3"),
@@ -50,6 +55,13 @@ Y = torch.rand(2, 6, 5, generator=torch.Generator().manual_seed(0))
         ((Y, 2), {"callback": 3}, TypeError, r"callback: expected a function of \(iteration, H, W\); got 3"),
         ((Y, 2), {"method": "spa", "W0": torch.rand(2, 5)}, ValueError, r"H0, W0: expected none for method SPA"),
         ((Y, 2), {"method": "spa", "l1_H": 1.0}, ValueError, r'l1_H, ridge_H: expected 0 for method "spa"'),
+        (
+            (Y, 2),
+            {"method": "published_hals", "l1_H": 1.0},
+            ValueError,
+            r"l1_H, ridge_H, ridge_W: expected 0 for .*unit norm",
+        ),
+        ((Y, 2), {"method": "published_hals", "ridge_W": 1.0}, ValueError, r"use l1_W, or method \"hals\""),
         ((Y, 2), {"sweeps": 3}, TypeError, r"unexpected keyword argument 'sweeps'"),
     ],
 )

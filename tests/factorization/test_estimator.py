@@ -217,7 +217,11 @@ class TestMessages:
             ({"n_components": 2.5}, TypeError, "n_components: expected an int ≥ 1.*got 2.5"),
             ({"n_components": True}, TypeError, "n_components: expected an int ≥ 1.*got True"),
             ({"n_components": "all"}, TypeError, "n_components: expected an int ≥ 1.*got 'all'"),
-            ({"method": "cd"}, ValueError, "method: expected one of anls, hals, mu, spa; got 'cd'"),
+            (
+                {"method": "cd"},
+                ValueError,
+                "method: expected one of anls, hals, merge, mu, .*; got 'cd'",
+            ),
             ({"init": "custom"}, ValueError, "init: expected one of .*; got 'custom'"),
             ({"tol": -1.0}, ValueError, "tol: expected a finite number ≥ 0; got -1.0"),
             ({"max_iter": 1.5}, TypeError, "max_iter: expected an int ≥ 0; got 1.5"),

@@ -568,7 +568,7 @@ class TestTelling:
             f"run folder: {tmp_path / 'run'}",
             "epoch",
             "scoring the model on 2 groups of test images and as many of training images",
-            "scoring its rivals ANLS, spa and the SVD on 2 of the test groups",
+            "scoring its rivals ANLS, merge, spa and SVD on 2 of the test groups",
             "drawing the pictures",
         ]
 

@@ -1,5 +1,6 @@
 """The reproduction of the paper, small: it runs, goes on where it stopped, and reports what it has and nothing else."""
 
+import html
 import json
 import re
 import shutil
@@ -7,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 
 from diffnmf.errors import RunFolderError
 from diffnmf.studies.paper import STUDIES, bases, reproduce, table2
@@ -19,12 +21,47 @@ from diffnmf.studies.paper.workbench import Workbench
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMOKE = STUDIES["smoke"]
+BANNER = "Smoke run: the numbers mean nothing. It shows only that every part runs; nothing was trained to its end."
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    output = tmp_path_factory.mktemp("smoke")
-    return output, reproduce(SMOKE, output)
+def first_call(tmp_path_factory):
+    """The folder, the report, and what was said."""
+    output, said = tmp_path_factory.mktemp("smoke"), []
+    return output, reproduce(SMOKE, output, announce=said.append), said
+
+
+@pytest.fixture(scope="module")
+def smoke(first_call):
+    return first_call[:2]
+
+
+def test_it_says_how_far_it_is(first_call):
+    """Every record is counted, and nothing else; trainings are parts of records."""
+    output, _, said = first_call
+    total = len(list((output / "records").iterdir()))
+    counted = [message for message in said if message.startswith("measuring")]
+    assert len(counted) == total > 50
+    assert counted[0].endswith(f"(1 of {total})")
+    assert re.search(rf"\({total} of {total}, about \d+ (s|min) left\)$", counted[-1])
+
+
+def test_a_smoke_run_finds_nothing(first_call):
+    output, report, said = first_call
+    assert said[0] == said[-1] == BANNER
+    text = (output / "report.md").read_text(encoding="utf-8")
+    assert f"> **{BANNER}**" in text.split("## ")[0]
+    assert BANNER in report.read_text(encoding="utf-8")
+    claims = text.split("## What the paper claims")[1].split("## ")[0]
+    assert claims.count("| not decided: smoke run |") == 8
+    assert not re.search(r"\| (held|did not hold)", claims)
+
+
+def test_the_paper_is_named_in_full(smoke):
+    for file in ("report.md", "report.html"):
+        text = html.unescape((smoke[0] / file).read_text(encoding="utf-8"))
+        assert 'Sihan Wei, "GAN-UNET: Non-negative Matrix Factorization Using Deep Neural Networks"' in text
+        assert "University of Minnesota" in text
 
 
 def test_the_report_has_every_part(smoke):
@@ -37,9 +74,9 @@ def test_the_report_has_every_part(smoke):
     assert "not run" not in text.replace("what they show was not run", "")
     assert "## Not run" not in text
     assert report == output / "report.html"
-    html = report.read_text(encoding="utf-8")
+    page = report.read_text(encoding="utf-8")
     pictures = sorted((output / "pictures").glob("*.png"))
-    assert len(pictures) == html.count("data:image/png;base64,") == 11
+    assert len(pictures) == page.count("data:image/png;base64,") == 11
     assert {picture.name[:5] for picture in pictures} == {"fig04", "fig05", "fig06", "fig09", "fig10", "fig11"}
 
 
@@ -60,8 +97,42 @@ def test_nothing_is_measured_twice(smoke, without_pictures):
     said = []
     before = tables(smoke[0])
     reproduce(SMOKE, smoke[0], announce=said.append)
-    assert said == ["drawing and writing the report"]
+    assert said == [BANNER, "drawing and writing the report", BANNER]
     assert tables(smoke[0]) == before
+
+
+def without_the_older_ones(folder):
+    """As it was before an option, a score, or the maker of a record was kept."""
+    study = folder / "study.yaml"
+    content = yaml.safe_load(study.read_text(encoding="utf-8"))
+    del content["config"]["training"]["ema_decay"], content["config"]["model"]["mixture"]
+    study.write_text(yaml.safe_dump(content), encoding="utf-8")
+    for run in (folder / "runs").iterdir():
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        del config["training"]["ema_decay"]
+        (run / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    for record in (folder / "records").glob("digits-*-seed0.json"):
+        content = json.loads(record.read_text(encoding="utf-8"))
+        del content["made"]
+        content["record"]["refit"].pop("hoyer_H", None)
+        record.write_text(json.dumps(content), encoding="utf-8")
+    for record in (folder / "records").glob("bases-*-seed0.json"):
+        content = json.loads(record.read_text(encoding="utf-8"))
+        del content["record"]["gap"]
+        record.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_an_older_reproduction_is_read_and_nothing_is_measured_anew(smoke, tmp_path, without_pictures):
+    output = tmp_path / "older"
+    shutil.copytree(smoke[0], output)
+    without_the_older_ones(output)
+    said = []
+    reproduce(SMOKE, output, announce=said.append)
+    assert said == [BANNER, "drawing and writing the report", BANNER]
+    text = (output / "report.md").read_text(encoding="utf-8")
+    assert "## Not run" not in text
+    assert "by an older version, which did not say when and where" in text
+    assert re.search(r"\| spa \| 1 \|.* – \|", text)  # a score that only seed 0 could have had
 
 
 def tables(output):
@@ -75,7 +146,7 @@ def test_it_goes_on_where_it_stopped(smoke, without_pictures):
     record.unlink()
     said = []
     reproduce(SMOKE, output, announce=said.append)
-    assert said == ["measuring digits-k5-mu-seed1", "drawing and writing the report"]
+    assert said == [BANNER, "measuring digits-k5-mu-seed1 (1 of 1)", "drawing and writing the report", BANNER]
 
     def errors(text):
         return re.findall(r'"eps": ([\d.]+)', text)
@@ -86,7 +157,7 @@ def test_it_goes_on_where_it_stopped(smoke, without_pictures):
 def test_a_report_of_nothing_says_so(tmp_path):
     said = []
     reproduce(SMOKE, tmp_path, announce=said.append, report_only=True)
-    assert said == ["drawing and writing the report"]
+    assert said == [BANNER, "drawing and writing the report", BANNER]
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "- digits-k5-anls-seed0" in text.split("## Not run")[1]
     assert not re.search(r"\| (held|did not hold)", text)

@@ -1,6 +1,7 @@
 """The comparison of W-solvers: what is trained, what is written, what is refused."""
 
 import csv
+import re
 import shutil
 
 import pytest
@@ -22,9 +23,24 @@ CONFIG = RunConfig().with_options(
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory):
-    output = tmp_path_factory.mktemp("comparison")
-    return output, compare_w_solvers(CONFIG, output, rows=ROWS, seeds=(0, 1))
+def first_call(tmp_path_factory):
+    """The folder, the compared runs, and what was said."""
+    output, said = tmp_path_factory.mktemp("comparison"), []
+    return output, compare_w_solvers(CONFIG, output, rows=ROWS, seeds=(0, 1), announce=said.append), said
+
+
+@pytest.fixture(scope="module")
+def comparison(first_call):
+    return first_call[:2]
+
+
+def test_it_says_how_far_it_is(first_call):
+    said = first_call[2]
+    for verb in ("training", "scoring"):
+        counted = [message for message in said if message.startswith(verb)]
+        assert [re.search(r"\((\d of \d)", message)[1] for message in counted] == [f"{i} of 8" for i in range(1, 9)]
+        assert "left" not in counted[0]
+        assert all(re.search(r", about \d+ (s|min) left\)$", message) for message in counted[1:])
 
 
 def test_every_row_has_every_seed(comparison):
@@ -75,7 +91,7 @@ def test_an_interrupted_training_goes_on(comparison, tmp_path):
     (output / "runs" / "exact-seed1" / "metrics.json").unlink()
     said = []
     again = compare_w_solvers(CONFIG, output, rows=ROWS, seeds=(0, 1), announce=said.append)
-    assert [message for message in said if message.startswith("training")] == ["training exact-seed1"]
+    assert [message for message in said if message.startswith("training")] == ["training exact-seed1 (1 of 1)"]
     assert [run.scores["hoyer_H"] for run in again] == [run.scores["hoyer_H"] for run in comparison[1]]
 
 

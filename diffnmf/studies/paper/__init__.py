@@ -1,4 +1,7 @@
-"""Every table and figure of the GAN-UNET paper, with numbers where it has only pictures, and honest rivals."""
+"""Reproduces every table and figure of the GAN-UNET paper, adds numbers to its pictures, and compares with fair rivals.
+
+The paper: Sihan Wei, "GAN-UNET: Non-negative Matrix Factorization Using Deep Neural Networks", University of Minnesota.
+"""
 
 from diffnmf.studies.paper.reproduction import reproduce
 from diffnmf.studies.paper.study import STUDIES, Study

@@ -1,8 +1,8 @@
-"""Fig. 10: do the bases of different groups agree, slot by slot? The paper's claim as a number, with its rivals.
+"""Fig. 10: do the bases of different groups agree, slot by slot? Measured for the network and for its rivals.
 
-(HB, B⁻¹W) is as good as (H, W) for every permutation B, so that a method that starts anew for every group puts its
-parts anywhere. A network might not. But with one image of each class, always in the same order, and as many
-components as images, H = Y alone looks consistent: the question is open only for k < m or for columns in random order.
+(HB, B⁻¹W) fits as well as (H, W) for every permutation matrix B. So a method that starts anew for every group finds its
+parts in an arbitrary order, while a network may keep an order. But with one image of each class, always in the same
+order, and k = m, the trivial basis H = Y is consistent as well. Only k < m, or columns in random order, can decide.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ Setting = tuple[int, str]  # k and the order of the columns
 
 
 def settings(bench: Workbench) -> Iterator[Setting]:
-    """The paper's own first."""
+    """All settings, that of the paper first."""
     return ((k, order) for k in bench.study.bases_ks for order in ORDERS)
 
 
@@ -51,12 +51,12 @@ def scores(bench: Workbench, k: int, order: str, row: str) -> BySeed:
 
 
 def equivariance(bench: Workbench, dataset: str, row: str) -> BySeed:
-    """How the basis of a network follows a permutation of the columns of Y, by seed."""
+    """What a permutation of the columns of Y does to the basis that a network finds, by seed."""
     return by_seed(bench.study.seeds, lambda seed: _equivariance(bench, dataset, row, seed))
 
 
 def measure(bench: Workbench) -> None:
-    """Train and score what is not there yet."""
+    """Train and score what is missing."""
     for k, order in settings(bench):
         for row in ROWS:
             scores(bench, k, order, row)
@@ -89,7 +89,7 @@ def equivariance_table(bench: Workbench) -> str:
 
 
 def _mean_std(records: BySeed, name: str) -> str:
-    return mean_std([record[name] for record in records.values()])
+    return mean_std([record[name] for record in records.values() if name in record])
 
 
 def _network(bench: Workbench, k: int, order: str, seed: int, Y: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -122,7 +122,7 @@ def _anls(Y: Tensor, k: int, start: Callable[[], Tensor], seed: int) -> tuple[Te
     with torch.random.fork_rng(devices=[Y.device] if Y.is_cuda else []):
         torch.manual_seed(seed)
         H0 = start().to(Y)
-    factors = factorize(Y, k, H0=H0, **PAPER["anls"])  # H0 takes the place of its start
+    factors = factorize(Y, k, H0=H0, **PAPER["anls"])  # H0 replaces its start
     return factors.H, factors.W
 
 

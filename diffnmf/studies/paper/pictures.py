@@ -1,4 +1,4 @@
-"""Figures 4 to 11 of the paper. What has not been trained is left out, and the report says so."""
+"""Figures 4 to 11 of the paper. A figure whose network was not trained is left out, and the report says so."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ Picture = tuple[str, Path]  # what it shows, and the file
 
 
 def save_pictures(bench: Workbench, folder: Path) -> list[Picture]:
-    """Draw every figure that can be drawn; returns what they show and where they are."""
+    """Draw every figure that can be drawn; returns their captions and files."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = (_groups, _networks, _hals, _transfers, _ablation, _consistency, _cone_program, _over_k)
     return [picture for part in parts for picture in part(bench, folder)]
@@ -108,7 +108,7 @@ def _consistency(bench: Workbench, folder: Path) -> Iterator[Picture]:
 
 
 def _cone_program(bench: Workbench, folder: Path) -> Iterator[Picture]:
-    """The network with W from cvxpylayers: exact solvers share their W, so that no network need be trained for it."""
+    """The network with W from cvxpylayers. Exact solvers give the same W, so that the trained network serves here."""
     for dataset in bench.study.datasets:
         model = bench.model(dataset, bench.study.ks[0], NNLS, bench.study.seeds[0])
         if model is None:
@@ -124,7 +124,7 @@ def _cone_program(bench: Workbench, folder: Path) -> Iterator[Picture]:
 
 
 def _over_k(bench: Workbench, folder: Path) -> Iterator[Picture]:
-    """Not in the paper: how the errors depend on k. The mean image has no k and is left out."""
+    """Not in the paper: how the errors depend on k. The mean image does not depend on it and is left out."""
     rows = [row for row in table1.rows_of(bench) if row != "mean image"]
     for dataset in bench.study.datasets:
         curves = {row: points for row in rows if (points := _points(bench, dataset, row))}
@@ -146,7 +146,7 @@ def _points(bench: Workbench, dataset: str, row: str) -> list[tuple[float, float
 
 
 def _network_picture(bench: Workbench, source: str, target: str, row: str, file: Path, caption: str) -> bool:
-    """Whether the network was there to be drawn."""
+    """Draw a network, if it has been trained; returns whether it has."""
     model = bench.model(source, bench.study.ks[0], row, bench.study.seeds[0])
     if model is None:
         return False

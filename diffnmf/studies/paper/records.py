@@ -1,4 +1,4 @@
-"""What has been measured, a file each, so that a reproduction goes on where it stopped."""
+"""Measurements, one file each, so that an interrupted reproduction continues where it stopped."""
 
 import platform
 from collections.abc import Callable
@@ -10,34 +10,34 @@ import torch
 
 from diffnmf.errors import RunFolderError
 from diffnmf.files import read_json, write_json
+from diffnmf.studies.progress import Announce
 
 Record = dict[str, Any]
+UNKNOWN_MAKER = "by an older version, which did not say when and where"
 
 
 class Records:
-    """Measurements below one folder, as JSON.
+    """Measurements inside one folder, as JSON.
 
     Arguments:
-        folder: where they are.
-        measure: False reads what is there, and measures nothing.
-        announce: told what is about to be measured.
-        device: where it is measured; kept with every record, and with it versions and the date.
+        folder: contains the files.
+        measure: False reads the records that exist, and measures nothing.
+        begin: told what is about to be measured.
+        device: where it is measured; saved with every record, with the date and the version of torch.
     """
 
-    def __init__(
-        self, folder: Path, *, measure: bool, announce: Callable[[str], None], device: torch.device | str
-    ) -> None:
+    def __init__(self, folder: Path, *, measure: bool, begin: Announce, device: torch.device | str) -> None:
         self.maker = f"{datetime.now():%Y-%m-%d}, {_hardware(device)}, torch {torch.__version__}"
-        self.folder, self.measure, self.announce = folder, measure, announce
-        self.missing: list[str] = []  # what was asked for and is not there
+        self.folder, self.measure, self.begin = folder, measure, begin
+        self.missing: list[str] = []  # names of records that were asked for and do not exist
         self._read: dict[str, Record] = {}  # tables, claims and pictures ask for the same ones
-        self.made: set[str] = set()  # by what the records that were asked for have been made
+        self.made: set[str] = set()  # when and where the records that were asked for were measured
 
     def get(self, name: str, compute: Callable[[], Record | None]) -> Record | None:
-        """The record of that name: read, or else computed and written; None where neither is possible.
+        """The record of that name: read, or else computed and written; None if neither is possible.
 
         Raises:
-            RunFolderError: the file is damaged; it names it.
+            RunFolderError: the file is damaged; the message names it.
         """
         if name in self._read:
             return self._read[name]
@@ -45,13 +45,14 @@ class Records:
         if file.exists():
             try:
                 content = read_json(file)
-                self.made.add(content["made"])
-                return self._read.setdefault(name, content["record"])
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise RunFolderError(f"{file}: damaged: {error} (delete it, and it is measured again)") from error
+                record = content["record"]
+                self.made.add(content.get("made", UNKNOWN_MAKER))
+                return self._read.setdefault(name, record)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise RunFolderError(f"{file}: damaged: {error} (delete it to measure again)") from error
         record = None
         if self.measure:
-            self.announce(f"measuring {name}")
+            self.begin(f"measuring {name}")
             record = compute()
         if record is None:
             if name not in self.missing:

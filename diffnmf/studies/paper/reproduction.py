@@ -1,35 +1,38 @@
-"""``diffnmf reproduce``: measure what is missing, then write the report of what there is."""
+"""``diffnmf reproduce``: measure what is missing, then write the report."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-import yaml
 
 import diffnmf.studies.paper.bases as bases
 import diffnmf.studies.paper.table1 as table1
 import diffnmf.studies.paper.table2 as table2
 import diffnmf.studies.paper.transfer as transfer
 from diffnmf.data import ORDERS
-from diffnmf.errors import RunFolderError
-from diffnmf.evaluation.rivals import CONFIGURED
-from diffnmf.files import explained_errors, explained_replacing, write_csv
+from diffnmf.files import explained_errors, write_csv
 from diffnmf.runs import RunConfig
 from diffnmf.studies.paper.claims import claims
 from diffnmf.studies.paper.pictures import Picture, save_pictures
+from diffnmf.studies.paper.saved_study import check_study, save_study
 from diffnmf.studies.paper.study import Study
 from diffnmf.studies.paper.workbench import Workbench
+from diffnmf.studies.progress import Announce, Progress
 from diffnmf.studies.report import check_folder, markdown_table, write_report
 
-STUDY_FILE = "study.yaml"
-ADVICE = "free space or mend the folder, then say the same again"
+ADVICE = "free disk space or make the folder writable, then run the same command again"
+CITATION = (
+    'The paper: Sihan Wei, "GAN-UNET: Non-negative Matrix Factorization Using Deep Neural Networks", University of '
+    "Minnesota."
+)
+SMOKE = "Smoke run: the numbers mean nothing. It shows only that every part runs; nothing was trained to its end."
 PROTOCOLS_TEXT = """\
-*fit*: a training group, factorised. *frozen*: HW of a training group held against a test group that it never saw,
-which is what the paper prints as the test error of ANLS, MU and HALS. *refit_w*: H of the training group kept, W solved
-for on the test group. *refit*: the test group itself factorised; for a network, its test error. Eq. (4) is a mean of
-unsquared column norms, so that copying k of the m images scores well in it (*spa*); the relative error ‖Y − HW‖ / ‖Y‖
-of the SVD is a lower bound for every other. *Copying* is 1 when H is a choice of the images. Times are wall-clock on a
-machine that may have been doing other work."""
+*fit*: a training group is factorised. *frozen*: HW of a training group is compared with a test group that the method
+never saw, which the paper prints as the test error of ANLS, MU and HALS. *refit_w*: H of the training group is kept,
+and W is solved for on the test group. *refit*: the test group itself is factorised; for a network this is its test
+error. Eq. (4) is a mean of unsquared column norms, so that copying k of the m images scores well in it (*spa*). The
+relative error ‖Y − HW‖ / ‖Y‖ of the SVD is a lower bound for that of every other method. *Copying* is 1 when every
+column of H is one of the images. Times are wall-clock, on a machine that may have had other work to do."""
 
 
 def reproduce(
@@ -38,78 +41,64 @@ def reproduce(
     *,
     data_dir: str | Path | None = None,
     device: torch.device | str = "cpu",
-    announce: Callable[[str], None] = lambda message: None,
+    announce: Announce = lambda message: None,
     report_only: bool = False,
 ) -> Path:
-    """Measure everything in a study that has not been measured yet, and write OUTPUT/report.md and report.html.
+    """Measure what is missing of a study, and write OUTPUT/report.md and report.html.
 
-    Every measurement and every trained network is kept, so that an interrupted reproduction goes on where it stopped.
+    Every measurement and every trained network is kept, so that an interrupted reproduction continues where it stopped.
 
     Arguments:
         study: what is measured.
-        output: a folder; made where it does not exist.
+        output: a folder; created if it does not exist.
         data_dir: as in ``run_experiment``.
         device: where to compute.
-        announce: told what is about to be done.
-        report_only: neither train nor measure; report what is there, and list what is not.
+        announce: told what is about to be done, how far the study is, and how long the rest may take.
+        report_only: neither train nor measure; report what exists, and list what is missing.
 
     Returns:
         The HTML report.
 
     Raises:
-        RunFolderError: OUTPUT holds a reproduction with other options, or cannot be written.
+        RunFolderError: OUTPUT contains a reproduction with other options, or cannot be written.
         DataUnavailableError: a data set could neither be found nor downloaded.
     """
     output = Path(output)
     check_folder(output)
-    _check_study(study, output)
+    check_study(study, output)
     bench = Workbench(study, output, data_dir=data_dir, device=device, announce=announce, measure=not report_only)
     for dataset in study.datasets:
-        bench.groups(dataset)  # one that is not to be had shows before anything is written
+        bench.groups(dataset)  # a data set that is unavailable is noticed before anything is written
     for order in ORDERS:
         bases.groups(bench, order)
-    _save_study(study, output)
+    save_study(study, output)
+    if study.smoke:
+        announce(SMOKE)
     if not report_only:
-        for part in (table1, table2, transfer, bases):
-            part.measure(bench)
+        _measure(bench, announce)
     announce("drawing and writing the report")
-    bench.records.measure = bench.library.train = False
+    bench.allow_measuring(False)
     with explained_errors(output, ADVICE):
         pictures = save_pictures(bench, output / "pictures")
-        if rows := list(table1.records(bench)):
+        if rows := list(table1.csv_rows(bench)):
             write_csv(output / "table1.csv", rows)
-        return write_report(output, "report", _report(bench, pictures))[1]
+        _, page = write_report(output, "report", _report(bench, pictures))
+    if study.smoke:
+        announce(SMOKE)  # again, since the first one has scrolled away
+    return page
 
 
-def _content(study: Study) -> dict[str, object]:
-    """What makes its measurements: k, seeds and data sets may be added to it."""
-    return {
-        "groups": {"all": study.groups, **study.fewer_groups},
-        "config": study.config.to_dict(),
-        "models": {row: dict(options) for row, options in study.models.items()},
-        "by_dataset": {
-            name: {row: dict(options) for row, options in rows.items()} for name, rows in study.by_dataset.items()
-        },
-        "classical": {name: repr(options) for name, options in CONFIGURED.items()},
-        "bases": [study.bases_dataset, study.bases_m, study.bases_groups, dict(study.bases_options)],
-    }
-
-
-def _check_study(study: Study, output: Path) -> None:
-    """Raise where the folder holds something else."""
-    file = output / STUDY_FILE
-    if file.exists():
-        try:
-            saved = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise RunFolderError(f"{file}: damaged: {error}") from error
-        if saved != yaml.safe_load(yaml.safe_dump(_content(study))):  # YAML has no tuples
-            raise RunFolderError(f"{output}: holds a reproduction with other options, see {file} (take another folder)")
-
-
-def _save_study(study: Study, output: Path) -> None:
-    with explained_replacing(output / STUDY_FILE) as unfinished:
-        unfinished.write_text(yaml.safe_dump(_content(study), sort_keys=False), encoding="utf-8")
+def _measure(bench: Workbench, announce: Announce) -> None:
+    """Train and measure what is missing; a first pass, which measures nothing, counts it."""
+    parts = (table1, table2, transfer, bases)
+    bench.allow_measuring(False)
+    for part in parts:
+        part.measure(bench)
+    bench.records.begin = Progress(len(bench.records.missing), announce).begin
+    bench.records.missing.clear()
+    bench.allow_measuring(True)
+    for part in parts:
+        part.measure(bench)
 
 
 def _report(bench: Workbench, pictures: list[Picture]) -> str:
@@ -122,11 +111,14 @@ def _report(bench: Workbench, pictures: list[Picture]) -> str:
     lines = [
         "# The GAN-UNET paper, reproduced",
         "",
+        CITATION,
+        "",
+        *([f"> **{SMOKE}**", ""] if study.smoke else []),
         f"Measured: {'; '.join(sorted(bench.records.made)) or 'nothing yet'}. Data sets: "
         f"{', '.join(study.datasets)}; m = {config.data.group_size}, columns in {config.data.order} order; means over "
         f"{_groups(study)}, ± standard deviation over {len(study.seeds)} seeds. Networks: width "
-        f"{config.model.width}, {training.epochs} epochs, batches of {training.batch_size} unless said otherwise: "
-        "every option of a network is in the `config.yaml` of its run.",
+        f"{config.model.width}, {training.epochs} epochs, batches of {training.batch_size}, unless stated "
+        "otherwise. All options of a network are in the `config.yaml` of its run.",
         "",
         "## What the paper claims, and what held",
         "",
@@ -149,19 +141,20 @@ def _report(bench: Workbench, pictures: list[Picture]) -> str:
         f"## Fig. 10: bases of different groups ({study.bases_dataset})",
         "",
         "Mean cosine of equal slots of H in two groups (*unmatched*), after the best matching of slots (*matched*), "
-        "and their gap. With k = m and columns sorted by class, the images themselves agree best: only k < m, or "
-        "random order, tells whether a method has slots with a meaning.",
+        "and their gap. With k = m and columns sorted by class, the images themselves agree best. Only k < m, or "
+        "random order, shows whether the slots of a method have a meaning.",
         "",
         consistency,
         "",
-        "The columns of Y permuted: does H keep its slots, does it find the same parts in others, and how much does "
-        "the reconstruction change (relative to itself)?",
+        "The columns of Y are permuted. Does H keep its slots, does it find the same parts in other slots, and how "
+        "much does the reconstruction change (relative to its norm)?",
         "",
         equivariance,
         "",
         "## How the networks were trained",
         "",
-        "All have the options of the first line, over the defaults of `diffnmf train`, and their own over both.",
+        "The options of the first line replace the defaults of `diffnmf train` in all networks. The options of a "
+        "network replace both.",
         "",
         markdown_table(["network", "options"], _options(study)),
         "",
@@ -177,7 +170,7 @@ def _report(bench: Workbench, pictures: list[Picture]) -> str:
 
 
 def _options(study: Study) -> list[list[str]]:
-    """What is special about each network, in general and on single data sets."""
+    """The options of each network, in general and for single data sets."""
     defaults = RunConfig().to_dict()
     common = {
         name: value

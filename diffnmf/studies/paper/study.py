@@ -1,4 +1,4 @@
-"""What a reproduction measures, and with how much effort."""
+"""What a reproduction measures, and how long it trains."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,18 +19,20 @@ class Study:
 
     Attributes:
         datasets: names of ``diffnmf.data.DATASETS``.
-        ks: components; the first one is that of the paper's Table 1, of Table 2 and of the figures.
-        seeds: of starts and trainings; each is a run of its own.
-        groups: groups that every score is a mean of, of training and of test images.
-        fewer_groups: the same for a data set where so many are too expensive, or do not exist.
-        config: the training of every network, but for the options below.
-        models: row of Table 1 -> options of a run (see ``RunConfig.with_options``); ``start_from`` is another row.
-        by_dataset: data set -> row of Table 1 -> options of a run that are other there.
-        bases_dataset: the data set of Fig. 10 (the paper: faces), in groups of an image of each of ``bases_m`` classes.
-        bases_m: images in such a group.
-        bases_ks: components; m, as in the paper, and fewer.
-        bases_groups: groups that are compared with each other.
-        bases_options: options of those runs.
+        ks: numbers of components; the first one is used for Table 2 and the figures, too.
+        seeds: of starts and trainings; each seed is a run of its own.
+        groups: the number of training groups, and of test groups, that every score is a mean over.
+        fewer_groups: data set -> the same number, where ``groups`` are too expensive or do not exist.
+        config: the options of every network, unless ``models`` or ``by_dataset`` replace them.
+        models: row of Table 1 -> options of a run (see ``RunConfig.with_options``); ``start_from`` names another row.
+        by_dataset: data set -> row of Table 1 -> options that differ on this data set.
+        bases_dataset: the data set of Fig. 10 (faces in the paper).
+        bases_m: images in a group of Fig. 10, one of each of ``bases_m`` classes.
+        bases_ks: numbers of components for Fig. 10: m, as in the paper, and fewer.
+        bases_groups: the number of groups that are compared with each other.
+        bases_options: options of the networks of Fig. 10.
+        smoke: whether the study only shows that every part runs. The report then says that its numbers mean nothing,
+            and decides no claim.
     """
 
     datasets: tuple[str, ...]
@@ -46,6 +48,7 @@ class Study:
     bases_ks: tuple[int, ...] = (10, 6)
     bases_groups: int = 20
     bases_options: Options = field(default_factory=dict)
+    smoke: bool = False
 
     def __post_init__(self) -> None:
         set_fields(
@@ -78,8 +81,8 @@ class Study:
         return self.config.with_options(**everything)
 
 
-# The plain U-Net under NNLS stays with one dictionary for all groups (eq. (4) of about 4.2 on MNIST) when it begins at
-# random: any part may serve any image. From the U-Net of "fc", whose weights tie slots to images, it goes far below.
+# From random weights, the plain U-Net with NNLS keeps one dictionary for all groups (eq. (4) of about 4.2 on MNIST),
+# since any part may serve any image. From the U-Net of "fc", whose weights tie slots to images, its error is far lower.
 MODELS: dict[str, Options] = {
     FC: {"w_solver": "fc"},
     NNLS: {
@@ -93,7 +96,7 @@ MODELS: dict[str, Options] = {
 }
 
 STUDIES: dict[str, Study] = {
-    # Everything once, in about a minute and on images that need no download: does it run? Its numbers mean nothing.
+    # Every part once, in about a minute, on images that need no download: does it run? Its numbers mean nothing.
     "smoke": Study(
         datasets=("digits",),
         ks=(5,),
@@ -108,8 +111,9 @@ STUDIES: dict[str, Study] = {
         bases_dataset="digits",
         bases_ks=(10, 6),
         bases_groups=4,
+        smoke=True,
     ),
-    # Sizes and epochs for two CPU cores: two hours with k = 30 alone, and half an hour for each of the other two.
+    # Sizes and epochs for two CPU cores: two hours for k = 30, and half an hour for each of the other two k.
     "paper": Study(
         datasets=("mnist", "fashion", "faces"),
         ks=(30, 20, 10),
@@ -122,7 +126,7 @@ STUDIES: dict[str, Study] = {
             TrainingConfig(epochs=6, learning_rate=1e-3, picture_every=None),
         ),
         models=MODELS,
-        # An epoch has 8 groups of faces, and 1355 of MNIST: small steps, and many epochs.
+        # An epoch has 8 groups of faces but 1355 of MNIST: faces need small batches and many epochs.
         by_dataset={
             "faces": {
                 FC: {"batch_size": 1, "epochs": 120},

@@ -8,9 +8,9 @@ from diffnmf.studies.paper.workbench import BySeed, Workbench
 from diffnmf.studies.report import markdown_table, mean_std
 
 PAPER_K, PAPER_M = 30, 40
-# What the paper prints, train and test; it names no k and no m, but only these fit its classical rows. "test" of a
-# classical method is what is called frozen here.
-PAPER = {
+# The numbers in the paper, train and test. It names neither k nor m, but only these fit its classical rows. Its test
+# error of a classical method is that of the protocol "frozen".
+PRINTED = {
     ("mnist", "ANLS"): (1.533, 9.794),
     ("mnist", "MU"): (1.801, 9.850),
     ("mnist", "HALS"): (3.265, 9.417),
@@ -43,7 +43,7 @@ def rows_of(bench: Workbench) -> list[str]:
 
 
 def measure(bench: Workbench) -> None:
-    """Everything in the table that is not there yet: the paper's k first, and every row once before the next seed."""
+    """Measure what is missing: the first k first, and every row once before the next seed."""
     for k in bench.study.ks:
         for seed in bench.study.seeds:
             for dataset in bench.study.datasets:
@@ -61,8 +61,8 @@ def tables(bench: Workbench) -> Iterator[str]:
             yield f"### {dataset}, k = {k}\n\n{markdown_table(HEADER, cells)}"
 
 
-def records(bench: Workbench) -> Iterator[dict[str, object]]:
-    """Every number behind the tables, a line for each method, seed and protocol."""
+def csv_rows(bench: Workbench) -> Iterator[dict[str, object]]:
+    """All numbers of the tables, a row for each method, seed and protocol."""
     for dataset in bench.study.datasets:
         for k in bench.study.ks:
             for row in rows_of(bench):
@@ -73,10 +73,10 @@ def records(bench: Workbench) -> Iterator[dict[str, object]]:
 
 
 def printed(bench: Workbench, dataset: str, k: int, row: str) -> tuple[float | None, float | None] | None:
-    """What the paper prints for a row, train and test; None where it has no such row or other k or m."""
+    """The numbers of a row in the paper, train and test; None where it has no such row, or another k or m."""
     if (k, bench.study.config.data.group_size) != (PAPER_K, PAPER_M):
         return None
-    return PAPER.get((dataset, row))
+    return PRINTED.get((dataset, row))
 
 
 def values(records: BySeed, protocol: str, score: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""Table 2: does the critic help? The same network with and without it, at equal budget, over several seeds."""
+"""Table 2: does the critic help? The same network with and without it, with the same budget, over several seeds."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ def without_critic(bench: Workbench, row: str) -> BySeed:
 
 
 def measure(bench: Workbench) -> None:
-    """Train and score what is not there yet."""
+    """Train and score what is missing."""
     for row in PAIRS:
         without_critic(bench, row)
 
@@ -32,7 +32,7 @@ def table(bench: Workbench) -> str:
 
 
 def differences(bench: Workbench, row: str) -> list[float]:
-    """Test eq. (4) with the critic minus without it, for each seed that has both."""
+    """The test error, eq. (4), with the critic minus that without it, for each seed that has both."""
     dataset, k = bench.study.datasets[0], bench.study.ks[0]
     with_critic, without = bench.scores(dataset, k, row), without_critic(bench, row)
     return [

@@ -1,4 +1,4 @@
-"""Networks on images of another data set than they were trained on: the paper shows pictures, here are the errors."""
+"""Figs. 7 and 8: networks on images of another data set. The paper shows pictures; these are the errors."""
 
 from collections.abc import Iterator
 from itertools import permutations
@@ -10,7 +10,7 @@ from diffnmf.studies.report import markdown_table, mean_std
 
 
 def pairs(bench: Workbench) -> Iterator[tuple[str, str]]:
-    """(trained on, tried on): data sets whose images have one size."""
+    """(trained on, tried on): data sets whose images have the same size."""
     shapes = {name: bench.groups(name).image_shape for name in bench.study.datasets}
     return ((a, b) for a, b in permutations(shapes, 2) if shapes[a] == shapes[b])
 
@@ -22,14 +22,14 @@ def scores(bench: Workbench, source: str, target: str, row: str) -> BySeed:
 
 
 def measure(bench: Workbench) -> None:
-    """Score what has not been scored."""
+    """Score what is missing."""
     for source, target in pairs(bench):
         for row in bench.study.models:
             scores(bench, source, target, row)
 
 
 def table(bench: Workbench) -> str:
-    """The table, in Markdown; without two data sets of one size, a sentence."""
+    """The table in Markdown, or a sentence where no two data sets have images of the same size."""
     k = bench.study.ks[0]
     rows = []
     for source, target in pairs(bench):

@@ -1,4 +1,4 @@
-"""What every part of a reproduction works with: groups, trained networks, records."""
+"""What all parts of a reproduction share: groups, trained networks, records."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -16,9 +16,10 @@ from diffnmf.models import GANUNMF
 from diffnmf.studies.library import ModelLibrary
 from diffnmf.studies.paper.records import Record, Records
 from diffnmf.studies.paper.study import Study
+from diffnmf.studies.progress import Announce
 
 BySeed = dict[int, Record]
-GROUPS_SEED = 1_000_000  # no seed of a training, so that no group that is scored was trained on as it is
+GROUPS_SEED = 1_000_000  # not the seed of any training, so that no group that is scored was trained on
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class Workbench:
         data_dir: as in ``run_experiment``.
         device: where to compute.
         announce: told what is about to be done.
-        measure: False reads what is there, and neither trains nor measures.
+        measure: False reads what exists, and neither trains nor measures.
     """
 
     def __init__(
@@ -55,16 +56,20 @@ class Workbench:
         *,
         data_dir: str | Path | None,
         device: torch.device | str,
-        announce: Callable[[str], None],
+        announce: Announce,
         measure: bool,
     ) -> None:
         self.study, self.output, self.data_dir, self.device = study, output, data_dir, device
-        self.records = Records(output / "records", measure=measure, announce=announce, device=device)
+        self.records = Records(output / "records", measure=measure, begin=announce, device=device)
         self.library = ModelLibrary(output / "runs", data_dir=data_dir, device=device, announce=announce, train=measure)
         self._groups: dict[tuple[object, ...], Groups] = {}
 
+    def allow_measuring(self, allowed: bool) -> None:
+        """Whether models and records that are missing are trained and measured when asked for, or left out."""
+        self.records.measure = self.library.train = allowed
+
     def groups(self, dataset: str, m: int | None = None, order: str | None = None, count: int | None = None) -> Groups:
-        """Groups of a data set: ``count`` of them (those of the study), from as many epochs as it takes."""
+        """Groups of a data set, from as many epochs as needed; m, order and count are those of the study by default."""
         m, order = m or self.study.config.data.group_size, order or self.study.config.data.order
         count = count or self.study.fewer_groups.get(dataset, self.study.groups)
         key = (dataset, m, order, count)
@@ -82,12 +87,12 @@ class Workbench:
         return group_matrix(images, groups.to(self.device))
 
     def model(self, dataset: str, k: int, row: str, seed: int, tag: str = "", **options: Any) -> GANUNMF | None:
-        """The trained network of a row; None where it has not been trained and nothing may be."""
+        """The network of a row, trained first where it is missing; None if that is not possible."""
         path = self._run(dataset, k, row, seed, tag, options)
         return None if path is None else GANUNMF.load(path, weights="generator", device=self.device)
 
     def _run(self, dataset: str, k: int, row: str, seed: int, tag: str, options: dict[str, Any]) -> Path | None:
-        """The run of a row; where it starts from another row, that is trained first, with the same options."""
+        """The run of a row. If it starts from another row, that one is trained first, with the same options."""
         config = self.study.run_config(dataset, k, row, seed, **options)
         if (start := config.model.start_from) is not None:
             path = self._run(dataset, k, start, seed, tag, options)
@@ -97,7 +102,7 @@ class Workbench:
         return self.library.run(slug(f"{dataset}-k{k}-{row}{tag}-seed{seed}"), config)
 
     def row_scores(self, dataset: str, k: int, row: str, seed: int) -> Record | None:
-        """The protocols of a row of Table 1; one whose result does not depend on chance has one seed."""
+        """The protocols of a row of Table 1; rows whose result does not depend on the seed have only the first."""
         if row not in CLASSICAL:
             return self.network_scores(dataset, k, row, seed)
         seed = self.study.seeds[0] if row in WITHOUT_CHANCE else seed
@@ -109,12 +114,18 @@ class Workbench:
         return self.protocols(name, dataset, lambda: network(self.model(dataset, k, row, seed, tag, **options)))
 
     def scores(self, dataset: str, k: int, row: str) -> BySeed:
-        """What there is of a row of Table 1, by seed."""
+        """The records of a row of Table 1 that exist, by seed."""
         seeds = self.study.seeds[:1] if row in WITHOUT_CHANCE else self.study.seeds
         return by_seed(seeds, lambda seed: self.row_scores(dataset, k, row, seed))
 
     def protocols(self, name: str, dataset: str, factorizer: Callable[[], Factorizer | None]) -> Record | None:
-        """The protocols, on the groups of a data set, of what ``factorizer`` makes, if it can; kept under that name."""
+        """The record of that name: scores under all protocols on a data set.
+
+        Arguments:
+            name: of the record.
+            dataset: whose groups are scored.
+            factorizer: called only when the record is missing; None if it cannot be made.
+        """
 
         def compute() -> Record | None:
             made = factorizer()
@@ -127,13 +138,13 @@ class Workbench:
 
 
 def by_seed(seeds: Iterable[int], get: Callable[[int], Record | None]) -> BySeed:
-    """What there is, by seed."""
+    """The records that exist, by seed."""
     found = {seed: get(seed) for seed in seeds}
     return {seed: record for seed, record in found.items() if record is not None}
 
 
 def network(model: GANUNMF | None) -> Factorizer | None:
-    """A trained network, where there is one, as a way to factorise groups."""
+    """A trained network as a ``Factorizer``; None for None."""
     if model is None:
         return None
 
@@ -145,5 +156,5 @@ def network(model: GANUNMF | None) -> Factorizer | None:
 
 
 def slug(name: str) -> str:
-    """A name for a file."""
+    """The name as part of a file name: lower case, other characters than letters and digits as dashes."""
     return re.sub(r"[^a-z0-9._]+", "-", name.lower())

@@ -1,6 +1,6 @@
-"""What the W-solver does to the basis H: the same generator with each of them, compared on unseen groups."""
+"""What the W-solver does to the basis H: one generator trained with each W-solver, compared on unseen groups."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ from diffnmf.runs.parts import RunData, load_run_data
 from diffnmf.runs.places import with_absolute_paths
 from diffnmf.runs.trained_run import load_model_of
 from diffnmf.studies.library import ModelLibrary
+from diffnmf.studies.progress import Announce, Progress
 from diffnmf.studies.report import check_folder
 from diffnmf.studies.w_solvers.comparison import ComparedRun, write_comparison
 from diffnmf.studies.w_solvers.rows import DEFAULT_ROWS, PLAIN, W_SOLVER_ROWS, row_options, w_solver_label
 
 Opened = tuple[RunFolder, RunConfig]
-SAME = ("dataset", "group_size", "order")  # of all runs that are compared
-# What tells no two rows apart: the W-solver is the label, and the rest changes no result.
+SAME = ("dataset", "group_size", "order")  # equal in all runs that are compared
+# Options that do not become part of the name of a row: the W-solver is named anyway, the others change no result.
 BESIDE_THE_ROW = (*PLAIN, "w_solver", "seed", "start_from", "checkpoint_every", "picture_every", *SAME)
 
 
@@ -38,27 +39,27 @@ def compare_w_solvers(
     seeds: Sequence[int] = (0, 1, 2),
     data_dir: str | Path | None = None,
     device: torch.device | str = "cpu",
-    announce: Callable[[str], None] = lambda message: None,
+    announce: Announce = lambda message: None,
 ) -> list[ComparedRun]:
     """Train the generator of a configuration with each W-solver and each seed, and compare the runs.
 
-    Runs lie below OUTPUT/runs; those that are there already are not trained again, interrupted ones go on.
+    The runs are in OUTPUT/runs. Finished ones are not trained again, interrupted ones are resumed.
 
     Arguments:
-        config: everything but the W-solver, its options and the seed.
-        output: a folder.
+        config: all options but the W-solver, its options and the seed.
+        output: a folder for the runs and the results.
         rows: names of ``W_SOLVER_ROWS``.
         seeds: of the training.
         data_dir: as in ``run_experiment``.
         device: where to compute.
-        announce: told what is about to be done.
+        announce: told what is about to be done, how far the comparison is, and how long the rest may take.
 
     Returns:
-        as ``compare_runs``; a training that diverged is left out, and announced.
+        As ``compare_runs``; a training that diverged is announced and left out.
 
     Raises:
         TypeError, ValueError: a row is unknown, a seed is no int ≥ 0, or there is none of them.
-        RunFolderError: OUTPUT/runs holds runs with other options, or every training diverged.
+        RunFolderError: OUTPUT/runs contains runs with other options, or every training diverged.
     """
     check_not_empty("rows", rows, "row")
     for row in rows:
@@ -66,10 +67,12 @@ def compare_w_solvers(
     seeds = check_counts("seeds", seeds)
     check_folder(Path(output))
     library = ModelLibrary(Path(output) / "runs", data_dir=data_dir, device=device, announce=announce)
-    trained = {  # every row once before the next seed, so that little is missing when it is interrupted
-        (row, seed): library.run(f"{row}-seed{seed}", config.with_options(**row_options(row), seed=seed))
-        for seed in seeds
-        for row in rows
+    # All rows for one seed before the next seed: if interrupted, there is something to compare.
+    names = {(row, seed): f"{row}-seed{seed}" for seed in seeds for row in rows}
+    library.begin = Progress(sum(not library.is_finished(name) for name in names.values()), announce).begin
+    trained = {
+        (row, seed): library.run(name, config.with_options(**row_options(row), seed=seed))
+        for (row, seed), name in names.items()
     }
     runs = [path for row in rows for seed in seeds if (path := trained[row, seed]) is not None]
     if not runs:
@@ -83,17 +86,17 @@ def compare_runs(
     *,
     data_dir: str | Path | None = None,
     device: torch.device | str = "cpu",
-    announce: Callable[[str], None] = lambda message: None,
+    announce: Announce = lambda message: None,
 ) -> list[ComparedRun]:
-    """Compare trained runs by their W-solver; runs that differ in their seed alone are seeds of one row.
+    """Compare trained runs by their W-solver; runs that differ only in their seed are seeds of one row.
 
-    Leaves in OUTPUT: comparison.md and .html (the tables), comparison.csv (a line for each run), comparison.png (means
+    Writes to OUTPUT: comparison.md and .html (the tables), comparison.csv (a row for each run), comparison.png (means
     and standard deviations over the seeds), bases.png (H of one unseen group).
 
     Arguments:
-        runs: folders of finished runs, trained on groups of the same images. Where they differ in more than the
-            W-solver, the table says in what.
-        output: a folder.
+        runs: folders of finished runs, trained on groups of the same images. Where they differ in other options than
+            the W-solver, the names of the rows say so.
+        output: a folder for the results.
         data_dir: as in ``run_experiment``.
         device: where to compute.
         announce: told what is about to be done.
@@ -111,14 +114,15 @@ def compare_runs(
     data = load_run_data(_scored_groups(opened), seed=0, data_dir=data_dir, device=device)
     models: dict[str, GANUNMF] = {}
     compared = []
+    progress = Progress(len(opened), announce)
     for (folder, config), row, others in zip(opened, *_rows(opened), strict=True):
-        announce(f"scoring {folder.path}")
+        progress.begin(f"scoring {folder.path}")
         model = load_model_of(folder, config, "generator", device)
         models.setdefault(row, model)
         scores = _score(model, config, data) | {"ms_a_step": _ms_a_step(folder, config)}
         compared.append(ComparedRun(row, config.training.seed, folder.path, scores, others))
     announce("comparing the exact solvers")
-    # Dead columns are ties: W is zero there and so is its gradient, and what the gradient of H is then, is open.
+    # At a dead column W and its gradient are zero, which is a tie: the gradient of H is not unique there.
     liveliest = min(compared, key=lambda run: run.scores["dead_components"]).row
     agreement = exact_agreement(models[liveliest], group_matrix(data.split.test, data.test_groups[:2]))
     Y = group_matrix(data.split.test, data.test_groups[0])  # (n, m)
@@ -139,7 +143,7 @@ def _open(runs: Sequence[str | Path]) -> list[Opened]:
         if not folder.metrics_file.exists():
             raise RunFolderError(
                 f"{folder.path}: expected a finished run; it has no {folder.metrics_file.name} "
-                f"(go on with: diffnmf train --resume {folder.path})"
+                f"(finish it with: diffnmf train --resume {folder.path})"
             )
         for name in SAME:
             mine, its = getattr(config.data, name), getattr(reference.data, name)
@@ -151,7 +155,7 @@ def _open(runs: Sequence[str | Path]) -> list[Opened]:
 
 
 def _scored_groups(opened: Sequence[Opened]) -> DataConfig:
-    """As many groups as the run with the fewest, whichever is named first."""
+    """The groups of the first run, limited to as many as the run with the fewest has."""
     limits: dict[str, Any] = {}
     for name in ("limit_groups", "limit_test_groups"):
         known = [limit for _, config in opened if (limit := getattr(config.data, name)) is not None]
@@ -160,7 +164,7 @@ def _scored_groups(opened: Sequence[Opened]) -> DataConfig:
 
 
 def _rows(opened: Sequence[Opened]) -> tuple[list[str], list[dict[str, Any]]]:
-    """What every run is called, and the options in which some runs differ beside the W-solver and the seed."""
+    """The row of every run, and the options other than W-solver and seed in which some runs differ."""
     options = [
         {name: value for section in config.to_dict().values() for name, value in section.items()}
         for _, config in opened
@@ -193,7 +197,7 @@ def _score(model: GANUNMF, config: RunConfig, data: RunData) -> dict[str, float]
 
 
 def _ms_a_step(folder: RunFolder, config: RunConfig) -> float:
-    """Of a training in one process, median over its epochs; NaN for a run without epochs."""
+    """Milliseconds a step of a training in one process, median over its epochs; NaN for a run without epochs."""
     rows = folder.load_curves(config.training.epochs)
     known = [row["groups_per_second"] for row in rows if "groups_per_second" in row]
     speeds = torch.tensor(known or [float("nan")])

@@ -1,4 +1,4 @@
-"""What a comparison of W-solvers leaves behind: tables and pictures."""
+"""The results of a comparison of W-solvers: tables and pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,11 +41,11 @@ class ComparedRun:
     """One trained run in the comparison.
 
     Attributes:
-        row: what it is called: its W-solver.
+        row: the name of its row: its W-solver.
         seed: of its training.
         run: its folder.
         scores: the means over the unseen groups, by the names of ``COLUMNS``, and ``groups``, their number.
-        others: the options, beside W-solver and seed, in which the runs of the comparison differ.
+        others: the options other than W-solver and seed in which the runs of the comparison differ.
     """
 
     row: str
@@ -78,10 +78,12 @@ def write_comparison(
         rows.setdefault(run.row, []).append(run)
     values = {row: {name: [run.scores[name] for run in runs] for name in COLUMNS} for row, runs in rows.items()}
     parts = {row: unit_peak(H) for row, H in bases.items()}
-    with explained_errors(output, "free space or mend the folder, then say the same again"):
+    with explained_errors(output, "free disk space or make the folder writable, then run the same command again"):
         title = f"W-solvers on unseen groups of {data.dataset}"
         save_bars(output / "comparison.png", values, PANELS, title=title)
-        save_panels(output / "bases.png", parts, image_shape, title="H of one unseen group, columns to their maximum")
+        save_panels(
+            output / "bases.png", parts, image_shape, title="H of one unseen group, each column scaled to its maximum"
+        )
         lines = [{"row": run.row, "seed": run.seed, "run": str(run.run), **run.scores} for run in compared]
         write_csv(output / "comparison.csv", lines)
         write_report(output, "comparison", _markdown(rows, values, agreement, data))
@@ -112,11 +114,12 @@ def _markdown(
         "## The exact solvers agree",
         "",
         f"On H and Y of {min(2, int(groups))} of the groups, in float64; the reference is `unrolled`; the gradient is "
-        "that of ⟨V, HW⟩ for H, with one random V. Milliseconds are those of one call, forward and backward. H is that "
-        "of the row with the fewest dead components: at a zero column the gradient is not unique.",
+        "that of ⟨V, HW⟩ with respect to H, with one random V. Milliseconds are those of one call, forward and "
+        "backward. H is taken from the row with the fewest dead components, since the gradient at a zero column is "
+        "not unique.",
         "",
-        markdown_table(["solver", "W off by", "gradient off by", "KKT residual", "ms"], agreement),
+        markdown_table(["solver", "difference of W", "difference of the gradient", "KKT residual", "ms"], agreement),
         "",
-        "What the scores mean: `diffnmf.metrics`. A KKT residual of about 1e-7 is rounding: W is the best for H.",
+        "`diffnmf.metrics` defines the scores. A KKT residual of about 1e-7 is rounding: W is optimal for H.",
     ]
     return "\n".join(lines)

@@ -1,12 +1,12 @@
-"""The rows of a comparison of W-solvers, and what they are called."""
+"""The rows of a comparison of W-solvers, and their names."""
 
 from typing import Any
 
 from diffnmf.runs import ModelConfig
 
-# As options of ``ModelConfig``. Exact solvers give the same W and gradients: one row is enough. Where a row needs more
-# than another W-solver, a control row has the rest of it: "fc" learns only with normalised maps, and l1 means something
-# only with unit columns of H.
+# Options of ``ModelConfig``. Exact solvers give the same W and the same gradient, so that one row stands for all. A row
+# that needs another option beside its W-solver has a control row with that option alone: "fc" learns only with
+# normalised maps, and l1 is meaningful only with unit columns of H.
 W_SOLVER_ROWS: dict[str, dict[str, Any]] = {
     "fc": {"w_solver": "fc", "normalize_maps": True},
     "exact-normalized": {"w_solver": "unrolled", "normalize_maps": True},
@@ -20,7 +20,7 @@ W_SOLVER_ROWS: dict[str, dict[str, Any]] = {
     "unit-norm": {"w_solver": "unrolled", "unit_norm": True},
     "l1": {"w_solver": "unrolled", "unit_norm": True, "l1": 0.5},
 }
-# What a row leaves open is this, whatever the configuration says that it is laid over.
+# Options that a row does not set have these values, not those of the configuration.
 PLAIN: dict[str, Any] = {
     "w_steps": None,
     "w_backward": None,
@@ -28,17 +28,17 @@ PLAIN: dict[str, Any] = {
     "unit_norm": False,
     "normalize_maps": False,
 }
-DEFAULT_ROWS = tuple(name for name in W_SOLVER_ROWS if name != "cvxpylayer")  # its numbers are those of "exact"
+DEFAULT_ROWS = tuple(name for name in W_SOLVER_ROWS if name != "cvxpylayer")  # the same numbers as "exact"
 EXACT = ("unrolled", "bpp", "hals")
 
 
 def row_options(row: str) -> dict[str, Any]:
-    """Every option that a row decides, for ``RunConfig.with_options``."""
+    """The options of a row, for ``RunConfig.with_options``."""
     return {**PLAIN, **W_SOLVER_ROWS[row]}
 
 
 def w_solver_label(model: ModelConfig) -> str:
-    """What a row of a comparison is called: equal for models that differ in nothing that matters here."""
+    """The name of a row: equal for models that differ only in options that do not matter here."""
     names = {"fc": "fully connected", "cvxpylayer_loose": "cvxpylayer, loose"}
     name = names.get(model.w_solver, model.w_solver)
     if model.w_solver in EXACT and model.w_steps is None:
