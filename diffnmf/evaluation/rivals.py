@@ -111,8 +111,8 @@ def score_rivals(images: ImageSet, groups: Tensor, k: int) -> dict[str, Scores]:
 
     Returns:
         The mean scores, by name.
-        ``anls``: from a random start. ``merge``: without any iterations. ``merge + 5 rounds``: and five of HALS; both are
-        left out for k > max(n, m). ``spa``: k images of the group as H, with exact weights; left out for k > m.
+        ``anls``: from a random start. ``merge``: without any iterations. ``merge + 5 rounds``: and five of HALS; both
+        are left out for k > max(n, m). ``spa``: k images of the group as H, with exact weights; left out for k > m.
         ``svd``: the best rank-k matrix of any sign, a lower bound for the relative error alone.
     """
     k = check_count("k", k, at_least=1)
