@@ -1,6 +1,5 @@
 """Processes of their own: killed with SIGKILL and resumed, and two that train together."""
 
-import csv
 import os
 import signal
 import subprocess
@@ -10,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import curves
 from safetensors.torch import load_file
 
 DIGITS = ["train", "--dataset", "digits", "--k", "4", "--width", "8", "--critic-width", "8", "--limit-groups", "13"]
 OPTIONS = [*DIGITS, "--epochs", "3", "--checkpoint-every", "1", "--flip-probability", "0.5", "--device", "cpu"]
-TIMES = {"train_seconds", "groups_per_second", "w_solver_share"}  # the only columns that differ from run to run
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 THREADS_AT_EXIT = """
 import atexit, pathlib, sys
@@ -59,12 +58,6 @@ def kill_when(happened, *arguments, processes=1):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def curves(folder):
-    with (folder / "curves.csv").open(newline="", encoding="utf-8") as stream:
-        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
-    return [{name: value for name, value in row.items() if name not in TIMES} for row in rows]
 
 
 def checkpoint_of(folder):
