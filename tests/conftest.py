@@ -11,3 +11,10 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """For tests that are about something else: drawing takes most of the time of a small run."""
+    for name in ("save_image_grid", "save_decomposition", "save_curves"):
+        monkeypatch.setattr(f"diffnmf.runs.pictures.{name}", lambda *args, **kwargs: None)

@@ -3,7 +3,6 @@
 One tiny run serves all tests of interrupted runs; ``assert_same_run`` compares what two of them have left.
 """
 
-import csv
 import hashlib
 import json
 import multiprocessing
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from helpers import curves
 from PIL import Image
 
 import diffnmf.cli
@@ -27,7 +27,6 @@ DIGITS = ["train", "--dataset", "digits", "--k", "4", "--width", "8", "--critic-
 # 13 groups in steps of 4: a checkpoint after every step, and so after the last one of an epoch, too.
 OPTIONS = [*DIGITS, "--epochs", "3", "--checkpoint-every", "1", "--flip-probability", "0.5", "--device", "cpu"]
 OPTIONS += ["--limit-test-groups", "2", "--picture-every", "2"]
-TIMES = {"train_seconds", "groups_per_second", "w_solver_share"}  # the only columns that differ from run to run
 HEAVY = ["diffnmf.cli", "accelerate", "sklearn.datasets", "torch._dynamo", "torch.utils.tensorboard", "PIL.Image"]
 
 FORK = multiprocessing.get_context("forkserver")
@@ -151,12 +150,6 @@ def go_on(folder, options, log, processes=1):
         run("train", "--resume", folder, "--device", "cpu", log=log, processes=processes)
     else:
         run(*options, "--output", folder, log=log, processes=processes)
-
-
-def curves(folder):
-    with (folder / "curves.csv").open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        return [{name: float(value) for name, value in row.items() if name not in TIMES} for row in reader]
 
 
 def assert_same_run(first, second):

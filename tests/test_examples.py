@@ -17,14 +17,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 DIGITS = ["--dataset", "digits", "--epochs", "1", "--limit-groups", "2", "--k", "5", "--output", "run"]
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
-    """Drawing takes most of the time of a small run, and has tests of its own."""
-    for name in ("save_image_grid", "save_decomposition", "save_curves"):
-        monkeypatch.setattr(f"diffnmf.runs.pictures.{name}", lambda *args, **kwargs: None)
+pytestmark = pytest.mark.usefixtures("one_thread", "without_pictures")
 
 
 def load_example(name):

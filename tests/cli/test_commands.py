@@ -1,6 +1,5 @@
 """The command line: what it prints where, and that a slip costs one line and nothing else."""
 
-import hashlib
 import json
 import os
 import re
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from helpers import bytes_of
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -28,7 +28,7 @@ DIGITS = ["train", "--dataset", "digits", "--k", "3", "--width", "8", "--limit-g
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "without_pictures")
 
 
 @pytest.fixture(autouse=True)
@@ -40,13 +40,6 @@ def empty_folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
-    """Drawing takes most of the time of a small run, and has tests of its own."""
-    for name in ("save_image_grid", "save_decomposition", "save_curves"):
-        monkeypatch.setattr(f"diffnmf.runs.pictures.{name}", lambda *args, **kwargs: None)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run made by the command line, and what the command said; tests only read it."""
@@ -56,13 +49,6 @@ def finished(tmp_path_factory):
 
 def invoke(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def bytes_of(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
-        for path in folder.rglob("*")
-    }
 
 
 def assert_refused(result, *words):

@@ -1,14 +1,10 @@
 """Groups: balanced, without replacement, new in every epoch, the same for the same seed."""
 
-import os
-
 import pytest
 import torch
+from helpers import REAL_DATA, needs_data
 
 from diffnmf.data import GroupSampler, ImageSet, group_matrix, load_dataset
-
-REAL_DATA = os.environ.get("DIFFNMF_DATA")
-needs_data = pytest.mark.skipif(not REAL_DATA, reason="needs the real data sets: set DIFFNMF_DATA to their folder")
 
 
 def labelled(*counts, first=0):

@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import REAL_DATA, needs_data
 
 from diffnmf.data import DATASETS, DataSplit, ImageSet, load_dataset
 from diffnmf.data.downloads import data_root
 from diffnmf.errors import DataUnavailableError
-
-REAL_DATA = os.environ.get("DIFFNMF_DATA")
-needs_data = pytest.mark.skipif(not REAL_DATA, reason="needs the real data sets: set DIFFNMF_DATA to their folder")
 
 
 @pytest.fixture

@@ -1,17 +1,15 @@
 """The classical rows of the table of the GAN-UNET paper, as DESIGN section 4 reads them, on a few groups."""
 
-import os
-
 import pytest
 import torch
+from helpers import needs_data
 
 from diffnmf.data import GroupSampler, group_matrix, load_dataset
 from diffnmf.factorization import PAPER, factorize
 from diffnmf.layers import NNLSLayer
 from diffnmf.metrics import column_error
 
-REAL_DATA = os.environ.get("DIFFNMF_DATA")
-pytestmark = pytest.mark.skipif(not REAL_DATA, reason="needs the real data sets: set DIFFNMF_DATA to their folder")
+pytestmark = needs_data
 
 K = 30
 OURS = {"method": "hals", "max_iter": 100, "tol": 0.0}

@@ -5,13 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import rand
 
 from diffnmf.factorization.spa import spa
 from diffnmf.factorization.svd import truncated_svd
-
-
-def random(*shape, seed=0, dtype=torch.float64):
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 def spa_by_loop(Y, k):
@@ -35,7 +32,7 @@ class TestSpa:
     @pytest.mark.parametrize("k", [1, 4, 9])
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_agrees_with_a_plain_loop(self, k, dtype):
-        Y = random(2, 3, 12, 9, dtype=dtype)
+        Y = rand(2, 3, 12, 9, dtype=dtype)
         H = spa(Y, k)
         assert H.shape == (2, 3, 12, k)
         assert H.dtype == dtype
@@ -45,7 +42,7 @@ class TestSpa:
 
     def test_finds_the_basis_of_separable_data(self):
         generator = torch.Generator().manual_seed(1)
-        H = random(30, 6, seed=2)
+        H = rand(30, 6, seed=2)
         weights = torch.distributions.Dirichlet(torch.ones(6, dtype=torch.float64)).sample((20,)).T
         order = torch.randperm(26, generator=generator)
         Y = torch.cat([H, H @ weights], dim=1)[:, order]
@@ -58,7 +55,7 @@ class TestSpa:
 
     @pytest.mark.parametrize("seed", range(5))
     def test_no_column_twice_when_the_rank_is_exhausted(self, seed):
-        Y = random(15, 3, seed=seed) @ random(3, 10, seed=seed + 100)
+        Y = rand(15, 3, seed=seed) @ rand(3, 10, seed=seed + 100)
         H = spa(Y, 10)
         assert sorted(columns_of(H, Y)) == list(range(10))
         assert columns_of(H, Y)[3:] == sorted(columns_of(H, Y)[3:])  # the first ones not yet chosen
@@ -75,17 +72,17 @@ class TestSpa:
 
     @pytest.mark.parametrize("scale", [1e-30, 1e30])
     def test_scale_changes_no_choice(self, scale):
-        Y = random(12, 9)
+        Y = rand(12, 9)
         assert columns_of(spa(Y * scale, 5), Y * scale) == columns_of(spa(Y, 5), Y)
 
     def test_nearly_dependent_columns(self):
         """Steps that classical Gram-Schmidt on the Gram matrix would get wrong: cond(Y) about 1e9."""
-        Q, _ = torch.linalg.qr(random(20, 8, seed=3))
+        Q, _ = torch.linalg.qr(rand(20, 8, seed=3))
         Y = Q[:, :1] + Q * torch.logspace(0, -9, 8, dtype=torch.float64)
         assert columns_of(spa(Y, 8), Y) == list(range(8))
 
     def test_nan_stays_in_its_problem(self):
-        Y = random(3, 6, 5)
+        Y = rand(3, 6, 5)
         expected = spa(Y, 4)
         Y[1, 2, 3] = math.nan
         H = spa(Y, 4)
@@ -93,7 +90,7 @@ class TestSpa:
         assert H[1].isnan().any()
 
     def test_gradient_goes_to_the_chosen_columns(self):
-        Y = random(6, 5).requires_grad_()
+        Y = rand(6, 5).requires_grad_()
         H = spa(Y, 2)
         H.sum().backward()
         assert Y.grad is not None
@@ -106,7 +103,7 @@ class TestSpa:
         assert spa(torch.tensor([[1.0, 3.0, 2.0]]), 3).tolist() == [[3, 1, 2]]
 
     def test_leaves_its_input_alone(self):
-        Y = random(6, 5)
+        Y = rand(6, 5)
         before = Y.clone()
         spa(Y, 5)
         assert torch.equal(Y, before)
@@ -121,7 +118,7 @@ class TestTruncatedSvd:
     @pytest.mark.parametrize("k", [1, 4, 6])
     @pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-6), (torch.float64, 1e-13)])
     def test_agrees_with_numpy(self, shape, k, dtype, atol):
-        Y = random(2, 2, *shape, dtype=dtype)
+        Y = rand(2, 2, *shape, dtype=dtype)
         U, sigma, Vh = np.linalg.svd(Y.double().numpy(), full_matrices=False)
         expected = (U[..., :k] * sigma[..., None, :k]) @ Vh[..., :k, :]
         result = truncated_svd(Y, k)
@@ -132,20 +129,20 @@ class TestTruncatedSvd:
 
     @pytest.mark.parametrize("k", [5, 6, 100])
     def test_full_rank_gives_a_copy(self, k):
-        Y = random(3, 8, 5)
+        Y = rand(3, 8, 5)
         result = truncated_svd(Y, k)
         assert torch.equal(result, Y)
         assert result.data_ptr() != Y.data_ptr()
 
     def test_a_matrix_of_that_rank_is_kept(self):
-        Y = random(30, 3) @ random(3, 12, seed=1)
+        Y = rand(30, 3) @ rand(3, 12, seed=1)
         torch.testing.assert_close(truncated_svd(Y, 3), Y, rtol=0, atol=1e-13)
         torch.testing.assert_close(truncated_svd(Y.float(), 5), Y.float(), rtol=0, atol=1e-6)
         assert torch.equal(truncated_svd(torch.zeros(4, 3), 1), torch.zeros(4, 3))
 
     def test_float64_keeps_small_singular_values(self):
-        Q, _ = torch.linalg.qr(random(20, 6))
-        P, _ = torch.linalg.qr(random(6, 6, seed=1))
+        Q, _ = torch.linalg.qr(rand(20, 6))
+        P, _ = torch.linalg.qr(rand(6, 6, seed=1))
         sigma = torch.logspace(0, -11, 6, dtype=torch.float64)
         error = truncated_svd((Q * sigma) @ P, 5) - (Q[:, :5] * sigma[:5]) @ P[:5]
         assert error.abs().max() < 1e-14
@@ -153,7 +150,7 @@ class TestTruncatedSvd:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
     def test_a_problem_that_is_not_finite_spoils_no_other(self, dtype, bad):
-        Y = random(3, 8, 5, dtype=dtype)
+        Y = rand(3, 8, 5, dtype=dtype)
         expected = truncated_svd(Y, 2)
         Y[1, 2, 3] = bad
         result = truncated_svd(Y, 2)
@@ -161,7 +158,7 @@ class TestTruncatedSvd:
         assert result[1].isnan().all()
 
     def test_beats_a_choice_of_columns(self):
-        Y = random(20, 10)
+        Y = rand(20, 10)
         basis, _ = torch.linalg.qr(spa(Y, 4))
         assert torch.linalg.norm(Y - truncated_svd(Y, 4)) < torch.linalg.norm(Y - basis @ (basis.T @ Y))
 

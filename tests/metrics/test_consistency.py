@@ -6,12 +6,9 @@ import math
 
 import pytest
 import torch
+from helpers import rand
 
 from diffnmf.metrics import SlotConsistency, permutation_consistency, slot_consistency
-
-
-def bases(*shape, seed=0):
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def close(found, unmatched, matched):
@@ -39,7 +36,7 @@ def shuffled(H, seed=0):
 
 class TestSlotConsistency:
     def test_the_same_basis_everywhere(self):
-        close(slot_consistency(bases(6, 3).expand(5, 6, 3)), 1.0, 1.0)
+        close(slot_consistency(rand(6, 3).expand(5, 6, 3)), 1.0, 1.0)
 
     def test_the_same_parts_in_another_order(self):
         parts = torch.eye(3, dtype=torch.float64)
@@ -61,20 +58,20 @@ class TestSlotConsistency:
         close(slot_consistency(H), 0.0, 0.0)
 
     def test_one_column(self):
-        H = bases(2, 5, 1)
+        H = rand(2, 5, 1)
         expected = cosine(H[0, :, 0], H[1, :, 0])
         close(slot_consistency(H), expected, expected)
 
     @pytest.mark.parametrize("seed", range(5))
     def test_all_permutations(self, seed):
-        H = bases(2, 5, 4, seed=seed) ** 3  # uneven columns, so that the order matters
+        H = rand(2, 5, 4, seed=seed) ** 3  # uneven columns, so that the order matters
         unmatched = sum(cosine(H[0, :, j], H[1, :, j]) for j in range(4)) / 4
         matched = best_of_all(*H)
         assert matched > unmatched + 1e-3
         close(slot_consistency(H), unmatched, matched)
 
     def test_is_the_mean_over_all_pairs_of_groups(self):
-        H = bases(4, 6, 3) ** 3
+        H = rand(4, 6, 3) ** 3
         pairs = list(itertools.combinations(range(4), 2))
         each = [slot_consistency(H[list(pair)]) for pair in pairs]
         unmatched, matched = (sum(getattr(x, name) for x in each) / len(pairs) for name in ("unmatched", "matched"))
@@ -82,18 +79,18 @@ class TestSlotConsistency:
         assert len({round(x.matched, 6) for x in each}) == len(pairs)
 
     def test_positive_scaling_of_columns_changes_nothing(self):
-        H = bases(4, 6, 3)
+        H = rand(4, 6, 3)
         found = slot_consistency(H)
-        close(slot_consistency(H * (10 ** (6 * bases(4, 1, 3, seed=1) - 3))), found.unmatched, found.matched)
+        close(slot_consistency(H * (10 ** (6 * rand(4, 1, 3, seed=1) - 3))), found.unmatched, found.matched)
 
     def test_permuting_columns_changes_unmatched_only(self):
-        H = bases(4, 6, 3) ** 3
+        H = rand(4, 6, 3) ** 3
         found, other = slot_consistency(H), slot_consistency(shuffled(H))
         assert other.matched == pytest.approx(found.matched, rel=0, abs=1e-12)
         assert abs(other.unmatched - found.unmatched) > 1e-3
 
     def test_one_order_for_all_groups_changes_nothing(self):
-        H = bases(4, 6, 3)
+        H = rand(4, 6, 3)
         found = slot_consistency(H)
         close(slot_consistency(H[..., [2, 0, 1]]), found.unmatched, found.matched)
 
@@ -116,7 +113,7 @@ class TestSlotConsistency:
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
     def test_nan_shows(self, bad):
-        H = bases(3, 4, 2)
+        H = rand(3, 4, 2)
         H[1, 2, 0] = bad
         found = slot_consistency(H)
         assert math.isnan(found.unmatched)
@@ -124,7 +121,7 @@ class TestSlotConsistency:
         assert math.isnan(found.gap)
 
     def test_gives_plain_numbers_without_gradient(self):
-        found = slot_consistency(bases(3, 4, 2).float().requires_grad_())
+        found = slot_consistency(rand(3, 4, 2).float().requires_grad_())
         assert {type(value) for value in (found.unmatched, found.matched, found.gap)} == {float}
         with pytest.raises(dataclasses.FrozenInstanceError):
             found.matched = 1.0
@@ -137,17 +134,17 @@ class TestSlotConsistency:
 
 class TestPermutationConsistency:
     def test_a_basis_that_follows_no_order(self):
-        H = bases(3, 6, 4)
+        H = rand(3, 6, 4)
         close(permutation_consistency(H, 2 * H), 1.0, 1.0)
 
     def test_the_same_parts_in_other_slots(self):
-        H = bases(3, 6, 4)
+        H = rand(3, 6, 4)
         found = permutation_consistency(H, shuffled(H))
         assert found.matched == pytest.approx(1.0, rel=0, abs=1e-12)
         assert found.gap > 0.01
 
     def test_compares_each_group_with_itself_only(self):
-        H, H_permuted = bases(3, 6, 3) ** 3, bases(3, 6, 3, seed=1) ** 3
+        H, H_permuted = rand(3, 6, 3) ** 3, rand(3, 6, 3, seed=1) ** 3
         each = [slot_consistency(torch.stack(pair)) for pair in zip(H, H_permuted, strict=True)]
         unmatched, matched = (sum(getattr(x, name) for x in each) / 3 for name in ("unmatched", "matched"))
         close(permutation_consistency(H, H_permuted), unmatched, matched)
@@ -159,7 +156,7 @@ class TestPermutationConsistency:
         close(permutation_consistency(H, H.flip(-1)), 0.0, 1.0)
 
     def test_nan_in_either(self):
-        H, bad = bases(2, 4, 2), bases(2, 4, 2)
+        H, bad = rand(2, 4, 2), rand(2, 4, 2)
         bad[1, 0, 1] = math.nan
         for found in (permutation_consistency(H, bad), permutation_consistency(bad, H)):
             assert math.isnan(found.unmatched)

@@ -4,24 +4,13 @@ import math
 
 import pytest
 import torch
+from helpers import close, matrix, rand
 
 from diffnmf import nnls
 from diffnmf.factorization import factorize, truncated_svd
 from diffnmf.factorization.half_step import half_step, stationarity
 from diffnmf.factorization.nmf_problem import Penalties
 from diffnmf.metrics import excess_over_svd, nnls_kkt_residual, projected_gradient
-
-
-def uniform(*shape, seed=0, dtype=torch.float64):
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
-def matrix(rows):
-    return torch.tensor(rows, dtype=torch.float64)
-
-
-def close(value, expected, atol=1e-12):
-    torch.testing.assert_close(value, torch.as_tensor(expected, dtype=value.dtype), rtol=0, atol=atol)
 
 
 class TestExcessOverSVD:
@@ -34,7 +23,7 @@ class TestExcessOverSVD:
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_the_svd_has_none(self, dtype):
-        Y = uniform(2, 3, 12, 7, dtype=dtype)
+        Y = rand(2, 3, 12, 7, dtype=dtype)
         excess = excess_over_svd(Y, truncated_svd(Y, 4).requires_grad_(), 4)
         assert excess.dtype == dtype
         assert not excess.requires_grad
@@ -42,7 +31,7 @@ class TestExcessOverSVD:
 
     @pytest.mark.parametrize("method", ["hals", "anls", "mu", "spa"])
     def test_no_factorisation_passes_the_svd(self, method):
-        Y = uniform(5, 12, 7)
+        Y = rand(5, 12, 7)
         H, W = factorize(Y, 3, method=method, tol=0.0)[:2]
         excess = excess_over_svd(Y, H @ W, 3)
         assert excess.shape == (5,)
@@ -51,20 +40,20 @@ class TestExcessOverSVD:
         assert (excess_over_svd(Y, H @ W, 2) < excess).all()  # a looser bound for what has one component more
 
     def test_scaling_changes_nothing(self):
-        Y, Y_hat = uniform(12, 7), uniform(12, 7, seed=1)
+        Y, Y_hat = rand(12, 7), rand(12, 7, seed=1)
         torch.testing.assert_close(excess_over_svd(1e20 * Y, 1e20 * Y_hat, 3), excess_over_svd(Y, Y_hat, 3))
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     @pytest.mark.parametrize(("n", "m", "k"), [(784, 40, 30), (40, 300, 1), (30, 20, 5)])
     def test_where_Y_has_the_rank_only_Y_will_do(self, n, m, k, dtype):
-        H, W = uniform(4, n, k, dtype=dtype), uniform(4, k, m, seed=1, dtype=dtype)
+        H, W = rand(4, n, k, dtype=dtype), rand(4, k, m, seed=1, dtype=dtype)
         Y = H @ W
         for same in (Y, (H.double() @ W.double()).to(dtype), truncated_svd(Y, k)):
             assert excess_over_svd(Y, same, k).tolist() == [0.0] * 4
         assert excess_over_svd(Y, 1.001 * Y, k).tolist() == [math.inf] * 4
 
     def test_as_many_components_as_columns(self):
-        Y = uniform(12, 7)
+        Y = rand(12, 7)
         assert excess_over_svd(Y, Y, 7).item() == 0
         assert excess_over_svd(Y, 0.9 * Y, 9).item() == math.inf
 
@@ -75,7 +64,7 @@ class TestExcessOverSVD:
 
     @pytest.mark.parametrize("k", [3, 7])  # below the rank of Y, and not
     def test_nan_shows_in_its_own_problem_only(self, k):
-        Y, Y_hat = uniform(3, 12, 7), uniform(3, 12, 7, seed=1)
+        Y, Y_hat = rand(3, 12, 7), rand(3, 12, 7, seed=1)
         clean = excess_over_svd(Y, Y_hat, k)
         Y[0, 0, 0] = Y_hat[1, 0, 0] = math.nan
         excess = excess_over_svd(Y, Y_hat, k)
@@ -118,7 +107,7 @@ class TestKKTResidual:
 
     @pytest.mark.parametrize("options", [{}, {"l1": 0.3}, {"ridge": 0.2}])
     def test_is_what_nnls_reports(self, options):
-        H, Y = uniform(3, 12, 4), uniform(2, 1, 12, 7, seed=1)
+        H, Y = rand(3, 12, 4), rand(2, 1, 12, 7, seed=1)
         solution = nnls(H, Y, **options)
         residual = nnls_kkt_residual(H, Y, solution.W, **options)
         assert residual.shape == (2, 3)
@@ -127,13 +116,13 @@ class TestKKTResidual:
         assert (nnls_kkt_residual(H, Y, solution.W * 1.01, **options) > 1e-3).all()
 
     def test_scaling_changes_nothing(self):
-        H, Y, W = uniform(12, 4), uniform(12, 7, seed=1), uniform(4, 7, seed=2)
-        d, e = matrix([1e-3, 1, 5, 1e4]), 10 ** (4 * uniform(7) - 2)
+        H, Y, W = rand(12, 4), rand(12, 7, seed=1), rand(4, 7, seed=2)
+        d, e = matrix([1e-3, 1, 5, 1e4]), 10 ** (4 * rand(7) - 2)
         residual = nnls_kkt_residual(H, Y, W)
         torch.testing.assert_close(nnls_kkt_residual(H * d, Y * e, W / d[:, None] * e), residual)
 
     def test_one_W_for_many_groups(self):
-        H, Y, W = uniform(12, 4), uniform(3, 12, 7, seed=1), uniform(4, 7, seed=2)
+        H, Y, W = rand(12, 4), rand(3, 12, 7, seed=1), rand(4, 7, seed=2)
         residual = nnls_kkt_residual(H, Y, W.requires_grad_())
         close(residual, [nnls_kkt_residual(H, y, W).item() for y in Y])
         assert not residual.requires_grad
@@ -153,8 +142,8 @@ class TestKKTResidual:
 @pytest.fixture
 def factors():
     """Y (3, 12, 7), H (3, 12, 4), W (3, 4, 7), with zeros in both factors."""
-    H, W = uniform(3, 12, 4, seed=1), uniform(3, 4, 7, seed=2)
-    return uniform(3, 12, 7), torch.where(H < 0.4, 0.0, H), torch.where(W < 0.4, 0.0, W)
+    H, W = rand(3, 12, 4, seed=1), rand(3, 4, 7, seed=2)
+    return rand(3, 12, 7), torch.where(H < 0.4, 0.0, H), torch.where(W < 0.4, 0.0, W)
 
 
 class TestProjectedGradient:
@@ -188,7 +177,7 @@ class TestProjectedGradient:
         torch.testing.assert_close(projected_gradient(Y, H, W), stop.norm)
 
     def test_falls_to_zero_where_a_factorisation_converges(self):
-        Y = uniform(12, 7)
+        Y = rand(12, 7)
         start = factorize(Y, 3, method="anls", max_iter=1, tol=0.0)
         end = factorize(Y, 3, method="anls", max_iter=2000, tol=1e-7)
         assert projected_gradient(Y, end.H, end.W) < 1e-4 * projected_gradient(Y, start.H, start.W)

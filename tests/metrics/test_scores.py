@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from helpers import close, matrix
 
 from diffnmf.metrics import (
     column_error,
@@ -18,14 +19,6 @@ from diffnmf.metrics import (
     summarize,
     zero_share,
 )
-
-
-def close(value, expected, atol=1e-12):
-    torch.testing.assert_close(value, torch.as_tensor(expected, dtype=value.dtype), rtol=0, atol=atol)
-
-
-def matrix(rows, dtype=torch.float64):
-    return torch.tensor(rows, dtype=dtype)
 
 
 @pytest.fixture

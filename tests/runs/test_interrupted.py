@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from run_processes import DIGITS, OPTIONS, assert_same_run, curves, go_on, killed_after, killed_at, run
+from helpers import curves
+from run_processes import DIGITS, OPTIONS, assert_same_run, go_on, killed_after, killed_at, run
 
 ONE, TWO = (*OPTIONS, "--batch-size", "4"), (*OPTIONS, "--batch-size", "2")  # four groups a step, either way
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

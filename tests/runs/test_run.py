@@ -1,7 +1,5 @@
 """A whole run on the digits: what it leaves behind, what it refuses, and how it goes on after a stop."""
 
-import csv
-import hashlib
 import json
 import math
 import shutil
@@ -10,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers import TIMES, bytes_of, curves
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, load_model
@@ -26,7 +25,6 @@ from diffnmf.runs.recorder import Recorder, best_of
 from diffnmf.training import TrainingConfig
 
 PICTURES = ["basis.png", "curves.png", "decomposition.png", "group.png", "reconstruction.png"]
-TIMES = {"train_seconds", "groups_per_second", "w_solver_share"}  # the only columns that differ from run to run
 SCORES = {"eps", "relative_error", "hoyer_H", "copying", "dead_components"}
 
 
@@ -59,26 +57,6 @@ def old_run(run_of_two, tmp_path):
     folder = shutil.copytree(run_of_two.folder, tmp_path / "run")
     (folder / "notes.txt").write_text("mine")
     return folder
-
-
-@pytest.fixture
-def without_pictures(monkeypatch):
-    """For tests that are about something else: drawing takes most of the time of a small run."""
-    for name in ("save_image_grid", "save_decomposition", "save_curves"):
-        monkeypatch.setattr(f"diffnmf.runs.pictures.{name}", lambda *args, **kwargs: None)
-
-
-def bytes_of(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
-        for path in folder.rglob("*")
-    }
-
-
-def curves(folder):
-    with (folder / "curves.csv").open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        return [{name: float(value) for name, value in row.items() if name not in TIMES} for row in reader]
 
 
 def events(files):

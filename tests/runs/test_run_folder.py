@@ -1,12 +1,12 @@
 """The run folder and its checkpoints: whole or not there, and nothing is lost when something goes wrong."""
 
 import errno
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import bytes_of
 
 from diffnmf.errors import CheckpointWarning, RunFolderError
 from diffnmf.runs import DataConfig, ModelConfig, RunConfig, RunFolder
@@ -19,13 +19,6 @@ OTHER = RunConfig(DataConfig("digits", 20), ModelConfig(k=3), TrainingConfig(epo
 
 def state(epoch, step=0):
     return {"epoch": epoch, "step": step, "weights": torch.arange(3000.0) + epoch}
-
-
-def bytes_of(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
-        for path in folder.rglob("*")
-    }
 
 
 DAMAGES = {

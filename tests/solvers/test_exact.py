@@ -6,20 +6,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from helpers import EXACT_TO_ROUNDING, rand, randn
 from nnls_problems import kkt, random_problem, residual_norms, scipy_nnls, with_condition
 
 from diffnmf import nnls
 from diffnmf.solvers import ProjectedGradient
-
-EXACT = ["unrolled", "bpp", "hals"]
-
-
-def rand(*shape, seed=0):
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def randn(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def duplicates():
@@ -51,7 +42,7 @@ HARD = {
 }
 
 
-@pytest.mark.parametrize("solver", EXACT)
+@pytest.mark.parametrize("solver", EXACT_TO_ROUNDING)
 @pytest.mark.parametrize("name", HARD)
 def test_hard_problem(solver, name):
     H, Y = HARD[name]
@@ -89,7 +80,7 @@ def test_scales_in_float32(scale_H, scale_Y):
     assert H.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("solver", EXACT)
+@pytest.mark.parametrize("solver", EXACT_TO_ROUNDING)
 def test_against_scipy_with_penalties(solver):
     H, Y = random_problem(n=30, k=10, m=8)
     for ridge, l1 in ((0.7, 0.0), (0.0, 0.4), (0.7, 0.4)):

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
+from helpers import EXACT_TO_ROUNDING, UNROLLABLE
 from nnls_problems import random_problem, with_condition
 from torch.autograd import gradcheck, gradgradcheck
 
 from diffnmf import nnls
 from diffnmf.layers import NNLSLayer
-from diffnmf.solvers import SOLVERS, ProjectedGradient
-
-EXACT = ["unrolled", "bpp", "hals"]
+from diffnmf.solvers import SOLVERS
 
 
 def leaves(*batch, n=8, k=4, m=3, seed=0):
@@ -23,7 +22,7 @@ def solve(**options):
     return lambda H, Y, ridge, l1: nnls(H, Y, ridge=ridge, l1=l1, **options).W
 
 
-@pytest.mark.parametrize("solver", EXACT)
+@pytest.mark.parametrize("solver", EXACT_TO_ROUNDING)
 def test_first_and_second_order(solver):
     inputs = leaves(2)
     assert solve(solver=solver)(*inputs).eq(0).any()  # some entries are at their bound
@@ -31,7 +30,7 @@ def test_first_and_second_order(solver):
     assert gradgradcheck(solve(solver=solver), inputs)
 
 
-@pytest.mark.parametrize("solver", EXACT)
+@pytest.mark.parametrize("solver", EXACT_TO_ROUNDING)
 def test_broadcast_and_shared_basis(solver):
     H, Y = random_problem(2)
     assert gradcheck(NNLSLayer(solver), (H[0].requires_grad_(), Y.requires_grad_()))
@@ -47,28 +46,13 @@ def test_third_order():
     assert gradgradcheck(gradient, (H, Y))
 
 
-@pytest.mark.parametrize("finish", [True, False])
-def test_unrolled_gradient_is_that_of_the_iterations(finish):
-    truncated = solve(solver=ProjectedGradient(max_iter=7, finish=finish), backward="unrolled")
-    with pytest.warns(match="not converged"):
-        assert gradcheck(truncated, leaves(1))
-
-
-def test_unrolled_gradient_converges_to_the_implicit_one():
-    inputs = leaves(2)
-    exact = torch.autograd.grad(solve()(*inputs).sin().sum(), inputs)
-    long = solve(solver=ProjectedGradient(max_iter=1000, finish=False), backward="unrolled")
-    for a, b in zip(exact, torch.autograd.grad(long(*inputs).sin().sum(), inputs), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
-
-
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_detached_is_a_constant(solver):
     H, Y, _, _ = leaves(2)
     assert not NNLSLayer(solver, backward="detached")(H, Y).requires_grad
 
 
-@pytest.mark.parametrize("solver", EXACT)
+@pytest.mark.parametrize("solver", EXACT_TO_ROUNDING)
 @pytest.mark.parametrize(("n", "k", "m"), [(40, 10, 6), (6, 9, 4)])
 def test_agreement_with_cvxpylayers(solver, n, k, m):
     H, Y, ridge, l1 = leaves(2, n=n, k=k, m=m, seed=5)
@@ -198,7 +182,7 @@ def test_backward_inside_autocast_keeps_its_precision():
     assert torch.equal(gradient, expected)
 
 
-@pytest.mark.parametrize("solver", ["bpp", "cvxpylayer"])
+@pytest.mark.parametrize("solver", [name for name in SOLVERS if name not in UNROLLABLE])
 def test_what_cannot_be_unrolled_is_refused_with_and_without_a_gradient(solver):
     H, Y = random_problem()
     with pytest.raises(ValueError, match='backward: .*use "implicit" or "detached"'):

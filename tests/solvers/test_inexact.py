@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import EXACT, UNROLLABLE, normal, uniform
+from helpers import EXACT, UNROLLABLE, rand, randn
 from nnls_problems import kkt, random_problem, with_condition
 from torch.autograd import gradcheck
 
@@ -33,7 +33,7 @@ def swept(H, Y, W, sweeps, ridge=0.0, l1=0.0):
 def test_coordinate_descent_is_that_of_a_textbook(sweeps, ridge, l1):
     H, Y = random_problem(n=10, k=4, m=3)
     solver = CoordinateDescent(max_iter=sweeps, finish=False)
-    for start in (torch.zeros(4, 3, dtype=torch.float64), uniform(4, 3, seed=3)):
+    for start in (torch.zeros(4, 3, dtype=torch.float64), rand(4, 3, seed=3)):
         W = NNLSLayer(solver, ridge=ridge, l1=l1, backward="unrolled")(H, Y, W0=start)
         torch.testing.assert_close(W, swept(H, Y, start, sweeps, ridge, l1), rtol=0, atol=1e-12)
 
@@ -56,14 +56,14 @@ def test_ls_hals_shares_the_weight_among_equal_columns():
 
 @pytest.mark.parametrize("name", UNROLLABLE)
 def test_one_step_solves_an_orthogonal_basis(name):
-    H = torch.linalg.qr(normal(8, 4)).Q * torch.tensor([1.0, 0.1, 7.0, 3.0], dtype=torch.float64)
-    W = NNLSLayer(SOLVERS[name]().truncated(1), backward="unrolled")(H, normal(8, 5, seed=1))
-    assert kkt(H, normal(8, 5, seed=1), W) <= 1e-9
+    H = torch.linalg.qr(randn(8, 4)).Q * torch.tensor([1.0, 0.1, 7.0, 3.0], dtype=torch.float64)
+    W = NNLSLayer(SOLVERS[name]().truncated(1), backward="unrolled")(H, randn(8, 5, seed=1))
+    assert kkt(H, randn(8, 5, seed=1), W) <= 1e-9
 
 
 def test_momentum_pays():
     """Gradient steps without it are the reference; both start at zero and take a step of one over the same bound."""
-    H, Y = uniform(60, 20), uniform(60, 8, seed=1)
+    H, Y = rand(60, 20), rand(60, 8, seed=1)
     W = NNLSLayer(ProjectedGradient(max_iter=200, finish=False), backward="unrolled")(H, Y)
     unit = H / torch.linalg.vector_norm(H, dim=0)
     G, X = unit.T @ unit, torch.zeros(20, 8, dtype=torch.float64)
@@ -72,10 +72,16 @@ def test_momentum_pays():
     assert kkt(H, Y, W) < 0.1 * kkt(unit, Y, X)
 
 
+def test_restarts_make_it_converge_linearly():
+    """Momentum alone is at 3e-5 here: it swings around the solution."""
+    H, Y = with_condition(40, 10, 30), randn(40, 5)
+    assert nnls(H, Y, solver=ProjectedGradient(max_iter=400, finish=False)).kkt_residual <= 1e-9
+
+
 @pytest.mark.parametrize("tol", [1e-2, 1e-4, 1e-6])
 @pytest.mark.parametrize("name", FIRST_ORDER)
 def test_the_tolerance_is_reached_and_no_step_is_taken_beyond(name, tol):
-    H, Y = with_condition(40, 10, 30), normal(40, 5)
+    H, Y = with_condition(40, 10, 30), randn(40, 5)
     solver = SOLVERS[name](max_iter=5000, tol=tol, finish=False)
     solution = nnls(H, Y, solver=solver)
     steps = int(solution.iterations)
@@ -88,7 +94,7 @@ def test_the_tolerance_is_reached_and_no_step_is_taken_beyond(name, tol):
 
 @pytest.mark.parametrize("name", FIRST_ORDER)
 def test_each_problem_stops_for_itself(name):
-    easy, hard, Y = with_condition(40, 10, 2), with_condition(40, 10, 100), normal(40, 5)
+    easy, hard, Y = with_condition(40, 10, 2), with_condition(40, 10, 100), randn(40, 5)
     solver = SOLVERS[name](max_iter=5000, tol=1e-6, finish=False)
     both = nnls(torch.stack([easy, hard]), Y, solver=solver)
     assert both.iterations[0] < both.iterations[1] < 5000
@@ -100,7 +106,7 @@ def test_each_problem_stops_for_itself(name):
 
 @pytest.mark.parametrize("name", FIRST_ORDER)
 def test_a_tolerance_of_zero_takes_every_step(name):
-    H, Y = torch.eye(4, dtype=torch.float64), normal(4, 3)  # solved after one
+    H, Y = torch.eye(4, dtype=torch.float64), randn(4, 3)  # solved after one
     assert nnls(H, Y, solver=SOLVERS[name](max_iter=30, finish=False)).iterations == 30
 
 
@@ -150,7 +156,7 @@ def test_the_unrolled_gradient_of_a_solver_that_stops_by_its_tolerance(name):
     H, Y, ridge, l1 = leaves()
     steps = int(nnls(H, Y, ridge=ridge, l1=l1, solver=solver, backward="detached").iterations)
     assert 0 < steps < 500
-    weights = normal(1, 4, 3, seed=2)
+    weights = randn(1, 4, 3, seed=2)
     stopped, counted = (
         torch.autograd.grad((unrolled(s)(H, Y, ridge, l1) * weights).sum(), (H, Y, ridge, l1))
         for s in (solver, solver.truncated(steps))
@@ -171,6 +177,6 @@ def test_the_unrolled_gradient_converges_to_the_implicit_one(name):
 @pytest.mark.parametrize("name", STOPPED)
 def test_no_gradient_comes_from_a_warm_start(name):
     H, Y = random_problem(n=8, k=4, m=3)
-    W0 = uniform(4, 3).requires_grad_()
+    W0 = rand(4, 3).requires_grad_()
     W = NNLSLayer(SOLVERS[name]().truncated(2), backward="unrolled")(H.requires_grad_(), Y, W0=W0)
     assert torch.autograd.grad(W.sum(), (H, W0), allow_unused=True)[1] is None

@@ -8,13 +8,13 @@ import os
 import numpy as np
 import pytest
 import torch
+from helpers import EXACT_TO_ROUNDING
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nnls_problems import kkt, residual_norms, scipy_nnls
 
 from diffnmf import nnls
 
-EXACT = ["unrolled", "bpp", "hals"]
 EXAMPLES = int(os.environ.get("DIFFNMF_EXAMPLES", "400"))
 thorough = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -54,7 +54,7 @@ def _well_posed(H):
     return not ((values > 1e-13) & (values < 1e-6)).any()
 
 
-@pytest.mark.parametrize("solver", EXACT)
+@pytest.mark.parametrize("solver", EXACT_TO_ROUNDING)
 @given(problem=problems())
 @thorough
 def test_every_solution_is_optimal(solver, problem):
@@ -98,7 +98,7 @@ def test_a_warm_start_changes_the_work_and_not_the_result(problem, data):
     cold = nnls(H, Y)
     random = torch.Generator().manual_seed(data.draw(st.integers(0, 2**32 - 1)))
     W0 = torch.rand(cold.W.shape, generator=random, dtype=torch.float64) * 10.0 ** data.draw(st.integers(-10, 10))
-    for solver in EXACT:
+    for solver in EXACT_TO_ROUNDING:
         warm = nnls(H, Y, W0=W0, solver=solver)
         assert warm.converged
         scale = torch.linalg.vector_norm(Y, dim=0).clamp(min=1e-300)

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from helpers import TRANSFORMABLE
 from nnls_problems import random_problem
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
@@ -15,10 +16,8 @@ from diffnmf.solvers.keys import solver_key
 from diffnmf.solvers.nnls import make_problem
 from diffnmf.solvers.transforms import _solution
 
-EXACT = ["unrolled", "bpp", "hals"]
 
-
-@pytest.fixture(params=EXACT)
+@pytest.fixture(params=TRANSFORMABLE)
 def layer(request) -> NNLSLayer:
     return NNLSLayer(request.param, ridge=0.1, l1=0.05)
 

@@ -1,10 +1,10 @@
 """The training loop: it learns, it repeats itself bit for bit, and an epoch depends on nothing but its number."""
 
-import os
 from itertools import pairwise
 
 import pytest
 import torch
+from helpers import REAL_DATA, needs_data
 
 from diffnmf.data import GroupSampler, ImageSet, load_dataset
 from diffnmf.errors import DivergenceError
@@ -13,9 +13,6 @@ from diffnmf.models import Critic, Generator, GeneratorConfig
 from diffnmf.training import Trainer, TrainingConfig
 from diffnmf.training.batches import Batch, label_flips
 from diffnmf.training.engine import make_accelerator
-
-REAL_DATA = os.environ.get("DIFFNMF_DATA")
-needs_data = pytest.mark.skipif(not REAL_DATA, reason="needs the real data sets: set DIFFNMF_DATA to their folder")
 
 M, K = 8, 3
 
