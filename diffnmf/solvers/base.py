@@ -51,15 +51,14 @@ class NNLSSolver(ABC):
         """Solve every problem of the batch.
 
         Arguments:
-            problem: B checked problems, with or without a warm start.
+            problem: B checked problems in range (finite, see ``ranges.py``), with or without a warm start.
             backward: where the gradient of W comes from.
                 "implicit": from the optimality conditions at the solution, by one more small solve.
                 "unrolled": from differentiating through the iterations.
                 "detached": W is a constant.
 
         Returns:
-            The weights with their gradient. A problem that holds a NaN or an infinity has NaN weights and changes
-            nothing for the others. A problem that could not be finished has the best feasible weights found.
+            The weights with their gradient. A problem that could not be finished has the best feasible weights found.
 
         Raises:
             ValueError: this solver cannot give that kind of gradient, and a gradient is needed.

@@ -49,7 +49,7 @@ class CoordinateDescent(NNLSSolver):
         return solve_by_iterations(problem, backward, self._iterate, finish=self.finish)
 
     def _iterate(self, form: GramForm, X0: Tensor) -> Iterate:
-        X, running = X0, form.finite
+        X, running = X0, torch.ones(len(X0), dtype=torch.bool, device=X0.device)
         iterations = torch.zeros_like(running, dtype=torch.int64)
         tol = reachable(self.tol, form.A.dtype)
         for _ in range(self.max_iter):

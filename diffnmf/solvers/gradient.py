@@ -62,6 +62,7 @@ class _ImplicitGradient(torch.autograd.Function):
     ) -> Tensor:
         output = W.to(H.dtype, copy=True)
         ctx.save_for_backward(H, Y, ridge, W, output, row_scale)
+        ctx.shape_l1 = l1.shape
         ctx.systems = systems  # neither input nor output, and of no use to anybody else
         return output
 
@@ -77,8 +78,8 @@ class _ImplicitGradient(torch.autograd.Function):
                 V = _with_derivatives_of(free.solve(grad_W.double() / row_scale) / row_scale, V)
                 W = _with_derivatives_of(output.double(), W)
             grad_H, grad_Y = _matrix_gradients(H, Y, W, V, *ctx.needs_input_grad[:2])
-            grad_ridge = -(V * W).sum(dim=(-2, -1)).to(H.dtype) if ctx.needs_input_grad[2] else None
-            grad_l1 = -V.sum(dim=(-2, -1)).to(H.dtype) if ctx.needs_input_grad[3] else None
+            grad_ridge = -(V * W).sum_to_size(ridge.shape).to(H.dtype) if ctx.needs_input_grad[2] else None
+            grad_l1 = -V.sum_to_size(ctx.shape_l1).to(H.dtype) if ctx.needs_input_grad[3] else None
         return (grad_H, grad_Y, grad_ridge, grad_l1, None, None, None)
 
 
@@ -116,4 +117,4 @@ def _with_derivatives_of(lender: Tensor, value: Tensor) -> Tensor:
 def scaled_gram(H: Tensor, ridge: Tensor, row_scale: Tensor) -> Tensor:
     """(HᵀH + ridge I) with rows and columns divided by row_scale (B, k, 1), in float64: (B, k, k)."""
     H = H.double()
-    return (H.mT @ H + torch.diag_embed(ridge.double()[:, None].expand(-1, H.shape[-1]))) / row_scale / row_scale.mT
+    return (H.mT @ H + torch.diag_embed(ridge.double().squeeze(-1).expand(-1, H.shape[-1]))) / row_scale / row_scale.mT

@@ -61,7 +61,7 @@ class ProjectedGradient(NNLSSolver):
         shift = step * form.C
 
         X, lookahead = X0, X0
-        running = form.finite
+        running = torch.ones(len(X0), dtype=torch.bool, device=X0.device)
         iterations = torch.zeros_like(running, dtype=torch.int64)
         tol = reachable(self.tol, form.A.dtype)
         for iteration in range(self.max_iter):
