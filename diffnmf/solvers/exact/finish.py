@@ -20,9 +20,9 @@ MAX_EXCHANGES = 10
 # Exchanges of all columns before the unsolved ones are picked out.
 FIXED_ROUNDS_CPU, FIXED_ROUNDS_ACCELERATOR = 1, 3
 
-# Pivots are squared sines of angles between columns of H. Above the first a solve with the Gram matrix has all the
-# digits of float64; below the second it has too few for a float32 result. In between the refinement tells.
-WELL_CONDITIONED_PIVOT = 1e-3
+# Pivots are squared sines of angles between columns of H. Above the first a solve with the Gram matrix loses at most
+# two of the digits of float64; below the second it has too few for a float32 result. In between the refinement tells.
+WELL_CONDITIONED_PIVOT = 1e-2
 TRUSTED_PIVOT = 1e-12
 TRUSTED_CORRECTION = 1e-6  # relative; what is left after one step of refinement is about its square
 
