@@ -4,6 +4,7 @@ from diffnmf.solvers.base import NNLSSolver
 from diffnmf.solvers.block_pivoting import BlockPivoting
 from diffnmf.solvers.cone_program import ConeProgram
 from diffnmf.solvers.coordinate_descent import CoordinateDescent
+from diffnmf.solvers.largest_l1 import largest_useful_l1
 from diffnmf.solvers.least_squares_hals import LeastSquaresHALS
 from diffnmf.solvers.nnls import NNLSSolution, nnls
 from diffnmf.solvers.projected_gradient import ProjectedGradient
@@ -19,5 +20,6 @@ __all__ = [
     "NNLSSolver",
     "ProjectedGradient",
     "get_solver",
+    "largest_useful_l1",
     "nnls",
 ]

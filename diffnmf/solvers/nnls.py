@@ -9,6 +9,7 @@ from torch import Tensor
 from diffnmf.errors import ConvergenceWarning, unknown_name
 from diffnmf.solvers.base import BACKWARDS, NNLSSolver, Solved
 from diffnmf.solvers.devices import looking_is_free
+from diffnmf.solvers.largest_l1 import largest_l1
 from diffnmf.solvers.problem import Problem, kkt_residual, make_problem, solution_size
 from diffnmf.solvers.ranges import in_range
 from diffnmf.solvers.registry import get_solver
@@ -28,12 +29,15 @@ class NNLSSolution(NamedTuple):
         iterations: (*batch,) int64, the work that the hardest column of each problem took.
         converged: (*batch,) bool, whether kkt_residual is within what the solver promises, or within what rounding
             leaves, which grows with the size of W. False where an input is not finite.
+        largest_useful_l1: (*batch,), in the dtype of the inputs (float32 for half precision): the smallest l1 at which
+            W is all zero, see ``diffnmf.solvers.largest_useful_l1``.
     """
 
     W: Tensor
     kkt_residual: Tensor
     iterations: Tensor
     converged: Tensor
+    largest_useful_l1: Tensor
 
 
 def nnls(
@@ -53,7 +57,7 @@ def nnls(
         Y: (*batch, n, m), of any sign. Batch dimensions broadcast as in ``torch.matmul``.
         solver: a name of ``diffnmf.solvers.SOLVERS`` or an instance of one of its classes.
         ridge: ≥ 0, a number or a (differentiable) tensor that broadcasts to (*batch,). Not scaled with n.
-        l1: as ridge.
+        l1: as ridge. From ``largest_useful_l1`` of the result on, W and every gradient is zero.
         W0: (*batch, k, m), a warm start. It changes the work, not the result (unless the solution is not unique).
         backward: "implicit" (exact, at the solution), "unrolled" (through the iterations) or "detached".
 
@@ -98,6 +102,7 @@ def nnls(
         residual.reshape(shape),
         solved.iterations.reshape(shape),
         converged.reshape(shape),
+        largest_l1(ranged).reshape(shape),
     )
 
 

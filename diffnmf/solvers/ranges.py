@@ -24,22 +24,33 @@ class InRange:
     Attributes:
         problem: B problems; ridge may differ from row to row, and l1 from entry to entry of W.
         finite: (B, 1, m) bool, the columns whose input is finite; None: all of them.
-        exponent: (B, k, m), W = 2^exponent · (the weights of ``problem``); None: 0.
+        basis_exponent: (B, 1, k), H = 2^basis_exponent · (the H of ``problem``); None, with target_exponent: 0.
+        target_exponent: (B, 1, m), likewise.
     """
 
     problem: Problem
     finite: Tensor | None = None
-    exponent: Tensor | None = None
+    basis_exponent: Tensor | None = None
+    target_exponent: Tensor | None = None
 
     def weights(self, W: Tensor) -> Tensor:
         """From the weights of ``problem`` (B, k, m) to those of the user, NaN where the input is not finite."""
-        W = W if self.exponent is None else times_power(W, self.exponent)
+        if self.basis_exponent is not None and self.target_exponent is not None:
+            W = _times_power(W, self.target_exponent - self.basis_exponent.mT)
         return W if self.finite is None else torch.where(self.finite, W, torch.nan)
 
     def scaled(self, W: Tensor) -> Tensor:
         """From the weights of the user (B, k, m) to those of ``problem``, 0 where the input is not finite."""
-        W = W if self.exponent is None else times_power(W, -self.exponent)
+        if self.basis_exponent is not None and self.target_exponent is not None:
+            W = _times_power(W, self.basis_exponent.mT - self.target_exponent)
         return W if self.finite is None else torch.where(self.finite, W, 0.0)
+
+    def correlation(self) -> Tensor:
+        """HᵀY (B, k, m) in the user's units, in float64; 0 where the input is not finite."""
+        C = self.problem.H.double().mT @ self.problem.Y.double()
+        if self.basis_exponent is not None and self.target_exponent is not None:
+            C = _times_power(C, self.basis_exponent.mT + self.target_exponent)
+        return C
 
 
 def in_range(problem: Problem, *, may_look: bool) -> InRange:
@@ -51,9 +62,10 @@ def in_range(problem: Problem, *, may_look: bool) -> InRange:
     """
     if problem.H.numel() == 0 or problem.Y.numel() == 0 or (may_look and _is_in_range(problem)):
         return InRange(problem)
-    H, Y, ridge, l1 = (x.detach().double() for x in problem.inputs)
-    size_H, size_Y = H.abs().amax(-2, keepdim=True), Y.abs().amax(-2, keepdim=True)  # (B, 1, k) and (B, 1, m)
-    whole = torch.stack([x.isfinite().flatten(1).all(1) for x in (size_H, ridge, l1)]).all(0)[:, None, None]
+    size_H, size_Y = (X.detach().abs().amax(-2, keepdim=True).double() for X in (problem.H, problem.Y))
+    ridge = problem.ridge.detach().double()
+    whole = torch.stack([x.isfinite().flatten(1).all(1) for x in (size_H, ridge, problem.l1.detach())]).all(0)
+    whole = whole[:, None, None]
     finite = whole & size_Y.isfinite()
     clean = replace(
         problem,
@@ -63,29 +75,28 @@ def in_range(problem: Problem, *, may_look: bool) -> InRange:
         l1=torch.where(whole, problem.l1, 0.0),
     )
     # Under ridge the diagonal of the system is ‖h‖² + ridge.
-    exponent_H, exponent_Y = _exponent(torch.maximum(size_H, ridge.clamp(min=0).sqrt().mT)), _exponent(size_Y)
-    if may_look and not (exponent_H.any() or exponent_Y.any()):
+    basis_exponent, target_exponent = _exponent(torch.maximum(size_H, ridge.clamp(min=0).sqrt().mT)), _exponent(size_Y)
+    if may_look and not (basis_exponent.any() or target_exponent.any()):
         return InRange(clean, finite)
-    return _scaled(clean, finite, exponent_H, exponent_Y)
+    return _scaled(clean, finite, basis_exponent, target_exponent)
 
 
-def _scaled(clean: Problem, finite: Tensor, exponent_H: Tensor, exponent_Y: Tensor) -> InRange:
-    """H · 2^−exponent_H (B, 1, k), Y · 2^−exponent_Y (B, 1, m), and penalties that mean the same as before."""
-    factor = torch.exp2(-exponent_H)
-    exponent = exponent_Y - exponent_H.mT  # (B, k, m)
+def _scaled(clean: Problem, finite: Tensor, basis_exponent: Tensor, target_exponent: Tensor) -> InRange:
+    """H · 2^−basis_exponent (B, 1, k), Y · 2^−target_exponent (B, 1, m), and penalties that mean the same as before."""
+    factor = torch.exp2(-basis_exponent)
     enough = min(ENOUGH_L1, torch.finfo(clean.l1.dtype).max)
     problem = replace(
         clean,
         H=clean.H * factor.to(clean.H),
-        Y=clean.Y * torch.exp2(-exponent_Y).to(clean.Y),
+        Y=clean.Y * torch.exp2(-target_exponent).to(clean.Y),
         ridge=clean.ridge * factor.mT.to(clean.H) * factor.mT.to(clean.H),
-        l1=times_power(clean.l1, -(exponent_H.mT + exponent_Y)).clamp(max=enough),
-        W0=None if clean.W0 is None else times_power(clean.W0, -exponent),
+        l1=_times_power(clean.l1, -(basis_exponent.mT + target_exponent)).clamp(max=enough),
+        W0=None if clean.W0 is None else _times_power(clean.W0, basis_exponent.mT - target_exponent),
     )
-    return InRange(problem, finite, exponent)
+    return InRange(problem, finite, basis_exponent, target_exponent)
 
 
-def times_power(X: Tensor, exponent: Tensor) -> Tensor:
+def _times_power(X: Tensor, exponent: Tensor) -> Tensor:
     """X · 2^exponent in the dtype of X, for whole exponents; in two steps, since the power itself may overflow."""
     half = (exponent / 2).trunc()
     return X * torch.exp2(half).to(X) * torch.exp2(exponent - half).to(X)
@@ -109,6 +120,8 @@ def _columns_in_range(X: Tensor) -> bool:
     smallest, largest = torch.aminmax(X)
     if not bool(torch.maximum(-smallest, largest).double() <= LARGEST):  # NaN is not, either
         return False
+    if X.dtype == torch.float32:
+        return True
     # A sum of n entries is at most n times the largest: columns whose sum is not small need no further look.
     small = X.sum(-2).abs() < SMALLEST * X.shape[-2]  # (B, columns)
     if not bool(small.any()):
