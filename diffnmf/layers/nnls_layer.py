@@ -19,7 +19,8 @@ class NNLSLayer(nn.Module):
         solver: a name of ``diffnmf.solvers.SOLVERS`` or an instance of one of its classes.
         ridge: ≥ 0, a number or a tensor that broadcasts to the batch shape; not scaled with n.
         l1: as ridge. A model that learns H under ridge or l1 must keep the columns of H at unit norm, or it escapes
-            the penalty by scaling.
+            the penalty by scaling. With l1 at or above ``diffnmf.solvers.largest_useful_l1(H, Y)``, the largest entry
+            of HᵀY, every code and every gradient is zero: the layer is switched off, and stays so.
         backward: "implicit" (exact, at the solution), "unrolled" (through the iterations) or "detached".
 
     Shapes:

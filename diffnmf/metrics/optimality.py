@@ -5,7 +5,9 @@ from torch import Tensor
 
 from diffnmf.checks import check_expands, check_floating
 from diffnmf.metrics.scores import check_factors, check_same_matrix
+from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.problem import kkt_residual, make_problem
+from diffnmf.solvers.ranges import in_range
 
 
 def nnls_kkt_residual(
@@ -36,7 +38,11 @@ def nnls_kkt_residual(
     check_floating("W", W)
     shape = (*problem.batch_shape, H.shape[-1], Y.shape[-1])
     expanded = check_expands("W", W, shape, "(*batch, k, m) of H and Y,", "expand H or Y to compare several W")
-    return kkt_residual(problem, expanded.reshape(-1, *shape[-2:])).reshape(problem.batch_shape)
+    ranged = in_range(problem, may_look=looking_is_free(H.device))
+    residual = kkt_residual(ranged.problem, ranged.scaled(expanded.reshape(-1, *shape[-2:])))
+    if ranged.finite is not None:
+        residual = torch.where(ranged.finite.flatten(1).all(1), residual, torch.nan)
+    return residual.reshape(problem.batch_shape)
 
 
 @torch.no_grad()

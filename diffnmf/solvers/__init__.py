@@ -4,9 +4,19 @@ from diffnmf.solvers import registry
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.gram import GramForm
 from diffnmf.solvers.iterative import FirstOrderSolver
+from diffnmf.solvers.largest_l1 import largest_useful_l1
 from diffnmf.solvers.nnls import NNLSSolution, nnls
 from diffnmf.solvers.problem import Problem
 from diffnmf.solvers.registry import *  # noqa: F403 (a new solver is named in its file and in the registry alone)
 
-__all__ = ["FirstOrderSolver", "GramForm", "NNLSSolution", "NNLSSolver", "Problem", "Solved", "nnls"]
+__all__ = [
+    "FirstOrderSolver",
+    "GramForm",
+    "NNLSSolution",
+    "NNLSSolver",
+    "Problem",
+    "Solved",
+    "largest_useful_l1",
+    "nnls",
+]
 __all__ += registry.__all__

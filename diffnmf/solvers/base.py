@@ -103,15 +103,15 @@ class NNLSSolver(ABC):
         """Solve every problem of the batch.
 
         Arguments:
-            problem: B checked problems, none of them empty, with or without a warm start.
+            problem: B checked problems in range (finite, see ``ranges.py``), none of them empty, with or without a warm
+                start.
             backward: where the gradient of W comes from, one of ``backwards``; nothing else is ever asked for.
                 "implicit": from the optimality conditions at the solution, by one more small solve.
                 "unrolled": from differentiating through the iterations, which are plain operations of torch.
                 "detached": W is a constant.
 
         Returns:
-            The weights with their gradient. A problem that holds a NaN or an infinity has NaN weights and changes
-            nothing for the others. A problem that could not be finished has the best feasible weights found.
+            The weights with their gradient. A problem that could not be finished has the best feasible weights found.
 
         Raises:
             SolverError: a third-party solver gave up; the message names the problem of the batch.

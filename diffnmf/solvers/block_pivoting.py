@@ -38,4 +38,4 @@ class BlockPivoting(NNLSSolver):
         return solve_by_iterations(problem, backward, self._iterate, finish=True, max_exchanges=self.max_iter)
 
     def _iterate(self, form: GramForm, X0: Tensor) -> Iterate:
-        return Iterate(X0, torch.zeros_like(form.finite, dtype=torch.int64))
+        return Iterate(X0, torch.zeros(len(X0), dtype=torch.int64, device=X0.device))

@@ -97,10 +97,8 @@ class ConeProgram(NNLSSolver):
 
     def _solve(self, problem: Problem) -> Tensor:
         batch, m = len(problem.H), problem.Y.shape[-1]
-        inputs = (problem.H, problem.Y, problem.ridge[:, None, None], problem.l1[:, None, None])
-        whole = torch.stack([x.detach().isfinite().flatten(1).all(1) for x in inputs]).all(0)[:, None, None]
         device = "cpu" if self.backend is None else problem.H.device
-        H, Y, ridge, l1 = (torch.where(whole, x.double(), 0.0).to(device) for x in inputs)
+        H, Y, ridge, l1 = (x.double().to(device) for x in problem.inputs)
         row_scale, column_scale = _scales(H, Y)  # (B, 1, k) and (B, 1, m)
         basis, extra = _constant_basis(H.detach(), Y.detach())  # (B, n, r) and (B, n, m)
         # Rows of the small problems: r that the columns of a problem share, and one of each column's own.
@@ -111,12 +109,11 @@ class ConeProgram(NNLSSolver):
         own_y = ((extra * Y).sum(dim=1) / column_scale.squeeze(1)).unsqueeze(-1)  # (B, m, 1)
         vectors = torch.cat((shared_y, own_y), dim=2).flatten(0, 1)  # (B·m, r + 1)
         weight = l1 / row_scale.mT / column_scale  # (B, k, m)
-        curvature = (ridge / row_scale.square()).expand(-1, m, -1).flatten(0, 1)  # (B·m, k)
+        curvature = (ridge.mT / row_scale.square()).expand(-1, m, -1).flatten(0, 1)  # (B·m, k)
 
         x = self._solve_columns(matrices, vectors, as_columns(weight), curvature, m)
         W = from_columns(x.clamp(min=0), batch) * column_scale / row_scale.mT
-        W = W.to(problem.H)
-        return torch.where(whole, W, torch.nan)
+        return W.to(problem.H)
 
     def _solve_columns(self, A: Tensor, b: Tensor, weight: Tensor, curvature: Tensor, m: int) -> Tensor:
         try:

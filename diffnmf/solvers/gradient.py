@@ -26,7 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.exact.chunks import MAX_ENTRIES
+from diffnmf.solvers.exact.finish import WELL_CONDITIONED_PIVOT
 from diffnmf.solvers.exact.systems import FreeSystems
 from diffnmf.solvers.problem import Problem
 
@@ -62,6 +64,7 @@ class _ImplicitGradient(torch.autograd.Function):
     ) -> Tensor:
         output = W.to(H.dtype, copy=True)
         ctx.save_for_backward(H, Y, ridge, W, output, row_scale)
+        ctx.shape_l1 = l1.shape
         ctx.systems = systems  # neither input nor output, and of no use to anybody else
         return output
 
@@ -70,16 +73,34 @@ class _ImplicitGradient(torch.autograd.Function):
         H, Y, ridge, W, output, row_scale = ctx.saved_tensors
         # Autocast would lower the products of float32 problems to half precision.
         with torch.autocast(H.device.type, enabled=False):
-            V = ctx.systems.solve(grad_W.double() / row_scale) / row_scale  # (B, k, m)
+            V = _solve(ctx.systems, H, ridge, row_scale, grad_W)  # (B, k, m)
             if torch.is_grad_enabled():
                 # A second derivative is wanted: the same numbers, as functions of H, ridge and W.
                 free = FreeSystems(scaled_gram(H, ridge, row_scale), replace(ctx.systems.factor, L=None))
                 V = _with_derivatives_of(free.solve(grad_W.double() / row_scale) / row_scale, V)
                 W = _with_derivatives_of(output.double(), W)
             grad_H, grad_Y = _matrix_gradients(H, Y, W, V, *ctx.needs_input_grad[:2])
-            grad_ridge = -(V * W).sum(dim=(-2, -1)).to(H.dtype) if ctx.needs_input_grad[2] else None
-            grad_l1 = -V.sum(dim=(-2, -1)).to(H.dtype) if ctx.needs_input_grad[3] else None
+            grad_ridge = -(V * W).sum_to_size(ridge.shape).to(H.dtype) if ctx.needs_input_grad[2] else None
+            grad_l1 = -V.sum_to_size(ctx.shape_l1).to(H.dtype) if ctx.needs_input_grad[3] else None
         return (grad_H, grad_Y, grad_ridge, grad_l1, None, None, None)
+
+
+def _solve(systems: FreeSystems, H: Tensor, ridge: Tensor, row_scale: Tensor, grad_W: Tensor) -> Tensor:
+    """V (B, k, m), float64, with (G + ridge I)_FF v_F = ḡ_F in every column and zero off F.
+
+    One step of refinement with the unsquared Hᵀ(HV) gives back the digits that HᵀH has lost, as W has had it: the
+    error is that of cond(H), not of its square. Real bases do not need it (images: pivots above 0.2).
+    """
+    grad_W = grad_W.double()
+    V = systems.solve(grad_W / row_scale) / row_scale
+    wanted = systems.factor.pivot < WELL_CONDITIONED_PIVOT  # (B·m,)
+    if H.dtype != torch.float64 or (looking_is_free(H.device) and not wanted.any()):
+        return V  # in float32 the last digits would be rounded away
+    with torch.no_grad():
+        squared = [H.mT @ (H @ V_run) for V_run in V.split(_columns_at_once(H), dim=-1)]
+        residual = grad_W - torch.cat(squared, dim=-1) - ridge * V
+        correction = systems.solve(residual / row_scale) / row_scale
+        return torch.where(wanted.reshape(len(H), 1, -1), V + correction, V)
 
 
 def _matrix_gradients(
@@ -92,10 +113,9 @@ def _matrix_gradients(
     if not (needs_H or needs_Y):
         return None, None
     dtype, H = H.dtype, H.double()
-    run = max(1, MAX_ENTRIES // max(1, H.shape[0] * H.shape[1]))
     grad_H: Tensor | float = 0.0
     grad_Y = []
-    for Y_run, W_run, V_run in zip(*(x.split(run, dim=-1) for x in (Y, W, V)), strict=True):
+    for Y_run, W_run, V_run in zip(*(x.split(_columns_at_once(H), dim=-1) for x in (Y, W, V)), strict=True):
         HV = H @ V_run
         if needs_H:
             residual = torch.baddbmm(Y_run.double(), H, W_run, alpha=-1)
@@ -108,6 +128,11 @@ def _matrix_gradients(
     )
 
 
+def _columns_at_once(H: Tensor) -> int:
+    """How many columns of Y, of every problem, may be in memory once more."""
+    return max(1, MAX_ENTRIES // max(1, H.shape[0] * H.shape[1]))
+
+
 def _with_derivatives_of(lender: Tensor, value: Tensor) -> Tensor:
     """``value``, with the derivatives of ``lender``."""
     return lender + (value - lender).detach()
@@ -116,4 +141,4 @@ def _with_derivatives_of(lender: Tensor, value: Tensor) -> Tensor:
 def scaled_gram(H: Tensor, ridge: Tensor, row_scale: Tensor) -> Tensor:
     """(HᵀH + ridge I) with rows and columns divided by row_scale (B, k, 1), in float64: (B, k, k)."""
     H = H.double()
-    return (H.mT @ H + torch.diag_embed(ridge.double()[:, None].expand(-1, H.shape[-1]))) / row_scale / row_scale.mT
+    return (H.mT @ H + torch.diag_embed(ridge.double().squeeze(-1).expand(-1, H.shape[-1]))) / row_scale / row_scale.mT

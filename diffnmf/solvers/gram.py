@@ -7,6 +7,8 @@ from torch import Tensor
 
 from diffnmf.solvers.problem import Problem, one_where_zero
 
+LARGEST_DESCENT = 1e30
+
 
 @dataclass(frozen=True)
 class GramForm:
@@ -20,20 +22,16 @@ class GramForm:
         C: (B, k, m).
         row_scale: (B, k, 1), the d_j.
         column_scale: (B, 1, m), the s.
-        finite: (B,), whether a problem holds neither NaN nor infinity. One that does is replaced by
-            A = I, C = 0, so that it can neither spoil nor delay its neighbours; unscale() makes it NaN.
     """
 
     A: Tensor
     C: Tensor
     row_scale: Tensor
     column_scale: Tensor
-    finite: Tensor
 
     def single(self) -> "GramForm":
         """The same in float32, for iterations that only guess the free set; the scaling keeps every number in range."""
-        A, C, row_scale, column_scale = (x.float() for x in (self.A, self.C, self.row_scale, self.column_scale))
-        return GramForm(A, C, row_scale, column_scale, self.finite)
+        return GramForm(self.A.float(), self.C.float(), self.row_scale.float(), self.column_scale.float())
 
     def scale(self, W: Tensor) -> Tensor:
         """A warm start in the scaled unknowns: (B, k, m), non-negative, unusable entries zero."""
@@ -41,34 +39,24 @@ class GramForm:
         return torch.where(X.isfinite(), X, 0.0).clamp(min=0)
 
     def unscale(self, X: Tensor) -> Tensor:
-        """The weights W (B, k, m) in the units of H and Y; NaN for the problems that are not finite."""
-        W = X * (self.column_scale / self.row_scale)
-        return torch.where(self.finite[:, None, None], W, torch.nan)
+        """The weights W (B, k, m) in the units of H and Y."""
+        return X * (self.column_scale / self.row_scale)
 
 
 def gram_form(problem: Problem) -> GramForm:
-    """Build the scaled Gram form. Differentiable, so that iterations on it can be unrolled."""
+    """Build the scaled Gram form of a problem in range. Differentiable, so that iterations on it can be unrolled."""
     H, Y = problem.H.double(), problem.Y.double()
     ridge, l1 = problem.ridge.double(), problem.l1.double()
     gram = H.mT @ H  # (B, k, k)
     correlation = H.mT @ Y  # (B, k, m)
-    diagonal = gram.diagonal(dim1=-2, dim2=-1) + ridge[:, None]  # (B, k)
+    diagonal = gram.diagonal(dim1=-2, dim2=-1) + ridge.squeeze(-1)  # (B, k)
     row_scale = one_where_zero(diagonal).sqrt().unsqueeze(-1)  # (B, k, 1)
     column_scale = one_where_zero(torch.linalg.vector_norm(Y, dim=-2, keepdim=True))  # (B, 1, m)
     # The diagonal is 1 by the choice of d; written down, it is so without rounding, and for a zero column of H too.
     A = torch.diagonal_scatter(gram / row_scale / row_scale.mT, torch.ones_like(diagonal), dim1=-2, dim2=-1)
-    C = (correlation - l1[:, None, None]) / row_scale / column_scale
-
-    finite = (A.detach().flatten(1).isfinite().all(1)) & (C.detach().flatten(1).isfinite().all(1))
-    whole = finite[:, None, None]
-    eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-    return GramForm(
-        A=torch.where(whole, A, eye),
-        C=torch.where(whole, C, 0.0),
-        row_scale=torch.where(whole, row_scale, 1.0),
-        column_scale=torch.where(whole, column_scale, 1.0),
-        finite=finite,
-    )
+    # An l1 beyond this already keeps an entry at zero, and float32 has room for it.
+    C = ((correlation - l1) / row_scale / column_scale).clamp(min=-LARGEST_DESCENT)
+    return GramForm(A, C, row_scale, column_scale)
 
 
 @torch.no_grad()

@@ -81,12 +81,12 @@ class FirstOrderSolver(NNLSSolver):
     def _last_iterate(self, form: GramForm, X0: Tensor) -> Iterate:
         """The last of the iterates, or for each problem the first one that was found good enough."""
         X, tol = X0, reachable(self.tol, form.A.dtype)
-        iterations = torch.zeros_like(form.finite, dtype=torch.int64)
+        running = torch.ones(len(X0), dtype=torch.bool, device=X0.device)
+        iterations = torch.zeros_like(running, dtype=torch.int64)
         if tol == 0:
             for moved in self.iterates(form, X0):
                 X = moved
             return Iterate(X, iterations + self.max_iter)
-        running = form.finite
         for step, moved in enumerate(self.iterates(form, X0), start=1):
             X = torch.where(running[:, None, None], moved, X)
             iterations = iterations + running

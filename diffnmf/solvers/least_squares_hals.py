@@ -43,11 +43,11 @@ class LeastSquaresHALS(NNLSSolver):
         X = _clipped_least_squares(form)
         for _ in range(self.sweeps):
             X = sweep(form, X)
-        return Iterate(X, torch.full_like(form.finite, self.sweeps, dtype=torch.int64))
+        return Iterate(X, torch.full((len(X),), self.sweeps, dtype=torch.int64, device=X.device))
 
 
 def _clipped_least_squares(form: GramForm) -> Tensor:
     """max(0, A⁻¹C), (B, k, m). A trace of Tikhonov regularisation makes dependent columns of H share their weight."""
     regular = form.A + 1e-10 * torch.eye(form.A.shape[-1], dtype=form.A.dtype, device=form.A.device)
-    L, _ = torch.linalg.cholesky_ex(regular)  # positive definite by construction, and NaN-free
+    L, _ = torch.linalg.cholesky_ex(regular)  # positive definite by construction
     return torch.cholesky_solve(form.C, L).clamp(min=0)

@@ -9,7 +9,10 @@ from torch import Tensor
 from diffnmf.checks import check_name
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.solvers.base import BACKWARDS, NNLSSolver, Solved
+from diffnmf.solvers.devices import looking_is_free
+from diffnmf.solvers.largest_l1 import largest_l1
 from diffnmf.solvers.problem import Problem, kkt_residual, make_problem, solution_size
+from diffnmf.solvers.ranges import in_range
 from diffnmf.solvers.registry import get_solver
 from diffnmf.solvers.transforms import solve_again, solve_transformed, transformed
 
@@ -22,16 +25,20 @@ class NNLSSolution(NamedTuple):
 
     Attributes:
         W: (*batch, k, m) ≥ 0, in the dtype and on the device of the inputs, differentiable.
-        kkt_residual: (*batch,) float64: with unit columns of H, the largest |min(W, gradient)| / ‖y‖ (docs/nnls.md).
+        kkt_residual: (*batch,) float64: with unit columns of H, the largest |min(W, gradient)| / ‖y‖ (docs/nnls.md);
+            NaN where an input is not finite.
         iterations: (*batch,) int64, the work that the hardest column of each problem took.
         converged: (*batch,) bool, whether kkt_residual is within what the solver promises, or within what rounding
-            leaves, which grows with the size of W.
+            leaves, which grows with the size of W. False where an input is not finite.
+        largest_useful_l1: (*batch,), in the dtype of the inputs (float32 for half precision): the smallest l1 at which
+            W is all zero, see ``diffnmf.solvers.largest_useful_l1``.
     """
 
     W: Tensor
     kkt_residual: Tensor
     iterations: Tensor
     converged: Tensor
+    largest_useful_l1: Tensor
 
 
 def nnls(
@@ -51,19 +58,22 @@ def nnls(
         Y: (*batch, n, m), of any sign. Batch dimensions broadcast as in ``torch.matmul``.
         solver: a name of ``diffnmf.solvers.SOLVERS`` or an instance of one of its classes.
         ridge: ≥ 0, a number or a (differentiable) tensor that broadcasts to (*batch,). Not scaled with n.
-        l1: as ridge.
+        l1: as ridge. From ``largest_useful_l1`` of the result on, W and every gradient is zero.
         W0: (*batch, k, m), a warm start. It changes the work, not the result (unless the solution is not unique).
         backward: "implicit" (exact, at the solution), "unrolled" (through the iterations) or "detached".
 
     Returns:
-        The weights with diagnostics per problem. The gradient flows to H, Y, ridge and l1.
+        The weights with diagnostics per problem. The gradient flows to H, Y, ridge and l1. A column of Y that holds
+        a NaN or an infinity has a NaN column of W and no gradient, and so has every column of a problem whose H,
+        ridge or l1 does; all other columns are as they would be without it.
 
     Raises:
         TypeError: an argument is of the wrong kind: no dense tensor of a real floating-point dtype, no number, no name.
         ValueError: shapes, devices or names do not fit; the message names the argument.
 
     Warns:
-        ConvergenceWarning: once, when some problem has not converged; ``converged`` says which.
+        ConvergenceWarning: once, when some problem has not converged or an input is not finite; ``converged`` says
+            which problems, the message which of the two.
 
     Example:
         >>> import torch, diffnmf
@@ -74,26 +84,44 @@ def nnls(
     """
     problem = make_problem(H, Y, ridge, l1, W0)
     solver = get_solver(solver)
-    solved = _solve(problem, solver, backward)
-    W = solved.W.to(problem.dtype)  # what the user gets is judged, rounded to half precision or not
-    residual = kkt_residual(problem, W)
-    rounding = ROUNDING[problem.dtype] * (1.0 + solution_size(problem, W))
+    ranged = in_range(problem, may_look=_may_look(problem))
+    solved = _solve(ranged.problem, solver, backward)
+    W = ranged.weights(solved.W).to(problem.dtype)
+    judged = ranged.scaled(W)  # what the user gets is judged, rounded to half precision or not
+    residual = kkt_residual(ranged.problem, judged)
+    rounding = ROUNDING[problem.dtype] * (1.0 + solution_size(ranged.problem, judged))
     converged = residual <= rounding.clamp(min=solver.tolerance)  # False for NaN
     # A transform has no single answer to the question, and a compiled graph no place for a warning.
-    if not transformed(problem) and not converged.all():
-        warnings.warn(
-            f"{type(solver).__name__}: {int((~converged).sum())} of {converged.numel()} problems have not converged"
-            f" (largest KKT residual {residual.max().item():.1e}); see `converged` of the result",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
+    if not transformed(problem) and not (converged.all() and (ranged.finite is None or ranged.finite.all())):
+        warnings.warn(_complaint(solver, residual, converged, ranged.finite), ConvergenceWarning, stacklevel=2)
+    if ranged.finite is not None:
+        finite = ranged.finite.flatten(1).all(1)
+        residual, converged = torch.where(finite, residual, torch.nan), converged & finite
     shape = problem.batch_shape
     return NNLSSolution(
         W.reshape(*shape, *W.shape[1:]),
         residual.reshape(shape),
         solved.iterations.reshape(shape),
         converged.reshape(shape),
+        largest_l1(ranged).reshape(shape),
     )
+
+
+def _complaint(solver: NNLSSolver, residual: Tensor, converged: Tensor, finite: Tensor | None) -> str:
+    """What is wrong, in words: residual and converged (B,) of the finite columns, finite (B, 1, m) or None for all."""
+    complaints, count = [], len(converged)
+    if not converged.all():
+        complaints.append(
+            f"{int((~converged).sum())} of {count} problems have not converged"
+            f" (largest KKT residual {residual.max().item():.1e})"
+        )
+    if finite is not None and not finite.all():
+        columns = ~finite[:, 0]
+        complaints.append(
+            f"the input of {int(columns.any(-1).sum())} of {count} problems is not finite (NaN or infinity),"
+            f" and so are {int(columns.sum())} of {columns.numel()} columns of W"
+        )
+    return f"{type(solver).__name__}: {'; '.join(complaints)}; see `converged` of the result"
 
 
 def solve_nnls(
@@ -107,8 +135,14 @@ def solve_nnls(
 ) -> Tensor:
     """``nnls`` without diagnostics and without warnings: W alone."""
     problem = make_problem(H, Y, ridge, l1, W0)
-    W = _solve(problem, solver, backward).W.to(problem.dtype)
+    ranged = in_range(problem, may_look=_may_look(problem))
+    W = ranged.weights(_solve(ranged.problem, solver, backward).W).to(problem.dtype)
     return W.reshape(*problem.batch_shape, *W.shape[1:])
+
+
+def _may_look(problem: Problem) -> bool:
+    """Whether Python may branch on the numbers of a problem."""
+    return looking_is_free(problem.H.device) and not transformed(problem)
 
 
 def _solve(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:

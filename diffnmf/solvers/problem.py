@@ -16,8 +16,8 @@ class Problem:
     Attributes:
         H: (B, n, k), with its autograd history.
         Y: (B, n, m), with its autograd history.
-        ridge: (B,), ≥ 0.
-        l1: (B,), ≥ 0.
+        ridge: (B, 1, 1) or (B, k, 1), ≥ 0.
+        l1: broadcastable to (B, k, m), ≥ 0.
         W0: (B, k, m) or None, the warm start, without gradient.
         batch_shape: the shape that B stands for.
         dtype: the dtype that the user gets back (H and Y are float32 or float64).
@@ -91,16 +91,16 @@ def kkt_residual(problem: Problem, W: Tensor) -> Tensor:
     at the solution only and does not change when a column of H or Y is scaled (at ridge = l1 = 0).
 
     Arguments:
-        problem: B problems.
+        problem: B problems in range (see ``ranges.py``).
         W: (B, k, m).
 
     Returns:
-        (B,), float64; NaN where the problem is not finite.
+        (B,), float64.
     """
     H, Y, W = problem.H.double(), problem.Y.double(), W.double()
     norms = one_where_zero(torch.linalg.vector_norm(H, dim=-2)).unsqueeze(-1)  # (B, k, 1)
     lengths = one_where_zero(torch.linalg.vector_norm(Y, dim=-2, keepdim=True))  # (B, 1, m)
-    ridge, l1 = (penalty.double()[:, None, None] for penalty in (problem.ridge, problem.l1))
+    ridge, l1 = problem.ridge.double(), problem.l1.double()
     gradient = (H.mT @ torch.baddbmm(Y, H, W, beta=-1) + l1 + ridge * W) / norms
     violation = torch.minimum(W * norms, gradient).abs() / lengths
     return _largest(violation)
@@ -142,7 +142,7 @@ def _penalty(name: str, value: float | Tensor, shape: torch.Size, device: torch.
     # A number is made on the device: copying it there would make the host wait.
     penalty = value.to(dtype) if isinstance(value, Tensor) else torch.full((), value, dtype=dtype, device=device)
     check_same_device(name, penalty, "H", device)
-    return check_expands(name, penalty, shape, "the batch shape").reshape(-1)
+    return check_expands(name, penalty, shape, "the batch shape").reshape(-1, 1, 1)
 
 
 def _warm_start(W0: Tensor, batch_shape: torch.Size, k: int, m: int, device: torch.device) -> Tensor:

@@ -57,7 +57,7 @@ def solve_again(problem: Problem, W: Tensor) -> Tensor:
     the plain reverse path is the better one for ill-conditioned H and for many thousands of columns.
     """
     H, Y = problem.H.double(), problem.Y.double()
-    ridge, l1 = problem.ridge.double()[:, None, None], problem.l1.double()[:, None, None]
+    ridge, l1 = problem.ridge.double(), problem.l1.double()
     # Constant scales: any will do for the derivatives, these for the digits.
     row_scale = one_where_zero(H.detach().square().sum(-2).unsqueeze(-1) + ridge.detach()).sqrt()  # (B, k, 1)
     free = (W > 0).mT  # (B, m, k)

@@ -1,5 +1,7 @@
 """What makes an accelerator wait for its host, counted on the CPU: operators whose result or shape Python must read."""
 
+from importlib import import_module
+
 import pytest
 import torch
 from nnls_problems import kkt, random_problem, with_condition
@@ -28,7 +30,9 @@ class CountReads(TorchDispatchMode):
 
 @pytest.fixture
 def as_on_an_accelerator(monkeypatch):
-    monkeypatch.setattr("diffnmf.solvers.exact.finish.looking_is_free", lambda device: False)
+    for module in ("exact.finish", "nnls", "gradient"):
+        # By import_module, since the attribute "nnls" of the package is the function.
+        monkeypatch.setattr(import_module(f"diffnmf.solvers.{module}"), "looking_is_free", lambda device: False)
 
 
 def test_the_counter_counts():

@@ -93,11 +93,11 @@ def reduced_columns(problem: Problem, form: GramForm, index: Tensor) -> ReducedC
     problems, owner = torch.unique(index // m, return_inverse=True)
     row_scale, column_scale = form.row_scale[problems], form.column_scale[problems]
     # Ridge is k more rows √ridge I below H, and zeros below Y.
-    tail = torch.diag_embed(problem.ridge[problems].double().sqrt()[:, None] / row_scale.squeeze(-1))
+    tail = torch.diag_embed((problem.ridge[problems].double().sqrt() / row_scale).squeeze(-1))
     H = torch.cat((problem.H[problems].double() / row_scale.mT, tail), dim=-2)  # (P, n + k, k)
     Q, R = torch.linalg.qr(H)
     n = problem.Y.shape[1]
     y = Q[:, :n].mT @ (problem.Y[problems].double() / column_scale)  # (P, k, m)
-    weight = problem.l1[problems].double()[:, None, None] / row_scale / column_scale  # (P, k, m)
+    weight = problem.l1[problems].double() / row_scale / column_scale  # (P, k, m)
     column = index % m
     return ReducedColumns(R[owner], y[owner, :, column], weight[owner, :, column])

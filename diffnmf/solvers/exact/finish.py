@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.exact.active_set import active_set
 from diffnmf.solvers.exact.chunks import index_chunks, tiles
 from diffnmf.solvers.exact.columns import GramColumns, reduced_columns
@@ -19,9 +20,9 @@ MAX_EXCHANGES = 10
 # Exchanges of all columns before the unsolved ones are picked out.
 FIXED_ROUNDS_CPU, FIXED_ROUNDS_ACCELERATOR = 1, 3
 
-# Pivots are squared sines of angles between columns of H. Above the first a solve with the Gram matrix has all the
-# digits of float64; below the second it has too few for a float32 result. In between the refinement tells.
-WELL_CONDITIONED_PIVOT = 1e-3
+# Pivots are squared sines of angles between columns of H. Above the first a solve with the Gram matrix loses at most
+# two of the digits of float64; below the second it has too few for a float32 result. In between the refinement tells.
+WELL_CONDITIONED_PIVOT = 1e-2
 TRUSTED_PIVOT = 1e-12
 TRUSTED_CORRECTION = 1e-6  # relative; what is left after one step of refinement is about its square
 
@@ -66,14 +67,6 @@ def exact_finish(problem: Problem, form: GramForm, X: Tensor, max_exchanges: int
     batch, m = len(X), X.shape[-1]
     systems = FreeSystems(form.A, found.factor, again)
     return Finished(from_columns(found.x, batch), systems, found.exchanges.reshape(batch, m).amax(1))
-
-
-def looking_is_free(device: torch.device) -> bool:
-    """Whether Python may look at a result, to pick out columns or to leave something out, without a wait.
-
-    On an accelerator that waits until all the work queued there is done, and the accelerator then waits for Python.
-    """
-    return device.type == "cpu"
 
 
 def _first_exchanges(columns: GramColumns, free: Tensor, m: int, rounds: int) -> tuple[ColumnSolution, Tensor]:
@@ -122,16 +115,14 @@ def _refine(problem: Problem, form: GramForm, found: ColumnSolution) -> Tensor:
     X = from_columns(found.x, len(form.A))
     W = X * (form.column_scale / form.row_scale)
     residual = torch.baddbmm(problem.Y, problem.H, W, beta=1, alpha=-1)  # (B, n, m)
-    descent = problem.H.mT @ residual - problem.l1[:, None, None] - problem.ridge[:, None, None] * W
+    descent = problem.H.mT @ residual - problem.l1 - problem.ridge * W
     descent = descent / form.row_scale / form.column_scale
     correction = FreeSystems(form.A, found.factor).solve(descent)
     corrected = as_columns(X + correction)
     gradient = as_columns(torch.baddbmm(descent, form.A, correction, beta=-1))
     violated = torch.where(found.factor.free, corrected, gradient) < -rounding_tolerance(corrected)
     large = as_columns(correction).abs().amax(-1) > TRUSTED_CORRECTION * found.x.amax(-1)
-    # A problem with NaN or infinity is solved as another one, and comes out as NaN whatever is here.
-    finite = form.finite.repeat_interleave(X.shape[-1], output_size=len(wanted))
-    suspect = suspect | (wanted & finite & (violated.any(-1) | large))
+    suspect = suspect | (wanted & (violated.any(-1) | large))
     found.x = torch.where((wanted & ~suspect)[:, None], corrected.clamp(min=0), found.x)
     return suspect
 
