@@ -89,5 +89,5 @@ class EpochPlan:
 
 
 def label_flips(probability: float, groups: int, seed: int, epoch: int) -> Tensor:
-    """(groups,) bool: whether the real label of each group is told wrongly, drawn by the number of the group."""
+    """(groups,) bool: whether the real label of each group is flipped, drawn by the number of the group."""
     return torch.from_numpy(np.random.default_rng([seed, epoch]).random(groups) < probability)

@@ -42,7 +42,7 @@ def critic_loss(real_logits: Tensor, fake_logits: Tensor, flipped: Tensor) -> Te
     Arguments:
         real_logits: (B, ...), of the disturbed sources.
         fake_logits: (B, ...), of the reconstructions.
-        flipped: (B,) bool, the groups whose real label is told wrongly; this keeps the critic from winning outright.
+        flipped: (B,) bool, the groups whose real label is flipped; this keeps the critic from winning outright.
     """
     labels = (~flipped).to(real_logits).view(-1, *[1] * (real_logits.ndim - 1)).expand_as(real_logits)
     real = F.binary_cross_entropy_with_logits(real_logits, labels)
