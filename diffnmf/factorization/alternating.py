@@ -160,7 +160,9 @@ class _Alternation:
             now = stationarity(half_W, iterate.W, half_H, iterate.Ht)
             if iteration == 0:
                 self.start_norm[index] = torch.maximum(now.norm, LEAST_START * now.size)
-            finished[index] = now.norm <= torch.maximum(self.budget.tol * self.start_norm[index], now.rounding)
+            wanted = self.budget.tol * self.start_norm[index]
+            wanted = torch.where(wanted.isfinite(), wanted, 0.0)  # from a start too far off to be measured
+            finished[index] = now.norm <= torch.maximum(wanted, now.rounding)
 
     def chunks(self) -> list[Index]:
         """The working set in pieces whose iterations stay in the cache; everything at once on other devices."""

@@ -20,6 +20,7 @@ from diffnmf.factorization.base import Method
 from diffnmf.factorization.factorize import Factors, factorize
 from diffnmf.factorization.sample_arrays import check_non_negative, device_of, in_kind, matrix_of, tensor_of
 from diffnmf.layers import NNLSLayer
+from diffnmf.solvers.norms import safe_norm
 
 
 class NMFConvergenceWarning(ConvergenceWarning, SklearnConvergenceWarning):
@@ -228,7 +229,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.errors_ = factors.errors.cpu().numpy()
         weights = self._weights(samples)
         residual = samples - weights @ factors.H.T
-        self.reconstruction_err_ = float(torch.linalg.vector_norm(residual, dtype=torch.float64))
+        self.reconstruction_err_ = float(safe_norm(residual, dim=(0, 1)))
         if self.tol > 0 and not bool(factors.converged):
             warnings.warn(
                 f"NMF has not converged to tol={self.tol} in max_iter={self.max_iter} iterations; raise one of them",

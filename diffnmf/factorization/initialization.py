@@ -1,5 +1,6 @@
 """Where a factorisation starts."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -40,6 +41,9 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: int = 0) -> Sta
                 loses components from it.
             "nndsvd": see ``nndsvd``: no chance, many zeros.
             "nndsvda": the same with mean(Y) in the place of the zeros.
+            "uniform" and "nndsvda" depend on the units of Y. Where HW would be so far above Y that the squares of a
+            gradient overflow (Y below 1e-97 and above 1e97, in float32 1e-8 and 1e8), they are those of the last Y
+            for which they do not.
             "spa": k columns of Y by ``spa`` (k ≤ m) and their exact weights.
         seed: of the draw, an int ≥ 0.
 
@@ -109,7 +113,13 @@ def _scaled_random(problem: NMFProblem, units: Units, seed: int) -> Start:
 
 def _unscaled_random(problem: NMFProblem, units: Units, seed: int) -> Start:
     H, W = _uniform(problem, seed)
-    return H / units.root, W / units.root
+    root = units.root.clamp(min=1 / _largest_start(problem))
+    return H / root, W / root
+
+
+def _largest_start(problem: NMFProblem) -> float:
+    """The largest entry of H and W for which the square of a gradient HᵀHW, summed, stays in the range of the dtype."""
+    return math.exp2(math.log2(torch.finfo(problem.Y.dtype).max) // 6 - 8)
 
 
 def _nndsvd(problem: NMFProblem, units: Units, seed: int) -> Start:
@@ -118,7 +128,7 @@ def _nndsvd(problem: NMFProblem, units: Units, seed: int) -> Start:
 
 def _nndsvda(problem: NMFProblem, units: Units, seed: int) -> Start:
     # In the user's units, as scikit-learn does, although a mean of Y has no business among square roots of it.
-    mean = problem.Y.mean((1, 2), keepdim=True) * units.root
+    mean = problem.Y.mean((1, 2), keepdim=True) * units.root.clamp(max=_largest_start(problem))
     H, W = nndsvd(problem.Y, problem.k)
     return torch.where(H > 0, H, mean), torch.where(W > 0, W, mean)
 

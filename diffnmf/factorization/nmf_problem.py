@@ -152,6 +152,7 @@ def make_nmf_problem(
         for l1_name, l1, ridge_name, ridge in (("l1_W", l1_W, "ridge_W", ridge_W), ("l1_H", l1_H, "ridge_H", ridge_H))
     ]
     H, W = (None if x is None else units.scale(x) for x in given)
+    _check_size(H, W)
     return NMFProblem(scaled, square, k, *penalties), units, H, W
 
 
@@ -173,6 +174,19 @@ def _given(name: str, X: Tensor | None, Y: Tensor, shape: tuple[int, ...], dtype
     expanded = check_expands(name, X.detach(), shape)
     _check_sign(name, X)
     return expanded.to(dtype).reshape(-1, *shape[-2:])
+
+
+def _check_size(H: Tensor | None, W: Tensor | None) -> None:
+    """Raise where HHᵀ, WWᵀ or ⟨HHᵀ, WWᵀ⟩ of a given start would overflow, in the scaled units."""
+    sizes = {name: float(X.max()) if X is not None and X.numel() else 0.0 for name, X in (("H0", H), ("W0", W))}
+    dtype = next((X.dtype for X in (H, W) if X is not None), torch.float64)
+    largest = math.exp2(math.log2(torch.finfo(dtype).max) // 2 - 16)  # room for sums of 2^16 products
+    if max(*sizes.values(), sizes["H0"] * sizes["W0"]) > largest:
+        name = max(sizes, key=lambda key: sizes[key])
+        raise ValueError(
+            f"{name}: expected entries whose products can be represented in {dtype}; got one {sizes[name]:.1e} times"
+            " what suits Y (scale H0 and W0 so that H0 @ W0 is of the size of Y)"
+        )
 
 
 def _check_sign(name: str, X: Tensor) -> None:

@@ -11,6 +11,7 @@ from diffnmf.factorization.half_step import half_step
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.ranges import range_exponent
 
 
 def spa(Y: Tensor, k: int) -> Tensor:
@@ -45,6 +46,8 @@ def spa(Y: Tensor, k: int) -> Tensor:
 
 def _choose_columns(Y: Tensor, k: int) -> Tensor:
     """Indices (*batch, k), int64, of k different columns of Y (*batch, n, m)."""
+    if Y.numel():  # the largest entry in the range of squares: the choice is that of Y itself
+        Y = Y * torch.exp2(-range_exponent(Y.abs().amax((-2, -1), keepdim=True)))
     residual = Y.clone()
     norms = torch.linalg.vector_norm(residual, dim=-2)  # (*batch, m)
     # A residual this far below its own column is rounding. Relative to the column, not to the largest one: a tiny

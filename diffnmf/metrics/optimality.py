@@ -6,6 +6,7 @@ from torch import Tensor
 from diffnmf.checks import check_expands, check_floating
 from diffnmf.metrics.scores import check_factors, check_same_matrix
 from diffnmf.solvers.devices import looking_is_free
+from diffnmf.solvers.norms import safe_norm
 from diffnmf.solvers.problem import kkt_residual, make_problem
 from diffnmf.solvers.ranges import in_range
 
@@ -73,4 +74,4 @@ def projected_gradient(Y: Tensor, H: Tensor, W: Tensor) -> Tensor:
 
 def _projected_norm(gradient: Tensor, X: Tensor) -> Tensor:
     """‖∇ᴾ‖_F per problem, (*batch,): gradient (*batch, ·, ·) at X, which broadcasts to it."""
-    return torch.linalg.matrix_norm(torch.where(X > 0, gradient, gradient.clamp(max=0)))
+    return safe_norm(torch.where(X > 0, gradient, gradient.clamp(max=0)), dim=(-2, -1))

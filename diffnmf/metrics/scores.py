@@ -2,7 +2,7 @@
 
 Every score is taken per problem: batch dimensions broadcast, the result is (*batch,). Zero columns and zero
 factorisations never give NaN (each docstring says what they give); a NaN in the input does. Norms are summed in
-float64, so that no scale of float32 inputs overflows or vanishes on the way.
+float64, and so that no scale of the inputs overflows or vanishes on the way.
 """
 
 import math
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_number, check_same_rows, check_tensor
+from diffnmf.solvers.norms import safe_norm
 from diffnmf.solvers.problem import one_where_zero
 
 
@@ -212,7 +213,7 @@ def summarize(Y: Tensor, H: Tensor, W: Tensor) -> dict[str, Tensor]:
 
 
 def _norm(X: Tensor, dim: int | tuple[int, int]) -> Tensor:
-    return torch.linalg.vector_norm(X, dim=dim, dtype=torch.float64)
+    return safe_norm(X, dim)
 
 
 def _live_columns(X: Tensor) -> Tensor:

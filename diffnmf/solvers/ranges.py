@@ -75,7 +75,10 @@ def in_range(problem: Problem, *, may_look: bool) -> InRange:
         l1=torch.where(whole, problem.l1, 0.0),
     )
     # Under ridge the diagonal of the system is ‖h‖² + ridge.
-    basis_exponent, target_exponent = _exponent(torch.maximum(size_H, ridge.clamp(min=0).sqrt().mT)), _exponent(size_Y)
+    basis_exponent, target_exponent = (
+        range_exponent(torch.maximum(size_H, ridge.clamp(min=0).sqrt().mT)),
+        range_exponent(size_Y),
+    )
     if may_look and not (basis_exponent.any() or target_exponent.any()):
         return InRange(clean, finite)
     return _scaled(clean, finite, basis_exponent, target_exponent)
@@ -102,8 +105,8 @@ def _times_power(X: Tensor, exponent: Tensor) -> Tensor:
     return X * torch.exp2(half).to(X) * torch.exp2(exponent - half).to(X)
 
 
-def _exponent(size: Tensor) -> Tensor:
-    """Of the power of two that brings a column with this largest entry into range; 0 where it is, or has no size."""
+def range_exponent(size: Tensor) -> Tensor:
+    """e such that 2^−e brings numbers with this largest magnitude into range; 0 where they are, or are not finite."""
     outside = size.isfinite() & (size > 0) & ((size < SMALLEST) | (size > LARGEST))
     # Beyond 1000 the power itself would leave the range of float64; what is then left of the size does no harm.
     return torch.where(outside, torch.log2(torch.where(outside, size, 1.0)).floor(), 0.0).clamp(-1000, 1000)

@@ -1,0 +1,110 @@
+"""Data at the ends of what floats hold: the same factorisation in other units, or a clear error."""
+
+import numpy as np
+import pytest
+import torch
+
+from diffnmf import NMF
+from diffnmf.factorization import METHODS, factorize, initialize, spa, truncated_svd
+from diffnmf.metrics import excess_over_svd, projected_gradient, summarize
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+EXTREME = [2.0**-1000, 2.0**-670, 2.0**670, 2.0**1000]
+
+
+@pytest.fixture
+def A():
+    random = np.random.default_rng(0)
+    return random.random((30, 3)) @ random.random((3, 12)) + 0.01 * random.random((30, 12))
+
+
+def model(**options):
+    return NMF(3, **{"random_state": 0, "tol": 1e-3, "max_iter": 1000, **options})
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200, 1e-300, 1e300])
+def test_the_estimator_at_every_scale(A, scale):
+    usual, extreme = model(), model()
+    W, W_extreme = usual.fit_transform(A), extreme.fit_transform(A * scale)
+    np.testing.assert_allclose(extreme.reconstruction_err_ / scale, usual.reconstruction_err_, rtol=1e-6)
+    np.testing.assert_allclose(W_extreme @ extreme.components_ / scale, W @ usual.components_, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(extreme.transform(A * scale), W_extreme, rtol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
+def test_the_estimator_in_float32(A, scale):
+    usual, extreme = model(), model()
+    usual.fit(A.astype(np.float32))
+    W = extreme.fit_transform((A * scale).astype(np.float32))
+    np.testing.assert_allclose(extreme.reconstruction_err_ / scale, usual.reconstruction_err_, rtol=1e-2)
+    assert np.isfinite(W).all()
+    assert np.isfinite(extreme.components_).all()
+
+
+@pytest.mark.parametrize("penalties", [{}, {"l1_W": 0.1, "ridge_W": 0.2, "ridge_H": 0.1}])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("scale", [2.0**-600, 2.0**600])
+def test_every_method_runs_in_other_units(A, method, scale, penalties):
+    if method == "spa":
+        penalties = {name: value for name, value in penalties.items() if name.endswith("_W")}
+    root = scale**0.5
+    powers = {"l1": root**3, "ridge": scale}
+    scaled = {name: value * powers[name.split("_")[0]] for name, value in penalties.items()}
+    Y = torch.from_numpy(A).T
+    usual = factorize(Y, 3, method=method, tol=0.0, max_iter=30, **penalties)
+    extreme = factorize(Y * scale, 3, method=method, tol=0.0, max_iter=30, **scaled)
+    torch.testing.assert_close(extreme.errors, usual.errors, rtol=1e-12, atol=0)
+    torch.testing.assert_close(extreme.H / root, usual.H, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::diffnmf.errors.ConvergenceWarning")  # rightly: the tolerance is tiny
+@pytest.mark.parametrize("init", ["uniform", "nndsvda"])
+@pytest.mark.parametrize("method", ["hals", "mu", "anls"])
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [(torch.float64, 1e-300), (torch.float64, 1e300), (torch.float32, 1e-30), (torch.float32, 1e30)]
+)
+def test_starts_in_the_units_of_Y_do_not_overflow(A, init, method, dtype, scale):
+    """They began so far off that the first gradient was infinite, which counted as converged."""
+    Y = (torch.from_numpy(A).T * scale).to(dtype)
+    run = factorize(Y, 3, method=method, init=init, tol=1e-12, max_iter=300)
+    assert run.errors[-1] < 0.4
+    assert all(x.isfinite().all() for x in initialize(Y, 3, init))
+
+
+@pytest.mark.parametrize("given", ["H0", "W0"])
+def test_given_factors_that_are_out_of_all_proportion_are_refused(A, given):
+    Y = torch.from_numpy(A).T
+    factors = {"H0": torch.rand(12, 3).double(), "W0": torch.rand(3, 30).double()}
+    with pytest.raises(
+        ValueError, match=f"{given}: expected entries whose products can be represented.*scale H0 and W0"
+    ):
+        factorize(Y, 3, **{given: 1e200 * factors[given]})
+    assert factorize(Y * 1e250, 3, **{name: 1e125 * x for name, x in factors.items()}, tol=1e-3).errors[-1] < 0.1
+
+
+@pytest.mark.parametrize("scale", EXTREME)
+def test_spa_and_svd(A, scale):
+    Y = torch.from_numpy(A).T
+    assert torch.equal(spa(Y * scale, 3), spa(Y, 3) * scale)
+    torch.testing.assert_close(truncated_svd(Y * scale, 2) / scale, truncated_svd(Y, 2))
+
+
+@pytest.mark.parametrize("scale", EXTREME)
+def test_the_scores_do_not_depend_on_the_units(A, scale):
+    Y, root = torch.from_numpy(A).T, scale**0.5
+    H, W, *_ = factorize(Y, 3, tol=1e-3)
+    expected, found = summarize(Y, H, W), summarize(Y * scale, H * root, W * root)
+    expected["eps"] = expected["eps"] * scale
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+    excess = excess_over_svd(Y * scale, (H @ W) * scale, 3)
+    torch.testing.assert_close(excess, excess_over_svd(Y, H @ W, 3), rtol=1e-6, atol=1e-9)
+
+
+def test_a_tiny_projected_gradient_is_not_zero(A):
+    Y = torch.from_numpy(A).T
+    H, W = torch.rand(12, 3).double(), torch.rand(3, 30).double()
+    scale = 2.0**-400
+    torch.testing.assert_close(
+        projected_gradient(Y * scale, H * scale**0.5, W * scale**0.5) / scale**1.5, projected_gradient(Y, H, W)
+    )
