@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from run_processes import DIGITS, OPTIONS, assert_same_run, curves, go_on, killed_after, killed_at, run
+from run_processes import DIGITS, OPTIONS, assert_same_run, curves, go_on, killed_after, killed_at, run, warm_up
 
 ONE, TWO = (*OPTIONS, "--batch-size", "4"), (*OPTIONS, "--batch-size", "2")  # four groups a step, either way
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -61,6 +61,7 @@ def together(tmp_path_factory):
 
 
 def timed(*arguments, **options):
+    warm_up()
     start = time.perf_counter()
     run(*arguments, **options)
     return time.perf_counter() - start
@@ -105,7 +106,8 @@ class TestKilled:
                     killed += killed_after(moment, *arguments, log=log, processes=processes)
             go_on(folder, options, log, processes)
             assert_same_run(folder, folder_whole)
-        assert killed >= kills
+            assert not list(folder.rglob(".*"))
+        print(f"{killed} kills of {number} runs of {processes} processes, {seconds:.1f} s each")
 
 
 class TestTwoProcesses:
