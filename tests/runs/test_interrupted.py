@@ -43,7 +43,7 @@ AIMS = {
     "writing the metrics": ("diffnmf.runs.run_folder.write_json", 1),
     "drawing at the end": ("diffnmf.runs.experiment.save_final_pictures", 1),
 }
-TOGETHER = ["scoring the last epoch", "in the last step"]  # also of two processes, so that 20 are aimed at
+TOGETHER = ["scoring the last epoch", "between the moves of a checkpoint", "in the last step"]  # also of two processes
 
 
 @pytest.fixture(scope="module")
