@@ -7,8 +7,8 @@ which the command line already listens, and scikit-learn takes more.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # for type checkers it is True; typing itself would be one more import before Ctrl-C is heard
 if TYPE_CHECKING:
     from diffnmf.factorization.estimator import NMF
     from diffnmf.solvers import NNLSSolution, nnls

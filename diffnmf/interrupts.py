@@ -1,13 +1,11 @@
 """Ctrl-C: heard wherever a program is, also where a library swallows it, and answered by one line and no trace."""
 
-import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 INTERRUPTED = 130  # the exit code that shells give for Ctrl-C
 
@@ -73,26 +71,7 @@ def stopped(error: KeyboardInterrupt, hint: str | None = None) -> str:
     return " ".join(["Stopped.", *hints])
 
 
-@contextmanager
-def ended_at_once() -> Iterator[None]:
-    """Ctrl-C inside ends the process on the spot: for imports, which have nothing to clean up and may swallow it."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, _end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _note(number: int, frame: FrameType | None) -> None:
     global _pressed
     _pressed = True
     raise KeyboardInterrupt
-
-
-def _end(number: int, frame: FrameType | None) -> Any:
-    os.write(2, b"Stopped.\n")
-    os._exit(INTERRUPTED)

@@ -1,16 +1,30 @@
-"""The command ``diffnmf``: hears Ctrl-C while the rest of the package, and torch, are still being loaded."""
+"""The command ``diffnmf``: hears Ctrl-C while the rest of the package, and torch, are still being loaded.
 
+Imports as little as can be: until ``main`` runs, Ctrl-C gives a trace.
+"""
+
+import os
 import signal
-
-from diffnmf.interrupts import ended_at_once
 
 
 def main() -> None:
     """Entry point of the command ``diffnmf``."""
-    with ended_at_once():
-        from diffnmf.cli import main as run  # here, and not above: this takes the seconds that are meant
+    before = signal.getsignal(signal.SIGINT)
+    listens = before is signal.default_int_handler  # a process in the background was told to ignore it
+    if listens:
+        signal.signal(signal.SIGINT, _end)
+    from diffnmf.cli import main as run  # here, and not above: this takes the seconds that are meant
+
+    if listens:
+        signal.signal(signal.SIGINT, before)
     try:
         run()
     finally:
-        # No KeyboardInterrupt any more: only the end of the interpreter is left, and its traces help nobody.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if listens:  # only the end of the interpreter is left, and its traces help nobody
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _end(number: int, frame: object) -> None:
+    """End on the spot: imports have nothing to clean up, and would swallow a KeyboardInterrupt."""
+    os.write(2, b"Stopped.\n")
+    os._exit(130)

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from helpers import curves
 from PIL import Image
+from tqdm import tqdm
 
 import diffnmf.cli
 import diffnmf.runs.pictures
@@ -41,6 +43,7 @@ def command(arguments, log, environment, aim):
         for descriptor in (1, 2):
             os.dup2(stream.fileno(), descriptor)
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # its own lock is for several processes, and a killed one does not give it back
     for name in ("save_image_grid", "save_decomposition", "save_curves"):
         setattr(diffnmf.runs.pictures, name, save_stand_in)
     if aim is not None:
@@ -91,6 +94,13 @@ def start(*arguments, log, processes=1, aim=None):
     for process in started:
         process.start()
     return started
+
+
+def warm_up():
+    """Wait until the process has imported all that the others are forked from."""
+    process = FORK.Process(target=int)
+    process.start()
+    process.join()
 
 
 def hold_lock(folder, held):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from diffnmf.interrupts import check_interrupted, ended_at_once, heard, interruptible
+from diffnmf.interrupts import check_interrupted, heard, interruptible
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -101,25 +101,30 @@ class TestInterruptible:
         assert capsys.readouterr() == ("", f"{line}\n")
 
 
-def test_during_imports_it_ends_the_process():
+def test_during_the_imports_of_the_command_it_ends_the_process():
+    """Also where what is being imported swallows it."""
     program = """
-import signal
-from diffnmf.interrupts import ended_at_once
-with ended_at_once():
-    try:
-        signal.raise_signal(signal.SIGINT)
-    except BaseException:
-        pass
-    print("still there")
+import signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except BaseException:
+                print("still there")
+sys.meta_path.insert(0, Finder())
+from diffnmf.start import main
+main()
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT)
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "Stopped.\n")
 
 
-def test_after_the_imports_it_is_as_before(handler):
-    with ended_at_once():
-        pass
-    assert signal.getsignal(signal.SIGINT) is handler
+def test_before_them_next_to_nothing_is_imported():
+    program = "import sys; import diffnmf.start; print([name for name in ('torch', 'typing') if name in sys.modules])"
+    root = EXAMPLES.parent  # without site-packages the package is found only in the folder where Python starts
+    result = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, cwd=root)
+    assert result.stdout.strip() == "[]", result.stderr
 
 
 DIGITS = ["--dataset", "digits", "--limit-groups", "2", "--k", "3"]
