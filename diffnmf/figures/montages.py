@@ -73,13 +73,13 @@ def save_decomposition(
     for name, matrix in (("Y", Y), ("H", H)):
         _check_images(name, matrix, image_shape)
     Y_hat = H @ W
-    eps, relative = column_error(Y, Y_hat).item(), relative_error(Y, Y_hat).item()
+    column, relative = column_error(Y, Y_hat).item(), relative_error(Y, Y_hat).item()
     dead = dead_mask(H, W)
     dead_note = f" ({int(dead.sum())} dead, black)" if dead.any() else ""
     panels = {
         f"Group Y: {Y.shape[1]} images": Y,
         f"Basis H: {H.shape[1]} images, each scaled to its own maximum{dead_note}": unit_peak(H.masked_fill(dead, 0.0)),
-        f"Reconstruction HW, greys as in Y: eq. (4) {eps:.3g}, relative error {relative:.3g}": Y_hat,
+        f"Reconstruction HW, greys as in Y: column error {column:.3g}, relative error {relative:.3g}": Y_hat,
     }
     save_panels(path, panels, image_shape, title=title)
 

@@ -15,7 +15,7 @@ Row = dict[str, float]
 PANELS = {
     "Reconstruction loss (train)": ["reconstruction_loss"],
     "Relative error (test)": ["test_relative_error", "ema_test_relative_error"],
-    "Eq. (4) (test)": ["test_eps", "ema_test_eps"],
+    "Column error, eq. (4) (test)": ["test_column_error", "ema_test_column_error"],
     "Adversarial losses": ["critic_loss", "adversarial_loss"],
     "Critic accuracy": ["critic_accuracy_real", "critic_accuracy_fake"],
     "Basis H (test)": ["test_hoyer_H", "test_copying"],

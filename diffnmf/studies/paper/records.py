@@ -11,6 +11,7 @@ import torch
 
 from diffnmf.errors import RunFolderError
 from diffnmf.files import write_json
+from diffnmf.metrics.names import with_both_names
 from diffnmf.studies.progress import Announce
 
 Record = dict[str, Any]
@@ -46,9 +47,9 @@ class Records:
         if file.exists():
             try:
                 content = json.loads(file.read_text(encoding="utf-8"))
-                record = content["record"]
+                read = _current(content["record"])
                 self.made.add(content.get("made", UNKNOWN_MAKER))
-                return self._read.setdefault(name, record)
+                return self._read.setdefault(name, read)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise RunFolderError(f"{file}: damaged: {error} (delete it to measure again)") from error
         record = None
@@ -63,6 +64,13 @@ class Records:
         write_json(file, {"made": self.maker, "record": record})
         self.made.add(self.maker)
         return record
+
+
+def _current(record: Record) -> Record:
+    """The scores of a record, or of each of its protocols, with those that an older version called otherwise."""
+    return with_both_names(
+        {name: _current(entry) if isinstance(entry, dict) else entry for name, entry in record.items()}
+    )
 
 
 def _hardware(device: torch.device | str) -> str:
