@@ -157,7 +157,9 @@ def train(
     reconstruction: Annotated[
         str | None,
         _option(
-            "The reconstruction loss: l1 (eq. (2)), l2 (squared) or column (eq. (4)).", TRAINING.reconstruction, LOSSES
+            "The reconstruction loss: l1 (eq. (2)), l2 (squared) or column_error (eq. (4)).",
+            TRAINING.reconstruction,
+            LOSSES,
         ),
     ] = None,
     reconstruction_weight: Annotated[

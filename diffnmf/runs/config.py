@@ -12,6 +12,7 @@ from diffnmf.errors import RunFolderError, unknown_name
 from diffnmf.models.blocks import check_positive
 from diffnmf.models.w_heads import check_w_options
 from diffnmf.training import TrainingConfig
+from diffnmf.training.losses import current_loss
 
 # Options that a run may be continued with; the groups of a step must stay as many (see ``Trainer.load_state_dict``).
 MAY_CHANGE = ("epochs", "batch_size", "accumulate", "checkpoint_every", "picture_every", "start_from")
@@ -149,8 +150,13 @@ class RunConfig:
             f"{option} is {value!r} here and was {saved[name][option]!r}"
             for name, section in self.to_dict().items()
             for option, value in section.items()
-            if option not in MAY_CHANGE and option in saved.get(name, {}) and saved[name][option] != value
+            if option not in MAY_CHANGE and option in saved.get(name, {}) and _old(option, saved[name]) != value
         ]
+
+
+def _old(option: str, section: Mapping[str, Any]) -> object:
+    """The value of an option in a saved section, under its current name."""
+    return current_loss(section[option]) if option == "reconstruction" else section[option]
 
 
 def _names(config: type) -> list[str]:

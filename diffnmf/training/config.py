@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from diffnmf.checks import set_fields
 from diffnmf.errors import unknown_name
 from diffnmf.models.blocks import check_positive
 from diffnmf.training.engine import PRECISIONS
-from diffnmf.training.losses import ADVERSARIAL_FORMS, RECONSTRUCTION_LOSSES
+from diffnmf.training.losses import ADVERSARIAL_FORMS, RECONSTRUCTION_LOSSES, current_loss
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class TrainingConfig:
             three epochs (accuracy above 0.9), and the reconstruction gets worse from then on.
         constant_share: share of the epochs, in [0, 1], at the full learning rates; they fall linearly in the rest.
         betas: of Adam.
-        reconstruction: what is compared, see ``RECONSTRUCTION_LOSSES``: "l1" (eq. (2)), "l2" or "column" (eq. (4)).
+        reconstruction: what is compared, see ``RECONSTRUCTION_LOSSES``: "l1" (eq. (2)), "l2" or "column_error"
+            (eq. (4) over √n).
         reconstruction_weight: λ of eq. (3), on the reconstruction loss. With pix2pix's 100 the critic leads on MNIST,
             whose pixels are mostly black: the test error rises from the second epoch on. At 5000 the critic hardly
             matters: the L1 loss ends lower, both test errors higher (see docs/results).
@@ -61,6 +63,7 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        set_fields(self, reconstruction=current_loss(self.reconstruction))
         for name in ("batch_size", "accumulate"):
             check_positive(name, getattr(self, name))
         if not isinstance(self.epochs, int) or self.epochs < 0:

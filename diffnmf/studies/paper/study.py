@@ -81,7 +81,7 @@ MODELS: dict[str, Options] = {
         "w_solver": "unrolled",
         "normalize_maps": True,
         "start_from": FC,
-        "reconstruction": "column",
+        "reconstruction": "column_error",
         "epochs": 3,
     },
     MIXTURE: {"w_solver": "unrolled", "mixture": True, "epochs": 2, "learning_rate": 5e-4},
