@@ -63,8 +63,8 @@ def print_epoch(row: dict[str, float]) -> None:
         times = f"  ({row['train_seconds']:.0f} s, {100 * row['w_solver_share']:.0f} % of it for W)"
     tqdm.write(
         f"epoch {row['epoch']:3d}  loss {row['reconstruction_loss']:.4f}  test: relative error"
-        f" {row['test_relative_error']:.3f}  eq. (4) {row['test_eps']:.3f}  dead {row['test_dead_components']:.1f}"
-        f"{times}",
+        f" {row['test_relative_error']:.3f}  column error {row['test_column_error']:.3f}"
+        f"  dead {row['test_dead_components']:.1f}{times}",
         file=sys.stderr,
     )
 

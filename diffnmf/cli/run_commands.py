@@ -82,7 +82,7 @@ def factorize(
     groups, m = factors.indices.shape
     typer.echo(
         f"{groups} groups of {m} images: relative error {factors.relative_error.mean():.3f}, "
-        f"eq. (4) {factors.eps.mean():.3f}"
+        f"column error, eq. (4), {factors.column_error.mean():.3f}"
     )
     typer.echo(output)
 

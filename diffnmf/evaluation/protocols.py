@@ -56,8 +56,9 @@ def run_protocols(factorizer: Factorizer, train: Tensor, test: Tensor) -> dict[s
         test: (G, n, m), groups of test images; test group i is paired with training group i.
 
     Returns:
-        protocol -> scores: ``eps`` (eq. (4)) and ``relative_error``; for ``fit`` and ``refit`` also the other scores of
-        ``summarize`` (where H and W are non-negative) and ``seconds``, the wall-clock time per group.
+        protocol -> scores: ``column_error`` (also as ``eps``) and ``relative_error``; for ``fit`` and ``refit`` also
+        the other scores of ``summarize`` (where H and W are non-negative) and ``seconds``, the wall-clock time of a
+        group.
 
     Raises:
         ValueError: train and test do not have the same shape.

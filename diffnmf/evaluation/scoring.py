@@ -7,6 +7,7 @@ from torch import Tensor
 
 from diffnmf.data import ImageSet, group_matrix
 from diffnmf.metrics import column_error, relative_error, summarize
+from diffnmf.metrics.names import with_both_names
 from diffnmf.models import Generator
 
 BATCH = 32  # groups
@@ -47,13 +48,14 @@ def mean_scores(score: Callable[[Tensor], dict[str, Tensor]], images: ImageSet, 
 
 
 def mean_of(batches: Iterable[Mapping[str, Tensor]]) -> Scores:
-    """The mean of every score over the groups of all batches.
+    """The mean of every score over the groups of all batches, for files: the column error also as ``eps``.
 
     Arguments:
         batches: name -> scores (B,), with the same names in every batch; B may differ. At least one.
     """
     batches = list(batches)
-    return {name: torch.cat([batch[name] for batch in batches]).double().mean().item() for name in batches[0]}
+    means = {name: torch.cat([batch[name] for batch in batches]).double().mean().item() for name in batches[0]}
+    return with_both_names(means)
 
 
 def reconstruction_errors(Y: Tensor, Y_hat: Tensor) -> dict[str, Tensor]:
@@ -64,6 +66,6 @@ def reconstruction_errors(Y: Tensor, Y_hat: Tensor) -> dict[str, Tensor]:
         Y_hat: (B, n, m).
 
     Returns:
-        ``eps`` (eq. (4)) and ``relative_error``, (B,) each.
+        ``column_error`` and ``relative_error``, (B,) each.
     """
-    return {"eps": column_error(Y, Y_hat), "relative_error": relative_error(Y, Y_hat)}
+    return {"column_error": column_error(Y, Y_hat), "relative_error": relative_error(Y, Y_hat)}

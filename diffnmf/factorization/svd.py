@@ -14,8 +14,8 @@ from diffnmf.solvers.problem import one_where_zero
 def truncated_svd(Y: Tensor, k: int) -> Tensor:
     """Ŷ = Σ_{i ≤ k} σ_i u_i v_iᵀ, the matrix of rank k nearest to Y in the Frobenius norm (Eckart and Young 1936).
 
-    Its relative error is a lower bound for that of every HW with k components; its eq. (4) is no bound. Entries may
-    be negative. Without gradient: the derivative of singular vectors is infinite where singular values meet.
+    Its relative error is a lower bound for that of every HW with k components; its column error is no bound. Entries
+    may be negative. Without gradient: the derivative of singular vectors is infinite where singular values meet.
 
     Arguments:
         Y: (*batch, n, m), floating point. A problem that is not finite becomes NaN, its neighbours do not.

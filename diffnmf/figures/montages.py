@@ -72,11 +72,11 @@ def save_decomposition(
     for name, matrix in (("Y", Y), ("H", H)):
         _check_images(name, matrix, image_shape)
     Y_hat = H @ W
-    eps, relative = column_error(Y, Y_hat).item(), relative_error(Y, Y_hat).item()
+    column, relative = column_error(Y, Y_hat).item(), relative_error(Y, Y_hat).item()
     panels = {
         f"Group Y: {Y.shape[1]} images": Y,
         f"Basis H: {H.shape[1]} images, {scale_in_words(H, W)}": unit_peak(H, W),
-        f"Reconstruction HW, greys as in Y: eq. (4) {eps:.3g}, relative error {relative:.3g}": Y_hat,
+        f"Reconstruction HW, greys as in Y: column error {column:.3g}, relative error {relative:.3g}": Y_hat,
     }
     save_panels(path, panels, image_shape, title=title)
 

@@ -17,7 +17,8 @@ def excess_over_svd(Y: Tensor, Y_hat: Tensor, k: int) -> Tensor:
     """Relative error of Ŷ / relative error of the rank-k SVD of Y − 1: what a factorisation leaves on the table.
 
     In [0, ∞] up to rounding for every Ŷ of rank ≤ k, such as HW with k components, since no matrix of that rank has a
-    smaller relative error (Eckart and Young 1936); negative only for a Ŷ of higher rank. Eq. (4) has no such bound.
+    smaller relative error (Eckart and Young 1936); negative only for a Ŷ of higher rank. The column error
+    has no such bound.
 
     Where Y itself has rank ≤ k, within the rounding of the dtype, nothing but Y is good enough: 0 where Ŷ equals Y
     within the same rounding, infinite elsewhere. Without gradient, as ``truncated_svd``.

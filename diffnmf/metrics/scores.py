@@ -193,15 +193,15 @@ def summarize(Y: Tensor, H: Tensor, W: Tensor) -> dict[str, Tensor]:
         W: (*batch, k, m).
 
     Returns:
-        ``eps`` (eq. (4)), ``relative_error``, ``hoyer_H``, ``hoyer_W``, ``copying``, ``dead_components`` (int64)
+        ``column_error``, ``relative_error``, ``hoyer_H``, ``hoyer_W``, ``copying``, ``dead_components`` (int64)
         and ``part_overlap``, each (*batch,).
     """
     check_factors(H, W)
     check_tensor("Y", Y)
     Y_hat = H @ W
-    eps = column_error(Y, Y_hat)
+    error = column_error(Y, Y_hat)
     scores = {
-        "eps": eps,
+        "column_error": error,
         "relative_error": relative_error(Y, Y_hat),
         "hoyer_H": hoyer_H(H),
         "hoyer_W": hoyer_W(W),
@@ -209,7 +209,7 @@ def summarize(Y: Tensor, H: Tensor, W: Tensor) -> dict[str, Tensor]:
         "dead_components": dead_components(H, W),
         "part_overlap": part_overlap(H),
     }
-    return {name: score.expand(eps.shape) for name, score in scores.items()}
+    return {name: score.expand(error.shape) for name, score in scores.items()}
 
 
 def _norm(X: Tensor, dim: int | tuple[int, int]) -> Tensor:

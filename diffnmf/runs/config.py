@@ -14,6 +14,7 @@ from diffnmf.errors import RunFolderError, unknown_name
 from diffnmf.models.generator_config import GeneratorOptions
 from diffnmf.options import Options, at_least, documented, one_of, option
 from diffnmf.training import TrainingConfig
+from diffnmf.training.losses import current_loss
 
 # Options that a run may be continued with; the groups of a step must stay as many (see ``Trainer.load_state_dict``).
 MAY_CHANGE = ("epochs", "batch_size", "accumulate", "checkpoint_every", "picture_every", "start_from")
@@ -127,6 +128,8 @@ class RunConfig:
 
 def _same(option: str, saved: object, value: object) -> bool:
     """Whether an option says the same; one's own images may have been moved, and a checkpoint knows them otherwise."""
+    if option == "reconstruction":
+        saved = current_loss(saved)
     own_images = option == "dataset" and saved not in DATASETS and value not in DATASETS
     return own_images or saved == value
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from diffnmf.errors import RunFolderError
 from diffnmf.files import explained_replacing
+from diffnmf.metrics.names import with_both_names
 
 Row = dict[str, float]
 
@@ -29,7 +30,7 @@ def read_curves(file: Path, epochs: int) -> list[Row]:
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream, strict=True)
-            rows = [{name: _number(value) for name, value in row.items() if value} for row in reader]
+            rows = [with_both_names({name: _number(value) for name, value in row.items() if value}) for row in reader]
         if "epoch" not in (reader.fieldnames or ["epoch"]):
             raise ValueError("it has no column named epoch")
         return [row for row in rows if row["epoch"] <= epochs]

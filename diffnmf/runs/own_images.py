@@ -13,6 +13,7 @@ from diffnmf.errors import RunFolderError
 from diffnmf.figures.montages import save_decomposition
 from diffnmf.files import explained_errors, replacing
 from diffnmf.metrics import column_error, relative_error
+from diffnmf.metrics.names import with_both_names
 from diffnmf.models import GANUNMF
 from diffnmf.runs.pictures import model_name
 from diffnmf.runs.trained_run import check_image_shape
@@ -30,7 +31,7 @@ class GroupFactors:
         W: (G, k, m), float32.
         Y_hat: (G, n, m), float32, the reconstructions HW.
         indices: (G, m), int64, which image is in each column, counted in the order of the files.
-        eps: (G,), eq. (4).
+        column_error: (G,).
         relative_error: (G,).
     """
 
@@ -38,7 +39,7 @@ class GroupFactors:
     W: np.ndarray
     Y_hat: np.ndarray
     indices: np.ndarray
-    eps: np.ndarray
+    column_error: np.ndarray
     relative_error: np.ndarray
 
 
@@ -110,4 +111,4 @@ def _groups(count: int, m: int, seed: int | None) -> Tensor:
 
 def _save(factors: GroupFactors, output: Path) -> None:
     with replacing(output / FACTORS) as file:
-        np.savez_compressed(file, **vars(factors))
+        np.savez_compressed(file, **with_both_names(vars(factors)))

@@ -17,7 +17,7 @@ LAST, AVERAGE = "generator", "moving average of its weights"
 PANELS = {
     "Reconstruction loss, training groups": {"reconstruction_loss": "reconstruction loss"},
     "Relative error, test groups": {"test_relative_error": LAST, "ema_test_relative_error": AVERAGE},
-    "Column error, eq. (4), test groups": {"test_eps": LAST, "ema_test_eps": AVERAGE},
+    "Column error, eq. (4), test groups": {"test_column_error": LAST, "ema_test_column_error": AVERAGE},
     "Adversarial losses": {"critic_loss": "critic", "adversarial_loss": "generator"},
     "Share that the critic judges right": {
         "critic_accuracy_real": "real: disturbed by PCA",

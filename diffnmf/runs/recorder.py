@@ -13,7 +13,7 @@ from diffnmf.training import Trainer
 
 Row = dict[str, float]
 
-# The score that decides which weights are the best: eq. (4) rewards copying.
+# The score that decides which weights are the best: the column error rewards copying.
 CRITERION = "relative_error"
 PREFIXES = {"generator": "test_", "ema": "ema_test_"}  # weights -> how their scores are called in a row
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 COLUMNS = {
-    "eps": "eq. (4)",
+    "column_error": "column error, eq. (4)",
     "relative_error": "rel. error",
     "hoyer_H": "Hoyer H",
     "copying": "copying",
@@ -21,9 +21,11 @@ def metrics_table(metrics: dict[str, Any], model: str) -> str:
         rows[f"{model}, EMA (test)"] = metrics["test_ema"]
     rows |= {name: test[name] for name in RIVALS if name in test}
     width = max(len(name) for name in rows)
-    lines = [" " * width + "".join(f"{title:>12}" for title in COLUMNS.values())]
+    widths = {column: max(12, len(title) + 2) for column, title in COLUMNS.items()}
+    lines = [" " * width + "".join(f"{title:>{widths[column]}}" for column, title in COLUMNS.items())]
     for name, scores in rows.items():
-        lines.append(name.ljust(width) + "".join(f"{_cell(scores.get(column)):>12}" for column in COLUMNS))
+        cells = [f"{_cell(scores.get(column)):>{widths[column]}}" for column in COLUMNS]
+        lines.append(name.ljust(width) + "".join(cells))
     return "\n".join(lines)
 
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from diffnmf.checks import check_flag, check_number
+from diffnmf.checks import check_flag, check_name, check_number
 from diffnmf.options import Options, at_least, documented, one_of, option, within
 from diffnmf.training.engine import PRECISIONS
-from diffnmf.training.losses import ADVERSARIAL_FORMS, RECONSTRUCTION_LOSSES
+from diffnmf.training.losses import ADVERSARIAL_FORMS, RECONSTRUCTION_LOSSES, current_loss
 
 # Headings under which options are shown; what has none is shown under "Training".
 LOSSES, KEEPING = "Losses", "Checkpoints and pictures"
@@ -17,6 +17,10 @@ def _check_betas(name: str, value: Any) -> tuple[float, float]:
         raise TypeError(f"{name}: expected two numbers in [0, 1); got {value!r}")
     first, second = (check_number(name, beta, "[0, 1)") for beta in value)
     return first, second
+
+
+def _check_loss(name: str, value: Any) -> str:
+    return check_name(name, current_loss(value), RECONSTRUCTION_LOSSES)
 
 
 @documented
@@ -42,8 +46,8 @@ class TrainingConfig(Options):
     )
     reconstruction: str = option(
         "l1",
-        "The reconstruction loss: l1 (eq. (2)), l2 (squared) or column (eq. (4)).",
-        one_of(RECONSTRUCTION_LOSSES),
+        "The reconstruction loss: l1 (eq. (2)), l2 (squared) or column_error (eq. (4)).",
+        _check_loss,
         topic=LOSSES,
     )
     # With pix2pix's 100 the critic leads on MNIST, whose pixels are mostly black: the test error rises from the second

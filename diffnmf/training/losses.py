@@ -18,8 +18,8 @@ def reconstruction_loss(Y_hat: Tensor, Y: Tensor, kind: str = "l1") -> Tensor:
         Y_hat: (B, n, m).
         Y: (B, n, m), pixels in [0, 1].
         kind: a name of ``RECONSTRUCTION_LOSSES``. "l1" is eq. (2), the mean absolute error of a pixel. "l2" is the mean
-            squared error of a pixel: what NNLS minimises, so that the gradient through W vanishes. "column" is eq. (4)
-            over √n, the mean over the images of the root mean square error of their pixels.
+            squared error of a pixel: what NNLS minimises, so that the gradient through W vanishes. "column_error" is
+            eq. (4) over √n, the mean over the images of the root mean square error of their pixels.
     """
     return RECONSTRUCTION_LOSSES[check_name("reconstruction", kind, RECONSTRUCTION_LOSSES)](Y_hat - Y)
 
@@ -32,8 +32,13 @@ def _column_loss(difference: Tensor) -> Tensor:
 RECONSTRUCTION_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
     "l1": lambda difference: difference.abs().mean(),
     "l2": lambda difference: difference.square().mean(),
-    "column": _column_loss,
+    "column_error": _column_loss,
 }
+
+
+def current_loss(name: object) -> object:
+    """A name of ``RECONSTRUCTION_LOSSES`` from a file or a user: "column_error" was called "column" at first."""
+    return "column_error" if name == "column" else name
 
 
 def critic_loss(real_logits: Tensor, fake_logits: Tensor, flipped: Tensor) -> Tensor:

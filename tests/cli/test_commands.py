@@ -440,6 +440,7 @@ class TestFactorize:
             np.testing.assert_allclose(factors["H"] @ factors["W"], factors["Y_hat"], rtol=1e-4, atol=1e-5)
             assert factors["indices"][:2].flatten().tolist() == list(range(80))
             assert factors["indices"][2].tolist() == list(range(55, 95))
+            assert factors["column_error"].tolist() == factors["eps"].tolist()
 
     def test_a_folder_of_image_files(self, finished, tmp_path):
         (tmp_path / "mine").mkdir()

@@ -43,12 +43,12 @@ def test_every_protocol_is_what_it_says(groups):
     }
     assert tuple(scores) == PROTOCOLS
     for protocol, (Y, Y_hat) in expected.items():
-        assert scores[protocol]["eps"] == pytest.approx(column_error(Y, Y_hat).mean().item(), rel=1e-5)
+        assert scores[protocol]["column_error"] == pytest.approx(column_error(Y, Y_hat).mean().item(), rel=1e-5)
         assert scores[protocol]["relative_error"] == pytest.approx(relative_error(Y, Y_hat).mean().item(), rel=1e-5)
     assert scores["refit"]["copying"] == pytest.approx(1.0)
     assert scores["fit"]["seconds"] > 0
     assert "copying" not in scores["frozen"]
-    assert scores["refit"]["eps"] < scores["refit_w"]["eps"] < scores["frozen"]["eps"]
+    assert scores["refit"]["column_error"] < scores["refit_w"]["column_error"] < scores["frozen"]["column_error"]
 
 
 def test_groups_that_cannot_be_paired_are_refused(groups):

@@ -102,7 +102,7 @@ class TestPictures:
         Y, W = torch.ones(64, 40), torch.full((8, 40), 128.0)
         H = torch.full((64, 8), 2.0**-10)  # white all the same: scaled to its own maximum
         save_decomposition(tmp_path / "alive.png", Y, H, W, DIGIT)
-        assert labels[2].endswith("eq. (4) 0, relative error 0")
+        assert labels[2].endswith("column error 0, relative error 0")
         H[:, 3] = 0
         save_decomposition(tmp_path / "dead.png", Y, H, W, DIGIT)
         assert labels[4].endswith("own maximum (1 dead, black)")

@@ -178,7 +178,7 @@ class TestSummarize:
         Y, H, W = factors
         scores = summarize(Y, H, W)
         assert list(scores) == [
-            "eps", "relative_error", "hoyer_H", "hoyer_W", "copying", "dead_components", "part_overlap",
+            "column_error", "relative_error", "hoyer_H", "hoyer_W", "copying", "dead_components", "part_overlap",
         ]  # fmt: skip
         for name, score in scores.items():
             assert score.shape == (2, 3), name

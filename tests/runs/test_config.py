@@ -216,6 +216,16 @@ class TestLayers:
         assert RunConfig().differences(other.to_dict()) == ["k is 30 here and was 3", "seed is 0 here and was 2"]
         assert RunConfig().differences({}) == [], "what an older program did not know is no difference"
 
+    def test_the_older_name_of_a_loss_is_read(self, tmp_path):
+        """The loss column_error was called column: in configurations, and in the checkpoints of their runs."""
+        config = RunConfig().with_options(reconstruction="column_error")
+        (tmp_path / "config.yaml").write_text("training: {reconstruction: column}")
+        assert RunConfig.from_yaml(tmp_path / "config.yaml") == config
+        saved = config.to_dict()
+        saved["training"]["reconstruction"] = "column"
+        assert config.differences(saved) == []
+        assert RunConfig().differences(saved) == ["reconstruction is 'l1' here and was 'column'"]
+
     @pytest.mark.parametrize("preset", PRESETS)
     def test_presets_can_be_written_and_read(self, preset, tmp_path):
         (tmp_path / "config.yaml").write_text(PRESETS[preset].to_yaml())

@@ -25,7 +25,7 @@ from diffnmf.runs.recorder import Recorder, best_of
 from diffnmf.training import TrainingConfig
 
 PICTURES = ["basis.png", "curves.png", "decomposition.png", "group.png", "reconstruction.png"]
-SCORES = {"eps", "relative_error", "hoyer_H", "copying", "dead_components"}
+SCORES = {"column_error", "eps", "relative_error", "hoyer_H", "copying", "dead_components"}
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -133,7 +133,7 @@ class TestWhatARunLeaves:
             assert scores.keys() >= SCORES
             assert all(math.isfinite(scores[name]) and scores[name] >= 0 for name in SCORES)
             assert scores["groups"] == 2
-        assert test["svd"].keys() == {"eps", "relative_error", "groups"}
+        assert test["svd"].keys() == {"column_error", "eps", "relative_error", "groups"}
 
     def test_the_svd_is_a_lower_bound_and_copying_is_copying(self, run_of_three):
         test = run_of_three.metrics["test"]

@@ -178,6 +178,13 @@ class TestRunFolder:
         folder.save_curves(rows)
         assert folder.load_curves(2) == rows
 
+    def test_older_curves_have_the_column_error_as_eps(self, tmp_path):
+        folder = self.saved(tmp_path / "run")
+        folder.curves_file.write_text("epoch,test_eps,ema_test_eps\n1,2.5,3.5\n", encoding="utf-8")
+        (row,) = folder.load_curves(2)
+        assert (row["test_column_error"], row["ema_test_column_error"]) == (row["test_eps"], row["ema_test_eps"])
+        assert (row["test_eps"], row["ema_test_eps"]) == (2.5, 3.5)
+
     def test_before_the_first_epoch(self, tmp_path):
         folder = RunFolder.create(tmp_path / "run", OTHER)
         assert folder.checkpoints.load(OTHER) is None

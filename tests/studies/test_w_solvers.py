@@ -78,7 +78,7 @@ def test_nothing_is_trained_twice(comparison, tmp_path):
     said = []
     again = compare_w_solvers(CONFIG, output, rows=ROWS, seeds=(0, 1), announce=said.append)
     assert not any(message.startswith("training") for message in said)
-    kept = ("hoyer_H", "eps", "copying")
+    kept = ("hoyer_H", "column_error", "copying")
     assert [[run.scores[name] for name in kept] for run in again] == [
         [run.scores[name] for name in kept] for run in comparison[1]
     ]
@@ -105,7 +105,7 @@ def test_run_folders_are_compared_as_they_are(comparison, tmp_path):
     runs = [run.run for run in compared[:3]]
     again = compare_runs(runs, tmp_path / "chosen")
     assert [run.row for run in again] == ["fully connected", "fully connected", "exact NNLS"]
-    assert again[0].scores["eps"] == compared[0].scores["eps"]
+    assert again[0].scores["column_error"] == compared[0].scores["column_error"]
     copy = tmp_path / "copy"
     shutil.copytree(runs[2], copy)
     twice = compare_runs([runs[2], copy], tmp_path / "twice")

@@ -136,14 +136,16 @@ class TestReconstructionKinds:
         Y_hat = torch.tensor([[[3.0, 0.0], [4.0, 0.0], [0.0, 0.0], [0.0, 2.0]]])
         assert reconstruction_loss(Y_hat, Y, "l1").item() == pytest.approx(9 / 8)
         assert reconstruction_loss(Y_hat, Y, "l2").item() == pytest.approx(29 / 8)
-        assert reconstruction_loss(Y_hat, Y, "column").item() == pytest.approx((5 / 2 + 2 / 2) / 2)  # eq. (4) / √n
+        assert reconstruction_loss(Y_hat, Y, "column_error").item() == pytest.approx(
+            (5 / 2 + 2 / 2) / 2
+        )  # eq. (4) / √n
 
     def test_a_perfect_image_leaves_the_gradient_finite(self):
         Y = torch.rand(1, 4, 2)
         Y_hat = Y.clone().requires_grad_()
-        reconstruction_loss(Y_hat, Y, "column").backward()
+        reconstruction_loss(Y_hat, Y, "column_error").backward()
         assert torch.equal(Y_hat.grad, torch.zeros_like(Y))
 
     def test_an_unknown_kind_is_named(self):
-        with pytest.raises(ValueError, match="reconstruction: expected one of column, l1, l2; got 'l3'"):
+        with pytest.raises(ValueError, match="reconstruction: expected one of column_error, l1, l2; got 'l3'"):
             reconstruction_loss(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), "l3")

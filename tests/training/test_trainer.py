@@ -440,4 +440,4 @@ def test_two_epochs_on_mnist_are_better_than_none():
         training.train_epoch(epoch)
     after = score_generator(generator, split.test, test_groups)
     assert after["relative_error"] < before["relative_error"]
-    assert after["eps"] < before["eps"]
+    assert after["column_error"] < before["column_error"]

@@ -78,7 +78,7 @@ def _ablation(bench: Workbench, folder: Path) -> Iterator[Picture]:
             model = bench.model(dataset, k, row, seed, table2.TAG if options else "", **options)
             if model is not None:
                 Y_hat = model.factorize(Y).Y_hat
-                panels[f"{name}: eq. (4) {column_error(Y, Y_hat).item():.3f}"] = Y_hat[0].cpu()
+                panels[f"{name}: column error {column_error(Y, Y_hat).item():.3f}"] = Y_hat[0].cpu()
     if len(panels) > 1:
         file = folder / f"fig09-ablation-{dataset}.png"
         save_panels(file, panels, groups.image_shape, title="With and without the critic")
@@ -131,15 +131,15 @@ def _over_k(bench: Workbench, folder: Path) -> Iterator[Picture]:
         if len({k for points in curves.values() for k, _, _ in points}) < 2:
             continue
         file, title = folder / f"errors-over-k-{dataset}.png", f"Unseen groups of {dataset}, refit"
-        save_lines(file, curves, title=title, x="components k", y="eq. (4)")
-        yield f"{title}: eq. (4) over k, mean ± standard deviation over seeds", file
+        save_lines(file, curves, title=title, x="components k", y="column error, eq. (4)")
+        yield f"{title}: column error, eq. (4), over k, mean ± standard deviation over seeds", file
 
 
 def _points(bench: Workbench, dataset: str, row: str) -> list[tuple[float, float, float]]:
-    """(k, mean, standard deviation) of eq. (4) on unseen groups."""
+    """(k, mean, standard deviation) of the column error on unseen groups."""
     points = []
     for k in sorted(bench.study.ks):
-        errors = table1.values(bench.scores(dataset, k, row), "refit", "eps")
+        errors = table1.values(bench.scores(dataset, k, row), "refit", "column_error")
         if errors:
             points.append((float(k), fmean(errors), stdev(errors) if len(errors) > 1 else 0.0))
     return points

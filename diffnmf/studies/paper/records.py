@@ -10,6 +10,7 @@ import torch
 
 from diffnmf.errors import RunFolderError
 from diffnmf.files import read_json, write_json
+from diffnmf.metrics.names import with_both_names
 from diffnmf.studies.progress import Announce
 
 Record = dict[str, Any]
@@ -45,7 +46,7 @@ class Records:
         if file.exists():
             try:
                 content = read_json(file)
-                record = content["record"]
+                record = _current(content["record"])
                 self.made.add(content.get("made", UNKNOWN_MAKER))
                 return self._read.setdefault(name, record)
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -62,6 +63,13 @@ class Records:
         write_json(file, {"made": self.maker, "record": record})
         self.made.add(self.maker)
         return record
+
+
+def _current(record: Record) -> Record:
+    """The scores of a record, or of each of its protocols, with those that an older version called otherwise."""
+    return with_both_names(
+        {name: _current(entry) if isinstance(entry, dict) else entry for name, entry in record.items()}
+    )
 
 
 def _hardware(device: torch.device | str) -> str:

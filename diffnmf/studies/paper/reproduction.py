@@ -30,9 +30,10 @@ PROTOCOLS_TEXT = """\
 *fit*: a training group is factorised. *frozen*: HW of a training group is compared with a test group that the method
 never saw, which the paper prints as the test error of ANLS, MU and HALS. *refit_w*: H of the training group is kept,
 and W is solved for on the test group. *refit*: the test group itself is factorised; for a network this is its test
-error. Eq. (4) is a mean of unsquared column norms, so that copying k of the m images scores well in it (*spa*). The
-relative error ‖Y − HW‖ / ‖Y‖ of the SVD is a lower bound for that of every other method. *Copying* is 1 when every
-column of H is one of the images. Times are wall-clock, on a machine that may have had other work to do."""
+error. The column error, eq. (4) of the paper, is a mean of unsquared column norms, so that copying k of the m images
+scores well in it (*spa*). The relative error ‖Y − HW‖ / ‖Y‖ of the SVD is a lower bound for that of every other method.
+*Copying* is 1 when every column of H is one of the images. Times are wall-clock, on a machine that may have had other
+work to do."""
 
 
 def reproduce(

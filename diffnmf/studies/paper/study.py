@@ -81,15 +81,16 @@ class Study:
         return self.config.with_options(**everything)
 
 
-# From random weights, the plain U-Net with NNLS keeps one dictionary for all groups (eq. (4) of about 4.2 on MNIST),
-# since any part may serve any image. From the U-Net of "fc", whose weights tie slots to images, its error is far lower.
+# From random weights, the plain U-Net with NNLS keeps one dictionary for all groups (a column error of about 4.2 on
+# MNIST), since any part may serve any image. From the U-Net of "fc", whose weights tie slots to images, the error is
+# far lower.
 MODELS: dict[str, Options] = {
     FC: {"w_solver": "fc"},
     NNLS: {
         "w_solver": "unrolled",
         "normalize_maps": True,
         "start_from": FC,
-        "reconstruction": "column",
+        "reconstruction": "column_error",
         "epochs": 3,
     },
     MIXTURE: {"w_solver": "unrolled", "mixture": True, "epochs": 2, "learning_rate": 5e-4},

@@ -25,7 +25,7 @@ PRINTED = {
 HEADER = [
     "method",
     "seeds",
-    *(f"{protocol}, eq. (4)" for protocol in PROTOCOLS),
+    *(f"{protocol}, column error" for protocol in PROTOCOLS),
     "fit, rel. error",
     "refit_w, rel. error",
     "refit, rel. error",
@@ -91,7 +91,7 @@ def _cells(row: str, records: BySeed, paper: tuple[float | None, float | None] |
     return [
         row,
         len(records),
-        *(mean_std(values(records, protocol, "eps")) for protocol in PROTOCOLS),
+        *(mean_std(values(records, protocol, "column_error")) for protocol in PROTOCOLS),
         *(mean_std(values(records, protocol, "relative_error")) for protocol in ("fit", "refit_w", "refit")),
         *(mean_std(values(records, "refit", score)) for score in ("dead_components", "copying", "hoyer_H")),
         mean_std([1000 * seconds for seconds in values(records, "refit", "seconds")]),

@@ -26,17 +26,17 @@ def measure(bench: Workbench) -> None:
 def table(bench: Workbench) -> str:
     """The table, in Markdown."""
     return markdown_table(
-        ["model", "seeds", "train, eq. (4)", "test, eq. (4)", "train, rel. error", "test, rel. error"],
+        ["model", "seeds", "train, column error", "test, column error", "train, rel. error", "test, rel. error"],
         [_cells(name, records) for name, records in _rows(bench)],
     )
 
 
 def differences(bench: Workbench, row: str) -> list[float]:
-    """The test error, eq. (4), with the critic minus that without it, for each seed that has both."""
+    """The column error on test groups with the critic minus that without it, for each seed that has both."""
     dataset, k = bench.study.datasets[0], bench.study.ks[0]
     with_critic, without = bench.scores(dataset, k, row), without_critic(bench, row)
     return [
-        record["refit"]["eps"] - without[seed]["refit"]["eps"]
+        record["refit"]["column_error"] - without[seed]["refit"]["column_error"]
         for seed, record in with_critic.items()
         if seed in without
     ]
@@ -52,5 +52,5 @@ def _rows(bench: Workbench) -> Iterator[tuple[str, BySeed]]:
 def _cells(name: str, records: BySeed) -> list[object]:
     if not records:
         return [name, 0, *["not run"] * 4]
-    columns = [(protocol, score) for score in ("eps", "relative_error") for protocol in ("fit", "refit")]
+    columns = [(protocol, score) for score in ("column_error", "relative_error") for protocol in ("fit", "refit")]
     return [name, len(records), *(mean_std(values(records, *column)) for column in columns)]

@@ -35,12 +35,20 @@ def table(bench: Workbench) -> str:
     for source, target in pairs(bench):
         for row in bench.study.models:
             there, home = scores(bench, source, target, row), bench.scores(target, k, row)
-            columns = [(records, score) for score in ("eps", "relative_error") for records in (there, home)]
+            columns = [(records, score) for score in ("column_error", "relative_error") for records in (there, home)]
             cells = [mean_std(values(records, "refit", score)) for records, score in columns]
             rows.append([row, source, target, *cells])
     if not rows:
         return "Not run: needs two data sets whose images have the same size."
-    header = ["model", "trained on", "tried on", "eq. (4)", "if trained there", "rel. error", "if trained there"]
+    header = [
+        "model",
+        "trained on",
+        "tried on",
+        "column error, eq. (4)",
+        "if trained there",
+        "rel. error",
+        "if trained there",
+    ]
     return markdown_table(header, rows)
 
 

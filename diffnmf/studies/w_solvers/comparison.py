@@ -20,7 +20,7 @@ COLUMNS = {
     "copying": "copying",
     "hoyer_W": "Hoyer W",
     "dead_components": "dead",
-    "eps": "eq. (4)",
+    "column_error": "column error, eq. (4)",
     "relative_error": "relative error",
     "kkt_residual": "KKT residual of W",
     "ms_a_step": "ms a step",
@@ -31,7 +31,7 @@ PANELS = {
     "part_overlap": "Part overlap, in [0, 1]",
     "copying": "Copying, in [0, 1]",
     "hoyer_W": "Hoyer sparsity of W, in [0, 1]",
-    "eps": "Eq. (4), ← better",
+    "column_error": "Column error, eq. (4), ← better",
     "relative_error": "Relative error, ← better",
 }
 

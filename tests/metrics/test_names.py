@@ -1,0 +1,23 @@
+"""The column error has two names in files."""
+
+import pytest
+
+from diffnmf.metrics.names import with_both_names
+
+
+@pytest.mark.parametrize("prefix", ["", "test_", "ema_test_"])
+@pytest.mark.parametrize("given", [("column_error",), ("eps",), ("column_error", "eps")])
+def test_each_name_brings_the_other(prefix, given):
+    scores = {"epoch": 3, **{prefix + name: 1.5 for name in given}, "relative_error": 0.5}
+    both = with_both_names(scores)
+    assert list(both.items()) == [
+        ("epoch", 3),
+        (f"{prefix}column_error", 1.5),
+        (f"{prefix}eps", 1.5),
+        ("relative_error", 0.5),
+    ]
+
+
+def test_other_names_stay_as_they_are():
+    scores = {"steps": 1, "epsilon": 2, "my_column_errors": 3}
+    assert with_both_names(scores) == scores
