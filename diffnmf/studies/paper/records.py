@@ -46,9 +46,9 @@ class Records:
         if file.exists():
             try:
                 content = read_json(file)
-                record = _current(content["record"])
+                saved = _current(content["record"])
                 self.made.add(content.get("made", UNKNOWN_MAKER))
-                return self._read.setdefault(name, record)
+                return self._read.setdefault(name, saved)
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise RunFolderError(f"{file}: damaged: {error} (delete it to measure again)") from error
         record = None
