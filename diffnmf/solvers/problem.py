@@ -1,6 +1,7 @@
 """One checked batch of NNLS problems, and the KKT residual that every solver is measured by."""
 
 import math
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -152,14 +153,20 @@ def check_penalty(name: str, value: object) -> None:
         check_floating(name, value)
     elif not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{name}: expected a number ≥ 0 or a tensor; got {value!r}")
-    elif not 0 <= value < math.inf:
+    # Comparisons with finite numbers, since torch.compile has no math.isfinite for a number that changes, and takes
+    # every such number to be below infinity.
+    elif not 0 <= value <= sys.float_info.max:
         raise ValueError(f"{name}: expected a finite number ≥ 0; got {value}")
 
 
 def _penalty(name: str, value: float | Tensor, shape: torch.Size, device: torch.device, dtype: torch.dtype) -> Tensor:
     check_penalty(name, value)
-    # A number is made on the device: copying it there would make the host wait.
-    penalty = value.to(dtype) if isinstance(value, Tensor) else torch.full((), value, dtype=dtype, device=device)
+    if isinstance(value, Tensor):
+        penalty = value.to(dtype)
+    elif torch.compiler.is_compiling():  # a product takes any number; torch.full would make a new graph for each
+        penalty = torch.ones((), dtype=dtype, device=device) * value
+    else:  # made on the device: copying it there would make the host wait
+        penalty = torch.full((), value, dtype=dtype, device=device)
     _check_device(name, penalty, device)
     try:
         return penalty.expand(shape).reshape(-1)
