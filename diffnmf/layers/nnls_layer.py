@@ -16,7 +16,7 @@ class NNLSLayer(nn.Module):
     diagnostics.
 
     Arguments:
-        solver: a name of ``diffnmf.solvers.SOLVERS`` or an instance of one of its classes.
+        solver: a name of ``diffnmf.solvers.SOLVERS`` or an instance of a solver, your own too (docs/nnls.md).
         ridge: ≥ 0, a number or a tensor that broadcasts to the batch shape; not scaled with n.
         l1: as ridge. A model that learns H under ridge or l1 must keep the columns of H at unit norm, or it escapes
             the penalty by scaling. With l1 at or above ``diffnmf.solvers.largest_useful_l1(H, Y)``, the largest entry

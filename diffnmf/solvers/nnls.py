@@ -56,7 +56,7 @@ def nnls(
     Arguments:
         H: (*batch, n, k), of any sign.
         Y: (*batch, n, m), of any sign. Batch dimensions broadcast as in ``torch.matmul``.
-        solver: a name of ``diffnmf.solvers.SOLVERS`` or an instance of one of its classes.
+        solver: a name of ``diffnmf.solvers.SOLVERS`` or an instance of a solver, your own too (docs/nnls.md).
         ridge: ≥ 0, a number or a (differentiable) tensor that broadcasts to (*batch,). Not scaled with n.
         l1: as ridge. From ``largest_useful_l1`` of the result on, W and every gradient is zero.
         W0: (*batch, k, m), a warm start. It changes the work, not the result (unless the solution is not unique).

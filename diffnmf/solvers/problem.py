@@ -1,6 +1,7 @@
 """One checked batch of NNLS problems, and the KKT residual that every solver is measured by."""
 
 import math
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -131,16 +132,21 @@ def check_penalty(name: str, value: object) -> float | Tensor:
     """What ridge or l1 may be: a finite number ≥ 0, or a floating-point tensor (which is not read)."""
     if isinstance(value, Tensor):
         return check_floating(name, value)
-    # The usual case first, in terms that torch.compile can trace when the number is symbolic.
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
+    # The usual case first, and against a finite number: torch.compile takes every number that changes to be below
+    # infinity, and has no math.isfinite for it.
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max:
         return value
     return check_number(name, value, alternative="a tensor")
 
 
 def _penalty(name: str, value: float | Tensor, shape: torch.Size, device: torch.device, dtype: torch.dtype) -> Tensor:
     value = check_penalty(name, value)
-    # A number is made on the device: copying it there would make the host wait.
-    penalty = value.to(dtype) if isinstance(value, Tensor) else torch.full((), value, dtype=dtype, device=device)
+    if isinstance(value, Tensor):
+        penalty = value.to(dtype)
+    elif torch.compiler.is_compiling():  # a product takes any number; torch.full would make a new graph for each
+        penalty = torch.ones((), dtype=dtype, device=device) * value
+    else:  # made on the device: copying it there would make the host wait
+        penalty = torch.full((), value, dtype=dtype, device=device)
     check_same_device(name, penalty, "H", device)
     return check_expands(name, penalty, shape, "the batch shape").reshape(-1, 1, 1)
 

@@ -60,7 +60,7 @@ class FrozenScipy(Scipy):
     """The same as what the library asks for: a frozen dataclass of plain values."""
 
     factor: float = 1.0
-    name: str = "it's (a, \"name\")"
+    name: str = 'it\'s (a, "name")'
     more: tuple = (1, (None, -float("inf")))
 
 

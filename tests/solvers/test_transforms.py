@@ -63,6 +63,16 @@ def test_vmap_is_a_loop(layer, problem):
     torch.testing.assert_close(started, expected, rtol=0, atol=1e-12)
 
 
+def test_vmap_over_nothing(layer, problem):
+    H, Y = (x[:0] for x in problem)
+    assert vmap(layer)(H, Y).shape == (0, 4, 3)
+    assert vmap(layer, in_dims=(0, None))(H, problem[1][0]).shape == (0, 4, 3)
+    assert vmap(vmap(layer))(H.expand(2, *H.shape), Y.expand(2, *Y.shape)).shape == (2, 0, 4, 3)
+    assert vmap(layer)(H[:, None].expand(-1, 5, -1, -1), Y[:, None].expand(-1, 5, -1, -1)).shape == (0, 5, 4, 3)
+    assert vmap(grad(lambda h, y: layer(h, y).sin().sum()))(H, Y).shape == H.shape
+    assert [x.shape for x in vmap(lambda h, y: nnls(h, y)[1:])(H, Y)] == [(0,)] * 3
+
+
 def test_vmap_leaves_a_bad_problem_alone(layer, problem):
     H, Y = problem
     expected = layer(H, Y)
