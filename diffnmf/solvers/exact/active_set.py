@@ -1,9 +1,8 @@
 """The batched active-set method for the columns that nothing else solves.
 
 Lawson and Hanson (1974), Solving Least Squares Problems, chapter 23; on the Gram form it is that of Bro and De Jong
-(1997), A fast non-negativity-constrained least squares algorithm. It ends after finitely many steps, adds only columns
-of H that are independent of those already free, and so also solves rank-deficient problems, where any minimiser will
-do.
+(1997), A fast non-negativity-constrained least squares algorithm. It ends after finitely many steps, keeps the free
+columns of H independent, and so also solves rank-deficient problems, where any minimiser will do.
 """
 
 from dataclasses import dataclass, fields
@@ -14,6 +13,9 @@ from torch import Tensor
 from diffnmf.solvers.exact.columns import Columns, Minimum, rounding_tolerance
 from diffnmf.solvers.exact.exchanges import ColumnSolution
 from diffnmf.solvers.exact.masked import MaskedFactor
+
+FAR = 1e30  # beyond every x
+NEGLIGIBLE = 1e-9  # a share of a column in another that is but rounding
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,14 @@ def active_set(problems: Columns, x: Tensor) -> ColumnSolution:
         z, dependent, there = minimum.x, ~minimum.factor.regular, _Points.of(minimum)
         is_entering = numbers == entering[:, None]
 
-        # 1. An entering entry that is dependent on the free ones, or would turn negative, is sent back.
-        sent_back = is_new & (dependent | (torch.where(is_entering, z, 0.0).sum(-1) <= 0))
+        # 1. An entering entry that would turn negative is sent back. So is one that depends on the free ones, unless
+        #    it replaces one of them: f falls along a line without end, which l1 makes matter.
+        slides = is_new & dependent & ~on_trial
+        if slides.any():
+            sliding = slides.nonzero().squeeze(-1)
+            end, has_end = _far_end(problems.take(sliding), x[sliding], free[sliding], entering[sliding])
+            z, slides = z.index_put((sliding,), end), slides.index_put((sliding,), has_end)
+        sent_back = is_new & ((dependent & ~slides) | (torch.where(is_entering, z, 0.0).sum(-1) <= 0))
         # A warm start with dependent columns begins again from zero, where independence is kept step by step.
         restart = dependent & ~is_new
         # 2. Other entries that turn negative stop the move from x to z at the boundary, and leave the free set.
@@ -126,6 +134,25 @@ def active_set(problems: Columns, x: Tensor) -> ColumnSolution:
             return out
     out.set(todo, _result(problems, minimum.factor.take(keep), best, best, max_steps))
     return out
+
+
+def _far_end(problems: Columns, x: Tensor, free: Tensor, entering: Tensor) -> tuple[Tensor, Tensor]:
+    """A point far along the line on which an entering entry replaces the free ones that it depends on.
+
+    Arguments:
+        problems: N problems.
+        x: (N, k) ≥ 0.
+        free: (N, k) bool, with the entering entry.
+        entering: (N,), its number.
+
+    Returns:
+        The point (N, k), and for which columns (N,) another entry turns negative on the way there.
+    """
+    is_entering = torch.arange(x.shape[-1], device=x.device) == entering[:, None]
+    direction = torch.where(is_entering, 1.0, -problems.combination(free & ~is_entering, entering))
+    largest = direction.abs().amax(-1, keepdim=True)
+    direction = torch.where(direction.abs() > NEGLIGIBLE * largest, direction, 0.0)
+    return x + FAR * direction, (direction < 0).any(-1)
 
 
 def _result(problems: Columns, factor: MaskedFactor, rest: _Points, best: _Points, step: int) -> ColumnSolution:

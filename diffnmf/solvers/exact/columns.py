@@ -57,6 +57,9 @@ class Columns(Protocol):
     def value(self, x: Tensor) -> Tensor:
         """(N,), that of ``Minimum`` at any x (N, k)."""
 
+    def combination(self, free: Tensor, number: Tensor) -> Tensor:
+        """(N, k), zero off ``free`` (N, k): of what columns of H that at ``number`` (N,) is the nearest combination."""
+
 
 @dataclass(frozen=True)
 class GramColumns:
@@ -88,6 +91,10 @@ class GramColumns:
 
     def value(self, x: Tensor) -> Tensor:
         return 0.5 * (x * (self.gradient(x) - self.c)).sum(-1)
+
+    def combination(self, free: Tensor, number: Tensor) -> Tensor:
+        column = self.A.expand(len(number), -1, -1)[torch.arange(len(number), device=number.device), number]
+        return factorize_masked(self.A, free).solve(column)
 
     def gradient(self, x: Tensor) -> Tensor:
         """∇f = Ax − c, (N, k)."""
@@ -150,6 +157,10 @@ class ReducedColumns:
         # A norm, because its square would be rounding where y is nearly in the cone.
         residual = (self.R @ x.unsqueeze(-1)).squeeze(-1) - self.y
         return (residual.square().sum(-1) + 2 * (self.weight * x).sum(-1)).sqrt()
+
+    def combination(self, free: Tensor, number: Tensor) -> Tensor:
+        column = self.R.gather(2, number[:, None, None].expand(-1, self.R.shape[-2], 1)).squeeze(-1)
+        return ReducedColumns(self.R, column, torch.zeros_like(self.weight)).minimum(free).x
 
 
 def reduced_columns(problem: Problem, form: GramForm, index: Tensor) -> ReducedColumns:
