@@ -9,6 +9,7 @@ from torch import Tensor
 from diffnmf.checks import check_name
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.solvers.base import BACKWARDS, NNLSSolver, Solved
+from diffnmf.solvers.certificate import is_best
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.largest_l1 import largest_l1
 from diffnmf.solvers.problem import Problem, kkt_residual, make_problem, solution_size
@@ -18,6 +19,8 @@ from diffnmf.solvers.transforms import solve_again, solve_transformed, transform
 
 # What rounding alone may leave of the KKT residual, by the dtype of the result, for a solution of size one.
 ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+# It grows with the solution. In float64 another test says where that goes too far, in other dtypes this factor.
+MAX_ROUNDING = 100.0
 
 
 class NNLSSolution(NamedTuple):
@@ -89,8 +92,9 @@ def nnls(
     W = ranged.weights(solved.W).to(problem.dtype)
     judged = ranged.scaled(W)  # what the user gets is judged, rounded to half precision or not
     residual = kkt_residual(ranged.problem, judged)
-    rounding = ROUNDING[problem.dtype] * (1.0 + solution_size(ranged.problem, judged))
-    converged = residual <= rounding.clamp(min=solver.tolerance)  # False for NaN
+    converged = residual <= _expected_residual(ranged.problem, judged, solver)  # False for NaN
+    if solver.exact and solver.tolerance == 0 and problem.dtype == torch.float64 and not transformed(problem):
+        converged = converged & is_best(ranged.problem, judged)
     # A transform has no single answer to the question, and a compiled graph no place for a warning.
     if not transformed(problem) and not (converged.all() and (ranged.finite is None or ranged.finite.all())):
         warnings.warn(_complaint(solver, residual, converged, ranged.finite), ConvergenceWarning, stacklevel=2)
@@ -143,6 +147,14 @@ def solve_nnls(
 def _may_look(problem: Problem) -> bool:
     """Whether Python may branch on the numbers of a problem."""
     return looking_is_free(problem.H.device) and not transformed(problem)
+
+
+def _expected_residual(problem: Problem, W: Tensor, solver: NNLSSolver) -> Tensor:
+    """What the solver promises, or what rounding leaves, which grows with the size of W; (B,)."""
+    rounding = ROUNDING[problem.dtype] * (1.0 + solution_size(problem, W))
+    if problem.dtype != torch.float64:
+        rounding = rounding.clamp(max=MAX_ROUNDING * ROUNDING[problem.dtype])
+    return rounding.clamp(min=solver.tolerance)
 
 
 def _solve(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:

@@ -10,6 +10,40 @@ from diffnmf.solvers.exact.masked import MaskedFactor, factorize_masked
 from diffnmf.solvers.gram import GramForm
 from diffnmf.solvers.problem import Problem
 
+# A column of H at a distance above this from the span of the free ones gains nothing while its gradient is rounding.
+NEARLY_DEPENDENT = 1e-5
+
+# Two columns closer than this, in units of their length, are one. It is what scipy's solver takes for dependent, and no
+# tighter: what it can tell apart, this can.
+DEPENDENT = 64 * torch.finfo(torch.float64).eps
+
+
+def rounding_tolerance(x: Tensor) -> Tensor:
+    """What counts as zero in x and in its gradient Ax − c, per column: (N, k) to (N, 1). |A| ≤ 1 and |c| is about 1."""
+    return 2 * x.shape[-1] * torch.finfo(x.dtype).eps * (1.0 + x.abs().sum(dim=-1, keepdim=True))
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """The minimum of N problems over their free sets, of any sign.
+
+    Attributes:
+        x: (N, k), zero off the free set.
+        factor: of the systems that were solved.
+        gradient: (N, k), ∇f there.
+        value: (N,), what falls and rises with f; known to ``rounding_tolerance(x)``.
+        tolerance: (N, k) or (N, 1), what counts as zero in the gradient.
+        doubtful: (N, k) bool, entries that may lower f by much though their gradient is but rounding: the column of H
+            is nearly in the span of the free ones, and a large step in what it adds to them would follow.
+    """
+
+    x: Tensor
+    factor: MaskedFactor
+    value: Tensor
+    gradient: Tensor
+    tolerance: Tensor
+    doubtful: Tensor
+
 
 class Columns(Protocol):
     """N problems min f(x), x ≥ 0, f convex and quadratic, x (N, k) in the scaled unknowns."""
@@ -17,11 +51,14 @@ class Columns(Protocol):
     def take(self, index: Tensor) -> Self:
         """The columns at ``index``, a list of numbers."""
 
-    def minimize(self, free: Tensor) -> tuple[Tensor, MaskedFactor]:
-        """The minimum over the entries in ``free`` (N, k), of any sign, zero elsewhere; and the factor behind it."""
+    def minimum(self, free: Tensor) -> Minimum:
+        """The minimum over the entries in ``free`` (N, k)."""
 
-    def gradient(self, x: Tensor) -> Tensor:
-        """∇f, (N, k)."""
+    def value(self, x: Tensor) -> Tensor:
+        """(N,), that of ``Minimum`` at any x (N, k)."""
+
+    def combination(self, free: Tensor, number: Tensor) -> Tensor:
+        """(N, k), zero off ``free`` (N, k): of what columns of H that at ``number`` (N,) is the nearest combination."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +78,26 @@ class GramColumns:
         return GramColumns(self.A[index // (len(self.c) // len(self.A))], self.c[index])
 
     def minimize(self, free: Tensor) -> tuple[Tensor, MaskedFactor]:
+        """x of ``minimum``, and the factor behind it."""
         factor = factorize_masked(self.A, free)
         return factor.solve(self.c), factor
 
+    def minimum(self, free: Tensor) -> Minimum:
+        x, factor = self.minimize(free)
+        gradient = self.gradient(x)
+        value = 0.5 * (x * (gradient - self.c)).sum(-1)
+        # Nothing finer can be asked of a squared H: what is doubtful is for the other form.
+        return Minimum(x, factor, value, gradient, rounding_tolerance(x), torch.zeros_like(free))
+
+    def value(self, x: Tensor) -> Tensor:
+        return 0.5 * (x * (self.gradient(x) - self.c)).sum(-1)
+
+    def combination(self, free: Tensor, number: Tensor) -> Tensor:
+        column = self.A.expand(len(number), -1, -1)[torch.arange(len(number), device=number.device), number]
+        return factorize_masked(self.A, free).solve(column)
+
     def gradient(self, x: Tensor) -> Tensor:
+        """∇f = Ax − c, (N, k)."""
         return (x.reshape(len(self.A), -1, x.shape[-1]) @ self.A).reshape(x.shape) - self.c  # A is symmetric
 
 
@@ -65,26 +118,49 @@ class ReducedColumns:
     def take(self, index: Tensor) -> "ReducedColumns":
         return ReducedColumns(self.R[index], self.y[index], self.weight[index])
 
-    def minimize(self, free: Tensor) -> tuple[Tensor, MaskedFactor]:
+    def minimum(self, free: Tensor) -> Minimum:
         # min ‖[R D_F; I − D_F] x − [y; 0]‖: least squares on F, zero elsewhere.
         fixed = torch.diag_embed((~free).to(self.R.dtype))
         Q, U = torch.linalg.qr(torch.cat((self.R * free.unsqueeze(-2), fixed), dim=-2))
         k = self.R.shape[-1]
-        smallest = 4 * k * torch.finfo(U.dtype).eps
+        Q = Q[:, :k]  # of R D_F; the columns off F are zero
         pivot = U.diagonal(dim1=-2, dim2=-1).abs().amin(-1)
-        regular = pivot > smallest
+        regular = pivot > DEPENDENT
         U = torch.where(regular[:, None, None], U, torch.eye(k, dtype=U.dtype, device=U.device))
-        target = (Q[:, :k].mT @ self.y.unsqueeze(-1)) - torch.linalg.solve_triangular(
-            U.mT, torch.where(free, self.weight, 0.0).unsqueeze(-1), upper=False
-        )
+        weight = torch.where(free, self.weight, 0.0).unsqueeze(-1)
+        shift = torch.linalg.solve_triangular(U.mT, weight, upper=False)
+        y = self.y.unsqueeze(-1)
+        target = Q.mT @ y - shift
         z = torch.linalg.solve_triangular(U, target, upper=True).squeeze(-1)
-        return torch.where(free & regular[:, None], z, 0.0), MaskedFactor(
-            U.mT.contiguous(), free, torch.where(regular, pivot.square(), 0.0)
+        # The residual is what Q leaves of y, not y − Rz: with digits of its own, however small it is and large z is.
+        residual = y - Q @ target
+        residual = residual - Q @ (Q.mT @ residual - shift)
+        gradient = self.weight - (self.R.mT @ residual).squeeze(-1)
+        # What rounding leaves in it: the part of a column outside the span of R_F meets rounding of y, which is of unit
+        # length, the rest that of the residual. Where nothing but rounding is left of y, the gradient is nothing else.
+        eps = torch.finfo(U.dtype).eps
+        outside = torch.linalg.vector_norm(self.R - Q @ (Q.mT @ self.R), dim=-2)
+        length = torch.linalg.vector_norm(residual, dim=-2)
+        tolerance = 2 * k * eps * (length + outside + self.weight)
+        tolerance = torch.where(length > 2 * k * eps, tolerance, torch.inf)
+        x = torch.where(free & regular[:, None], z, 0.0)
+        return Minimum(
+            x=x,
+            value=self.value(x),
+            factor=MaskedFactor(U.mT.contiguous(), free, torch.where(regular, pivot.square(), 0.0)),
+            gradient=gradient,
+            tolerance=tolerance,
+            doubtful=~free & (outside < NEARLY_DEPENDENT) & (outside > DEPENDENT),
         )
 
-    def gradient(self, x: Tensor) -> Tensor:
+    def value(self, x: Tensor) -> Tensor:
+        # A norm, because its square would be rounding where y is nearly in the cone.
         residual = (self.R @ x.unsqueeze(-1)).squeeze(-1) - self.y
-        return (self.R.mT @ residual.unsqueeze(-1)).squeeze(-1) + self.weight
+        return (residual.square().sum(-1) + 2 * (self.weight * x).sum(-1)).sqrt()
+
+    def combination(self, free: Tensor, number: Tensor) -> Tensor:
+        column = self.R.gather(2, number[:, None, None].expand(-1, self.R.shape[-2], 1)).squeeze(-1)
+        return ReducedColumns(self.R, column, torch.zeros_like(self.weight)).minimum(free).x
 
 
 def reduced_columns(problem: Problem, form: GramForm, index: Tensor) -> ReducedColumns:

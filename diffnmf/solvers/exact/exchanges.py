@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.solvers.exact.columns import GramColumns
+from diffnmf.solvers.exact.columns import GramColumns, rounding_tolerance
 from diffnmf.solvers.exact.masked import MaskedFactor
 
 FULL_EXCHANGES = 3  # full exchanges in a row that may fail to reduce the number of infeasible variables
@@ -32,17 +32,18 @@ class ColumnSolution:
     solved: Tensor
     exchanges: Tensor
 
-    def put(self, index: Tensor, other: "ColumnSolution") -> None:
-        """Replace the columns at ``index`` (numbers) in place; their exchanges add up."""
+    def set(self, index: Tensor, other: "ColumnSolution") -> None:
+        """Replace the columns at ``index`` (numbers) in place."""
         self.x[index] = other.x
         self.factor.put(index, other.factor)
         self.solved[index] = other.solved
-        self.exchanges[index] += other.exchanges
+        self.exchanges[index] = other.exchanges
 
-
-def rounding_tolerance(x: Tensor) -> Tensor:
-    """What counts as zero in x and in its gradient Ax − c, per column: (N, k) to (N, 1). |A| ≤ 1 and |c| is about 1."""
-    return 2 * x.shape[-1] * torch.finfo(x.dtype).eps * (1.0 + x.abs().sum(dim=-1, keepdim=True))
+    def put(self, index: Tensor, other: "ColumnSolution") -> None:
+        """As ``set``, with the exchanges added to those before."""
+        before = self.exchanges[index]
+        self.set(index, other)
+        self.exchanges[index] += before
 
 
 def fixed_exchanges(problems: GramColumns, free: Tensor, rounds: int) -> tuple[ColumnSolution, Tensor]:

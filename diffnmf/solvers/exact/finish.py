@@ -8,9 +8,9 @@ from torch import Tensor
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.exact.active_set import active_set
 from diffnmf.solvers.exact.chunks import index_chunks, tiles
-from diffnmf.solvers.exact.columns import GramColumns, reduced_columns
-from diffnmf.solvers.exact.exchanges import ColumnSolution, block_pivoting, fixed_exchanges, rounding_tolerance
-from diffnmf.solvers.exact.masked import MaskedFactor, as_columns, from_columns
+from diffnmf.solvers.exact.columns import GramColumns, reduced_columns, rounding_tolerance
+from diffnmf.solvers.exact.exchanges import ColumnSolution, block_pivoting, fixed_exchanges
+from diffnmf.solvers.exact.masked import MaskedFactor, as_columns, factorize_masked, from_columns, inverse_row_sums
 from diffnmf.solvers.exact.systems import DifficultColumns, FreeSystems
 from diffnmf.solvers.gram import GramForm
 from diffnmf.solvers.problem import Problem
@@ -25,6 +25,15 @@ FIXED_ROUNDS_CPU, FIXED_ROUNDS_ACCELERATOR = 1, 3
 WELL_CONDITIONED_PIVOT = 1e-2
 TRUSTED_PIVOT = 1e-12
 TRUSTED_CORRECTION = 1e-6  # relative; what is left after one step of refinement is about its square
+
+# Where columns of H are nearly dependent, a large step can make up for a gradient lost in rounding: a zero entry with a
+# gradient below the first, in units of ‖y‖, may belong to the free set after all. Dependent is what has a pivot or a
+# row sum of the inverse of the whole Gram matrix beyond the next two. A solution as large as the last is suspect, too.
+NEAR_TIE = 1e-9
+INDEPENDENT_PIVOT = 1e-8
+INDEPENDENT_ROW_SUM = 1e8
+LARGE_SOLUTION = 1e5
+MAX_ROUNDING_LOSS = 1e-3  # in units of ‖y‖: a solution that may lose more by rounding is compared with zero
 
 
 @dataclass(frozen=True)
@@ -56,14 +65,15 @@ def exact_finish(problem: Problem, form: GramForm, X: Tensor, max_exchanges: int
     found, guess = _first_exchanges(columns, start > 0, X.shape[-1], rounds)
     if may_look:
         _solve_the_rest(columns, found, start, guess, max_exchanges - rounds)
-    suspect = _refine(problem, form, found)
+    suspect = _refine(problem, form, found) | _undecided(columns, found)
     again = None
     # The one place where an accelerator is waited for: unless something is left to do, nothing else is read back.
     if (~found.solved | suspect).any():
         if not may_look:
             _solve_the_rest(columns, found, start, guess, max_exchanges - rounds)
-            suspect = _refine(problem, form, found)
+            suspect = _refine(problem, form, found) | _undecided(columns, found)
         again = _solve_unsquared(problem, form, found, ~found.solved | suspect)
+        _no_worse_than_zero(problem, form, found)
     batch, m = len(X), X.shape[-1]
     systems = FreeSystems(form.A, found.factor, again)
     return Finished(from_columns(found.x, batch), systems, found.exchanges.reshape(batch, m).amax(1))
@@ -127,6 +137,23 @@ def _refine(problem: Problem, form: GramForm, found: ColumnSolution) -> Tensor:
     return suspect
 
 
+def _undecided(columns: GramColumns, found: ColumnSolution) -> Tensor:
+    """Which columns (B·m,) the Gram form cannot decide on, though nothing in it is wrong.
+
+    H has to be nearly dependent for that, and the columns outside the free set count, too.
+    """
+    sums, pivot = inverse_row_sums(columns.A)
+    disguised = (pivot >= INDEPENDENT_PIVOT) & (sums.abs().amax(-1) > INDEPENDENT_ROW_SUM)
+    m = len(found.x) // len(columns.A)
+    disguised, dependent = (
+        x.repeat_interleave(m, output_size=len(found.x)) for x in (disguised, pivot < INDEPENDENT_PIVOT)
+    )
+    # A column of H that is orthogonal to all others, such as a zero column, has no part in it.
+    alone = (columns.A.abs().sum(-1) <= 1).repeat_interleave(m, dim=0, output_size=len(found.x))
+    near_tie = (~found.factor.free & ~alone & (columns.gradient(found.x) < NEAR_TIE)).any(-1)
+    return disguised | (dependent & near_tie) | (found.x.sum(-1) > LARGE_SOLUTION)
+
+
 def _solve_unsquared(
     problem: Problem, form: GramForm, found: ColumnSolution, difficult: Tensor
 ) -> DifficultColumns | None:
@@ -135,3 +162,21 @@ def _solve_unsquared(
     for numbers in index_chunks(left, form.A.shape[-1]):
         found.put(numbers, active_set(reduced_columns(problem, form, numbers), found.x[numbers]))
     return DifficultColumns(left, problem, form) if found.factor.L is None and len(left) else None
+
+
+def _no_worse_than_zero(problem: Problem, form: GramForm, found: ColumnSolution) -> None:
+    """W = 0 where rounding of a huge W to the dtype of the result costs more than W gains; in place."""
+    huge = found.x.sum(-1) > MAX_ROUNDING_LOSS / torch.finfo(problem.dtype).eps
+    if not huge.any():
+        return
+    X = from_columns(found.x, len(form.A))
+    W = (X * (form.column_scale / form.row_scale)).to(problem.dtype).double()
+    ridge, l1 = (penalty.double() for penalty in (problem.ridge, problem.l1))
+    fit = problem.H.double() @ W
+    # f(0) − f(W), without a difference of nearly equal norms. It is itself in doubt by rounding.
+    gain = (fit * (problem.Y.double() - 0.5 * fit)).sum(-2) - (l1 * W + 0.5 * ridge * W.square()).sum(-2)
+    gain = (gain / form.column_scale.squeeze(-2).square()).flatten()
+    worse = (huge & ~(gain > 4 * torch.finfo(gain.dtype).eps * found.x.sum(-1))).nonzero().squeeze(-1)
+    nothing = torch.zeros_like(found.x[worse])
+    found.x[worse] = nothing
+    found.factor.put(worse, factorize_masked(torch.eye(nothing.shape[-1]).to(form.A).unsqueeze(0), nothing > 0))

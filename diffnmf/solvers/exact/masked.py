@@ -76,6 +76,16 @@ def factorize_masked(A: Tensor, free: Tensor) -> MaskedFactor:
     return MaskedFactor(L, free, torch.where(regular, pivot, 0.0))
 
 
+def inverse_row_sums(A: Tensor) -> tuple[Tensor, Tensor]:
+    """A⁻¹1 (B, k) for Gram matrices (B, k, k), and their pivots (B,): how near columns of H are to dependence.
+
+    Pivots alone do not tell: those of a Kahan matrix are far above its smallest eigenvalue.
+    """
+    everything = torch.ones_like(A[:, 0])
+    factor = factorize_masked(A, everything.bool())
+    return factor.solve(everything), factor.pivot
+
+
 def as_columns(X: Tensor) -> Tensor:
     """(B, k, m) to (B·m, k): every column of every problem as a row."""
     return X.mT.reshape(-1, X.shape[-2])

@@ -50,5 +50,5 @@ class FreeSystems:
         if self.difficult is not None:
             for numbers in index_chunks(self.difficult.numbers, k):
                 exact = reduced_columns(self.difficult.problem, self.difficult.form, numbers)
-                x[numbers] = exact.minimize(free[numbers])[1].solve(columns[numbers])
+                x[numbers] = exact.minimum(free[numbers]).factor.solve(columns[numbers])
         return from_columns(x, batch)

@@ -1,0 +1,146 @@
+"""Whether no other W ≥ 0 is better by more than rounding.
+
+A small KKT residual does not say so where columns of H are nearly dependent: a gradient lost in rounding, times a large
+step, may lower the residual by much. Two bounds on f = ½‖y − Hx‖² + wᵀx, w ≥ 0 from l1, do. In them columns of
+[H; √ridge I] are of unit length, and so is y; g is the gradient at x, and x* the solution.
+
+1. f(x) − f(x*) ≤ gᵀx + max(−g) ‖x*‖₁. The size of x* is bounded where the columns of H are independent, or lie on one
+   side of a plane, as those without negative entries do.
+2. Let z be the minimum over some entries M, of any sign, with the others zero. If its gradient is nowhere negative,
+   f(x*) ≥ f(z), since f is convex. With M the free set of the solution, z is the solution. For x that is zero off M,
+   f(x) − f(z) = ½ g_Mᵀ (A_MM)⁻¹ g_M: no difference of nearly equal numbers.
+"""
+
+import torch
+from torch import Tensor
+
+from diffnmf.solvers.exact.chunks import index_chunks
+from diffnmf.solvers.exact.columns import DEPENDENT, reduced_columns
+from diffnmf.solvers.exact.masked import as_columns, inverse_row_sums
+from diffnmf.solvers.gram import GramForm, gram_form
+from diffnmf.solvers.problem import Problem
+
+ALLOWED_EXCESS = 5e-10  # of √(2f) over the least possible, in units of ‖y‖
+INDEPENDENT_PIVOT = 1e-8  # of the Gram matrix; the bound from it is used above this
+MAX_ROUNDS = 4  # in which M may grow
+
+
+@torch.no_grad()
+def is_best(problem: Problem, W: Tensor) -> Tensor:
+    """Which problems (B,) have a W that is certainly within ``ALLOWED_EXCESS`` of the best; False for NaN.
+
+    It looks at what it finds to pick columns out, which an accelerator waits for.
+
+    Arguments:
+        problem: B problems.
+        W: (B, k, m) ≥ 0.
+    """
+    form, W, m = gram_form(problem), W.double(), W.shape[-1]
+    X = as_columns(W * form.row_scale / form.column_scale)
+    residual = torch.baddbmm(problem.Y.double(), problem.H.double(), W, alpha=-1)
+    value, gradient = _value_and_gradient(problem, form, W, residual)
+    violation = torch.maximum(-gradient.amin(-1), torch.finfo(value.dtype).eps * value)
+    gap = (X * gradient).abs().sum(-1) + violation * _solution_bound(form.A).repeat_interleave(m)
+    best = (value <= ALLOWED_EXCESS) | (2 * gap <= ALLOWED_EXCESS * value)
+    undecided = (~best & value.isfinite()).nonzero().squeeze(-1)
+    if len(undecided):
+        value, gradient = _value_and_gradient(problem, form, W, _accurate_residual(problem, W))
+    for numbers in index_chunks(undecided, W.shape[-2]):
+        R = reduced_columns(problem, form, numbers).R
+        best[numbers] = _excess(R, X[numbers] > 0, value[numbers], gradient[numbers]) <= ALLOWED_EXCESS
+    return best.reshape(len(W), m).all(1)
+
+
+def _value_and_gradient(problem: Problem, form: GramForm, W: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+    """√(2f) (B·m,) and the gradient (B·m, k), from W (B, k, m) and the residual Y − HW (B, n, m)."""
+    ridge, l1 = (penalty.double() for penalty in (problem.ridge, problem.l1))
+    residual = residual / form.column_scale
+    gradient = ((l1 + ridge * W) / form.column_scale - problem.H.double().mT @ residual) / form.row_scale
+    penalty = (2 * l1 * W + ridge * W.square()).sum(-2) / form.column_scale.squeeze(-2).square()
+    return (residual.square().sum(-2) + penalty).sqrt().flatten(), as_columns(gradient)
+
+
+def _accurate_residual(problem: Problem, W: Tensor) -> Tensor:
+    """Y − HW (B, n, m) as if in twice the precision: rounding of a large W would hide what is to be seen.
+
+    Dekker (1971), A floating-point technique for extending the available precision.
+    """
+    H, high = problem.H.double(), problem.Y.double()
+    low = torch.zeros_like(high)
+    for h, w in zip(H.unbind(-1), W.unbind(-2), strict=True):
+        product, error = _two_product(-h.unsqueeze(-1), w.unsqueeze(-2))
+        total = high + product
+        part = total - high
+        low = low + ((high - (total - part)) + (product - part)) + error
+        high = total
+    return high + low
+
+
+def _two_product(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """ab, and what its rounding has lost."""
+    product = a * b
+    (a, a_low), (b, b_low) = _halves(a), _halves(b)
+    return product, ((a * b - product) + a * b_low + a_low * b) + a_low * b_low
+
+
+def _halves(a: Tensor) -> tuple[Tensor, Tensor]:
+    """The leading 26 bits, and the rest."""
+    big = 134217729.0 * a  # 2²⁷ + 1
+    high = big - (big - a)
+    return high, a - high
+
+
+def _solution_bound(A: Tensor) -> Tensor:
+    """What ‖x*‖₁ cannot exceed for Gram matrices (B, k, k); (B,), infinite where nothing is known.
+
+    With v such that Hᵀv ≥ 1: ‖x*‖₁ ≤ vᵀHx* ≤ ‖v‖ ‖Hx*‖ ≤ ‖v‖.
+    """
+    together = A.sum(-1)  # Hᵀv for v the sum of the columns
+    one_sided = together.sum(-1).clamp(min=0).sqrt() / together.amin(-1).clamp(min=0)
+    sums, pivot = inverse_row_sums(A)  # Hᵀv = 1 for v = HA⁻¹1
+    independent = torch.where(pivot > INDEPENDENT_PIVOT, sums.sum(-1).clamp(min=0).sqrt(), torch.inf)
+    return torch.minimum(one_sided, independent)
+
+
+def _excess(R: Tensor, free: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+    """How far √(2f), which is ``value`` (N,), may be above the least; (N,), infinite where nothing is known.
+
+    Arguments:
+        R: (N, k, k), of a QR of H.
+        free: (N, k) bool, where x > 0.
+        gradient: (N, k), at x.
+    """
+    chosen = free
+    noise = 8 * torch.finfo(R.dtype).eps * value.unsqueeze(-1)
+    for _ in range(MAX_ROUNDS):
+        gain, there = _minimum(R, chosen, gradient)
+        negative = ~chosen & (there < -noise)
+        chosen = chosen | negative
+        if not negative.any():
+            break
+    return torch.where(negative.any(-1), torch.inf, gain / value)
+
+
+def _minimum(R: Tensor, chosen: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """What 2f (N,) loses on the way to its minimum over the entries ``chosen`` (N, k) bool; the gradient there (N, k).
+
+    By Gram-Schmidt with pivots, orthogonalised twice; columns that depend on those before are left out.
+    """
+    remaining = R * chosen.unsqueeze(-2)
+    Q, step = torch.zeros_like(R), torch.zeros_like(R[:, :, :1])  # the step is Q times this
+    for i in range(R.shape[-1]):
+        largest = remaining.square().sum(-2).argmax(-1)[:, None, None]
+        pick = largest.expand(-1, R.shape[-2], 1)
+        column, q = R.gather(2, pick), remaining.gather(2, pick)
+        q = q - Q @ (Q.mT @ q)
+        length = torch.linalg.vector_norm(q, dim=-2, keepdim=True)
+        kept = length > DEPENDENT
+        if not kept.any():
+            break
+        q = torch.where(kept, q / length, 0.0)
+        # The gradient at the picked entry vanishes.
+        sofar = gradient.unsqueeze(-1).gather(1, largest) + (Q.mT @ column * step).sum(-2, keepdim=True)
+        step[:, i : i + 1] = torch.where(kept, -sofar / length, 0.0)
+        Q[:, :, i : i + 1] = q
+        remaining = remaining - q @ (q.mT @ remaining)
+    return step.square().sum((-2, -1)), gradient + (R.mT @ (Q @ step)).squeeze(-1)
