@@ -15,6 +15,7 @@ from diffnmf.factorization.base import Budget, Method, Run
 from diffnmf.factorization.half_step import HalfStep, half_step, stationarity
 from diffnmf.factorization.nmf_problem import Index, NMFProblem
 from diffnmf.factorization.workers import for_each
+from diffnmf.solvers.devices import looking_is_free
 
 CHECK_EVERY = 10  # iterations; a check costs about half an iteration
 # The gradient of a random start is 0.16 to 0.8 of ‖(HᵀY, YWᵀ)‖, that of a good one 0.005 to 0.05.
@@ -87,7 +88,7 @@ class _Alternation:
         self.iterations = torch.zeros(batch, dtype=torch.int64, device=device)
         self.converged = torch.zeros(batch, dtype=torch.bool, device=device)
         self.start_norm = torch.zeros(batch, dtype=torch.float64, device=device)
-        self.on_cpu = device.type == "cpu"
+        self.on_cpu, self.may_look = device.type == "cpu", looking_is_free(device)
 
     def run(self) -> Run:
         done, last = 0, self.budget.max_iter
@@ -120,12 +121,12 @@ class _Alternation:
         W, Ht, memory, square = iterate.W, iterate.Ht, iterate.memory, problem.square
         half = half_step(Ht, problem.Y, problem.weights_penalties)
         if problem.tall:
-            self.record(iteration - 1, index, half.error(square, W, may_wait=self.on_cpu), problem, iterate)
+            self.record(iteration - 1, index, half.error(square, W, may_look=self.may_look), problem, iterate)
         self.method.update(half, W, memory, "W")
         half = half_step(W, problem.Y.mT, problem.basis_penalties)
         self.method.update(half, Ht, memory, "H")
         if not problem.tall:
-            self.record(iteration, index, half.error(square, Ht, may_wait=self.on_cpu), problem, iterate)
+            self.record(iteration, index, half.error(square, Ht, may_look=self.may_look), problem, iterate)
 
     def record(self, iteration: int, index: Index, error: Tensor, problem: NMFProblem, iterate: FactorState) -> None:
         self.errors[iteration][index] = error
@@ -154,7 +155,7 @@ class _Alternation:
         if self.budget.tol == 0 and iteration and not final:
             return  # the steps record the error
         half_W = half_step(iterate.Ht, problem.Y, problem.weights_penalties)
-        self.errors[iteration][index] = half_W.error(problem.square, iterate.W, may_wait=True)
+        self.errors[iteration][index] = half_W.error(problem.square, iterate.W, may_look=True)
         if self.budget.tol > 0:
             half_H = half_step(iterate.W, problem.Y.mT, problem.basis_penalties)
             now = stationarity(half_W, iterate.W, half_H, iterate.Ht)

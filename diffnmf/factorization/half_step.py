@@ -44,7 +44,7 @@ class HalfStep:
         A, C = self.penalized()
         return torch.baddbmm(C, A, X, beta=-1)
 
-    def error(self, square: Tensor, X: Tensor, *, may_wait: bool) -> Tensor:
+    def error(self, square: Tensor, X: Tensor, *, may_look: bool) -> Tensor:
         """The relative error of X, (B,) float64, from the Gram matrix: p is gone.
 
         Where the error is small the difference of large numbers cancels, and the residual itself is formed.
@@ -52,12 +52,12 @@ class HalfStep:
         Arguments:
             square: (B,) float64, ‖T‖².
             X: (B, k, N).
-            may_wait: whether it is no harm to ask the device how small the errors are.
+            may_look: whether Python may read how small the errors are (see ``looking_is_free``).
         """
         cross = _dot(self.C, X)
         products = _dot(self.A, X @ X.mT)
         error = square - 2 * cross + products
-        if may_wait:
+        if may_look:
             small = (error <= TRUSTED_SQUARE[X.dtype] * square).nonzero().squeeze(-1)
             if len(small):
                 residual = torch.baddbmm(self.target[small], self.fixed[small].mT, X[small], beta=-1)

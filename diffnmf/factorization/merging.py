@@ -64,7 +64,7 @@ class Merge(Method):
         half = half_step(Ht, problem.Y, problem.weights_penalties)
         if problem.weights_penalties.any:
             sweep_(*half.penalized(), W, self.sweeps)
-        errors = [half.error(problem.square, x, may_wait=True) for x in (torch.zeros_like(W), W)]
+        errors = [half.error(problem.square, x, may_look=True) for x in (torch.zeros_like(W), W)]
         if budget.observer is not None:
             budget.observer(1, H, W)
         ones = torch.ones(len(W), dtype=torch.int64, device=W.device)

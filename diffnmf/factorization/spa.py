@@ -94,7 +94,7 @@ class SPA(Method):
         W = NNLSLayer(backward="detached")(H, problem.Y, l1=l1, ridge=ridge)
         Ht = H.mT.contiguous()
         half = half_step(Ht, problem.Y, problem.weights_penalties)
-        errors = [half.error(problem.square, x, may_wait=True) for x in (torch.zeros_like(W), W)]
+        errors = [half.error(problem.square, x, may_look=True) for x in (torch.zeros_like(W), W)]
         if budget.observer is not None:
             budget.observer(1, H, W)
         ones = torch.ones(len(W), dtype=torch.int64, device=W.device)
