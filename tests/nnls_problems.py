@@ -42,18 +42,20 @@ def residual_norms(H: Tensor, Y: Tensor, W: Tensor) -> np.ndarray:
     ).numpy()
 
 
-def scipy_nnls(H: Tensor, Y: Tensor, ridge: float = 0.0, l1: float = 0.0) -> Tensor:
+def scipy_nnls(H: Tensor, Y: Tensor, ridge: float | Tensor = 0.0, l1: float | Tensor = 0.0) -> Tensor:
     """The same problem by scipy, column by column: ridge as extra rows, l1 through an extended right-hand side.
 
     ½‖y − Hw‖² + l1 Σw differs from ½‖[H; √ridge I] w − z‖² by a constant where [H; √ridge I]ᵀ z = Hᵀy − l1.
+    ridge may be (k, 1), and l1 anything that broadcasts to W (k, m).
     """
     H, Y = H.detach().double().numpy(), Y.detach().double().numpy()
     k = H.shape[1]
+    ridge, l1 = (x.numpy() if isinstance(x, Tensor) else x for x in (ridge, l1))
     extended = np.vstack([H, np.sqrt(ridge) * np.eye(k)])
     columns = []
-    for y in Y.T:
+    for y, penalty in zip(Y.T, np.broadcast_to(l1, (k, Y.shape[1])).T, strict=True):
         z = np.concatenate([y, np.zeros(k)])
-        if l1:
-            z = np.linalg.lstsq(extended.T, H.T @ y - l1, rcond=None)[0]
+        if penalty.any():
+            z = np.linalg.lstsq(extended.T, H.T @ y - penalty, rcond=None)[0]
         columns.append(scipy.optimize.nnls(extended, z, maxiter=100 * k)[0])
     return torch.from_numpy(np.stack(columns, axis=1))

@@ -32,7 +32,7 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: int = 0) -> Sta
         Y: (*batch, n, m), non-negative.
         k: components, ≥ 1.
         init: None is "auto".
-            "auto": "merge" and "nndsvda" ("random" where both sides of Y are beyond 1,024) run five rounds of HALS
+            "auto": "merge" and a filled "nndsvd" ("random" where both sides of Y are beyond 1,024) run five rounds of HALS
             each, and every problem keeps the better one, as it is then. "random" where k exceeds n and m.
             "merge": a factorisation already, of the merged columns or rows of Y, see ``merge``; k ≤ max(n, m).
             "random": uniform in [0, 2√(mean(Y)/k)), so that the mean of HW is that of Y. One draw of each shape serves
@@ -142,12 +142,20 @@ def _merge(problem: NMFProblem, units: Units, seed: int) -> Start:
     return merge(problem.Y, problem.k)
 
 
+def _filled_nndsvd(problem: NMFProblem, units: Units, seed: int) -> Start:
+    """nndsvd with mean(Y) / √max(Y) in the place of zeros: for images "nndsvda", and the same for Y in any units."""
+    H, W = nndsvd(problem.Y, problem.k)
+    largest = one_where_zero(problem.Y.amax((1, 2), keepdim=True))
+    fill = problem.Y.mean((1, 2), keepdim=True) / largest.sqrt()
+    return torch.where(H > 0, H, fill), torch.where(W > 0, W, fill)
+
+
 def _auto(problem: NMFProblem, units: Units, seed: int) -> Start:
     """The better of two starts after a short race, for every problem by itself."""
     _, n, m = problem.Y.shape
     if not can_merge(n, m, problem.k):
         return _scaled_random(problem, units, seed)
-    challenger = _nndsvda if min(n, m) <= NNDSVD_SIDE else _scaled_random
+    challenger = _filled_nndsvd if min(n, m) <= NNDSVD_SIDE else _scaled_random
     (H, W, objective), (H_other, W_other, other) = (
         _after_rounds(problem, *begin(problem, units, seed)) for begin in (_merge, challenger)
     )

@@ -49,7 +49,7 @@ class NNLSSolver(ABC):
         ...
         ...     def solve(self, problem: Problem, backward: str) -> Solved:
         ...         H, Y = problem.H.detach(), problem.Y.detach()  # (B, n, k), (B, n, m)
-        ...         ridge, l1 = problem.ridge.detach()[:, None, None], problem.l1.detach()[:, None, None]  # (B, 1, 1)
+        ...         ridge, l1 = problem.ridge.detach(), problem.l1.detach()  # they broadcast to (B, k, 1) and W
         ...         G, C = H.mT @ H + ridge * torch.eye(H.shape[-1]), H.mT @ Y - l1  # (B, k, k), (B, k, m)
         ...         best, least = torch.zeros_like(C), torch.zeros_like(C[:, :1])
         ...         for support in product((0.0, 1.0), repeat=H.shape[-1]):

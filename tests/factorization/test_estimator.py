@@ -77,11 +77,11 @@ class TestScikitLearn:
         assert fitted(X[:, :4], n_components, tol=0, max_iter=3).components_.shape == (4, 4)
 
     def test_random_state(self, X):
-        first, again, other = (fitted(X, random_state=s, tol=0, max_iter=5).components_ for s in (1, 1, 2))
+        first, again, other = (fitted(X, init="random", random_state=s, tol=0, max_iter=5).components_ for s in (1, 1, 2))
         np.testing.assert_array_equal(first, again)
         assert not np.allclose(first, other)
         state = np.random.RandomState(0)  # drawn from: two fits differ
-        one, two = (fitted(X, random_state=state, tol=0, max_iter=5).components_ for _ in range(2))
+        one, two = (fitted(X, init="random", random_state=state, tol=0, max_iter=5).components_ for _ in range(2))
         assert not np.allclose(one, two)
 
     def test_pipeline_grid_search_clone_and_pickle(self, X):

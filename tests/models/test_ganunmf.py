@@ -37,7 +37,7 @@ class TestOptions:
         [
             ({"m": 0}, ValueError, "^m: expected an int ≥ 1; got 0"),
             ({"k": True}, TypeError, "^k: expected an int ≥ 1; got True"),
-            ({"image_shape": 6}, ValueError, r"^image_shape: expected \(height, width\); got 6"),
+            ({"image_shape": 6}, TypeError, r"^image_shape: expected \(height, width\); got 6"),
             ({"image_shape": (6, 2.0)}, TypeError, r"^image_shape: expected an int ≥ 1; got 2\.0"),
             ({"dropout": 0.5}, TypeError, "unexpected keyword argument 'dropout'"),
         ],

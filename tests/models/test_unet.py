@@ -111,7 +111,7 @@ class TestCritic:
             (((8, 8), 0, 4), ValueError, "m: expected an int ≥ 1; got 0"),
             (((8, 8), 2.0, 4), TypeError, r"m: expected an int ≥ 1; got 2\.0"),
             (((8, 8), 2, 0), ValueError, "width: expected an int ≥ 1; got 0"),
-            ((8, 2, 4), ValueError, r"image_shape: expected \(height, width\); got 8"),
+            ((8, 2, 4), TypeError, r"image_shape: expected \(height, width\); got 8"),
         ],
     )
     def test_errors_name_the_argument(self, arguments, error, message):

@@ -19,7 +19,7 @@ from torch.func import grad, hessian, jvp, vmap
 from diffnmf import nnls
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.layers import NNLSLayer
-from diffnmf.models import Generator
+from diffnmf.models import Generator, GeneratorConfig
 from diffnmf.solvers import (
     SOLVERS,
     BlockPivoting,
@@ -49,7 +49,7 @@ class Scipy(NNLSSolver):
     def solve(self, problem: Problem, backward: str) -> Solved:
         assert backward == "detached"
         found = [
-            scipy_nnls(H, Y, ridge.item(), l1.item())
+            scipy_nnls(H, Y, ridge, l1)
             for H, Y, ridge, l1 in zip(*(x.detach() for x in problem.inputs), strict=True)
         ]
         return Solved(self.factor * torch.stack(found), torch.zeros(len(found), dtype=torch.int32))
@@ -277,7 +277,7 @@ def test_the_names_of_a_registered_solver(monkeypatch, problem):
 def test_in_a_generator():
     Y = torch.rand(2, 64, 6)
     torch.manual_seed(0)
-    result = Generator((8, 8), 6, 3, PlainGradient(), width=8)(Y)
+    result = Generator(GeneratorConfig((8, 8), 6, 3, width=8), PlainGradient())(Y)
     torch.testing.assert_close(result.W, nnls(result.H, Y).W)
 
 
