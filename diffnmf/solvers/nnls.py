@@ -27,7 +27,8 @@ class NNLSSolution(NamedTuple):
         kkt_residual: (*batch,) float64: with unit columns of H, the largest |min(W, gradient)| / ‖y‖ (docs/nnls.md).
         iterations: (*batch,) int64, the work that the hardest column of each problem took.
         converged: (*batch,) bool, whether kkt_residual is within what the solver promises, or within what rounding
-            leaves, which grows with the size of W.
+            leaves, which grows with the size of W; in float64, for an exact solver, also whether every residual norm
+            is certain to be within 5e-10 ‖y‖ of the least possible.
     """
 
     W: Tensor
