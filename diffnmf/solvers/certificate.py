@@ -14,6 +14,7 @@ step, may lower the residual by much. Two bounds on f = ½‖y − Hx‖² + w�
 import torch
 from torch import Tensor
 
+from diffnmf.solvers.exact.accurate_residual import accurate_residual
 from diffnmf.solvers.exact.chunks import index_chunks
 from diffnmf.solvers.exact.columns import DEPENDENT, reduced_columns
 from diffnmf.solvers.exact.masked import as_columns, inverse_row_sums
@@ -44,7 +45,9 @@ def is_best(problem: Problem, W: Tensor) -> Tensor:
     best = (value <= ALLOWED_EXCESS) | (2 * gap <= ALLOWED_EXCESS * value)
     undecided = (~best & value.isfinite()).nonzero().squeeze(-1)
     if len(undecided):
-        value, gradient = _value_and_gradient(problem, form, W, _accurate_residual(problem, W))
+        value, gradient = _value_and_gradient(
+            problem, form, W, accurate_residual(problem.H.double(), problem.Y.double(), W)
+        )
     for numbers in index_chunks(undecided, W.shape[-2]):
         R = reduced_columns(problem, form, numbers).R
         best[numbers] = _excess(R, X[numbers] > 0, value[numbers], gradient[numbers]) <= ALLOWED_EXCESS
@@ -58,36 +61,6 @@ def _value_and_gradient(problem: Problem, form: GramForm, W: Tensor, residual: T
     gradient = ((l1 + ridge * W) / form.column_scale - problem.H.double().mT @ residual) / form.row_scale
     penalty = (2 * l1 * W + ridge * W.square()).sum(-2) / form.column_scale.squeeze(-2).square()
     return (residual.square().sum(-2) + penalty).sqrt().flatten(), as_columns(gradient)
-
-
-def _accurate_residual(problem: Problem, W: Tensor) -> Tensor:
-    """Y − HW (B, n, m) as if in twice the precision: rounding of a large W would hide what is to be seen.
-
-    Dekker (1971), A floating-point technique for extending the available precision.
-    """
-    H, high = problem.H.double(), problem.Y.double()
-    low = torch.zeros_like(high)
-    for h, w in zip(H.unbind(-1), W.unbind(-2), strict=True):
-        product, error = _two_product(-h.unsqueeze(-1), w.unsqueeze(-2))
-        total = high + product
-        part = total - high
-        low = low + ((high - (total - part)) + (product - part)) + error
-        high = total
-    return high + low
-
-
-def _two_product(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """ab, and what its rounding has lost."""
-    product = a * b
-    (a, a_low), (b, b_low) = _halves(a), _halves(b)
-    return product, ((a * b - product) + a * b_low + a_low * b) + a_low * b_low
-
-
-def _halves(a: Tensor) -> tuple[Tensor, Tensor]:
-    """The leading 26 bits, and the rest."""
-    big = 134217729.0 * a  # 2²⁷ + 1
-    high = big - (big - a)
-    return high, a - high
 
 
 def _solution_bound(A: Tensor) -> Tensor:

@@ -32,7 +32,8 @@ class NNLSSolution(NamedTuple):
             NaN where an input is not finite.
         iterations: (*batch,) int64, the work that the hardest column of each problem took.
         converged: (*batch,) bool, whether kkt_residual is within what the solver promises, or within what rounding
-            leaves, which grows with the size of W. False where an input is not finite.
+            leaves, which grows with the size of W; in float64, for an exact solver, also whether every residual norm
+            is certain to be within 5e-10 ‖y‖ of the least possible. False where an input is not finite.
         largest_useful_l1: (*batch,), in the dtype of the inputs (float32 for half precision): the smallest l1 at which
             W is all zero, see ``diffnmf.solvers.largest_useful_l1``.
     """

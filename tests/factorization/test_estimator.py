@@ -77,7 +77,9 @@ class TestScikitLearn:
         assert fitted(X[:, :4], n_components, tol=0, max_iter=3).components_.shape == (4, 4)
 
     def test_random_state(self, X):
-        first, again, other = (fitted(X, init="random", random_state=s, tol=0, max_iter=5).components_ for s in (1, 1, 2))
+        first, again, other = (
+            fitted(X, init="random", random_state=s, tol=0, max_iter=5).components_ for s in (1, 1, 2)
+        )
         np.testing.assert_array_equal(first, again)
         assert not np.allclose(first, other)
         state = np.random.RandomState(0)  # drawn from: two fits differ

@@ -2,6 +2,7 @@
 
 import importlib.util
 import warnings
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from diffnmf import nnls
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers.certificate import ALLOWED_EXCESS, is_best
+from diffnmf.solvers.exact.accurate_residual import accurate_residual
 from diffnmf.solvers.exact.active_set import active_set
 from diffnmf.solvers.exact.columns import GramColumns
 from diffnmf.solvers.problem import make_problem
@@ -200,6 +202,19 @@ def test_the_certificate_tells_the_solution_from_what_is_near_it(shape, ridge, l
         assert not is_best(problem, torch.zeros_like(W))
     assert not is_best(problem, torch.full_like(W, torch.nan))
     assert ALLOWED_EXCESS < 1e-9
+
+
+def test_the_accurate_residual_has_the_digits_that_cancel():
+    random = np.random.default_rng(6)
+    H, W = random.standard_normal((7, 5)), 1e12 * random.standard_normal((5, 3))
+    exact = [[sum(Fraction(h) * Fraction(w) for h, w in zip(row, column, strict=True)) for column in W.T] for row in H]
+    Y = H @ W  # what is left is its rounding
+    expected = np.array(
+        [[float(Fraction(y) - e) for y, e in zip(*rows, strict=True)] for rows in zip(Y, exact, strict=True)]
+    )
+    found = accurate_residual(*(torch.from_numpy(x).unsqueeze(0) for x in (H, Y, W)))[0]
+    assert np.abs(expected).max() > 1e-5
+    torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-10, atol=0)
 
 
 def test_random_problems_of_every_kind():

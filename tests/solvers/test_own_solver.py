@@ -49,8 +49,7 @@ class Scipy(NNLSSolver):
     def solve(self, problem: Problem, backward: str) -> Solved:
         assert backward == "detached"
         found = [
-            scipy_nnls(H, Y, ridge, l1)
-            for H, Y, ridge, l1 in zip(*(x.detach() for x in problem.inputs), strict=True)
+            scipy_nnls(H, Y, ridge, l1) for H, Y, ridge, l1 in zip(*(x.detach() for x in problem.inputs), strict=True)
         ]
         return Solved(self.factor * torch.stack(found), torch.zeros(len(found), dtype=torch.int32))
 

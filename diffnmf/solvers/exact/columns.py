@@ -17,6 +17,9 @@ NEARLY_DEPENDENT = 1e-5
 # tighter: what it can tell apart, this can.
 DEPENDENT = 64 * torch.finfo(torch.float64).eps
 
+# In units of ‖y‖: a solution that may lose more of its residual norm by rounding is no better than it is for certain.
+MAX_ROUNDING_LOSS = 1e-3
+
 
 def rounding_tolerance(x: Tensor) -> Tensor:
     """What counts as zero in x and in its gradient Ax − c, per column: (N, k) to (N, 1). |A| ≤ 1 and |c| is about 1."""
@@ -156,7 +159,10 @@ class ReducedColumns:
     def value(self, x: Tensor) -> Tensor:
         # A norm, because its square would be rounding where y is nearly in the cone.
         residual = (self.R @ x.unsqueeze(-1)).squeeze(-1) - self.y
-        return (residual.square().sum(-1) + 2 * (self.weight * x).sum(-1)).sqrt()
+        value = (residual.square().sum(-1) + 2 * (self.weight * x).sum(-1)).sqrt()
+        # Of two points with digits the better one counts, but one without any does not count as what it seems to be.
+        loss = torch.finfo(x.dtype).eps * x.sum(-1)
+        return torch.where(loss > MAX_ROUNDING_LOSS, value + loss, value)
 
     def combination(self, free: Tensor, number: Tensor) -> Tensor:
         column = self.R.gather(2, number[:, None, None].expand(-1, self.R.shape[-2], 1)).squeeze(-1)

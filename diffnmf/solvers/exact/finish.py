@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from diffnmf.solvers.devices import looking_is_free
+from diffnmf.solvers.exact.accurate_residual import accurate_residual
 from diffnmf.solvers.exact.active_set import active_set
 from diffnmf.solvers.exact.chunks import index_chunks, tiles
-from diffnmf.solvers.exact.columns import GramColumns, reduced_columns, rounding_tolerance
+from diffnmf.solvers.exact.columns import MAX_ROUNDING_LOSS, GramColumns, reduced_columns, rounding_tolerance
 from diffnmf.solvers.exact.exchanges import ColumnSolution, block_pivoting, fixed_exchanges
 from diffnmf.solvers.exact.masked import MaskedFactor, as_columns, factorize_masked, from_columns, inverse_row_sums
 from diffnmf.solvers.exact.systems import DifficultColumns, FreeSystems
@@ -33,7 +34,6 @@ NEAR_TIE = 1e-9
 INDEPENDENT_PIVOT = 1e-8
 INDEPENDENT_ROW_SUM = 1e8
 LARGE_SOLUTION = 1e5
-MAX_ROUNDING_LOSS = 1e-3  # in units of ‖y‖: a solution that may lose more by rounding is compared with zero
 
 
 @dataclass(frozen=True)
@@ -143,13 +143,16 @@ def _undecided(columns: GramColumns, found: ColumnSolution) -> Tensor:
     H has to be nearly dependent for that, and the columns outside the free set count, too.
     """
     sums, pivot = inverse_row_sums(columns.A)
-    disguised = (pivot >= INDEPENDENT_PIVOT) & (sums.abs().amax(-1) > INDEPENDENT_ROW_SUM)
-    m = len(found.x) // len(columns.A)
-    disguised, dependent = (
-        x.repeat_interleave(m, output_size=len(found.x)) for x in (disguised, pivot < INDEPENDENT_PIVOT)
-    )
+    dependent = pivot < INDEPENDENT_PIVOT
+    disguised = ~dependent & (sums.abs().amax(-1) > INDEPENDENT_ROW_SUM)
+    if looking_is_free(pivot.device) and not (dependent | disguised).any():
+        return torch.zeros_like(found.solved)
     # A column of H that is orthogonal to all others, such as a zero column, has no part in it.
-    alone = (columns.A.abs().sum(-1) <= 1).repeat_interleave(m, dim=0, output_size=len(found.x))
+    alone = columns.A.abs().sum(-1) <= 1
+    m, total = len(found.x) // len(columns.A), len(found.x)
+    dependent, disguised, alone = (
+        x.repeat_interleave(m, dim=0, output_size=total) for x in (dependent, disguised, alone)
+    )
     near_tie = (~found.factor.free & ~alone & (columns.gradient(found.x) < NEAR_TIE)).any(-1)
     return disguised | (dependent & near_tie) | (found.x.sum(-1) > LARGE_SOLUTION)
 
@@ -167,16 +170,20 @@ def _solve_unsquared(
 def _no_worse_than_zero(problem: Problem, form: GramForm, found: ColumnSolution) -> None:
     """W = 0 where rounding of a huge W to the dtype of the result costs more than W gains; in place."""
     huge = found.x.sum(-1) > MAX_ROUNDING_LOSS / torch.finfo(problem.dtype).eps
-    if not huge.any():
+    where = huge.reshape(len(form.A), -1).any(-1).nonzero().squeeze(-1)
+    if len(where) == 0:
         return
-    X = from_columns(found.x, len(form.A))
-    W = (X * (form.column_scale / form.row_scale)).to(problem.dtype).double()
-    ridge, l1 = (penalty.double() for penalty in (problem.ridge, problem.l1))
-    fit = problem.H.double() @ W
-    # f(0) − f(W), without a difference of nearly equal norms. It is itself in doubt by rounding.
-    gain = (fit * (problem.Y.double() - 0.5 * fit)).sum(-2) - (l1 * W + 0.5 * ridge * W.square()).sum(-2)
-    gain = (gain / form.column_scale.squeeze(-2).square()).flatten()
-    worse = (huge & ~(gain > 4 * torch.finfo(gain.dtype).eps * found.x.sum(-1))).nonzero().squeeze(-1)
+    scale = form.column_scale[where] / form.row_scale[where]
+    W = (from_columns(found.x, len(form.A))[where] * scale).to(problem.dtype).double()
+    ridge, l1 = (penalty[where].double() for penalty in (problem.ridge, problem.l1))
+    H, Y = problem.H[where].double(), problem.Y[where].double()
+    residual, unit = accurate_residual(H, Y, W) / form.column_scale[where], Y / form.column_scale[where]
+    penalty = (2 * l1 * W + ridge * W.square()).sum(-2) / form.column_scale[where].squeeze(-2).square()
+    # Whoever multiplies H by W in the usual way loses this.
+    loss = torch.finfo(W.dtype).eps * (W / scale).sum(-2)
+    is_worse = torch.zeros(len(form.A), W.shape[-1], dtype=torch.bool, device=W.device)
+    is_worse[where] = ~((residual.square().sum(-2) + penalty).sqrt() + loss <= unit.square().sum(-2).sqrt())
+    worse = (huge & is_worse.flatten()).nonzero().squeeze(-1)
     nothing = torch.zeros_like(found.x[worse])
     found.x[worse] = nothing
     found.factor.put(worse, factorize_masked(torch.eye(nothing.shape[-1]).to(form.A).unsqueeze(0), nothing > 0))
