@@ -215,7 +215,9 @@ class TestTensors:
             check_matrix("Y", torch.ones(2, 3, dtype=dtype))
 
     def test_dimensions(self):
-        with pytest.raises(ValueError, match=r"^Y: expected a matrix or a batch .* at least 2 dimensions; got \(3,\)$"):
+        with pytest.raises(
+            ValueError, match=r"^Y: expected a matrix or a batch .* at least 2 dimensions; got \(3,\) \(Y.unsqueeze"
+        ):
             check_matrix("Y", torch.ones(3))
 
     def test_rows_and_devices(self):

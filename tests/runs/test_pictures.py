@@ -65,7 +65,13 @@ def test_titles_say_whose_it_is(drawn):
 def test_curves_are_called_in_words(drawn):
     _, panels, _ = drawn.calls["curves.png"]
     shown = {name for panel in panels.values() for name in panel}
-    assert {"test_eps", "ema_test_eps", "test_copying", "critic_accuracy_fake", "reconstruction_loss"} <= shown
+    assert {
+        "test_column_error",
+        "ema_test_column_error",
+        "test_copying",
+        "critic_accuracy_fake",
+        "reconstruction_loss",
+    } <= shown
     assert "learning_rate" not in shown
     for text in [*panels, *(label for panel in panels.values() for label in panel.values())]:
         assert "_" not in text

@@ -157,6 +157,8 @@ class TestWhatARunLeaves:
             "GAN-UNET (test)",
             "GAN-UNET, EMA (test)",
             "anls",
+            "merge",
+            "merge + 5 rounds",
             "spa",
             "svd",
         ]

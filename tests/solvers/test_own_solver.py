@@ -309,7 +309,7 @@ def test_an_exported_program_runs_in_another_process(tmp_path, problem):
     torch.export.save(torch.export.export(NNLSLayer(Mine(30), ridge=0.1), problem), tmp_path / "layer.pt2")
     torch.save(problem, tmp_path / "problem.pt")
     program = """
-import sys, torch, diffnmf
+import sys, torch, diffnmf.solvers
 if sys.argv[1] == "known":
     import mysolver
 layer = torch.export.load("layer.pt2").module()

@@ -84,8 +84,8 @@ def test_the_report_has_every_part(smoke):
 def test_every_number_is_in_the_table_of_records(smoke):
     output, _ = smoke
     lines = (output / "table1.csv").read_text(encoding="utf-8").splitlines()
-    # 4 classical methods and 3 networks with two seeds, 3 without chance with one; 4 protocols each
-    assert len(lines) == 1 + 4 * (2 * (4 + 3) + 3)
+    # 4 classical methods and 3 networks with two seeds, 6 without chance with one; 4 protocols each
+    assert len(lines) == 1 + 4 * (2 * (4 + 3) + 6)
 
 
 @pytest.fixture
