@@ -32,8 +32,8 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: int = 0) -> Sta
         Y: (*batch, n, m), non-negative.
         k: components, ≥ 1.
         init: None is "auto".
-            "auto": "merge" and a filled "nndsvd" ("random" where both sides of Y are beyond 1,024) run five rounds of HALS
-            each, and every problem keeps the better one, as it is then. "random" where k exceeds n and m.
+            "auto": "merge" and a filled "nndsvd" ("random" where both sides of Y are beyond 1,024) run five rounds of
+            HALS each, and every problem keeps the better one, as it is then. "random" where k exceeds n and m.
             "merge": a factorisation already, of the merged columns or rows of Y, see ``merge``; k ≤ max(n, m).
             "random": uniform in [0, 2√(mean(Y)/k)), so that the mean of HW is that of Y. One draw of each shape serves
             every problem of a batch, scaled for each: the same problem has the same start wherever it stands.
