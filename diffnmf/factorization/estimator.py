@@ -74,10 +74,10 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Their number.
     reconstruction_err_ : float
         Frobenius norm of X - transform(X) @ components_ on the training data.
-    errors_ : ndarray of shape (n_iter_ + 1,)
+    errors_ : ndarray of shape (iterations + 1,)
         That norm relative to the norm of X, at the start and after every iteration.
     n_iter_ : int
-        Iterations run.
+        Iterations run; those of the start are not counted, and at least 1 is.
     n_features_in_ : int
         Number of features seen during fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -225,7 +225,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         factors = self._factorize(samples)
         self.components_ = in_kind(factors.H.T, X)
         self.n_components_ = len(self.components_)
-        self.n_iter_ = int(factors.iterations)
+        # A start that needs no iterations counts as one: scikit-learn asks for at least that.
+        self.n_iter_ = max(1, int(factors.iterations))
         self.errors_ = factors.errors.cpu().numpy()
         weights = self._weights(samples)
         residual = samples - weights @ factors.H.T

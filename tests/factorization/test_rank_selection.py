@@ -161,7 +161,7 @@ class TestCrossValidation:
             ({"folds": 10}, ValueError, r"folds: expected at most max\(n, m\) = 9.*got 10"),
             ({"rounds": 0}, ValueError, "rounds: expected an int ≥ 1; got 0"),
             ({"method": "spa"}, ValueError, "method: expected one that goes on from H and W.*got SPA"),
-            ({"method": "cd"}, ValueError, "method: expected one of anls, hals, mu, published_hals, spa; got 'cd'"),
+            ({"method": "cd"}, ValueError, "method: expected one of anls, hals, merge, mu, .*; got 'cd'"),
             ({"l1_W": -1.0}, ValueError, "l1_W: expected a finite number ≥ 0; got -1.0"),
         ],
     )
