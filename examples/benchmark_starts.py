@@ -35,7 +35,7 @@ def k_means(Y: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
     from sklearn.cluster import KMeans
 
     centres = [KMeans(k, n_init=1, random_state=seed).fit(y.T.numpy()).cluster_centers_ for y in Y]
-    H = torch.from_numpy(np.stack(centres)).mT.to(Y)
+    H = torch.from_numpy(np.stack(centres)).mT.to(Y).clamp(min=0)  # their rounding may be negative
     return H, NNLSLayer(backward="detached")(H, Y)
 
 
