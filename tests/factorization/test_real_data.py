@@ -12,7 +12,7 @@ from diffnmf.metrics import column_error
 pytestmark = needs_data
 
 K = 30
-OURS = {"method": "hals", "max_iter": 100, "tol": 0.0}
+OURS = {"method": "hals", "init": "random", "max_iter": 100, "tol": 0.0}
 
 
 def groups(name: str, count: int = 8) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,7 +14,11 @@ ROW = {
     "epoch": 1,
     **dict.fromkeys(("reconstruction_loss", "critic_loss", "adversarial_loss"), 0.5),
     **dict.fromkeys(("critic_accuracy_real", "critic_accuracy_fake", "learning_rate", "train_seconds"), 0.5),
-    **{f"{weights}test_{score}": 0.5 for weights in ("", "ema_") for score in ("relative_error", "eps", "hoyer_H")},
+    **{
+        f"{weights}test_{score}": 0.5
+        for weights in ("", "ema_")
+        for score in ("relative_error", "column_error", "hoyer_H")
+    },
     "test_copying": 0.5,
 }
 
