@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.factorization.nmf_problem import Penalties, relative
+from diffnmf.factorization.base import Budget, Run
+from diffnmf.factorization.nmf_problem import NMFProblem, Penalties, relative
 
 # Below this relative error, squared, ‖Y‖² − 2⟨C, X⟩ + ⟨A, XXᵀ⟩ is mostly rounding.
 TRUSTED_SQUARE = {torch.float32: 1e-3, torch.float64: 1e-8}
@@ -74,6 +75,22 @@ def half_step(fixed: Tensor, target: Tensor, penalties: Penalties) -> HalfStep:
 def _dot(X: Tensor, Z: Tensor) -> Tensor:
     """Inner products per problem, (B,) float64: rows in the dtype at hand, then summed in float64."""
     return (X * Z).sum(-1).sum(-1, dtype=torch.float64)
+
+
+def run_at_once(problem: NMFProblem, half: HalfStep, W: Tensor, budget: Budget) -> Run:
+    """What a method without iterations returns: one "iteration" from W = 0 to W (B, k, m), which has converged.
+
+    Arguments:
+        problem: B problems.
+        half: of W, with Hᵀ (B, k, n) fixed.
+        W: the weights.
+        budget: its observer is called once.
+    """
+    errors = [half.error(problem.square, x, may_look=True) for x in (torch.zeros_like(W), W)]
+    if budget.observer is not None:
+        budget.observer(1, half.fixed.mT, W)
+    ones = torch.ones(len(W), dtype=torch.int64, device=W.device)
+    return Run(W, half.fixed, torch.stack(errors), ones, ones.bool())
 
 
 def negligible(dtype: torch.dtype) -> float:

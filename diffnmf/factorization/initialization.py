@@ -18,8 +18,8 @@ from diffnmf.solvers.problem import one_where_zero
 
 Start = tuple[Tensor, Tensor]  # H (B, n, k), W (B, k, m)
 
-# The race of "auto". After five rounds of HALS the better of two starts is also the better one in the end, or within
-# 0.5 % of it, on images, planted parts, word counts and spectrograms (docs/merging.md).
+# The race of "auto". After five rounds of HALS the better of two starts is, with few exceptions, also the one that ends
+# lower, or close to it (docs/merging.md).
 RACE = 5
 NNDSVD_SIDE = 1024  # the eigenvectors of a larger Gram matrix take longer than the rounds that they save
 

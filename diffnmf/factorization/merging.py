@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_matrix, set_fields
 from diffnmf.factorization.base import Budget, Method, Run
-from diffnmf.factorization.half_step import half_step
+from diffnmf.factorization.half_step import half_step, run_at_once
 from diffnmf.factorization.hals import sweep_
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.workers import for_each
@@ -60,15 +60,10 @@ class Merge(Method):
                 ' or init="merge" with another method'
             )
         H, W = merge(problem.Y, problem.k, steps=self.steps, sweeps=self.sweeps)
-        Ht = H.mT.contiguous()
-        half = half_step(Ht, problem.Y, problem.weights_penalties)
+        half = half_step(H.mT.contiguous(), problem.Y, problem.weights_penalties)
         if problem.weights_penalties.any:
             sweep_(*half.penalized(), W, self.sweeps)
-        errors = [half.error(problem.square, x, may_look=True) for x in (torch.zeros_like(W), W)]
-        if budget.observer is not None:
-            budget.observer(1, H, W)
-        ones = torch.ones(len(W), dtype=torch.int64, device=W.device)
-        return Run(W, Ht, torch.stack(errors), ones, ones.bool())
+        return run_at_once(problem, half, W, budget)
 
 
 def can_merge(n: int, m: int, k: int) -> bool:
@@ -107,7 +102,7 @@ def merge(Y: Tensor, k: int, *, steps: int = 4, sweeps: int = 2) -> tuple[Tensor
     rows = m < k or k <= n < m
     columns = Y.mT if rows else Y
     H, W = Y.new_empty(batch, columns.shape[1], k), Y.new_empty(batch, k, columns.shape[2])
-    side = min(columns.shape[2], DIRECT)
+    side = min(columns.shape[2], max(DIRECT, 2 * k))
     size = max(1, ENTRIES // max(1, 3 * side * side)) if Y.device.type == "cpu" else max(1, batch)
     pieces = [slice(start, start + size) for start in range(0, batch, size)]
     work = partial(_merge_piece, columns, H, W, steps, sweeps)
@@ -127,13 +122,15 @@ def _merge_columns(Y: Tensor, k: int, steps: int, sweeps: int) -> tuple[Tensor, 
         G = Y.mT @ Y
         A, W = _gram_steps(G, merge_gram(G, k), steps)
         Ht = torch.relu(A @ Y.mT)
+        C = Ht @ Y
     else:
         # A sample from all over Y: columns that are neighbours are often alike.
         sample = Y[:, :, torch.linspace(0, m - 1, max(DIRECT, 2 * k), device=Y.device).long()]
         Ht = _merge_columns(sample, k, steps, sweeps)[0].mT
-        W = Ht @ Y / (Ht.square().sum(-1, keepdim=True) * k).clamp(min=_tiny(Y))  # an even share for every component
+        C = Ht @ Y
+        W = C / (Ht.square().sum(-1, keepdim=True) * k).clamp(min=_tiny(Y))  # an even share for every component
         sweeps += SWEEPS_FROM_SHARES
-    sweep_(Ht @ Ht.mT, Ht @ Y, W, sweeps)
+    sweep_(Ht @ Ht.mT, C, W, sweeps)
     return Ht.mT, W
 
 

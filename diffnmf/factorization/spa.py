@@ -7,7 +7,7 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_matrix
 from diffnmf.factorization.base import Budget, Method, Run
-from diffnmf.factorization.half_step import half_step
+from diffnmf.factorization.half_step import half_step, run_at_once
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers.problem import one_where_zero
@@ -92,10 +92,5 @@ class SPA(Method):
             0.0 if x is None else x.flatten() for x in (problem.weights_penalties.l1, problem.weights_penalties.ridge)
         )
         W = NNLSLayer(backward="detached")(H, problem.Y, l1=l1, ridge=ridge)
-        Ht = H.mT.contiguous()
-        half = half_step(Ht, problem.Y, problem.weights_penalties)
-        errors = [half.error(problem.square, x, may_look=True) for x in (torch.zeros_like(W), W)]
-        if budget.observer is not None:
-            budget.observer(1, H, W)
-        ones = torch.ones(len(W), dtype=torch.int64, device=W.device)
-        return Run(W, Ht, torch.stack(errors), ones, ones.bool())
+        half = half_step(H.mT.contiguous(), problem.Y, problem.weights_penalties)
+        return run_at_once(problem, half, W, budget)
