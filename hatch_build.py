@@ -46,10 +46,8 @@ def compiler() -> list[str]:
 def compile_library(root: Path) -> Path:
     """Compile all C sources below ``root`` into one library, and return its path.
 
-    Raises
-    ------
-    CompilationError
-        If there is no compiler, or its result cannot be used. A library of older sources is gone then.
+    Raises:
+        CompilationError: there is no compiler, or its result cannot be used. A library of older sources is gone then.
     """
     library = root / LIBRARY
     # Beside its destination, so that it can be moved there at once: a running process never sees half a library.

@@ -18,12 +18,9 @@ PATH = Path(__file__).with_name("_kernels" + {"darwin": ".dylib", "win32": ".dll
 class Kernel(NamedTuple):
     """What computes on the CPU.
 
-    Attributes
-    ----------
-    name : str
-        ``"c"`` for the compiled library, ``"torch"`` for torch alone.
-    reason : str
-        Why: where the library was loaded from, why there is none, or that the environment says so.
+    Attributes:
+        name: "c" for the compiled library, "torch" for torch alone.
+        reason: where the library was loaded from, why there is none, or that the environment says so.
     """
 
     name: str
@@ -36,18 +33,14 @@ def kernel() -> Kernel:
     The environment variable ``DIFFNMF_KERNEL`` chooses, ``c`` or ``torch``. Where it is not set, the library is used if
     there is one. It is read at the first use in a process.
 
-    Raises
-    ------
-    ValueError
-        If ``DIFFNMF_KERNEL`` is another word.
-    RuntimeError
-        If ``DIFFNMF_KERNEL`` is ``c`` and there is no library.
+    Raises:
+        ValueError: ``DIFFNMF_KERNEL`` is another word.
+        RuntimeError: ``DIFFNMF_KERNEL`` is ``c`` and there is no library.
 
-    Examples
-    --------
-    >>> from diffnmf.solvers import kernel
-    >>> kernel().name in ("c", "torch")
-    True
+    Example:
+        >>> from diffnmf.solvers import kernel
+        >>> kernel().name in ("c", "torch")
+        True
     """
     with _lock:
         return _choose()
