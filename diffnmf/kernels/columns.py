@@ -1,33 +1,29 @@
 """Calling the kernels of nnls.c and unsquared.c. Tensors are on the CPU; what they mean is said beside the C."""
 
 import ctypes
-from collections.abc import Callable
-from functools import cache
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from diffnmf.kernels.library import kernel, library
-from diffnmf.kernels.sharing import share
+from diffnmf.kernels.calling import GOOD, OUT_OF_RANGE, call, function
 
 _POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
-_ARGUMENTS = {
-    "diffnmf_nnls_search": [_POINTER] * 8 + [_COUNT] * 4,
-    "diffnmf_nnls_solve": [_POINTER] * 3 + [_COUNT] * 3 + [_POINTER] + [_COUNT] * 4,
-    "diffnmf_nnls_direct": [_COUNT]
-    + ([_POINTER] + [_COUNT] * 3) * 2
-    + [_POINTER] * 3
-    + [_COUNT] * 2
-    + [_POINTER]
-    + [_COUNT] * 3
+_MATRIX = [_POINTER] + [_COUNT] * 3
+_SEARCH = [_POINTER] * 8 + [_COUNT] * 4
+_SOLVE = [_POINTER] * 2 + _MATRIX + [_POINTER] + [_COUNT] * 4
+_DIRECT = (
+    [_COUNT]
+    + _MATRIX * 2
+    + [_POINTER] * 2
+    + _MATRIX[:3]
+    + _MATRIX
     + [_POINTER, _NUMBER]
     + [_POINTER] * 7
-    + [_COUNT] * 5,
-    "diffnmf_nnls_unsquared": [_POINTER] * 9 + [_COUNT] * 3,
-    "diffnmf_nnls_solve_unsquared": [_POINTER] * 5 + [_COUNT] * 3,
-}
-_GOOD, _WANTS_CARE, _OUT_OF_RANGE, _NO_MEMORY = range(4)  # what a kernel returns
+    + [_COUNT] * 5
+)
+_UNSQUARED = [_POINTER] * 9 + [_COUNT] * 3
+_SOLVE_UNSQUARED = [_POINTER] * 5 + [_COUNT] * 3
 # Problems up to this many multiplications form their products in the kernel: a call of a library costs as much.
 SMALL = 4e5
 
@@ -54,18 +50,6 @@ class Direct(NamedTuple):
     scale: Tensor
 
 
-def available(*tensors: Tensor) -> bool:
-    """Whether the kernels can take these tensors: plain ones on the CPU, seen by no transform, without derivatives."""
-    return (
-        kernel().name == "c"
-        and all(type(x) is Tensor or type(x) is torch.nn.Parameter for x in tensors)
-        and all(x.device.type == "cpu" for x in tensors)
-        and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
-        and not torch._C._are_functorch_transforms_active()
-        and not any(torch._C._functorch.is_legacy_batchedtensor(x) for x in tensors)  # in gradients of a batch
-    )
-
-
 def search(A: Tensor, C: Tensor, guess: Tensor | None) -> Search:
     """Solve min ½ xᵀAx − cᵀx, x ≥ 0 for N = B·m columns.
 
@@ -81,7 +65,7 @@ def search(A: Tensor, C: Tensor, guess: Tensor | None) -> Search:
     found = Search(torch.empty_like(C), flags, C.new_empty(columns), solved, torch.empty(columns, dtype=torch.int64))
     pointers = [None if x is None else x.data_ptr() for x in (A, C, guess, *found)]
     m = columns // max(1, problems)
-    _call("diffnmf_nnls_search", columns, k * k, *pointers, m, k)
+    call("diffnmf_nnls_search", _SEARCH, columns, k * k, *pointers, m, k)
     return found
 
 
@@ -97,7 +81,7 @@ def solve(A: Tensor, free: Tensor, b: Tensor) -> Tensor:
     batch, k, m = b.shape
     v = b.new_empty(batch, m, k)
     pointers = [A.data_ptr(), free.data_ptr(), b.data_ptr(), *b.stride(), v.data_ptr()]
-    _call("diffnmf_nnls_solve", batch * m, k * k, *pointers, m, k)
+    call("diffnmf_nnls_solve", _SOLVE, batch * m, k * k, *pointers, m, k)
     return v.mT
 
 
@@ -118,7 +102,7 @@ def unsquared(R: Tensor, owner: Tensor, y: Tensor, weight: Tensor, start: Tensor
     x = start.clone(memory_format=torch.contiguous_format)
     found = Search(x, flags, y.new_empty(columns), solved, torch.empty(columns, dtype=torch.int64))
     pointers = [x.data_ptr() for x in (R, owner, y, weight, *found)]
-    _call("diffnmf_nnls_unsquared", columns, 10 * k * k, *pointers, k)
+    call("diffnmf_nnls_unsquared", _UNSQUARED, columns, 10 * k * k, *pointers, k)
     return found
 
 
@@ -127,7 +111,7 @@ def solve_unsquared(R: Tensor, owner: Tensor, free: Tensor, b: Tensor) -> Tensor
     R, owner, free, b = (x.contiguous() for x in (R, owner, free, b))
     v = torch.empty_like(b)
     pointers = [x.data_ptr() for x in (R, owner, free, b, v)]
-    _call("diffnmf_nnls_solve_unsquared", len(b), 10 * b.shape[1] ** 2, *pointers, b.shape[1])
+    call("diffnmf_nnls_solve_unsquared", _SOLVE_UNSQUARED, len(b), 10 * b.shape[1] ** 2, *pointers, b.shape[1])
     return v
 
 
@@ -166,8 +150,9 @@ def direct(
         torch.empty_like(gram),
         cross.new_empty(batch, k),
     )
-    result = _call(
+    result = call(
         "diffnmf_nnls_direct",
+        _DIRECT,
         batch * m,
         k * k,
         H.dtype == torch.float32,
@@ -188,14 +173,14 @@ def direct(
         m,
         k,
     )
-    return found if result != _OUT_OF_RANGE else None
+    return found if result != OUT_OF_RANGE else None
 
 
 def direct_small(H: Tensor, Y: Tensor, ridge: float, l1: float, least_pivot: float) -> Tensor | None:
     """W (k, m) float64 of one small problem, H (n, k) and Y (n, m); None where it is not as simple as that."""
     (n, k), m = H.shape, Y.shape[1]
     W = torch.empty(m, k, dtype=torch.float64)
-    result = _function("diffnmf_nnls_direct")(
+    result = function("diffnmf_nnls_direct", _DIRECT)(
         H.dtype == torch.float32,
         H.data_ptr(),
         0,
@@ -222,22 +207,4 @@ def direct_small(H: Tensor, Y: Tensor, ridge: float, l1: float, least_pivot: flo
         0,
         m,
     )
-    return W.mT if result == _GOOD else None
-
-
-def _call(name: str, count: int, cost: float, *arguments: float | None) -> int:
-    """Call a kernel for all columns; returns what it says where that is no error."""
-    function = _function(name)
-    result = share(lambda first, last: function(*arguments, first, last), count, cost)
-    if result == _NO_MEMORY:
-        raise MemoryError(f"{name}: the memory of a few k×k matrices could not be had")
-    return result
-
-
-@cache
-def _function(name: str) -> Callable[..., int]:
-    loaded = library()
-    assert loaded is not None
-    function = getattr(loaded, name)
-    function.argtypes, function.restype = _ARGUMENTS[name], ctypes.c_int
-    return cast(Callable[..., int], function)
+    return W.mT if result == GOOD else None

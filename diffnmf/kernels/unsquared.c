@@ -15,6 +15,7 @@ static const double NEGLIGIBLE = 1e-9;         /* a share of a column in another
 static const double NEARLY_DEPENDENT = 1e-5;   /* as in exact/columns.py, like the next two */
 static const double DEPENDENT = 64 * EPS;
 static const double MAX_ROUNDING_LOSS = 1e-3;
+static const double LARGE_SOLUTION = 1e5;      /* as in exact/finish.py */
 
 /* A point x ≥ 0 that is the minimum over its free entries. */
 typedef struct {
@@ -251,7 +252,9 @@ INLINE void arrive(Unsquared *u, Point *point) {
    Björck 1987). T was made afresh for F. */
 INLINE void refine(Unsquared *u, double *x) {
     const int k = u->k;
-    double *residual = u->row, *b = u->outside;
+    double *residual = u->row, *b = u->outside, size = 0;
+    for (int j = 0; j < k; j++) size += x[j];
+    if (size > LARGE_SOLUTION) return; /* the residual of such an x, computed in this way, is rounding */
     for (int i = 0; i < k; i++) {
         residual[i] = u->y[i];
         for (int m = 0; m < u->size; m++) residual[i] -= u->R[(size_t)i * k + u->member[m]] * x[u->member[m]];

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.kernels import columns as kernels
+from diffnmf.kernels.calling import available
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.exact.chunks import MAX_ENTRIES
 from diffnmf.solvers.exact.exchanges import ColumnSolution
@@ -24,7 +25,7 @@ from diffnmf.solvers.problem import Problem
 def kernel_solves(problem: Problem) -> bool:
     """Whether the compiled kernel can take a problem: not on another device, and not under a transform."""
     with torch.no_grad():
-        return kernels.available(*problem.inputs)
+        return available(*problem.inputs)
 
 
 def solve_directly(problem: Problem, backward: str) -> Solved | None:
@@ -86,7 +87,7 @@ def solve_small(
         and Y.shape[1] > 0
         and not (torch.is_grad_enabled() and (H.requires_grad or Y.requires_grad))
         and solver.finishes
-        and kernels.available(H, Y)
+        and available(H, Y)
     ):
         W = kernels.direct_small(H, Y, ridge, l1, _least_pivot(H.dtype))
         return W if W is None else W.to(H.dtype)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.kernels import columns as kernels
+from diffnmf.kernels.calling import available
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.exact.active_set import active_set
 from diffnmf.solvers.exact.chunks import index_chunks, tiles
@@ -34,7 +35,7 @@ def search(columns: GramColumns, start: Tensor | None, max_exchanges: int) -> tu
     Returns:
         The solutions, and what solves the columns that are not solved yet, in place: on an accelerator that waits.
     """
-    if kernels.available(columns.A, columns.c):
+    if available(columns.A, columns.c):
         found = kernels.search(columns.A, columns.c, None if start is None else start > 0)
         return _of_kernel(found), lambda: None
     assert start is not None
@@ -47,7 +48,7 @@ def search(columns: GramColumns, start: Tensor | None, max_exchanges: int) -> tu
 
 def search_unsquared(problems: ReducedProblems, start: Tensor) -> ColumnSolution:
     """Solve N columns without their Gram form, from a start (N, k) ≥ 0."""
-    if kernels.available(problems.R, problems.y):
+    if available(problems.R, problems.y):
         return _of_kernel(kernels.unsquared(problems.R, problems.owner, problems.y, problems.weight, start))
     return active_set(problems.columns(), start)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.kernels import columns as kernels
+from diffnmf.kernels.calling import available
 from diffnmf.solvers.exact.chunks import index_chunks, tiles
 from diffnmf.solvers.exact.columns import reduced_columns, reduced_problems
 from diffnmf.solvers.exact.masked import MaskedFactor, as_columns, factorize_masked, from_columns
@@ -47,7 +48,7 @@ class FreeSystems:
         columns, free = as_columns(b), self.factor.free
         if self.factor.L is not None:
             return from_columns(self.factor.solve(columns), batch)
-        if kernels.available(self.A, b):
+        if available(self.A, b):
             return self._solve_compiled(b)
         x = torch.cat([factorize_masked(A, free[tile]).solve(columns[tile]) for A, tile in tiles(self.A, m)])
         if self.difficult is not None:
