@@ -37,14 +37,16 @@ test-all: lint $(KERNELS)
 	$(PYTEST)
 	DIFFNMF_KERNEL=torch $(PYTEST) -m "not slow" tests/solvers
 
-# The rivals of the benchmarks, beside the package. qpth asks for numpy < 2 but runs beside the current one.
+# The rivals of the benchmarks, beside the package. qpth asks for numpy < 2 but runs beside the current one; fnnlseigen
+# is compiled, and left out where that fails.
 bench-venv: $(BENCH)/.ready
 
 $(BENCH)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --upgrade pip
-	$(BENCH)/bin/python -m pip install --quiet --editable . proxsuite torchnmf
+	$(BENCH)/bin/python -m pip install --quiet --editable . proxsuite torchnmf spams-bin daqp
 	$(BENCH)/bin/python -m pip install --quiet --no-deps qpth
+	-$(BENCH)/bin/python -m pip install --quiet fnnlseigen
 	@touch $@
 
 lint: $(READY)

@@ -11,16 +11,10 @@ from diffnmf.kernels.calling import GOOD, OUT_OF_RANGE, call, function
 _POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _MATRIX = [_POINTER] + [_COUNT] * 3
 _SEARCH = [_POINTER] * 8 + [_COUNT] * 4
+_PENALTIES = _MATRIX[:3] + _MATRIX
 _SOLVE = [_POINTER] * 2 + _MATRIX + [_POINTER] + [_COUNT] * 4
 _DIRECT = (
-    [_COUNT]
-    + _MATRIX * 2
-    + [_POINTER] * 2
-    + _MATRIX[:3]
-    + _MATRIX
-    + [_POINTER, _NUMBER]
-    + [_POINTER] * 7
-    + [_COUNT] * 5
+    [_COUNT] + _MATRIX * 2 + [_POINTER] + _MATRIX + _PENALTIES + [_POINTER, _NUMBER] + [_POINTER] * 7 + [_COUNT] * 5
 )
 _UNSQUARED = [_POINTER] * 9 + [_COUNT] * 3
 _SOLVE_UNSQUARED = [_POINTER] * 5 + [_COUNT] * 3
@@ -125,7 +119,7 @@ def direct(
     guess: Tensor | None,
     least_pivot: float,
 ) -> Direct | None:
-    """From HᵀH and YᵀH to W in one pass, or None where a number is out of range or not finite.
+    """From HᵀH and HᵀY to W in one pass, or None where a number is out of range or not finite.
 
     Columns that are not ``solved`` want more care. What a column gets depends on nothing but the column and H.
 
@@ -133,16 +127,16 @@ def direct(
         H: (B, n, k), float32 or float64.
         Y: (B, n, m), likewise.
         gram: (B, k, k) float64, HᵀH.
-        cross: (B, m, k) float64, YᵀH.
+        cross: (B, k, m) float64, HᵀY, of any strides.
         ridge: (B, k, 1) float64, of any strides.
         l1: (B, k, m) float64, of any strides.
         guess: (B, m, k) bool, the first free sets, or None.
         least_pivot: a column whose free set is less independent than this wants more care.
     """
-    gram, cross, guess = gram.contiguous(), cross.contiguous(), None if guess is None else guess.contiguous()
-    batch, m, k = cross.shape
+    gram, guess = gram.contiguous(), None if guess is None else guess.contiguous()
+    batch, k, m = cross.shape
     found = Direct(
-        torch.empty_like(cross),
+        cross.new_empty(batch, m, k),
         torch.empty(batch, m, k, dtype=torch.bool),
         cross.new_empty(batch, m),
         torch.empty(batch, m, dtype=torch.int64),
@@ -162,6 +156,7 @@ def direct(
         *Y.stride(),
         gram.data_ptr(),
         cross.data_ptr(),
+        *cross.stride(),
         ridge.data_ptr(),
         *ridge.stride()[:2],
         l1.data_ptr(),
@@ -190,6 +185,9 @@ def direct_small(H: Tensor, Y: Tensor, ridge: float, l1: float, least_pivot: flo
         *Y.stride(),
         None,
         None,
+        0,
+        0,
+        0,
         ctypes.byref(_NUMBER(ridge)),
         0,
         0,

@@ -585,10 +585,10 @@ INLINE int in_range(double square) { return square == 0 || (square >= SMALLEST &
 #define MATRIX(X) const void *X, int64_t X##_problem, int64_t X##_row, int64_t X##_column
 #define OF_PROBLEM(X, problem) ((const char *)X + (problem) * X##_problem * (is_float ? 4 : 8))
 
-/* A whole batch, from HᵀH and YᵀH to W, as long as its numbers are in range.
+/* A whole batch, from HᵀH and HᵀY to W, as long as its numbers are in range.
 
    H, Y         (B, n, k) and (B, n, m), both float or both double
-   gram, cross  (B, k, k), HᵀH, and (B, m, k), YᵀH; or null: they are formed here
+   gram, cross  (B, k, k), HᵀH, and (B, k, m), HᵀY, with its strides; or null: they are formed here
    ridge, l1    (B, k) and (B, k, m), with their strides
    guess        (B, m, k) flags, or null
    least_pivot  columns whose free set is less independent than this want more care
@@ -602,7 +602,7 @@ INLINE int in_range(double square) { return square == 0 || (square >= SMALLEST &
    Returns GOOD; WANTS_CARE where a column does; OUT_OF_RANGE where a number is, or is not finite, and what is in W and
    the others means nothing; NO_MEMORY. */
 EXPORT CLONES int diffnmf_nnls_direct(int64_t is_float, MATRIX(H), MATRIX(Y), const double *gram, const double *cross,
-                                      const double *ridge, int64_t ridge_problem, int64_t ridge_row, const double *l1,
+                                      int64_t cross_problem, int64_t cross_row, int64_t cross_column, const double *ridge, int64_t ridge_problem, int64_t ridge_row, const double *l1,
                                       int64_t l1_problem, int64_t l1_row, int64_t l1_column, const uint8_t *guess,
                                       double least_pivot, double *W, uint8_t *free_, double *pivot_, int64_t *steps,
                                       uint8_t *solved, double *A, double *scale, int64_t n, int64_t m, int64_t k, int64_t first,
@@ -626,8 +626,8 @@ EXPORT CLONES int diffnmf_nnls_direct(int64_t is_float, MATRIX(H), MATRIX(Y), co
             else
                 products_double(h, H_row, H_column, y, Y_row, Y_column, n, m, k, row, own_gram, own_cross);
         }
-        const double *g = gram ? gram + problem * k * k : own_gram, *ct = gram ? cross + problem * m * k : own_cross;
-        const int64_t g_row = gram ? k : width;
+        const double *g = gram ? gram + problem * k * k : own_gram, *ct = gram ? cross + problem * cross_problem : own_cross;
+        const int64_t g_row = gram ? k : width, ct_row = gram ? cross_row : 1, ct_column = gram ? cross_column : width;
         for (int64_t j = 0; j < k; j++) {
             const double square = g[j * g_row + j], r = ridge[problem * ridge_problem + j * ridge_row];
             if (!in_range(square) || !(r >= 0 && r <= LARGEST)) result = OUT_OF_RANGE;
@@ -651,14 +651,14 @@ EXPORT CLONES int diffnmf_nnls_direct(int64_t is_float, MATRIX(H), MATRIX(Y), co
         FOR_TYPE(is_float, squares, y, n, Y_row, Y_column, squares, from, to);
         for (int64_t i = from; i < to && result < OUT_OF_RANGE; i++) {
             const int64_t at = problem * m + i;
-            const double *l = l1 + problem * l1_problem + i * l1_column, *c = ct + i * g_row;
+            const double *l = l1 + problem * l1_problem + i * l1_column, *c = ct + i * ct_column;
             if (!in_range(squares[i])) result = OUT_OF_RANGE;
             if (squares[i] == 0 && !FOR_TYPE(is_float, is_zero, y, n, Y_row, Y_column, i)) result = OUT_OF_RANGE;
             const double size = squares[i] > 0 ? sqrt(squares[i]) : 1;
             for (int64_t j = 0; j < k; j++) {
                 const double penalty = l[j * l1_row];
                 if (!(penalty >= 0 && penalty < INFINITY)) result = OUT_OF_RANGE;
-                w.c[j] = fmax((c[j] - penalty) * inverse[j] / size, -LARGEST_DESCENT);
+                w.c[j] = fmax((c[j * ct_row] - penalty) * inverse[j] / size, -LARGEST_DESCENT);
             }
             if (result == OUT_OF_RANGE) break;
             int good = search(&w, guess ? guess + at * k : NULL) && !disguised;

@@ -12,7 +12,7 @@ from torch import Tensor
 from diffnmf.kernels import columns as kernels
 from diffnmf.kernels.calling import available
 from diffnmf.solvers.base import NNLSSolver, Solved
-from diffnmf.solvers.exact.chunks import MAX_ENTRIES
+from diffnmf.solvers.exact.chunks import columns_in_cache
 from diffnmf.solvers.exact.exchanges import ColumnSolution
 from diffnmf.solvers.exact.finish import TRUSTED_PIVOT, WELL_CONDITIONED_PIVOT, take_care
 from diffnmf.solvers.exact.masked import MaskedFactor, as_columns, from_columns
@@ -100,9 +100,8 @@ def _least_pivot(dtype: torch.dtype) -> float:
 
 
 def _products(H: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
-    """HᵀH (B, k, k) and YᵀH (B, m, k) in float64, in runs of columns where Y has to be copied for that."""
+    """HᵀH (B, k, k) and HᵀY (B, k, m) in float64, in runs of columns where Y has to be copied for that."""
     if Y.dtype == torch.float64:
-        return H.mT @ H, Y.mT @ H
+        return H.mT @ H, H.mT @ Y
     H = H.double()
-    size = max(1, MAX_ENTRIES // (H.shape[0] * H.shape[1]))
-    return H.mT @ H, torch.cat([run.double().mT @ H for run in Y.split(size, dim=-1)], dim=1)
+    return H.mT @ H, torch.cat([H.mT @ run.double() for run in Y.split(columns_in_cache(H), dim=-1)], dim=-1)

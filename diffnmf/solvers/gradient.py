@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.solvers.devices import looking_is_free
-from diffnmf.solvers.exact.chunks import MAX_ENTRIES
+from diffnmf.solvers.exact.chunks import MAX_ENTRIES, columns_in_cache
 from diffnmf.solvers.exact.finish import WELL_CONDITIONED_PIVOT
 from diffnmf.solvers.exact.systems import FreeSystems
 from diffnmf.solvers.problem import Problem
@@ -88,7 +88,7 @@ class _ImplicitGradient(torch.autograd.Function):
             )
             gradient = _basis_gradient if well_conditioned else _accurate_basis_gradient
             grad_H = gradient(H, Y, W, V) if needs_H else None
-            grad_Y = (H.double() @ V).to(H.dtype) if needs_Y else None
+            grad_Y = _target_gradient(H, V) if needs_Y else None
             grad_ridge = -(V * W).sum_to_size(ridge.shape).to(H.dtype) if ctx.needs_input_grad[2] else None
             grad_l1 = -V.sum_to_size(ctx.shape_l1).to(H.dtype) if ctx.needs_input_grad[3] else None
         return (grad_H, grad_Y, grad_ridge, grad_l1, None, None, None)
@@ -119,10 +119,18 @@ def _basis_gradient(H: Tensor, Y: Tensor, W: Tensor, V: Tensor) -> Tensor:
     """
     cross = W @ V.mT  # (B, k, k)
     gradient = -H.double() @ (cross + cross.mT)
-    size = Y.shape[-1] if Y.dtype == torch.float64 else _columns_at_once(H)
+    size = Y.shape[-1] if Y.dtype == torch.float64 else columns_in_cache(H)
     for Y_run, V_run in zip(Y.split(size, dim=-1), V.split(size, dim=-1), strict=True):
         gradient = torch.baddbmm(gradient, Y_run.double(), V_run.mT)
     return gradient.to(H.dtype)
+
+
+def _target_gradient(H: Tensor, V: Tensor) -> Tensor:
+    """∂L/∂Y = HV, computed in float64."""
+    if H.dtype == torch.float64:
+        return H @ V
+    dtype, H = H.dtype, H.double()
+    return torch.cat([(H @ run).to(dtype) for run in V.split(columns_in_cache(H), dim=-1)], dim=-1)
 
 
 def _accurate_basis_gradient(H: Tensor, Y: Tensor, W: Tensor, V: Tensor) -> Tensor:
