@@ -28,9 +28,9 @@ BLOCK = 10
 # Entries of X (B, k, N) at a time: what a last-level cache holds, and what is worth sharing among threads.
 PIECE = 2**22
 
-# Problems of so few multiplications n·m·k an iteration are iterated in the compiled kernel as a whole: calls of small
-# operations would take longer than what they compute.
-SMALL = 2**17
+# Problems of so few multiplications n·m·k an iteration are iterated in the compiled kernel as a whole, each on one
+# thread: its data stay in the cache, and no call of a library or of a small operation stands between.
+SMALL = 2**23
 
 # Chosen on MNIST groups. Longer steps at once go down faster, to worse minima.
 FIRST_STEP = 0.3  # β of the first iteration
@@ -92,7 +92,7 @@ class HALS(AlternatingMethod):
         tensors = (problem.Y, W, Ht, *memory.values())
         if problem.penalized or n * m * k > SMALL or not available(*tensors):
             return None
-        if 1 not in problem.Y.stride()[1:] or not all(x.is_contiguous() for x in tensors[1:]):
+        if not all(x.is_contiguous() for x in tensors[1:]):
             return None
         momentum = kernels.Momentum(**memory) if self.extrapolate else None
         rates = (GROWTH, CAP_GROWTH, SHRINKAGE)

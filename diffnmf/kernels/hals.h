@@ -7,23 +7,36 @@ typedef REAL NAME(Vector) __attribute__((vector_size(64), aligned(sizeof(REAL)),
 #define V(p) (*(NAME(Vector) *)(p))
 #define RV(p) (*(const NAME(Vector) *)(p))
 
+/* Some rows' worth of a tile: C_i − Σ_{j≠i} A_ij x_j for one row i, of so many vectors. */
+INLINE void NAME(row_of_vectors)(const REAL *a, REAL own, REAL inverse, const REAL *c, const REAL *x, int64_t row,
+                                 int64_t k, int64_t stride, REAL *sum, const int vectors) {
+    NAME(Vector) s[VECTORS];
+    for (int v = 0; v < vectors; v++) s[v] = RV(c + row * stride + v * WIDE) - own * RV(x + row * stride + v * WIDE);
+    for (int64_t j = 0; j < k; j++) {
+        const REAL f = j == row ? 0 : a[j];
+        for (int v = 0; v < vectors; v++) s[v] -= f * RV(x + j * stride + v * WIDE);
+    }
+    for (int v = 0; v < vectors; v++) V(sum + v * WIDE) = s[v] * inverse;
+}
+
 /* Row i of a tile at its optimum: max(0, C_i − Σ_{j≠i} A_ij x_j) / A_ii. A row without curvature takes the step C_i. */
-INLINE void NAME(row_of_tile)(const REAL *a, REAL inverse, int alive, const REAL *c, REAL *x, int64_t row, int64_t k,
-                              int64_t stride, int64_t width, REAL zero) {
+INLINE void NAME(row_of_tile)(const REAL *a, const REAL *c, REAL *x, int64_t row, int64_t k, int64_t stride,
+                              int64_t width, REAL zero) {
+    const REAL own = a[row] > 0 ? 0 : -1, inverse = a[row] > 0 ? 1 / a[row] : 1;
     REAL *xi = x + row * stride, sum[TILE];
-    if (width == TILE) {
-        NAME(Vector) s[VECTORS];
-        for (int v = 0; v < VECTORS; v++) s[v] = RV(c + row * stride + v * WIDE);
+    const int64_t vectors = width % WIDE ? 0 : width / WIDE;
+    if (vectors == 4)
+        NAME(row_of_vectors)(a, own, inverse, c, x, row, k, stride, sum, 4);
+    else if (vectors == 3)
+        NAME(row_of_vectors)(a, own, inverse, c, x, row, k, stride, sum, 3);
+    else if (vectors == 2)
+        NAME(row_of_vectors)(a, own, inverse, c, x, row, k, stride, sum, 2);
+    else if (vectors == 1)
+        NAME(row_of_vectors)(a, own, inverse, c, x, row, k, stride, sum, 1);
+    else {
+        for (int64_t t = 0; t < width; t++) sum[t] = c[row * stride + t] - own * xi[t];
         for (int64_t j = 0; j < k; j++) {
-            const REAL f = j == row ? (alive ? 0 : -1) : a[j];
-            const REAL *xj = x + j * stride;
-            for (int v = 0; v < VECTORS; v++) s[v] -= f * RV(xj + v * WIDE);
-        }
-        for (int v = 0; v < VECTORS; v++) V(sum + v * WIDE) = s[v] * inverse;
-    } else {
-        for (int64_t t = 0; t < width; t++) sum[t] = c[row * stride + t];
-        for (int64_t j = 0; j < k; j++) {
-            const REAL f = j == row ? (alive ? 0 : -1) : a[j];
+            const REAL f = j == row ? 0 : a[j];
             for (int64_t t = 0; t < width; t++) sum[t] -= f * x[j * stride + t];
         }
         for (int64_t t = 0; t < width; t++) sum[t] *= inverse;
@@ -31,19 +44,15 @@ INLINE void NAME(row_of_tile)(const REAL *a, REAL inverse, int alive, const REAL
     for (int64_t t = 0; t < width; t++) xi[t] = sum[t] > zero ? sum[t] : 0;
 }
 
-/* Some passes over the rows of X, then X ← max(0, X + β(X − last)) and last ← X, for columns first ≤ t < first + width. */
-INLINE void NAME(tile)(const REAL *A, const REAL *C, REAL *X, REAL *last, REAL beta, int64_t sweeps, int64_t k, int64_t N,
-                       int64_t first, int64_t width, REAL zero) {
-    const REAL *c = C + first;
-    REAL *x = X + first;
+/* Some passes over the rows of X, then X ← max(0, X + β(X − last)) and last ← X, for columns first ≤ t < first + width.
+   A has rows of ``a_row`` numbers. */
+INLINE void NAME(tile)(const REAL *A, int64_t a_row, const REAL *C, REAL *X, REAL *last, REAL beta, int64_t sweeps,
+                       int64_t k, int64_t N, int64_t first, int64_t width, REAL zero) {
     for (int64_t sweep = 0; sweep < sweeps; sweep++)
-        for (int64_t i = 0; i < k; i++) {
-            const REAL diagonal = A[i * k + i];
-            NAME(row_of_tile)(A + i * k, diagonal > 0 ? 1 / diagonal : 1, diagonal > 0, c, x, i, k, N, width, zero);
-        }
+        for (int64_t i = 0; i < k; i++) NAME(row_of_tile)(A + i * a_row, C + first, X + first, i, k, N, width, zero);
     if (!last) return;
     for (int64_t i = 0; i < k; i++) {
-        REAL *xi = x + i * N, *li = last + first + i * N;
+        REAL *xi = X + first + i * N, *li = last + first + i * N;
         for (int64_t t = 0; t < width; t++) {
             const REAL now = xi[t], ahead = now + beta * (now - li[t]);
             li[t] = now;
@@ -67,138 +76,226 @@ EXPORT CLONES int NAME(diffnmf_hals_half)(const REAL *A, const REAL *C, REAL *X,
     for (int64_t at = first; at < last; at++) {
         const int64_t problem = at / tiles, start = at % tiles * TILE, width = N - start < TILE ? N - start : TILE;
         const int64_t offset = problem * k * N;
-        NAME(tile)(A + problem * k * k, C + offset, X + offset, past ? past + offset : NULL, past ? beta[problem] : 0,
+        NAME(tile)(A + problem * k * k, k, C + offset, X + offset, past ? past + offset : NULL, past ? beta[problem] : 0,
                    sweeps, k, N, start, width, (REAL)zero);
     }
     return GOOD;
 }
 
-/* out (k, N) = F (k, p) T (p, N), T with its strides; and A (k, k) = FFᵀ. */
-INLINE void NAME(products)(const REAL *F, const REAL *T, int64_t t_row, int64_t t_column, int64_t k, int64_t p, int64_t N,
-                           REAL *A, REAL *out) {
-    memset(A, 0, k * k * sizeof(REAL));
-    memset(out, 0, k * N * sizeof(REAL));
-    for (int64_t i = 0; i < k; i++) {
-        const REAL *f = F + i * p;
-        REAL *o = out + i * N;
-        if (t_column == 1)
-            for (int64_t q = 0; q < p; q++)
-                for (int64_t t = 0; t < N; t++) o[t] += f[q] * T[q * t_row + t];
-        else
-            for (int64_t t = 0; t < N; t++) {
-                REAL part[WIDE] = {0};
-                const REAL *column = T + t * t_column;
-                int64_t q = 0;
-                for (; q + WIDE <= p; q += WIDE) V(part) += RV(f + q) * RV(column + q);
-                REAL total = 0;
-                for (; q < p; q++) total += f[q] * column[q];
-                for (int l = 0; l < WIDE; l++) total += part[l];
-                o[t] = total;
-            }
-        for (int64_t j = 0; j <= i; j++) {
-            const REAL *g = F + j * p;
-            REAL part[WIDE] = {0}, total = 0;
-            int64_t q = 0;
-            for (; q + WIDE <= p; q += WIDE) V(part) += RV(f + q) * RV(g + q);
-            for (; q < p; q++) total += f[q] * g[q];
-            for (int l = 0; l < WIDE; l++) total += part[l];
-            A[i * k + j] = A[j * k + i] = total;
+/* ---- Whole iterations of a problem, in memory whose rows are padded with zeros to whole vectors, and their number to a
+   multiple of ROWS: no loop has a remainder. */
+
+#define ROWS 4
+#define WHOLE(n, of) (((n) + (of) - 1) / (of) * (of))
+
+typedef struct {
+    int64_t n, m, k, rows;  /* rows: k, padded */
+    int64_t wide_n, wide_m; /* padded */
+    REAL *Y, *Yt;           /* n × wide_m and m × wide_n */
+    REAL *W, *H;            /* rows × wide_m and rows × wide_n: the factors, H transposed */
+    REAL *W_past, *H_past;
+    REAL *A, *C;            /* rows × rows and rows × the wider of the two */
+    void *memory;
+} NAME(Small);
+
+static int NAME(small_new)(NAME(Small) *s, int64_t n, int64_t m, int64_t k) {
+    s->n = n;
+    s->m = m;
+    s->k = k;
+    s->rows = WHOLE(k, ROWS);
+    s->wide_n = WHOLE(n, WIDE);
+    s->wide_m = WHOLE(m, WIDE);
+    const int64_t wider = s->wide_n > s->wide_m ? s->wide_n : s->wide_m;
+    const size_t sizes[] = {n * s->wide_m, m * s->wide_n, s->rows * s->wide_m, s->rows * s->wide_n, s->rows * s->wide_m,
+                            s->rows * s->wide_n, WHOLE(s->rows * s->rows, WIDE), s->rows * wider};
+    REAL **parts[] = {&s->Y, &s->Yt, &s->W, &s->H, &s->W_past, &s->H_past, &s->A, &s->C};
+    size_t total = WIDE;
+    for (int i = 0; i < 8; i++) total += sizes[i];
+    s->memory = calloc(total, sizeof(REAL));
+    if (!s->memory) return 0;
+    REAL *next = (REAL *)(((uintptr_t)s->memory + 63) & ~(uintptr_t)63);
+    for (int i = 0; i < 8; next += sizes[i++]) *parts[i] = next;
+    return 1;
+}
+
+/* Rows of ``width`` numbers from one stride to another. */
+INLINE void NAME(copy_rows)(REAL *to, int64_t to_stride, const REAL *from, int64_t from_stride, int64_t rows,
+                            int64_t width) {
+    for (int64_t i = 0; i < rows; i++) memcpy(to + i * to_stride, from + i * from_stride, width * sizeof(REAL));
+}
+
+/* ROWS rows of out = F T, for some vectors of a row: F (ROWS, p) and T (p, ·), with their strides. */
+INLINE void NAME(product_block)(const REAL *F, int64_t f, const REAL *T, int64_t t, REAL *out, int64_t o, int64_t p,
+                                const int vectors) {
+    NAME(Vector) sum[ROWS][VECTORS] = {{{0}}};
+    for (int64_t q = 0; q < p; q++)
+        for (int v = 0; v < vectors; v++) {
+            const NAME(Vector) x = RV(T + q * t + v * WIDE);
+            for (int r = 0; r < ROWS; r++) sum[r][v] += F[r * f + q] * x;
         }
+    for (int r = 0; r < ROWS; r++)
+        for (int v = 0; v < vectors; v++) V(out + r * o + v * WIDE) = sum[r][v];
+}
+
+/* out (rows, width) = F (rows, p) T (p, width). */
+INLINE void NAME(product)(const REAL *F, int64_t f, const REAL *T, int64_t t, REAL *out, int64_t o, int64_t rows,
+                          int64_t p, int64_t width) {
+    for (int64_t start = 0; start < width; start += TILE)
+        for (int64_t i = 0; i < rows; i += ROWS) {
+            const REAL *F_rows = F + i * f, *columns = T + start;
+            REAL *to = out + i * o + start;
+            const int64_t left = (width - start) / WIDE;
+            if (left >= 4)
+                NAME(product_block)(F_rows, f, columns, t, to, o, p, 4);
+            else if (left == 3)
+                NAME(product_block)(F_rows, f, columns, t, to, o, p, 3);
+            else if (left == 2)
+                NAME(product_block)(F_rows, f, columns, t, to, o, p, 2);
+            else
+                NAME(product_block)(F_rows, f, columns, t, to, o, p, 1);
+        }
+}
+
+INLINE REAL NAME(total)(NAME(Vector) v) {
+    REAL sum = 0;
+    for (int l = 0; l < WIDE; l++) sum += v[l];
+    return sum;
+}
+
+/* A (rows, rows) = FFᵀ, F (rows, width). */
+INLINE void NAME(gram)(const REAL *F, int64_t rows, int64_t width, REAL *A) {
+    for (int64_t i = 0; i < rows; i += ROWS)
+        for (int64_t j = 0; j <= i; j += ROWS) {
+            NAME(Vector) sum[ROWS][ROWS] = {{{0}}};
+            for (int64_t p = 0; p < width; p += WIDE)
+                for (int s = 0; s < ROWS; s++) {
+                    const NAME(Vector) x = RV(F + (j + s) * width + p);
+                    for (int r = 0; r < ROWS; r++) sum[r][s] += x * RV(F + (i + r) * width + p);
+                }
+            for (int r = 0; r < ROWS; r++)
+                for (int s = 0; s < ROWS; s++)
+                    A[(i + r) * rows + j + s] = A[(j + s) * rows + i + r] = NAME(total)(sum[r][s]);
+        }
+}
+
+/* ⟨x, y⟩ of two rows, in double from vector to vector. */
+INLINE double NAME(dot)(const REAL *x, const REAL *y, int64_t width) {
+    double total = 0;
+    for (int64_t start = 0; start < width; start += 16 * WIDE) {
+        const int64_t end = start + 16 * WIDE < width ? start + 16 * WIDE : width;
+        NAME(Vector) sum = {0};
+        for (int64_t p = start; p < end; p += WIDE) sum += RV(x + p) * RV(y + p);
+        total += NAME(total)(sum);
     }
+    return total;
 }
 
 /* ‖T − FᵀX‖² from the Gram matrix; where that is mostly rounding, from the residual itself. */
-INLINE double NAME(squared_error)(const REAL *F, const REAL *T, int64_t t_row, int64_t t_column, const REAL *A,
-                                  const REAL *C, const REAL *X, int64_t k, int64_t p, int64_t N, double square,
-                                  double trusted) {
+INLINE double NAME(squared_error)(const NAME(Small) *s, const REAL *F, int64_t f, const REAL *T, const REAL *X,
+                                  int64_t p, int64_t width, double square, double trusted) {
     double error = square;
-    for (int64_t i = 0; i < k; i++)
-        for (int64_t j = 0; j < k; j++) {
-            double total = 0;
-            for (int64_t t = 0; t < N; t++) total += (double)X[i * N + t] * X[j * N + t];
-            error += A[i * k + j] * total;
-        }
-    for (int64_t t = 0; t < k * N; t++) error -= 2 * (double)C[t] * X[t];
+    for (int64_t i = 0; i < s->k; i++) {
+        const REAL *x = X + i * width;
+        error -= 2 * NAME(dot)(s->C + i * width, x, width);
+        error += s->A[i * s->rows + i] * NAME(dot)(x, x, width);
+        for (int64_t j = 0; j < i; j++) error += 2 * s->A[i * s->rows + j] * NAME(dot)(x, X + j * width, width);
+    }
     if (error > trusted * square) return error;
     error = 0;
     for (int64_t q = 0; q < p; q++)
-        for (int64_t t = 0; t < N; t++) {
-            double rest = T[q * t_row + t * t_column];
-            for (int64_t i = 0; i < k; i++) rest -= (double)F[i * p + q] * X[i * N + t];
+        for (int64_t t = 0; t < width; t++) {
+            double rest = T[q * width + t];
+            for (int64_t i = 0; i < s->k; i++) rest -= (double)F[i * f + q] * X[i * width + t];
             error += rest * rest;
         }
     return error;
 }
 
-/* How far extrapolation goes, for each problem; beta is null without it. */
+/* How far extrapolation goes, for each problem. */
 typedef struct {
     REAL *beta, *cap, *used;
     double *objective, growth, cap_growth, shrinkage;
 } NAME(Momentum);
 
-/* Note the error of an iterate, and choose the next extrapolation in its light, as hals.py does. */
-INLINE void NAME(record)(const REAL *F, const REAL *T, int64_t t_row, int64_t t_column, const REAL *A, const REAL *C,
-                         const REAL *X, int64_t k, int64_t p, int64_t N, double square, double trusted, double *error,
-                         const NAME(Momentum) *momentum, int64_t b) {
-    const double rest = NAME(squared_error)(F, T, t_row, t_column, A, C, X, k, p, N, square, trusted);
+/* Note the relative error of an iterate, and choose the next extrapolation in its light, as hals.py does. */
+INLINE void NAME(record)(const NAME(Small) *s, const REAL *F, int64_t f, const REAL *T, const REAL *X, int64_t p,
+                         int64_t width, double square, double trusted, double *error, const NAME(Momentum) *momentum,
+                         int64_t b) {
+    const double rest = NAME(squared_error)(s, F, f, T, X, p, width, square, trusted);
     *error = square > 0 ? sqrt(fmax(rest, 0) / square) : rest > 0 ? INFINITY : 0;
-    if (!momentum->beta) return;
+    if (!momentum) return;
     REAL *beta = momentum->beta + b, *cap = momentum->cap + b;
     double *objective = momentum->objective + b;
-    const double now = *error * *error;
     const REAL grown = (REAL)fmin(momentum->growth * *beta, *cap);
-    const int rose = now > *objective;
+    const int rose = *error * *error > *objective;
     momentum->used[b] = rose ? 0 : grown;
     *cap = rose ? *beta : (REAL)fmin(momentum->cap_growth * *cap, 1);
     *beta = rose ? (REAL)(*beta / momentum->shrinkage) : grown;
-    *objective = now;
+    *objective = *error * *error;
 }
 
 /* Whole iterations of small problems first ≤ b < last, W before H, as in factorization/alternating.py and hals.py.
 
-   Y                     (B, n, m), with its strides, of which that of the rows or that of the columns is 1
-   square                (B), ‖Y‖²
-   W, Ht                 (B, k, m) and (B, k, n)
-   W_past, H_past        likewise; null without extrapolation, as the next four
-   beta, cap, used       (B), see hals.py
-   objective             (B)
-   errors                (iterations, B): the relative errors, of the iterates before the iteration where n ≥ m, else after
-   trusted               the squared relative error below which the residual itself is formed */
+   Y               (B, n, m), with its strides
+   square          (B), ‖Y‖²
+   W, Ht           (B, k, m) and (B, k, n)
+   W_past, H_past  likewise; null without extrapolation, as the next four
+   beta, cap, used (B), see hals.py
+   objective       (B)
+   errors          (iterations, B): the relative errors, of the iterates before the iteration where n ≥ m, else after
+   trusted         the squared relative error below which the residual itself is formed */
 EXPORT CLONES int NAME(diffnmf_hals_iterations)(const REAL *Y, int64_t y_problem, int64_t y_row, int64_t y_column,
-                                                const double *square, REAL *W, REAL *Ht, REAL *W_past,
-                                                REAL *H_past, REAL *beta, REAL *cap, REAL *used, double *objective,
-                                                double *errors, int64_t iterations, int64_t W_sweeps, int64_t H_sweeps,
-                                                double growth, double cap_growth, double shrinkage, double zero,
-                                                double trusted, int64_t batch, int64_t n, int64_t m, int64_t k,
-                                                int64_t first, int64_t last) {
-    const int64_t longer = n > m ? n : m;
-    REAL *A = malloc((k * k + k * longer) * sizeof(REAL)), *C = A + k * k;
-    const NAME(Momentum) momentum = {W_past ? beta : NULL, cap, used, objective, growth, cap_growth, shrinkage};
-    if (!A) return NO_MEMORY;
+                                                const double *square, REAL *W, REAL *Ht, REAL *W_past, REAL *H_past,
+                                                REAL *beta, REAL *cap, REAL *used, double *objective, double *errors,
+                                                int64_t iterations, int64_t W_sweeps, int64_t H_sweeps, double growth,
+                                                double cap_growth, double shrinkage, double zero, double trusted,
+                                                int64_t batch, int64_t n, int64_t m, int64_t k, int64_t first,
+                                                int64_t last) {
+    NAME(Small) s;
+    const NAME(Momentum) momentum = {beta, cap, used, objective, growth, cap_growth, shrinkage};
+    if (!NAME(small_new)(&s, n, m, k)) return NO_MEMORY;
     for (int64_t b = first; b < last; b++) {
         const REAL *y = Y + b * y_problem;
-        REAL *w = W + b * k * m, *h = Ht + b * k * n;
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t j = 0; j < m; j++)
+                s.Y[i * s.wide_m + j] = s.Yt[j * s.wide_n + i] = y[i * y_row + j * y_column];
+        NAME(copy_rows)(s.W, s.wide_m, W + b * k * m, m, k, m);
+        NAME(copy_rows)(s.H, s.wide_n, Ht + b * k * n, n, k, n);
+        if (W_past) {
+            NAME(copy_rows)(s.W_past, s.wide_m, W_past + b * k * m, m, k, m);
+            NAME(copy_rows)(s.H_past, s.wide_n, H_past + b * k * n, n, k, n);
+        }
         for (int64_t iteration = 0; iteration < iterations; iteration++)
             for (int half = 0; half < 2; half++) {
-                const int64_t p = half ? m : n, N = half ? n : m, t_row = half ? y_column : y_row, t_column = half ? y_row : y_column;
-                const REAL *fixed = half ? w : h;
-                REAL *x = half ? h : w, *past = !W_past ? NULL : half ? H_past + b * k * n : W_past + b * k * m;
-                NAME(products)(fixed, y, t_row, t_column, k, p, N, A, C);
-                double *error = errors + iteration * batch + b;
+                const int64_t p = half ? m : n, wide_p = half ? s.wide_m : s.wide_n;
+                const int64_t width = half ? s.wide_n : s.wide_m;
+                const REAL *F = half ? s.W : s.H, *T = half ? s.Yt : s.Y;
+                REAL *X = half ? s.H : s.W, *past = !W_past ? NULL : half ? s.H_past : s.W_past;
+                NAME(gram)(F, s.rows, wide_p, s.A);
+                NAME(product)(F, wide_p, T, width, s.C, width, s.rows, p, width);
                 if (half == 0 && n >= m)
-                    NAME(record)(fixed, y, t_row, t_column, A, C, x, k, p, N, square[b], trusted, error, &momentum, b);
-                const REAL step = past ? used[b] : 0;
-                for (int64_t start = 0; start < N; start += TILE)
-                    NAME(tile)(A, C, x, past, step, half ? H_sweeps : W_sweeps, k, N, start,
-                               N - start < TILE ? N - start : TILE, (REAL)zero);
+                    NAME(record)(&s, F, wide_p, T, X, p, width, square[b], trusted, errors + iteration * batch + b,
+                                 W_past ? &momentum : NULL, b);
+                for (int64_t start = 0; start < width; start += TILE)
+                    NAME(tile)(s.A, s.rows, s.C, X, past, past ? used[b] : 0, half ? H_sweeps : W_sweeps, k, width,
+                               start, width - start < TILE ? width - start : TILE, (REAL)zero);
                 if (half == 1 && n < m)
-                    NAME(record)(fixed, y, t_row, t_column, A, C, x, k, p, N, square[b], trusted, error, &momentum, b);
+                    NAME(record)(&s, F, wide_p, T, X, p, width, square[b], trusted, errors + iteration * batch + b,
+                                 W_past ? &momentum : NULL, b);
             }
+        NAME(copy_rows)(W + b * k * m, m, s.W, s.wide_m, k, m);
+        NAME(copy_rows)(Ht + b * k * n, n, s.H, s.wide_n, k, n);
+        if (W_past) {
+            NAME(copy_rows)(W_past + b * k * m, m, s.W_past, s.wide_m, k, m);
+            NAME(copy_rows)(H_past + b * k * n, n, s.H_past, s.wide_n, k, n);
+        }
     }
-    free(A);
+    free(s.memory);
     return GOOD;
 }
 
+#undef ROWS
+#undef WHOLE
 #undef WIDE
 #undef VECTORS
 #undef TILE

@@ -63,7 +63,7 @@ def iterations_(
     """Whole iterations of B small problems without penalties, W before H, in place.
 
     Arguments:
-        Y: (B, n, m), rows or columns contiguous.
+        Y: (B, n, m).
         square: (B,) float64, ‖Y‖².
         W: (B, k, m), contiguous.
         Ht: (B, k, n), contiguous.

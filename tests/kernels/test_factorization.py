@@ -1,0 +1,91 @@
+"""The kernels of HALS and of merging against the operations of torch."""
+
+import pytest
+import torch
+
+from diffnmf.factorization import HALS, factorize
+from diffnmf.factorization import hals as module
+from diffnmf.factorization.hals import sweep_
+from diffnmf.factorization.merging import merge_gram
+
+pytestmark = pytest.mark.usefixtures("compiled")
+TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-10}
+# n, m, k: fewer and more than whole vectors, tall and wide, k beyond both.
+SHAPES = [(1, 1, 1), (5, 3, 2), (3, 5, 2), (40, 17, 5), (17, 40, 5), (33, 64, 16), (6, 7, 9), (100, 20, 5)]
+
+
+def data(n, m, batch=3, dtype=torch.float64):
+    Y = torch.rand(batch, n, m, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return (Y * (Y > 0.4)).to(dtype)
+
+
+def both(request, call):
+    """What the kernels give, then what torch gives."""
+    ours = call()
+    request.getfixturevalue("torch_alone")
+    return ours, call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("width", [1, 15, 16, 40, 64, 100])
+def test_a_sweep(request, width, dtype):
+    generator = torch.Generator().manual_seed(1)
+    F = torch.rand(2, 7, 30, generator=generator, dtype=torch.float64)
+    F[:, 3] = 0  # a row without curvature
+    C = torch.randn(2, 7, width, generator=generator, dtype=torch.float64)
+    start = torch.rand(2, 7, width, generator=generator, dtype=torch.float64)
+
+    def swept():
+        X = start.clone().to(dtype)
+        sweep_((F @ F.mT).to(dtype), C.to(dtype), X, 3)
+        return X
+
+    torch.testing.assert_close(*both(request, swept), rtol=0, atol=TOLERANCE[dtype] * 100)
+
+
+@pytest.mark.parametrize("extrapolate", [True, False])
+@pytest.mark.parametrize("small", [True, False], ids=["whole iterations", "half iterations"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "m", "k"), SHAPES)
+def test_some_iterations(request, monkeypatch, n, m, k, dtype, small, extrapolate):
+    if not small:
+        monkeypatch.setattr(module, "SMALL", 0)
+    Y = data(n, m, dtype=dtype)
+    method = HALS(extrapolate=extrapolate)
+    ours, theirs = both(request, lambda: factorize(Y, k, method=method, init="random", max_iter=7, tol=0.0))
+    # More components than needed may fit in many ways: then only the errors are the same.
+    torch.testing.assert_close(ours.errors, theirs.errors, rtol=TOLERANCE[dtype], atol=20 * TOLERANCE[dtype])
+    if k < min(n, m):
+        torch.testing.assert_close(ours.H @ ours.W, theirs.H @ theirs.W, rtol=0, atol=20 * TOLERANCE[dtype])
+
+
+def test_the_error_of_a_close_fit_is_that_of_the_residual():
+    Y = torch.rand(1, 60, 3, generator=torch.Generator().manual_seed(0))
+    Y = Y @ torch.rand(1, 3, 50, generator=torch.Generator().manual_seed(1))
+    factors = factorize(Y, 3, init="random", max_iter=400, tol=0.0)
+    error = (Y - factors.H @ factors.W).norm() / Y.norm()
+    assert error < 3e-3
+    assert factors.errors[-2, 0] == pytest.approx(error.item(), rel=0.05)
+
+
+def test_zero_and_transposed_matrices():
+    Y = data(30, 20)
+    Y[1] = 0
+    factors = factorize(Y, 4, init="random", max_iter=5, tol=0.0)
+    assert (factors.H[1] @ factors.W[1] == 0).all()
+    again = factorize(Y.mT.contiguous().mT, 4, init="random", max_iter=5, tol=0.0)
+    assert torch.equal(again.H, factors.H) and torch.equal(again.W, factors.W)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("m", "k"), [(1, 1), (2, 1), (20, 7), (20, 20), (41, 3)])
+def test_merging(request, m, k, dtype):
+    Y = data(60, m)
+    if m > 5:
+        Y[0, :, 3] = 0
+        Y[1, :, 5] = Y[1, :, 4]
+        Y[2] = 0
+    G = (Y.mT @ Y).to(dtype)
+    ours, theirs = both(request, lambda: merge_gram(G, k))
+    assert ours.dtype == dtype
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-12)
