@@ -1,6 +1,7 @@
 """Calling the kernels of nnls.c and unsquared.c. Tensors are on the CPU; what they mean is said beside the C."""
 
 import ctypes
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -112,51 +113,52 @@ def solve_unsquared(R: Tensor, owner: Tensor, free: Tensor, b: Tensor) -> Tensor
 def direct(
     H: Tensor,
     Y: Tensor,
-    gram: Tensor,
-    cross: Tensor,
+    products: tuple[Tensor, Tensor] | None,
     ridge: Tensor,
     l1: Tensor,
     guess: Tensor | None,
     least_pivot: float,
 ) -> Direct | None:
-    """From HᵀH and HᵀY to W in one pass, or None where a number is out of range or not finite.
+    """From H and Y to W in one pass, or None where a number is out of range or not finite.
 
     Columns that are not ``solved`` want more care. What a column gets depends on nothing but the column and H.
 
     Arguments:
         H: (B, n, k), float32 or float64.
         Y: (B, n, m), likewise.
-        gram: (B, k, k) float64, HᵀH.
-        cross: (B, k, m) float64, HᵀY, of any strides.
+        products: (B, k, k), HᵀH, and (B, k, m), HᵀY, in float64; None, where H and Y have stride 1 in a dimension:
+            formed by the kernel.
         ridge: (B, k, 1) float64, of any strides.
         l1: (B, k, m) float64, of any strides.
         guess: (B, m, k) bool, the first free sets, or None.
         least_pivot: a column whose free set is less independent than this wants more care.
     """
-    gram, guess = gram.contiguous(), None if guess is None else guess.contiguous()
-    batch, k, m = cross.shape
+    guess = None if guess is None else guess.contiguous()
+    (batch, n, k), m = H.shape, Y.shape[2]
+    gram, cross = (None, None) if products is None else (products[0].contiguous(), products[1])
+    new = partial(torch.empty, dtype=torch.float64)
     found = Direct(
-        cross.new_empty(batch, m, k),
+        new(batch, m, k),
         torch.empty(batch, m, k, dtype=torch.bool),
-        cross.new_empty(batch, m),
+        new(batch, m),
         torch.empty(batch, m, dtype=torch.int64),
         torch.empty(batch, m, dtype=torch.bool),
-        torch.empty_like(gram),
-        cross.new_empty(batch, k),
+        new(batch, k, k),
+        new(batch, k),
     )
     result = call(
         "diffnmf_nnls_direct",
         _DIRECT,
         batch * m,
-        k * k,
+        k * (k + n / 8),
         H.dtype == torch.float32,
         H.data_ptr(),
         *H.stride(),
         Y.data_ptr(),
         *Y.stride(),
-        gram.data_ptr(),
-        cross.data_ptr(),
-        *cross.stride(),
+        None if gram is None else gram.data_ptr(),
+        None if cross is None else cross.data_ptr(),
+        *((0, 0, 0) if cross is None else cross.stride()),
         ridge.data_ptr(),
         *ridge.stride()[:2],
         l1.data_ptr(),
@@ -164,7 +166,7 @@ def direct(
         None if guess is None else guess.data_ptr(),
         least_pivot,
         *[x.data_ptr() for x in found],
-        H.shape[1],
+        n,
         m,
         k,
     )

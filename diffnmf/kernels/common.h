@@ -34,6 +34,15 @@ typedef int64_t Mask __attribute__((vector_size(8 * LANES), aligned(8), may_alia
 #define SELECT(mask, a, b) ((Lanes)(((mask) & (Mask)(a)) | (~(mask) & (Mask)(b))))
 #define EACH(p, width) (int p = 0; p < (width); p += LANES)
 
+/* Whether there are registers for 16 vectors, and some more. */
+INLINE int wide_registers(void) {
+#if defined(__x86_64__) && defined(__GNUC__)
+    return __builtin_cpu_supports("avx512f");
+#else
+    return 0;
+#endif
+}
+
 INLINE int padded(int64_t n) { return (int)((n + LANES - 1) / LANES * LANES); }
 
 /* out += Σ f_i rows_i over i < count, where row(i) is the address of a row. Four rows at a time, so that a number of

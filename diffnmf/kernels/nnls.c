@@ -525,56 +525,20 @@ EXPORT CLONES int diffnmf_nnls_solve(const double *A, const uint8_t *free_, cons
     return GOOD;
 }
 
-/* What depends on the type of H and Y, for one problem. Numbers are read at X[row * stride_row + column * stride_column].
+/* Whether products.h gives YᵀH and not HᵀY: that is the faster one where the rows of H lie side by side, but not of Y. */
+INLINE int transposed(int64_t h_column, int64_t y_column) { return h_column == 1 && y_column != 1; }
 
-   squares   ‖x‖² of the columns first ≤ j < last
-   is_zero   whether a column is, and not only its square
-   products  gram (k, width) = HᵀH and cross (m, k) = YᵀH, for problems that are too small for a call of a library */
-#define OF_TYPE(type)                                                                                                \
-    INLINE void squares_##type(const type *X, int64_t n, int64_t stride_row, int64_t stride_column, double *squares, \
-                               int64_t first, int64_t last) {                                                        \
-        for (int64_t j = first; j < last; j++) squares[j] = 0;                                                       \
-        if (stride_column == 1) {                                                                                    \
-            for (int64_t i = 0; i < n; i++) {                                                                        \
-                const type *x = X + i * stride_row;                                                                  \
-                for (int64_t j = first; j < last; j++) squares[j] += (double)x[j] * x[j];                            \
-            }                                                                                                        \
-        } else {                                                                                                     \
-            for (int64_t j = first; j < last; j++) {                                                                 \
-                double part[LANES] = {0};                                                                            \
-                const type *x = X + j * stride_column;                                                               \
-                for (int64_t i = 0; i < n; i++) part[i % LANES] += (double)x[i * stride_row] * x[i * stride_row];    \
-                for (int i = 0; i < LANES; i++) squares[j] += part[i];                                               \
-            }                                                                                                        \
-        }                                                                                                            \
-    }                                                                                                                \
-    INLINE int is_zero_##type(const type *X, int64_t n, int64_t stride_row, int64_t stride_column, int64_t j) {      \
-        for (int64_t i = 0; i < n; i++)                                                                              \
-            if (X[i * stride_row + j * stride_column] != 0) return 0;                                                \
-        return 1;                                                                                                    \
-    }                                                                                                                \
-    INLINE void products_##type(const type *H, int64_t h_row, int64_t h_column, const type *Y, int64_t y_row,        \
-                                int64_t y_column, int64_t n, int64_t m, int64_t k, double *row, double *gram,        \
-                                double *cross) {                                                                     \
-        const int width = padded(k);                                                                                 \
-        memset(gram, 0, (size_t)k * width * sizeof(double));                                                         \
-        memset(cross, 0, (size_t)m * width * sizeof(double));                                                        \
-        memset(row, 0, width * sizeof(double));                                                                      \
-        for (int64_t i = 0; i < n; i++) {                                                                            \
-            for (int64_t j = 0; j < k; j++) row[j] = H[i * h_row + j * h_column];                                    \
-            for (int64_t j = 0; j < k; j++)                                                                          \
-                for (int p = (int)j / LANES * LANES; p < width; p += LANES)                                          \
-                    AT(gram + j * width + p) += row[j] * READ(row + p);                                              \
-            for (int64_t j = 0; j < m; j++) {                                                                        \
-                const double f = Y[i * y_row + j * y_column];                                                        \
-                for EACH(p, width) AT(cross + j * width + p) += f * READ(row + p);                                   \
-            }                                                                                                        \
-        }                                                                                                            \
-        for (int64_t i = 0; i < k; i++)                                                                              \
-            for (int64_t j = 0; j < i; j++) gram[i * width + j] = gram[j * width + i];                               \
-    }
-OF_TYPE(double)
-OF_TYPE(float)
+#define REAL double
+#define NAME(name) name##_double
+#include "products.h"
+#undef REAL
+#undef NAME
+#define REAL float
+#define NAME(name) name##_float
+#include "products.h"
+#undef REAL
+#undef NAME
+/* A call for the type of H and Y; the first argument is the matrix. */
 #define FOR_TYPE(is_float, call, X, ...) \
     ((is_float) ? call##_float((const float *)(X), __VA_ARGS__) : call##_double((const double *)(X), __VA_ARGS__))
 
@@ -583,12 +547,14 @@ INLINE int in_range(double square) { return square == 0 || (square >= SMALLEST &
 
 /* A matrix in the memory of a tensor: where the first number of a problem is, and the strides. */
 #define MATRIX(X) const void *X, int64_t X##_problem, int64_t X##_row, int64_t X##_column
+#define COLUMNS 256 /* of a block: HᵀY is formed for so many at once */
 #define OF_PROBLEM(X, problem) ((const char *)X + (problem) * X##_problem * (is_float ? 4 : 8))
 
 /* A whole batch, from HᵀH and HᵀY to W, as long as its numbers are in range.
 
    H, Y         (B, n, k) and (B, n, m), both float or both double
-   gram, cross  (B, k, k), HᵀH, and (B, k, m), HᵀY, with its strides; or null: they are formed here
+   gram, cross  (B, k, k), HᵀH, and (B, k, m), HᵀY, with its strides; or null: they are formed here, if the rows of H lie
+                side by side, or its columns, and those of Y likewise
    ridge, l1    (B, k) and (B, k, m), with their strides
    guess        (B, m, k) flags, or null
    least_pivot  columns whose free set is less independent than this want more care
@@ -602,32 +568,29 @@ INLINE int in_range(double square) { return square == 0 || (square >= SMALLEST &
    Returns GOOD; WANTS_CARE where a column does; OUT_OF_RANGE where a number is, or is not finite, and what is in W and
    the others means nothing; NO_MEMORY. */
 EXPORT CLONES int diffnmf_nnls_direct(int64_t is_float, MATRIX(H), MATRIX(Y), const double *gram, const double *cross,
-                                      int64_t cross_problem, int64_t cross_row, int64_t cross_column, const double *ridge, int64_t ridge_problem, int64_t ridge_row, const double *l1,
+                                      int64_t cross_problem, int64_t cross_row, int64_t cross_column,
+                                      const double *ridge, int64_t ridge_problem, int64_t ridge_row, const double *l1,
                                       int64_t l1_problem, int64_t l1_row, int64_t l1_column, const uint8_t *guess,
                                       double least_pivot, double *W, uint8_t *free_, double *pivot_, int64_t *steps,
-                                      uint8_t *solved, double *A, double *scale, int64_t n, int64_t m, int64_t k, int64_t first,
-                                      int64_t last) {
+                                      uint8_t *solved, double *A, double *scale, int64_t n, int64_t m, int64_t k,
+                                      int64_t first, int64_t last) {
     Workspace w;
     const int width = padded(k);
     if (!workspace_new(&w, k)) return NO_MEMORY;
-    /* The norms of the columns of Y; the 1/d; and, where they are formed here, a row of H, HᵀH and YᵀH. */
-    const size_t formed = gram ? 0 : (size_t)(k + m) * width;
-    double *numbers = malloc(((size_t)m + 2 * (size_t)width + formed) * sizeof(double));
-    double *squares = numbers, *inverse = numbers + m, *row = inverse + width;
-    double *own_gram = row + width, *own_cross = own_gram + (size_t)k * width;
+    /* Of a block of columns: the norms and HᵀY; the 1/d; and HᵀH and a row. */
+    const size_t own = gram ? 0 : (size_t)width * (k + COLUMNS) + width + COLUMNS;
+    double *numbers = malloc((COLUMNS + (size_t)width + own) * sizeof(double));
+    double *squares = numbers, *inverse = numbers + COLUMNS, *own_gram = inverse + width;
+    double *own_cross = own_gram + (size_t)k * width, *row = own_cross + (size_t)width * COLUMNS;
     int result = numbers ? GOOD : NO_MEMORY;
     for (int64_t problem = first / m; result < OUT_OF_RANGE && problem * m < last; problem++) {
         const int64_t from = problem * m > first ? 0 : first - problem * m;
         const int64_t to = (problem + 1) * m < last ? m : last - problem * m;
         const void *h = OF_PROBLEM(H, problem), *y = OF_PROBLEM(Y, problem);
-        if (!gram) {
-            if (is_float)
-                products_float(h, H_row, H_column, y, Y_row, Y_column, n, m, k, row, own_gram, own_cross);
-            else
-                products_double(h, H_row, H_column, y, Y_row, Y_column, n, m, k, row, own_gram, own_cross);
-        }
-        const double *g = gram ? gram + problem * k * k : own_gram, *ct = gram ? cross + problem * cross_problem : own_cross;
-        const int64_t g_row = gram ? k : width, ct_row = gram ? cross_row : 1, ct_column = gram ? cross_column : width;
+        const double *g = gram ? gram + problem * k * k : own_gram;
+        const int64_t g_row = gram ? k : width;
+        if (!gram && is_float) gram_product_float(h, H_row, H_column, n, k, own_gram, (float *)row);
+        if (!gram && !is_float) gram_product_double(h, H_row, H_column, n, k, own_gram, row);
         for (int64_t j = 0; j < k; j++) {
             const double square = g[j * g_row + j], r = ridge[problem * ridge_problem + j * ridge_row];
             if (!in_range(square) || !(r >= 0 && r <= LARGEST)) result = OUT_OF_RANGE;
@@ -648,37 +611,50 @@ EXPORT CLONES int diffnmf_nnls_direct(int64_t is_float, MATRIX(H), MATRIX(Y), co
         invert(&w);
         const int dependent = w.pivot <= INDEPENDENT_PIVOT;
         const int disguised = !dependent && w.row_sum > INDEPENDENT_ROW_SUM;
-        FOR_TYPE(is_float, squares, y, n, Y_row, Y_column, squares, from, to);
-        for (int64_t i = from; i < to && result < OUT_OF_RANGE; i++) {
-            const int64_t at = problem * m + i;
-            const double *l = l1 + problem * l1_problem + i * l1_column, *c = ct + i * ct_column;
-            if (!in_range(squares[i])) result = OUT_OF_RANGE;
-            if (squares[i] == 0 && !FOR_TYPE(is_float, is_zero, y, n, Y_row, Y_column, i)) result = OUT_OF_RANGE;
-            const double size = squares[i] > 0 ? sqrt(squares[i]) : 1;
-            for (int64_t j = 0; j < k; j++) {
-                const double penalty = l[j * l1_row];
-                if (!(penalty >= 0 && penalty < INFINITY)) result = OUT_OF_RANGE;
-                w.c[j] = fmax((c[j * ct_row] - penalty) * inverse[j] / size, -LARGEST_DESCENT);
+        for (int64_t block = from; block < to && result < OUT_OF_RANGE; block += COLUMNS) {
+            const int64_t end = block + COLUMNS < to ? block + COLUMNS : to, wide = padded(end - block);
+            const double *ct = gram ? cross + problem * cross_problem + block * cross_column : own_cross;
+            const int flipped = transposed(H_column, Y_column);
+            const int64_t ct_row = gram ? cross_row : flipped ? 1 : wide;
+            const int64_t ct_column = gram ? cross_column : flipped ? width : 1;
+            if (!gram && is_float)
+                cross_product_float(h, H_row, H_column, (const float *)y + block * Y_column, Y_row, Y_column, n,
+                                    end - block, k, own_cross, (float *)row);
+            if (!gram && !is_float)
+                cross_product_double(h, H_row, H_column, (const double *)y + block * Y_column, Y_row, Y_column, n,
+                                     end - block, k, own_cross, row);
+            FOR_TYPE(is_float, squares, y, n, Y_row, Y_column, squares, block, end);
+            for (int64_t i = block; i < end && result < OUT_OF_RANGE; i++) {
+                const int64_t at = problem * m + i;
+                const double *l = l1 + problem * l1_problem + i * l1_column, *c = ct + (i - block) * ct_column;
+                const double square = squares[i - block], size = square > 0 ? sqrt(square) : 1;
+                if (!in_range(square)) result = OUT_OF_RANGE;
+                if (square == 0 && !FOR_TYPE(is_float, is_zero, y, n, Y_row, Y_column, i)) result = OUT_OF_RANGE;
+                for (int64_t j = 0; j < k; j++) {
+                    const double penalty = l[j * l1_row];
+                    if (!(penalty >= 0 && penalty < INFINITY)) result = OUT_OF_RANGE;
+                    w.c[j] = fmax((c[j * ct_row] - penalty) * inverse[j] / size, -LARGEST_DESCENT);
+                }
+                if (result == OUT_OF_RANGE) break;
+                int good = search(&w, guess ? guess + at * k : NULL) && !disguised;
+                memset(W + at * k, 0, k * sizeof(double));
+                double total = 0;
+                for (int q = 0; q < w.size; q++) {
+                    const double x = fmax(w.value[q], 0);
+                    total += x;
+                    W[at * k + w.member[q]] = x * size * inverse[w.member[q]];
+                }
+                const double independence = smallest_pivot(&w);
+                good = good && independence >= least_pivot && total <= LARGE_SOLUTION;
+                if (dependent) /* an entry that is not free, but may be one of several that can replace each other */
+                    for (int64_t j = 0; j < k; j++)
+                        if (w.open[j] > 0 && w.r[j] > -NEAR_TIE && !alone(&w, (int)j)) good = 0;
+                if (free_) free_set(&w, free_ + at * k);
+                if (pivot_) pivot_[at] = independence;
+                if (steps) steps[at] = w.steps;
+                if (solved) solved[at] = (uint8_t)good;
+                if (!good) result = WANTS_CARE;
             }
-            if (result == OUT_OF_RANGE) break;
-            int good = search(&w, guess ? guess + at * k : NULL) && !disguised;
-            memset(W + at * k, 0, k * sizeof(double));
-            double total = 0;
-            for (int q = 0; q < w.size; q++) {
-                const double x = fmax(w.value[q], 0);
-                total += x;
-                W[at * k + w.member[q]] = x * size * inverse[w.member[q]];
-            }
-            const double independence = smallest_pivot(&w);
-            good = good && independence >= least_pivot && total <= LARGE_SOLUTION;
-            if (dependent) /* an entry that is not free, but may be one of several that can take each other's place */
-                for (int64_t j = 0; j < k; j++)
-                    if (w.open[j] > 0 && w.r[j] > -NEAR_TIE && !alone(&w, (int)j)) good = 0;
-            if (free_) free_set(&w, free_ + at * k);
-            if (pivot_) pivot_[at] = independence;
-            if (steps) steps[at] = w.steps;
-            if (solved) solved[at] = (uint8_t)good;
-            if (!good) result = WANTS_CARE;
         }
     }
     free(numbers);

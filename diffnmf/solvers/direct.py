@@ -38,12 +38,11 @@ def solve_directly(problem: Problem, backward: str) -> Solved | None:
     H, Y, ridge, l1 = (x.detach() for x in problem.inputs)
     precise = torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
     with torch.no_grad(), precise:
-        gram, cross = _products(H, Y)
+        side_by_side = 1 in H.stride()[1:] and 1 in Y.stride()[1:]
         found = kernels.direct(
             H,
             Y,
-            gram,
-            cross,
+            None if side_by_side else _products(H, Y),
             ridge.double().expand(len(H), H.shape[2], 1),
             l1.double().expand(len(H), H.shape[2], Y.shape[2]),
             None if problem.W0 is None else (problem.W0 > 0).mT,
@@ -80,6 +79,8 @@ def solve_small(
         and H.dtype == Y.dtype
         and H.dtype in (torch.float64, torch.float32)
         and H.shape[0] == Y.shape[0]
+        and 1 in H.stride()
+        and 1 in Y.stride()
         and type(ridge) is float
         and type(l1) is float
         and backward in ("implicit", "detached")

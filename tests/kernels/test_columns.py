@@ -198,3 +198,19 @@ def test_anls_from_a_batch_equals_anls_alone():
     together = factorize(Y, 4, method="anls", max_iter=5, tol=0.0)
     alone = factorize(Y[1], 4, method="anls", max_iter=5, tol=0.0)
     torch.testing.assert_close(together.H[1], alone.H, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "k", "m"), [(1, 3, 2), (7, 1, 1), (30, 9, 300), (33, 30, 40), (64, 17, 5)])
+def test_every_layout_in_memory_gives_the_same(n, k, m, dtype):
+    H, Y = (x.to(dtype) for x in problem_of(batch=2, n=n, k=k, m=m))
+    layer = NNLSLayer(ridge=0.1)
+    W = layer(H.double(), Y.double())
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-11
+    wide_H, wide_Y = torch.zeros(2, n, 2 * k, dtype=dtype), torch.zeros(2, 3, n, m, dtype=dtype)
+    wide_H[..., ::2], wide_Y[:, 1] = H, Y
+    for h in (H, H.mT.contiguous().mT, wide_H[..., ::2]):
+        for y in (Y, Y.mT.contiguous().mT, wide_Y[:, 1]):
+            found = layer(h, y)
+            assert found.dtype == dtype
+            torch.testing.assert_close(found.double(), W, rtol=tolerance, atol=tolerance)
