@@ -13,6 +13,7 @@ from diffnmf.solvers.problem import one_where_zero
 PROTOTYPE_GROUPS = 64  # more of them hardly move a mean
 
 Factors = tuple[Tensor, Tensor]  # H (B, n, k), W (B, k, m)
+FARTHEST = 1.0  # what a column may lack: a part that hardly any image uses would lack anything
 
 
 def _spa(Y: Tensor, k: int) -> Factors:
@@ -24,7 +25,7 @@ BASIS_INITS: dict[str, Callable[[Tensor, int], Factors]] = {"merge": merge, "spa
 
 
 class BasisStart(nn.Module):
-    """H₀ and W₀ of every group, without gradient.
+    """H₀, W₀ and what H₀ lacks, for every group and without gradient.
 
     A component may stand in any slot of H₀. The network has a channel for each slot, and can learn something about a
     part only where it finds that part in the same channel in every group: so H₀ is put in the order of prototypes, what
@@ -45,20 +46,38 @@ class BasisStart(nn.Module):
         self.register_buffer("prototypes", torch.zeros(n, k))  # a zero prototype is none; saved with the model
 
     @torch.no_grad()
-    def forward(self, Y: Tensor) -> Factors:
-        """Y (B, n, m) to H₀ (B, n, k), each column scaled to a maximum of 1 like an image, and W₀ (B, k, m)."""
+    def forward(self, Y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Y (B, n, m) to H₀ (B, n, k), W₀ (B, k, m), and what H₀ lacks (B, n, k), see ``lacking``.
+
+        Each column of H₀ is scaled to a maximum of 1, like an image.
+        """
         with torch.autocast(Y.device.type, enabled=False):
             H, W = BASIS_INITS[self.method](Y, self.k)
             if bool(self.prototypes.any()):
                 H, W = take_slots(H, W, match_slots(H, self.prototypes))
             brightest = one_where_zero(H.amax(-2, keepdim=True))  # (B, 1, k)
-            return H / brightest, W * brightest.mT
+            H, W = H / brightest, W * brightest.mT
+            return H, W, lacking(Y, H, W)
 
     @torch.no_grad()
     def set_prototypes(self, Y: Tensor) -> None:
         """Take what the bases of training groups Y (G, n, m) have in common; of many the first few."""
         H, _ = BASIS_INITS[self.method](Y[:PROTOTYPE_GROUPS], self.k)
         self.prototypes.copy_(slot_prototypes(H))
+
+
+def lacking(Y: Tensor, H: Tensor, W: Tensor) -> Tensor:
+    """What every column of H lacks for the least squares error, (B, n, k): the step of HALS, (Y − HW)wᵢ/‖wᵢ‖².
+
+    A network would have to find it out image by image. It is 0 for a part that is not used.
+
+    Arguments:
+        Y: (B, n, m).
+        H: (B, n, k).
+        W: (B, k, m), wᵢ its rows.
+    """
+    size = one_where_zero(W.square().sum(-1)).unsqueeze(-2)  # (B, 1, k)
+    return ((Y - H @ W) @ W.mT / size).clamp(-FARTHEST, FARTHEST)
 
 
 def check_basis_init(method: str | None, n: int, m: int, k: int) -> None:

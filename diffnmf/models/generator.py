@@ -10,10 +10,10 @@ from diffnmf.layers import NNLSLayer
 from diffnmf.models.basis_start import BasisStart
 from diffnmf.models.generator_config import GeneratorConfig
 from diffnmf.models.mixture import ImageMixtures
+from diffnmf.models.slot_head import HINTS, SlotHead
 from diffnmf.models.unet import UNet
 from diffnmf.models.w_heads import FULLY_CONNECTED, make_w_head, nnls_layer
 from diffnmf.solvers import NNLSSolver
-from diffnmf.solvers.problem import one_where_zero
 
 
 class Factorization(NamedTuple):
@@ -42,27 +42,11 @@ def _w_solver_of(config: GeneratorConfig) -> str | NNLSLayer:
     return nnls_layer(config.w_solver, steps=config.w_steps, backward=config.w_backward, l1=config.l1)
 
 
-@torch.no_grad()
-def missing(Y: Tensor, H: Tensor, W: Tensor) -> Tensor:
-    """What every column of H lacks for the least squares error, (B, n, k): the step of HALS, (Y − HW)wᵢᵀ/‖wᵢ‖².
-
-    0 where a component is not used. A network would have to find it out image by image.
-
-    Arguments:
-        Y: (B, n, m).
-        H: (B, n, k).
-        W: (B, k, m).
-    """
-    with torch.autocast(Y.device.type, enabled=False):
-        size = one_where_zero(W.square().sum(-1))  # (B, k)
-        return ((Y - H @ W) @ W.mT / size.unsqueeze(-2)).clamp(-1, 1)
-
-
 class Generator(nn.Module):
     """A U-Net predicts the basis H of a group of images; a W-solver gives the weights W; the reconstruction is H W.
 
-    With ``basis_init`` the U-Net begins at zero and corrects a classical factorisation, H = ReLU(H₀ + U-Net(Y, H₀)), so
-    that training begins at the error of that.
+    With ``basis_init`` it corrects a classical factorisation, H = ReLU(H₀ + U-Net(Y, H₀)). The last layer is zero at
+    the start, so that training begins at the error of that.
 
     Arguments:
         config: its options.
@@ -85,11 +69,13 @@ class Generator(nn.Module):
         normalize_maps = config.normalize_maps
         if normalize_maps is None:
             normalize_maps = chosen == FULLY_CONNECTED and not config.mixture and config.basis_init is None
-        self.start = None
+        self.start, self.slot_head = None, None
+        sees, says = config.m, config.k  # channels of the U-Net
         if config.basis_init is not None:
             self.start = BasisStart(config.basis_init, config.image_shape[0] * config.image_shape[1], config.k)
-        seen = config.m if self.start is None else config.m + 2 * config.k
-        self.unet = UNet(seen, config.k, config.image_shape, config.width, config.depth, normalize_maps=normalize_maps)
+            self.slot_head = SlotHead()
+            sees, says = config.m + 2 * config.k, HINTS * config.k
+        self.unet = UNet(sees, says, config.image_shape, config.width, config.depth, normalize_maps=normalize_maps)
         channels = self.unet.bottleneck_channels
         self.w_head = make_w_head(chosen, channels=channels, k=config.k, m=config.m, corrects=self.start is not None)
         self.mixtures = ImageMixtures(channels, config.k, config.m) if config.mixture else None
@@ -97,24 +83,24 @@ class Generator(nn.Module):
             # The images are bright and different from the start: the U-Net begins with small corrections.
             nn.init.normal_(self.unet.head.weight, std=0.1 / config.width**0.5)
             nn.init.zeros_(self.unet.head.bias)  # type: ignore[arg-type]
-        elif self.start is not None:
-            self.unet.begin_at_zero()
-        elif not normalize_maps:  # where a normalisation follows, the size of the weights does not matter
+        elif (
+            not normalize_maps and self.start is None
+        ):  # where a normalisation follows, the size of the weights does not matter
             _spread_columns(self.unet.head)
 
     def forward(self, Y: Tensor) -> Factorization:
         """Factorise B groups: Y (B, n, m), pixels in [0, 1]."""
         self._check(Y)
-        H0, W0, seen = None, None, Y
-        if self.start is not None:
-            H0, W0 = self.start(Y)
-            seen = torch.cat((Y, H0, missing(Y, H0, W0)), dim=-1)  # (B, n, m + 2k)
-        images = seen.mT.unflatten(-1, self.image_shape)  # (B, m, h, w), or (B, m + 2k, h, w)
-        maps, bottleneck = self.unet(images)  # (B, k, h, w), (B, C, h', w')
+        images, W0 = self._images(Y), None  # (B, m, h, w)
+        if self.start is None or self.slot_head is None:
+            maps, bottleneck = self.unet(images)  # (B, k, h, w), (B, C, h', w')
+        else:
+            H0, W0, lacks = self.start(Y)
+            parts = self._images(H0), self._images(lacks)  # (B, k, h, w) each
+            hints, bottleneck = self.unet(torch.cat((images, *parts), dim=1))  # (B, HINTS · k, h, w), (B, C, h', w')
+            maps = parts[0] + self.slot_head(hints, *parts)  # (B, k, h, w)
         # Under autocast the maps are rounded to 16 bits; what is computed from them is not.
         basis = maps.flatten(2).mT.to(Y.dtype)  # (B, n, k)
-        if H0 is not None:
-            basis = H0 + basis
         if self.mixtures is not None:
             basis = basis + self.mixtures(Y, bottleneck)
         H = torch.relu(basis)
@@ -134,6 +120,10 @@ class Generator(nn.Module):
         if self.start is not None:
             self._check(Y)
             self.start.set_prototypes(Y)
+
+    def _images(self, X: Tensor) -> Tensor:
+        """Columns as images: (B, n, c) to (B, c, h, w)."""
+        return X.mT.unflatten(-1, self.image_shape)
 
     def _check(self, Y: Tensor) -> None:
         n = self.image_shape[0] * self.image_shape[1]

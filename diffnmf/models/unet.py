@@ -55,14 +55,6 @@ class UNet(nn.Module):
         normalized = normalize_maps and image_shape[0] * image_shape[1] > 1
         self.map_norm = nn.GroupNorm(out_channels, out_channels) if normalized else nn.Identity()
 
-    def begin_at_zero(self) -> None:
-        """Make all maps zero, and learn from there: the last layer with a gradient for it is zero."""
-        if isinstance(self.map_norm, nn.GroupNorm):  # what comes before it would be scaled up again
-            nn.init.zeros_(self.map_norm.weight)
-            return
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
-
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, in_channels, h, w) to maps (B, out_channels, h, w) and the bottleneck (B, C, h', w')."""
         height, width = images.shape[-2:]

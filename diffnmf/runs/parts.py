@@ -77,6 +77,7 @@ def _start_from(model: GANUNMF, run: str) -> None:
         own.unet.load_state_dict(its.unet.state_dict())
     except RuntimeError as error:
         raise RunFolderError(f"start_from: the U-Net of {run} is not that of this run: {error}") from error
-    for mine, other in ((own.w_head, its.w_head), (own.mixtures, its.mixtures), (own.start, its.start)):
+    for name in ("w_head", "mixtures", "start", "slot_head"):
+        mine, other = getattr(own, name), getattr(its, name)
         if mine is not None and other is not None and mine.state_dict().keys() == other.state_dict().keys():
             mine.load_state_dict(other.state_dict())

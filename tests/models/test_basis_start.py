@@ -115,13 +115,12 @@ class TestLearning:
         after = generator.state_dict()
         unmoved = [name for name, value in before.items() if torch.equal(value, after[name])]
         assert unmoved == ["start.prototypes"]
-        H0, W0 = generator.start(Y.clone().requires_grad_())
-        assert not (H0.requires_grad or W0.requires_grad)
+        assert not any(part.requires_grad for part in generator.start(Y.clone().requires_grad_()))
 
     def test_without_it_nothing_has_changed(self):
         """Models that were saved before load: their options and weights have the same names."""
         names = list(Generator(GeneratorConfig((8, 8), M, K, width=8)).state_dict())
-        assert not [name for name in names if "start" in name]
+        assert not [name for name in names if "start" in name or "slot_head" in name]
         assert GeneratorConfig((8, 8), M, K).basis_init is None
 
 
@@ -189,6 +188,11 @@ def test_on_mnist():
 
 def test_the_start_is_a_module_by_itself():
     start = BasisStart("merge", 6, 2)
-    H, W = start(torch.rand(3, 6, 5))
-    assert (H.shape, W.shape) == ((3, 6, 2), (3, 2, 5))
+    Y = torch.rand(3, 6, 5)
+    H, W, lacks = start(Y)
+    assert (H.shape, W.shape, lacks.shape) == ((3, 6, 2), (3, 2, 5), (3, 6, 2))
     torch.testing.assert_close(H.amax(1), torch.ones(3, 2))
+    better = H.clone()  # what a column lacks leads to its best fit, the others held
+    better[:, :, 1] += lacks[:, :, 1]
+    residual = Y - better @ W
+    torch.testing.assert_close(residual @ W[:, 1].unsqueeze(-1), torch.zeros(3, 6, 1), atol=1e-5, rtol=0)

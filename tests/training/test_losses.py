@@ -203,7 +203,5 @@ class TestReconstructionKinds:
         assert torch.equal(Y_hat.grad, torch.zeros_like(Y))
 
     def test_an_unknown_kind_is_named(self):
-        with pytest.raises(
-            ValueError, match="reconstruction: expected one of column_error, .*, relative; got 'l3'"
-        ):
+        with pytest.raises(ValueError, match="reconstruction: expected one of column_error, .*, relative; got 'l3'"):
             reconstruction_loss(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), "l3")
