@@ -117,11 +117,27 @@ class TestLearning:
         assert unmoved == ["start.prototypes"]
         assert not any(part.requires_grad for part in generator.start(Y.clone().requires_grad_()))
 
+    def test_models_that_were_saved_before_load(self, Y, tmp_path):
+        """Their files know nothing of this option."""
+        saved = model(basis_init=None)
+        saved.save(tmp_path)
+        file = tmp_path / "model.yaml"
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        file.write_text("".join(line for line in lines if not line.startswith("basis_init")), encoding="utf-8")
+        assert torch.equal(GANUNMF.load(tmp_path).factorize(Y).H, saved.factorize(Y).H)
+
     def test_without_it_nothing_has_changed(self):
-        """Models that were saved before load: their options and weights have the same names."""
+        """The weights have the names that they had."""
         names = list(Generator(GeneratorConfig((8, 8), M, K, width=8)).state_dict())
         assert not [name for name in names if "start" in name or "slot_head" in name]
         assert GeneratorConfig((8, 8), M, K).basis_init is None
+
+    def test_in_bfloat16_the_start_is_exact(self, Y):
+        generator = model().generator
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            H, W, Y_hat = generator(Y)
+        assert H.dtype == W.dtype == Y_hat.dtype == torch.float32
+        torch.testing.assert_close(Y_hat, generator(Y).Y_hat, rtol=0, atol=1e-5)
 
 
 class TestRefine:
