@@ -178,9 +178,7 @@ def _classical_rows(
         return factorize(Y, k, H0=H, W0=W, max_iter=rounds, tol=0.0)[:2]
 
     def penalised(method: UnitColumns, Y: Tensor) -> Factors:
-        # From the prototypes no slot has to be matched; what the other penalties ask for does not depend on the slots.
-        start = {"H0": prototypes} if method.closeness else dict(zip(("H0", "W0"), merged(Y), strict=True))
-        return factorize(Y, k, method=method, max_iter=rounds, tol=0.0, **start)[:2]  # type: ignore[arg-type]
+        return _optimum(method, Y, merged(Y), rounds)
 
     rows: dict[str, Callable[[Tensor], Factors]] = {
         PLAIN: lambda Y: merge(Y, k),
@@ -193,6 +191,20 @@ def _classical_rows(
             method = UnitColumns(**{penalty: weight}, prototypes=prototypes)  # type: ignore[arg-type]
             rows[f"{penalty} {weight:g}"] = lambda Y, method=method: penalised(method, Y)  # type: ignore[misc]
     return rows
+
+
+def _optimum(method: UnitColumns, Y: Tensor, merged: Factors, rounds: int) -> Factors:
+    """From merging in fixed slots; with closeness every group takes the better of that and the prototypes as a start.
+
+    The prototypes are a little better for k = 10 of 40 MNIST images, and up to 7 % worse for k = 30, where some die.
+    """
+    k = merged[0].shape[-1]
+    H, W, *_ = factorize(Y, k, method=method, H0=merged[0], W0=merged[1], max_iter=rounds, tol=0.0)
+    if method.closeness and method.prototypes is not None:
+        other = factorize(Y, k, method=method, H0=method.prototypes, max_iter=rounds, tol=0.0)
+        better = (method.objective(Y, other.H, other.W) < method.objective(Y, H, W))[:, None, None]
+        H, W = torch.where(better, other.H, H), torch.where(better, other.W, W)
+    return H, W
 
 
 @torch.no_grad()
@@ -224,8 +236,8 @@ def _gap_closed(model: GANUNMF, objective: UnitColumns, data: RunData, k: int, r
         if objective.closeness and objective.prototypes is not None:
             H0, W0 = take_slots(H0, W0, match_slots(H0, objective.prototypes))
         H, W, _ = model.factorize(Y)
-        best = factorize(Y, k, method=objective, H0=H0, W0=W0, max_iter=rounds, tol=0.0)
-        values = [objective.objective(Y, *factors) for factors in ((H0, W0), (H, W), (best.H, best.W))]
+        best = _optimum(objective, Y, (H0, W0), rounds)
+        values = [objective.objective(Y, *factors) for factors in ((H0, W0), (H, W), best)]
         totals += torch.stack([value.sum().cpu() for value in values])
     begin, reached, end = totals.tolist()
     return (begin - reached) / (begin - end)
@@ -259,10 +271,11 @@ def _write(output: Path, rows: Mapping[str, Scores], config: DataConfig, k: int)
         "",
         "![Hoyer sparsity of H against the relative error](frontier.png)",
         "",
-        "`sparsity`, `overlap` and `closeness` are the weights of `UnitColumns`, started at merging (closeness: at the "
-        "prototypes). Slot consistency is the mean cosine of equal slots of H in different groups. Hoyer beyond the "
-        "frontier: that of the sparsity rows at the same error is subtracted; a dash outside of their range. Gap "
-        "closed: of the difference between merging and the optimum of the objective that a run was trained on.",
+        "`sparsity`, `overlap` and `closeness` are the weights of `UnitColumns`, started at merging in fixed slots "
+        "(closeness: or at the prototypes, whichever ends better). Slot consistency is the mean cosine of equal slots of "
+        "H in different groups. Hoyer beyond the frontier: that of the sparsity rows at the same error is subtracted; a "
+        "dash outside of their range. Gap closed: of the difference between merging and the optimum of the objective "
+        "that a run was trained on.",
     ]
     curves = {f"HALS, {penalty}": _curve(rows, penalty) for penalty in WEIGHTS}
     curves = {name: points for name, points in curves.items() if len(points) > 1}
