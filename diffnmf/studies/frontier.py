@@ -272,10 +272,10 @@ def _write(output: Path, rows: Mapping[str, Scores], config: DataConfig, k: int)
         "![Hoyer sparsity of H against the relative error](frontier.png)",
         "",
         "`sparsity`, `overlap` and `closeness` are the weights of `UnitColumns`, started at merging in fixed slots "
-        "(closeness: or at the prototypes, whichever ends better). Slot consistency is the mean cosine of equal slots of "
-        "H in different groups. Hoyer beyond the frontier: that of the sparsity rows at the same error is subtracted; a "
-        "dash outside of their range. Gap closed: of the difference between merging and the optimum of the objective "
-        "that a run was trained on.",
+        "(closeness: or at the prototypes, whichever ends better). Slot consistency is the mean cosine of equal slots "
+        "of H in different groups. Hoyer beyond the frontier: that of the sparsity rows at the same error is "
+        "subtracted; a dash outside of their range. Gap closed: of the difference between merging and the optimum of "
+        "the objective that a run was trained on.",
     ]
     curves = {f"HALS, {penalty}": _curve(rows, penalty) for penalty in WEIGHTS}
     curves = {name: points for name, points in curves.items() if len(points) > 1}
