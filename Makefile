@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# The compiled kernels. Where there is no compiler the file does not appear, and everything goes on without it.
+KERNELS := diffnmf/kernels/_kernels.$(if $(filter Darwin,$(shell uname -s)),dylib,so)
+
 BENCH := .bench-venv
 # One process a core with one thread each: the matrices of the tests are too small to share.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 .PHONY: venv bench-venv demo test test-all lint format clean
 
-venv: $(READY)
+venv: $(READY) $(KERNELS)
 
 # Installed again only when the dependencies have changed: the package itself is editable.
 $(READY): pyproject.toml
@@ -19,25 +22,31 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $@
 
+$(KERNELS): $(wildcard diffnmf/kernels/*.[ch]) hatch_build.py | $(READY)
+	$(BIN)/python hatch_build.py
+
 # Trains GAN-UNET with NNLSLayer on the digits that scikit-learn ships, no network; the last line is the run folder.
-demo: $(READY)
+demo: $(READY) $(KERNELS)
 	@$(BIN)/diffnmf train --preset quick
 
-test: $(READY)
+test: $(READY) $(KERNELS)
 	$(PYTEST) -m "not slow"
 
-# Everything: style, types, all tests.
-test-all: lint
+# Everything: style, types, all tests; those of the solvers once more without the compiled kernels.
+test-all: lint $(KERNELS)
 	$(PYTEST)
+	DIFFNMF_KERNEL=torch $(PYTEST) -m "not slow" tests/solvers
 
-# The rivals of the benchmarks, beside the package. qpth asks for numpy < 2 but runs beside the current one.
+# The rivals of the benchmarks, beside the package. qpth asks for numpy < 2 but runs beside the current one; fnnlseigen
+# is compiled, and left out where that fails.
 bench-venv: $(BENCH)/.ready
 
 $(BENCH)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --upgrade pip
-	$(BENCH)/bin/python -m pip install --quiet --editable . proxsuite torchnmf
+	$(BENCH)/bin/python -m pip install --quiet --editable . proxsuite torchnmf spams-bin daqp
 	$(BENCH)/bin/python -m pip install --quiet --no-deps qpth
+	-$(BENCH)/bin/python -m pip install --quiet fnnlseigen
 	@touch $@
 
 lint: $(READY)
@@ -50,4 +59,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache $(KERNELS)

@@ -32,7 +32,6 @@ from diffnmf.solvers.problem import kkt_residual, make_problem
 OURS = ("unrolled", "bpp", "hals")
 FLOOR = "forming HᵀH and HᵀY"
 T = TypeVar("T")
-PACKAGES = {"qpth": "qpth", "proxsuite": "proxsuite"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def main() -> None:
         f"diffnmf {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device},"
         f" {options.dtype}, {images.name} groups of 40, median of {options.repeats}"
     )
-    missing = [name for name, package in PACKAGES.items() if importlib.util.find_spec(package) is None]
+    missing = [name for name, package in nnls_rivals.PACKAGES.items() if importlib.util.find_spec(package) is None]
     if missing:
         print(f"not installed, left out: {', '.join(missing)} (make bench-venv installs them)")
     rows: list[Row] = []

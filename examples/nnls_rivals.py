@@ -48,6 +48,38 @@ def scikit_learn(H: Tensor, Y: Tensor) -> Tensor:
     return _stack([weights(h, y) for h, y in zip(bases, targets, strict=True)], H)
 
 
+def spams_lars(H: Tensor, Y: Tensor) -> Tensor:
+    """SPAMS (Mairal et al. 2010): LARS in C++, the non-negative Lasso along its path down to no penalty."""
+    import spams
+
+    def weights(h: np.ndarray, y: np.ndarray) -> np.ndarray:
+        W = spams.lasso(np.asfortranarray(y), np.asfortranarray(h), lambda1=0.0, mode=2, pos=True, numThreads=1)
+        return np.asarray(W.toarray().T)
+
+    bases, targets = H.detach().cpu().numpy(), Y.detach().cpu().numpy()
+    return _stack([weights(h, y) for h, y in zip(bases, targets, strict=True)], H)
+
+
+def daqp(H: Tensor, Y: Tensor) -> Tensor:
+    """daqp (Arnström et al. 2022): a dual active-set method for quadratic programs in C, column by column."""
+    import daqp
+
+    Q, p = (H.mT @ H).detach().cpu().numpy(), -(H.mT @ Y).mT.detach().cpu().numpy()
+    k = H.shape[2]
+    rows, above, below = np.zeros((0, k)), np.full(k, 1e30), np.zeros(k)
+    return _stack(
+        [[daqp.solve(q, c, rows, above, below)[0] for c in columns] for q, columns in zip(Q, p, strict=True)], H
+    )
+
+
+def fnnls_eigen(H: Tensor, Y: Tensor) -> Tensor:
+    """fnnlseigen: the method of Bro and De Jong (1997) in C++, column by column."""
+    from fnnlsEigen import fnnls
+
+    Q, c = (H.mT @ H).detach().cpu().numpy(), (Y.mT @ H).detach().cpu().numpy()
+    return _stack([[fnnls(q, column) for column in columns] for q, columns in zip(Q, c, strict=True)], H)
+
+
 def qpth(H: Tensor, Y: Tensor) -> Tensor:
     """qpth (Amos and Kolter 2017): a batched interior-point method, one quadratic program per column."""
     from qpth.qp import QPFunction
@@ -122,4 +154,9 @@ FORWARD_ONLY: dict[str, Rival] = {
     "scipy loop": scipy_loop,
     "scipy loop, reduced H": scipy_reduced,
     "scikit-learn CD": scikit_learn,
+    "spams": spams_lars,
+    "daqp": daqp,
+    "fnnlseigen": fnnls_eigen,
 }
+# Whose packages have to be there.
+PACKAGES = {"qpth": "qpth", "proxsuite": "proxsuite", "spams": "spams", "daqp": "daqp", "fnnlseigen": "fnnlsEigen"}

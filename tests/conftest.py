@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from diffnmf.kernels import kernel, library
+
 
 @pytest.fixture(scope="module")
 def one_thread():
@@ -18,3 +20,20 @@ def without_pictures(monkeypatch):
     """For tests that are about something else: drawing takes most of the time of a small run."""
     for name in ("save_image_grid", "save_decomposition", "save_curves"):
         monkeypatch.setattr(f"diffnmf.runs.pictures.{name}", lambda *args, **kwargs: None)
+
+
+@pytest.fixture
+def torch_alone(monkeypatch):
+    """Without the compiled kernels, as on other devices."""
+    monkeypatch.setenv(library.VARIABLE, "torch")
+    library.forget()
+    yield
+    monkeypatch.undo()
+    library.forget()
+
+
+@pytest.fixture
+def compiled():
+    """With the compiled kernels: a test that needs them is of no use where there is no compiler."""
+    if kernel().name != "c":
+        pytest.skip(f"needs the compiled kernels: {kernel().reason}")

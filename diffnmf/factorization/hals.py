@@ -17,14 +17,20 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_flag, set_fields
 from diffnmf.factorization.alternating import AlternatingMethod, FactorState
-from diffnmf.factorization.half_step import HalfStep, negligible
+from diffnmf.factorization.half_step import TRUSTED_SQUARE, HalfStep, negligible
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
+from diffnmf.kernels import hals as kernels
+from diffnmf.kernels.calling import available
 
 # Rows that one matrix product serves: fewer would read X more often, more would correct each row more often.
 BLOCK = 10
 # Entries of X (B, k, N) at a time: what a last-level cache holds, and what is worth sharing among threads.
 PIECE = 2**22
+
+# Problems of so few multiplications n·m·k an iteration are iterated in the compiled kernel as a whole: calls of small
+# operations would take longer than what they compute.
+SMALL = 2**17
 
 # Chosen on MNIST groups. Longer steps at once go down faster, to worse minima.
 FIRST_STEP = 0.3  # β of the first iteration
@@ -71,9 +77,32 @@ class HALS(AlternatingMethod):
     def update(self, half: HalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         k, p = half.fixed.shape[1:]
         A, C = half.penalized()
-        sweep_(A, C, X, max(1, min(self.sweeps, p // k)))  # a sweep costs k / p of forming C
+        sweeps = self._passes(p, k)
+        if available(A, C, X) and X.is_contiguous():
+            past, beta = (memory[factor], memory["used"]) if self.extrapolate else (None, None)
+            kernels.half_(A, C, X, sweeps, negligible(X.dtype), past, beta)
+            return
+        sweep_(A, C, X, sweeps)
         if self.extrapolate:
             extrapolate_(X, memory[factor], memory["used"])
+
+    def iterate_small(self, problem: NMFProblem, iterate: FactorState, iterations: int) -> Tensor | None:
+        W, Ht, memory = iterate.W, iterate.Ht, iterate.memory
+        (n, m), k = problem.Y.shape[1:], problem.k
+        tensors = (problem.Y, W, Ht, *memory.values())
+        if problem.penalized or n * m * k > SMALL or not available(*tensors):
+            return None
+        if 1 not in problem.Y.stride()[1:] or not all(x.is_contiguous() for x in tensors[1:]):
+            return None
+        momentum = kernels.Momentum(**memory) if self.extrapolate else None
+        rates = (GROWTH, CAP_GROWTH, SHRINKAGE)
+        sweeps = (self._passes(n, k), self._passes(m, k))
+        zero, trusted = negligible(W.dtype), TRUSTED_SQUARE[W.dtype]
+        return kernels.iterations_(problem.Y, problem.square, W, Ht, momentum, iterations, sweeps, rates, zero, trusted)
+
+    def _passes(self, p: int, k: int) -> int:
+        """Over a factor: a pass costs k / p of forming C."""
+        return max(1, min(self.sweeps, p // k))
 
     def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:
         if self.revive and not problem.penalized:
@@ -93,6 +122,9 @@ def sweep_(A: Tensor, C: Tensor, X: Tensor, sweeps: int) -> None:
         X: (B, k, N) ≥ 0.
         sweeps: ≥ 1.
     """
+    if available(A, C, X) and X.is_contiguous():
+        kernels.half_(A, C, X, sweeps, negligible(X.dtype), None, None)
+        return
     batch, k, width = X.shape
     size = max(1, PIECE // max(1, batch * k))
     for start in range(0, width, size):

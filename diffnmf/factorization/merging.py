@@ -17,6 +17,8 @@ from diffnmf.factorization.half_step import half_step, run_at_once
 from diffnmf.factorization.hals import sweep_
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.workers import for_each
+from diffnmf.kernels import merging as kernels
+from diffnmf.kernels.calling import available
 
 STEP, DAMPING = 0.5, 0.03  # of a Gram step: the best of those tried on MNIST, Fashion-MNIST and faces, on all three
 
@@ -149,6 +151,8 @@ def merge_gram(G: Tensor, k: int) -> Tensor:
         A (B, k, m) ≥ 0: H = YAᵀ has unit columns (zero ones where fewer than k columns of Y are not zero), and every
         column of Y has a part in at most one of them. Components stand in the order of their first columns.
     """
+    if available(G):
+        return kernels.merge_gram(G, k)
     batch, m, _ = G.shape
     # Row j: the products of component j with all components, and what it is made of.
     state = torch.cat((G, torch.eye(m, dtype=G.dtype, device=G.device).expand(batch, m, m)), dim=2)

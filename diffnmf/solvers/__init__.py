@@ -1,5 +1,6 @@
 """Non-negative least squares on batches of tensors: the solvers, their registry and the front door ``nnls``."""
 
+from diffnmf.kernels import kernel
 from diffnmf.solvers import registry
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.gram import GramForm
@@ -16,6 +17,7 @@ __all__ = [
     "NNLSSolver",
     "Problem",
     "Solved",
+    "kernel",
     "largest_useful_l1",
     "nnls",
 ]

@@ -117,6 +117,14 @@ class NNLSSolver(ABC):
             SolverError: a third-party solver gave up; the message names the problem of the batch.
         """
 
+    @property
+    def finishes(self) -> bool:
+        """Whether ``solve`` ends with the exact finish of the library, so that W does not depend on what came before.
+
+        Where the compiled kernel runs, it finds W by itself then, and ``solve`` is not asked.
+        """
+        return False
+
     def truncated(self, steps: int) -> "NNLSSolver":
         """The same solver, stopped after so many steps, without an exact finish.
 

@@ -17,7 +17,7 @@ class BlockPivoting(NNLSSolver):
     """Block principal pivoting over every column of every problem, with the active-set method as a fallback.
 
     Choose it with a good warm start, where it needs one or two exchanges; from a cold start other solvers find the
-    support with less work.
+    support with less work. Where the compiled kernel runs (``diffnmf.solvers.kernel``), it makes no difference.
 
     Options:
         max_iter: exchanges of a column before the active-set method takes over, an int ≥ 1.
@@ -28,6 +28,7 @@ class BlockPivoting(NNLSSolver):
     max_iter: int = 20
 
     exact = True
+    finishes = True
     tolerance = 0.0
     backwards = ("implicit", "detached")
 

@@ -13,7 +13,9 @@ as a smooth function, and differentiating it (the implicit function theorem) giv
 For an incoming gradient ḡ = ∂L/∂w let v_F solve (G_FF + ridge I) v_F = ḡ_F, with v = 0 off F. Then ḡᵀdw = v_Fᵀ(...),
 and collecting terms over the columns, with V the matrix of all v:
 
-    ∂L/∂Y = H V      ∂L/∂H = (Y − HW) Vᵀ − (H V) Wᵀ      ∂L/∂ridge = −⟨V, W⟩      ∂L/∂l1 = −ΣV.          (2)
+    ∂L/∂Y = H V      ∂L/∂H = (Y − HW) Vᵀ − (H V) Wᵀ      ∂L/∂ridge = −⟨V, W⟩      ∂L/∂l1 = −ΣV,          (2)
+
+where ∂L/∂H is computed as Y Vᵀ − H (W Vᵀ + V Wᵀ).
 
 At a tie the free set of the solver is used: one element of the conservative Jacobian, as relu'(0) = 0 is.
 Sources: Amos and Kolter (2017), OptNet, differentiate quadratic programs so; Bolte et al. (2021), Nonsmooth implicit
@@ -27,7 +29,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.solvers.devices import looking_is_free
-from diffnmf.solvers.exact.chunks import MAX_ENTRIES
+from diffnmf.solvers.exact.chunks import MAX_ENTRIES, columns_in_cache
 from diffnmf.solvers.exact.finish import WELL_CONDITIONED_PIVOT
 from diffnmf.solvers.exact.systems import FreeSystems
 from diffnmf.solvers.problem import Problem
@@ -79,7 +81,14 @@ class _ImplicitGradient(torch.autograd.Function):
                 free = FreeSystems(scaled_gram(H, ridge, row_scale), replace(ctx.systems.factor, L=None))
                 V = _with_derivatives_of(free.solve(grad_W.double() / row_scale) / row_scale, V)
                 W = _with_derivatives_of(output.double(), W)
-            grad_H, grad_Y = _matrix_gradients(H, Y, W, V, *ctx.needs_input_grad[:2])
+            needs_H, needs_Y, *_ = ctx.needs_input_grad
+            # Where V and W may be large and nearly cancel, the residual keeps digits that shared products lose.
+            well_conditioned = H.dtype != torch.float64 or (
+                looking_is_free(H.device) and bool((ctx.systems.factor.pivot >= WELL_CONDITIONED_PIVOT).all())
+            )
+            gradient = _basis_gradient if well_conditioned else _accurate_basis_gradient
+            grad_H = gradient(H, Y, W, V) if needs_H else None
+            grad_Y = _target_gradient(H, V) if needs_Y else None
             grad_ridge = -(V * W).sum_to_size(ridge.shape).to(H.dtype) if ctx.needs_input_grad[2] else None
             grad_l1 = -V.sum_to_size(ctx.shape_l1).to(H.dtype) if ctx.needs_input_grad[3] else None
         return (grad_H, grad_Y, grad_ridge, grad_l1, None, None, None)
@@ -103,29 +112,34 @@ def _solve(systems: FreeSystems, H: Tensor, ridge: Tensor, row_scale: Tensor, gr
         return torch.where(wanted.reshape(len(H), 1, -1), V + correction, V)
 
 
-def _matrix_gradients(
-    H: Tensor, Y: Tensor, W: Tensor, V: Tensor, needs_H: bool, needs_Y: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """∂L/∂H = (Y − HW)Vᵀ − (HV)Wᵀ and ∂L/∂Y = HV, in float64, run by run of columns to bound the memory.
+def _basis_gradient(H: Tensor, Y: Tensor, W: Tensor, V: Tensor) -> Tensor:
+    """∂L/∂H as YVᵀ − H(WVᵀ + VWᵀ): half of the products of (2), and nothing of the size of Y is formed.
 
-    Float64, because a residual Y − HW with W rounded to float32 is off by cond(H) times that rounding.
+    In float64, and without copies of all of Y for that: a difference of what is larger than itself.
     """
-    if not (needs_H or needs_Y):
-        return None, None
+    cross = W @ V.mT  # (B, k, k)
+    gradient = -H.double() @ (cross + cross.mT)
+    size = Y.shape[-1] if Y.dtype == torch.float64 else columns_in_cache(H)
+    for Y_run, V_run in zip(Y.split(size, dim=-1), V.split(size, dim=-1), strict=True):
+        gradient = torch.baddbmm(gradient, Y_run.double(), V_run.mT)
+    return gradient.to(H.dtype)
+
+
+def _target_gradient(H: Tensor, V: Tensor) -> Tensor:
+    """∂L/∂Y = HV, computed in float64."""
+    if H.dtype == torch.float64:
+        return H @ V
     dtype, H = H.dtype, H.double()
-    grad_H: Tensor | float = 0.0
-    grad_Y = []
+    return torch.cat([(H @ run).to(dtype) for run in V.split(columns_in_cache(H), dim=-1)], dim=-1)
+
+
+def _accurate_basis_gradient(H: Tensor, Y: Tensor, W: Tensor, V: Tensor) -> Tensor:
+    """∂L/∂H as in (2), run by run of columns to bound the memory."""
+    gradient = torch.zeros_like(H)
     for Y_run, W_run, V_run in zip(*(x.split(_columns_at_once(H), dim=-1) for x in (Y, W, V)), strict=True):
-        HV = H @ V_run
-        if needs_H:
-            residual = torch.baddbmm(Y_run.double(), H, W_run, alpha=-1)
-            grad_H = grad_H + residual @ V_run.mT - HV @ W_run.mT
-        if needs_Y:
-            grad_Y.append(HV.to(dtype))
-    return (
-        grad_H.to(dtype) if isinstance(grad_H, Tensor) else None,
-        torch.cat(grad_Y, dim=-1) if needs_Y else None,
-    )
+        residual = torch.baddbmm(Y_run, H, W_run, alpha=-1)
+        gradient = gradient + residual @ V_run.mT - (H @ V_run) @ W_run.mT
+    return gradient
 
 
 def _columns_at_once(H: Tensor) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_flag, check_number, set_fields
 from diffnmf.solvers.base import NNLSSolver, Solved
+from diffnmf.solvers.direct import kernel_solves, solve_directly
 from diffnmf.solvers.exact.finish import MAX_EXCHANGES, exact_finish
 from diffnmf.solvers.gradient import with_implicit_gradient
 from diffnmf.solvers.gram import GramForm, form_residual, gram_form, reachable
@@ -27,6 +28,9 @@ class Iterate:
 @dataclass(frozen=True)
 class FirstOrderSolver(NNLSSolver):
     """Cheap steps on the scaled Gram form, the same for every column, then the exact finish on the support they found.
+
+    Where the compiled kernel runs (``diffnmf.solvers.kernel``), the finish needs no support to begin with, and the
+    steps are left out.
 
     With ``finish=False`` it is the truncated solve: the steps alone, which ``backward="unrolled"`` differentiates
     through. A subclass gives ``iterates``, a default for ``max_iter``, and perhaps another ``CHECK_EVERY``.
@@ -54,6 +58,10 @@ class FirstOrderSolver(NNLSSolver):
 
     @property
     def exact(self) -> bool:
+        return self.finish
+
+    @property
+    def finishes(self) -> bool:
         return self.finish
 
     @property
@@ -119,6 +127,10 @@ def solve_by_iterations(
         form = gram_form(problem)
         iterate_ = iterate(form, _start(problem, form))
         return Solved(form.unscale(iterate_.X).to(problem.H.dtype), iterate_.iterations)
+    if finish and kernel_solves(problem):
+        solved = solve_directly(problem, backward)  # the finish alone: the kernel needs no guess
+        assert solved is not None  # a problem in range
+        return solved
     with torch.no_grad():
         form = gram_form(problem)
         start = _start(problem, form)

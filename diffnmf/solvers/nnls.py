@@ -11,6 +11,7 @@ from diffnmf.errors import ConvergenceWarning
 from diffnmf.solvers.base import BACKWARDS, NNLSSolver, Solved
 from diffnmf.solvers.certificate import is_best
 from diffnmf.solvers.devices import looking_is_free
+from diffnmf.solvers.direct import kernel_solves, solve_directly, solve_small
 from diffnmf.solvers.largest_l1 import largest_l1
 from diffnmf.solvers.problem import Problem, kkt_residual, make_problem, solution_size
 from diffnmf.solvers.ranges import in_range
@@ -88,9 +89,9 @@ def nnls(
     """
     problem = make_problem(H, Y, ridge, l1, W0)
     solver = get_solver(solver)
+    solved = _solve(problem, solver, backward)
+    W = solved.W.to(problem.dtype)
     ranged = in_range(problem, may_look=_may_look(problem))
-    solved = _solve(ranged.problem, solver, backward)
-    W = ranged.weights(solved.W).to(problem.dtype)
     judged = ranged.scaled(W)  # what the user gets is judged, rounded to half precision or not
     residual = kkt_residual(ranged.problem, judged)
     converged = residual <= _expected_residual(ranged.problem, judged, solver)  # False for NaN
@@ -139,9 +140,12 @@ def solve_nnls(
     backward: str = "implicit",
 ) -> Tensor:
     """``nnls`` without diagnostics and without warnings: W alone."""
+    if W0 is None and not torch.compiler.is_compiling():
+        small = solve_small(H, Y, solver, ridge, l1, backward)
+        if small is not None:
+            return small
     problem = make_problem(H, Y, ridge, l1, W0)
-    ranged = in_range(problem, may_look=_may_look(problem))
-    W = ranged.weights(_solve(ranged.problem, solver, backward).W).to(problem.dtype)
+    W = _solve(problem, solver, backward).W.to(problem.dtype)
     return W.reshape(*problem.batch_shape, *W.shape[1:])
 
 
@@ -159,7 +163,18 @@ def _expected_residual(problem: Problem, W: Tensor, solver: NNLSSolver) -> Tenso
 
 
 def _solve(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:
+    """Solve B problems as the user gave them: in range or not, empty or not, under a transform or not."""
     check_name("backward", backward, BACKWARDS)
+    if solver.finishes and backward != "unrolled" and problem.H.numel() and problem.Y.numel():
+        solved = solve_directly(problem, backward) if not transformed(problem) and kernel_solves(problem) else None
+        if solved is not None:  # in range, as nearly all problems are
+            return solved
+    ranged = in_range(problem, may_look=_may_look(problem))
+    solved = _solve_in_range(ranged.problem, solver, backward)
+    return Solved(ranged.weights(solved.W), solved.iterations)
+
+
+def _solve_in_range(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:
     if problem.H.numel() == 0 or problem.Y.numel() == 0:
         # Without rows every W is as good as zero, and without columns there is none: this product has the right shape.
         W = problem.H.mT @ problem.Y

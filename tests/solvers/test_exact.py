@@ -121,6 +121,7 @@ def test_tolerance_stops_each_problem_for_itself():
     assert torch.equal(both.W[0], nnls(easy, Y, solver=solver).W)
 
 
+@pytest.mark.usefixtures("torch_alone")
 def test_iterations_count_the_finish():
     H, Y = random_problem(2)
     assert (nnls(H, Y, solver=ProjectedGradient(max_iter=40)).iterations > 40).all()

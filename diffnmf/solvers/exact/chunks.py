@@ -11,6 +11,13 @@ from torch import Tensor
 MAX_ENTRIES = 1 << 22
 MAX_ENTRIES_ACCELERATOR = 1 << 26
 
+CACHED_ENTRIES = 1 << 19  # what is copied to be used once, run by run, should not leave the cache in between
+
+
+def columns_in_cache(H: Tensor) -> int:
+    """How many columns of the height of H (B, n, k), of every problem, a cache holds in float64."""
+    return max(1, CACHED_ENTRIES // max(1, H.shape[0] * H.shape[1]))
+
 
 def tiles(A: Tensor, m: int) -> Iterator[tuple[Tensor, slice]]:
     """Walk over the B·m columns of a batch in runs whose k×k systems may be in memory at once.

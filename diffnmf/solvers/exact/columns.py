@@ -169,7 +169,20 @@ class ReducedColumns:
         return ReducedColumns(self.R, column, torch.zeros_like(self.weight)).minimum(free).x
 
 
-def reduced_columns(problem: Problem, form: GramForm, index: Tensor) -> ReducedColumns:
+@dataclass(frozen=True)
+class ReducedProblems:
+    """The same N columns, with one R (P, k, k) for all columns of a problem: ``owner`` (N,) says which."""
+
+    R: Tensor
+    owner: Tensor
+    y: Tensor
+    weight: Tensor
+
+    def columns(self) -> ReducedColumns:
+        return ReducedColumns(self.R[self.owner], self.y, self.weight)
+
+
+def reduced_problems(problem: Problem, form: GramForm, index: Tensor) -> ReducedProblems:
     """The columns at ``index`` (N,), numbers among the B·m of the batch, unsquared."""
     m = form.C.shape[-1]
     problems, owner = torch.unique(index // m, return_inverse=True)
@@ -182,4 +195,9 @@ def reduced_columns(problem: Problem, form: GramForm, index: Tensor) -> ReducedC
     y = Q[:, :n].mT @ (problem.Y[problems].double() / column_scale)  # (P, k, m)
     weight = problem.l1[problems].double() / row_scale / column_scale  # (P, k, m)
     column = index % m
-    return ReducedColumns(R[owner], y[owner, :, column], weight[owner, :, column])
+    return ReducedProblems(R, owner, y[owner, :, column], weight[owner, :, column])
+
+
+def reduced_columns(problem: Problem, form: GramForm, index: Tensor) -> ReducedColumns:
+    """``reduced_problems``, with an R for each column."""
+    return reduced_problems(problem, form, index).columns()

@@ -1,25 +1,22 @@
 """The exact finish that every exact solver shares: from an approximate W to the solution on its true free set."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.exact.accurate_residual import accurate_residual
-from diffnmf.solvers.exact.active_set import active_set
-from diffnmf.solvers.exact.chunks import index_chunks, tiles
-from diffnmf.solvers.exact.columns import MAX_ROUNDING_LOSS, GramColumns, reduced_columns, rounding_tolerance
-from diffnmf.solvers.exact.exchanges import ColumnSolution, block_pivoting, fixed_exchanges
-from diffnmf.solvers.exact.masked import MaskedFactor, as_columns, factorize_masked, from_columns, inverse_row_sums
+from diffnmf.solvers.exact.chunks import index_chunks
+from diffnmf.solvers.exact.columns import MAX_ROUNDING_LOSS, GramColumns, reduced_problems, rounding_tolerance
+from diffnmf.solvers.exact.exchanges import ColumnSolution
+from diffnmf.solvers.exact.masked import as_columns, factorize_masked, from_columns, inverse_row_sums
+from diffnmf.solvers.exact.search import search, search_unsquared
 from diffnmf.solvers.exact.systems import DifficultColumns, FreeSystems
 from diffnmf.solvers.gram import GramForm
 from diffnmf.solvers.problem import Problem
 
 MAX_EXCHANGES = 10
-
-# Exchanges of all columns before the unsolved ones are picked out.
-FIXED_ROUNDS_CPU, FIXED_ROUNDS_ACCELERATOR = 1, 3
 
 # Pivots are squared sines of angles between columns of H. Above the first a solve with the Gram matrix loses at most
 # two of the digits of float64; below the second it has too few for a float32 result. In between the refinement tells.
@@ -45,69 +42,53 @@ class Finished:
     exchanges: Tensor
 
 
-def exact_finish(problem: Problem, form: GramForm, X: Tensor, max_exchanges: int) -> Finished:
+def exact_finish(problem: Problem, form: GramForm, X: Tensor | None, max_exchanges: int) -> Finished:
     """Solve every column exactly, from the guess that its positive entries are the free set.
 
-    A masked solve on the support; block pivoting for a few exchanges, only for the columns that still violate the
-    KKT conditions; the active-set method for the stubborn rest; one step of refinement with the unsquared residual
+    The search for the free set (``search.py``); one step of refinement with the unsquared residual
     where H is not well conditioned; and the active-set method on the unsquared problem for the columns where this shows
     that the Gram matrix lost too much.
 
     Arguments:
         problem: B problems.
         form: their scaled Gram form.
-        X: (B, k, m) ≥ 0, the guess.
+        X: (B, k, m) ≥ 0, the guess. None, for the kernel only: no guess.
         max_exchanges: systems per column before the active-set method takes over.
     """
-    columns, start = GramColumns(form.A, as_columns(form.C)), as_columns(X)
-    may_look = looking_is_free(X.device)
-    rounds = min(max_exchanges, FIXED_ROUNDS_CPU if may_look else FIXED_ROUNDS_ACCELERATOR)
-    found, guess = _first_exchanges(columns, start > 0, X.shape[-1], rounds)
+    columns = GramColumns(form.A, as_columns(form.C))
+    may_look = looking_is_free(form.A.device)
+    found, solve_the_rest = search(columns, None if X is None else as_columns(X), max_exchanges)
     if may_look:
-        _solve_the_rest(columns, found, start, guess, max_exchanges - rounds)
+        solve_the_rest()
     suspect = _refine(problem, form, found) | _undecided(columns, found)
     again = None
     # The one place where an accelerator is waited for: unless something is left to do, nothing else is read back.
     if (~found.solved | suspect).any():
         if not may_look:
-            _solve_the_rest(columns, found, start, guess, max_exchanges - rounds)
+            solve_the_rest()
             suspect = _refine(problem, form, found) | _undecided(columns, found)
-        again = _solve_unsquared(problem, form, found, ~found.solved | suspect)
-        _no_worse_than_zero(problem, form, found)
-    batch, m = len(X), X.shape[-1]
+        again = _without_squaring(problem, form, found, ~found.solved | suspect)
+    batch, m = len(form.A), form.C.shape[-1]
     systems = FreeSystems(form.A, found.factor, again)
     return Finished(from_columns(found.x, batch), systems, found.exchanges.reshape(batch, m).amax(1))
 
 
-def _first_exchanges(columns: GramColumns, free: Tensor, m: int, rounds: int) -> tuple[ColumnSolution, Tensor]:
-    """``fixed_exchanges`` in runs; the factors of all columns are kept where one run is enough."""
-    parts = []
-    for A, tile in tiles(columns.A, m):
-        found, guess = fixed_exchanges(GramColumns(A, columns.c[tile]), free[tile], rounds)
-        if len(found.x) == len(free):
-            return found, guess
-        # Forgotten before the next run makes its own: all of them together would be too many.
-        found.factor = replace(found.factor, L=None)
-        parts.append((found, guess))
-    solutions, guesses = zip(*parts, strict=True)
-    factors = [part.factor for part in solutions]
-    factor = MaskedFactor(None, torch.cat([f.free for f in factors]), torch.cat([f.pivot for f in factors]))
-    x, solved, exchanges = (torch.cat([getattr(part, n) for part in solutions]) for n in ("x", "solved", "exchanges"))
-    return ColumnSolution(x, factor, solved, exchanges), torch.cat(guesses)
+def take_care(problem: Problem, form: GramForm, found: ColumnSolution) -> DifficultColumns | None:
+    """What the exact finish does after the search, for the columns that are not ``solved``; in place.
 
+    Arguments:
+        problem: B problems, in range, on the CPU.
+        form: their scaled Gram form.
+        found: what the kernel has found for their B·m columns.
 
-def _solve_the_rest(
-    columns: GramColumns, found: ColumnSolution, start: Tensor, guess: Tensor, max_exchanges: int
-) -> None:
-    """Block pivoting, then the active-set method, for the columns that are not solved yet; in place."""
-    left = (~found.solved).nonzero().squeeze(-1)
-    for numbers in index_chunks(left, columns.c.shape[-1]):
-        problems = columns.take(numbers)
-        rest = block_pivoting(problems, guess[numbers], max_exchanges)
-        stubborn = (~rest.solved).nonzero().squeeze(-1)
-        if len(stubborn):
-            rest.put(stubborn, active_set(problems.take(stubborn), start[numbers[stubborn]]))
-        found.put(numbers, rest)
+    Returns:
+        The columns for which the Gram matrix is too inaccurate.
+    """
+    columns, free = GramColumns(form.A, as_columns(form.C)), found.factor.free
+    suspect = _refine(problem, form, found) | _undecided(columns, found)
+    gradient = columns.gradient(found.x)
+    wrong = torch.where(free, torch.minimum(found.x, -gradient.abs()), gradient) < -4 * rounding_tolerance(found.x)
+    return _without_squaring(problem, form, found, ~found.solved & (suspect | wrong.any(-1)))
 
 
 def _refine(problem: Problem, form: GramForm, found: ColumnSolution) -> Tensor:
@@ -157,19 +138,20 @@ def _undecided(columns: GramColumns, found: ColumnSolution) -> Tensor:
     return disguised | (dependent & near_tie) | (found.x.sum(-1) > LARGE_SOLUTION)
 
 
-def _solve_unsquared(
+def _without_squaring(
     problem: Problem, form: GramForm, found: ColumnSolution, difficult: Tensor
 ) -> DifficultColumns | None:
     """The active-set method on a QR of H for the columns marked (B·m,); in place."""
     left = difficult.nonzero().squeeze(-1)
     for numbers in index_chunks(left, form.A.shape[-1]):
-        found.put(numbers, active_set(reduced_columns(problem, form, numbers), found.x[numbers]))
+        found.put(numbers, search_unsquared(reduced_problems(problem, form, numbers), found.x[numbers]))
+    _no_worse_than_zero(problem, form, found, difficult)
     return DifficultColumns(left, problem, form) if found.factor.L is None and len(left) else None
 
 
-def _no_worse_than_zero(problem: Problem, form: GramForm, found: ColumnSolution) -> None:
-    """W = 0 where rounding of a huge W to the dtype of the result costs more than W gains; in place."""
-    huge = found.x.sum(-1) > MAX_ROUNDING_LOSS / torch.finfo(problem.dtype).eps
+def _no_worse_than_zero(problem: Problem, form: GramForm, found: ColumnSolution, difficult: Tensor) -> None:
+    """W = 0 in columns marked (B·m,) where rounding a huge W to the dtype of the result costs more than W gains."""
+    huge = difficult & (found.x.sum(-1) > MAX_ROUNDING_LOSS / torch.finfo(problem.dtype).eps)
     where = huge.reshape(len(form.A), -1).any(-1).nonzero().squeeze(-1)
     if len(where) == 0:
         return

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffnmf.kernels import columns as kernels
+from diffnmf.kernels.calling import available
 from diffnmf.solvers.exact.chunks import index_chunks, tiles
-from diffnmf.solvers.exact.columns import reduced_columns
+from diffnmf.solvers.exact.columns import reduced_columns, reduced_problems
 from diffnmf.solvers.exact.masked import MaskedFactor, as_columns, factorize_masked, from_columns
 from diffnmf.solvers.gram import GramForm
 from diffnmf.solvers.problem import Problem
@@ -46,9 +48,20 @@ class FreeSystems:
         columns, free = as_columns(b), self.factor.free
         if self.factor.L is not None:
             return from_columns(self.factor.solve(columns), batch)
+        if available(self.A, b):
+            return self._solve_compiled(b)
         x = torch.cat([factorize_masked(A, free[tile]).solve(columns[tile]) for A, tile in tiles(self.A, m)])
         if self.difficult is not None:
             for numbers in index_chunks(self.difficult.numbers, k):
                 exact = reduced_columns(self.difficult.problem, self.difficult.form, numbers)
                 x[numbers] = exact.minimum(free[numbers]).factor.solve(columns[numbers])
         return from_columns(x, batch)
+
+    def _solve_compiled(self, b: Tensor) -> Tensor:
+        X = kernels.solve(self.A, self.factor.free, b)
+        if self.difficult is not None:
+            numbers = self.difficult.numbers
+            exact = reduced_problems(self.difficult.problem, self.difficult.form, numbers)
+            columns, free = as_columns(b)[numbers], self.factor.free[numbers]
+            as_columns(X)[numbers] = kernels.solve_unsquared(exact.R, exact.owner, free, columns)
+        return X

@@ -1,0 +1,58 @@
+"""Whether a kernel can be called with tensors, and calling it."""
+
+import ctypes
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from diffnmf.kernels.library import kernel, library
+from diffnmf.kernels.sharing import share
+
+GOOD, WANTS_CARE, OUT_OF_RANGE, NO_MEMORY = range(4)  # what a kernel returns
+
+_functions: dict[str, Callable[..., int]] = {}
+
+
+def available(*tensors: Tensor) -> bool:
+    """Whether the kernels can take these tensors: plain ones on the CPU, seen by no transform, without derivatives."""
+    return (
+        kernel().name == "c"
+        and all(type(x) is Tensor or type(x) is torch.nn.Parameter for x in tensors)
+        and all(x.device.type == "cpu" for x in tensors)
+        and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
+        and not torch._C._are_functorch_transforms_active()
+        and not any(torch._C._functorch.is_legacy_batchedtensor(x) for x in tensors)  # in gradients of a batch
+    )
+
+
+def call(name: str, types: Sequence[type], count: int, cost: float, *arguments: float | None) -> int:
+    """Call a kernel for ``count`` columns, on several threads where that pays; returns what it says.
+
+    Arguments:
+        name: of the function in C.
+        types: of its arguments, the last two of which are the range of columns.
+        count: of columns, problems or tiles.
+        cost: of each, in multiplications, roughly.
+        arguments: all but the range.
+
+    Raises:
+        MemoryError: there was none for a few small matrices.
+    """
+    kernel_ = function(name, types)
+    result = share(lambda first, last: kernel_(*arguments, first, last), count, cost)
+    if result == NO_MEMORY:
+        raise MemoryError(f"{name}: the memory of a few k×k matrices could not be had")
+    return result
+
+
+def function(name: str, types: Sequence[type]) -> Callable[..., int]:
+    """A function of the library, with the types of its arguments."""
+    found = _functions.get(name)
+    if found is None:
+        loaded = library()
+        assert loaded is not None
+        found = getattr(loaded, name)
+        found.argtypes, found.restype = types, ctypes.c_int
+        _functions[name] = found
+    return found

@@ -1,0 +1,100 @@
+"""Loading the compiled library, and choosing between it and torch: both once in a process, at the first use."""
+
+import ctypes
+import os
+import sys
+import threading
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from diffnmf.errors import unknown_name
+
+VARIABLE = "DIFFNMF_KERNEL"
+VERSION = 1  # what version.c returns
+PATH = Path(__file__).with_name("_kernels" + {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so"))
+
+
+class Kernel(NamedTuple):
+    """What computes on the CPU.
+
+    Attributes:
+        name: "c" for the compiled library, "torch" for torch alone.
+        reason: where the library was loaded from, why there is none, or that the environment says so.
+    """
+
+    name: str
+    reason: str
+
+
+def kernel() -> Kernel:
+    """Tell what computes on the CPU: the compiled library or torch.
+
+    The environment variable ``DIFFNMF_KERNEL`` chooses, ``c`` or ``torch``. Where it is not set, the library is used if
+    there is one. It is read at the first use in a process.
+
+    Raises:
+        ValueError: ``DIFFNMF_KERNEL`` is another word.
+        RuntimeError: ``DIFFNMF_KERNEL`` is ``c`` and there is no library.
+
+    Example:
+        >>> from diffnmf.solvers import kernel
+        >>> kernel().name in ("c", "torch")
+        True
+    """
+    with _lock:
+        return _choose()
+
+
+def library() -> ctypes.CDLL | None:
+    """The compiled library, loaded at the first call; None where there is none that fits."""
+    with _lock:
+        return _load()[0]
+
+
+def reason() -> str:
+    """Where the library was loaded from, or why there is none."""
+    with _lock:
+        return _load()[1]
+
+
+def forget() -> None:
+    """Load and choose anew at the next use: for tests that change the environment."""
+    with _lock:
+        _load.cache_clear()
+        _choose.cache_clear()
+
+
+_lock = threading.Lock()  # a cache alone may compute its value once in every thread
+
+
+@cache
+def _choose() -> Kernel:
+    asked = os.environ.get(VARIABLE)
+    if asked and asked not in ("c", "torch"):
+        raise unknown_name(f"the environment variable {VARIABLE}", asked, ("c", "torch"))
+    if asked == "torch":
+        return Kernel("torch", f"{VARIABLE} is torch")
+    loaded, why = _load()
+    if loaded is not None:
+        return Kernel("c", why)
+    if asked == "c":
+        raise RuntimeError(
+            f"the environment variable {VARIABLE}: c needs the compiled library, but {why}. "
+            f"Install a C compiler (gcc or clang) and install diffnmf again, or unset {VARIABLE}."
+        )
+    return Kernel("torch", why)
+
+
+@cache
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    if not PATH.exists():
+        return None, f"{PATH} does not exist (it is compiled when diffnmf is installed, given a C compiler)"
+    try:
+        loaded = ctypes.CDLL(str(PATH))
+        found = loaded.diffnmf_kernel_version()
+    except (OSError, AttributeError) as error:  # not a library for this machine, or one without a version
+        return None, f"{PATH} cannot be used: {error}"
+    if found != VERSION:
+        return None, f"{PATH} has version {found}, this diffnmf needs {VERSION}"
+    return loaded, f"loaded from {PATH}"

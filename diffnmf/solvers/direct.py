@@ -1,0 +1,107 @@
+"""The way to W through the compiled kernel on the CPU: three products, one call, and care for the columns that want it.
+
+It gives the same as the operations of torch (``gram.py``, ``exact/finish.py``) to rounding, without the some hundred
+small ones of them.
+"""
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from diffnmf.kernels import columns as kernels
+from diffnmf.kernels.calling import available
+from diffnmf.solvers.base import NNLSSolver, Solved
+from diffnmf.solvers.exact.chunks import columns_in_cache
+from diffnmf.solvers.exact.exchanges import ColumnSolution
+from diffnmf.solvers.exact.finish import TRUSTED_PIVOT, WELL_CONDITIONED_PIVOT, take_care
+from diffnmf.solvers.exact.masked import MaskedFactor, as_columns, from_columns
+from diffnmf.solvers.exact.systems import FreeSystems
+from diffnmf.solvers.gradient import with_implicit_gradient
+from diffnmf.solvers.gram import gram_form
+from diffnmf.solvers.problem import Problem
+
+
+def kernel_solves(problem: Problem) -> bool:
+    """Whether the compiled kernel can take a problem: not on another device, and not under a transform."""
+    with torch.no_grad():
+        return available(*problem.inputs)
+
+
+def solve_directly(problem: Problem, backward: str) -> Solved | None:
+    """W of B problems, none of them empty, exact; None where a number is out of range.
+
+    Arguments:
+        problem: one that the kernel can take; it need not be in range.
+        backward: "implicit" or "detached".
+    """
+    H, Y, ridge, l1 = (x.detach() for x in problem.inputs)
+    precise = torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
+    with torch.no_grad(), precise:
+        gram, cross = _products(H, Y)
+        found = kernels.direct(
+            H,
+            Y,
+            gram,
+            cross,
+            ridge.double().expand(len(H), H.shape[2], 1),
+            l1.double().expand(len(H), H.shape[2], Y.shape[2]),
+            None if problem.W0 is None else (problem.W0 > 0).mT,
+            _least_pivot(H.dtype),
+        )
+        if found is None:
+            return None
+        factor, difficult = MaskedFactor(None, found.free.flatten(0, 1), found.pivot.flatten()), None
+        if not found.solved.all():
+            form = gram_form(problem)
+            x = as_columns(found.W.mT * form.row_scale / form.column_scale)
+            solution = ColumnSolution(x, factor, found.solved.flatten().clone(), found.steps.flatten())
+            difficult = take_care(problem, form, solution)  # changes the factor, too
+            cared = form.unscale(from_columns(solution.x, len(H))).mT
+            found.W.copy_(torch.where(found.solved.unsqueeze(-1), found.W, cared))
+    W, iterations = found.W.mT, found.steps.amax(1)
+    if backward == "detached" or not problem.needs_gradient:
+        return Solved(W.to(H.dtype), iterations)
+    systems = FreeSystems(found.A, factor, difficult)
+    return Solved(with_implicit_gradient(problem, W, systems, found.scale.unsqueeze(-1)), iterations)
+
+
+def solve_small(
+    H: Tensor, Y: Tensor, solver: NNLSSolver, ridge: float | Tensor, l1: float | Tensor, backward: str
+) -> Tensor | None:
+    """W (k, m) of one small problem as the user gave it, where no gradient is wanted; None in every other case.
+
+    A check of each argument would cost more than solving it: whatever is not just so is left to those who check.
+    """
+    if (
+        type(H) is Tensor
+        and type(Y) is Tensor
+        and H.ndim == Y.ndim == 2
+        and H.dtype == Y.dtype
+        and H.dtype in (torch.float64, torch.float32)
+        and H.shape[0] == Y.shape[0]
+        and type(ridge) is float
+        and type(l1) is float
+        and backward in ("implicit", "detached")
+        and 0 < H.shape[0] * H.shape[1] * (H.shape[1] + 2 * Y.shape[1]) <= 2 * kernels.SMALL
+        and Y.shape[1] > 0
+        and not (torch.is_grad_enabled() and (H.requires_grad or Y.requires_grad))
+        and solver.finishes
+        and available(H, Y)
+    ):
+        W = kernels.direct_small(H, Y, ridge, l1, _least_pivot(H.dtype))
+        return W if W is None else W.to(H.dtype)
+    return None
+
+
+def _least_pivot(dtype: torch.dtype) -> float:
+    """In float32 the last digits are rounded away, and need no refinement."""
+    return WELL_CONDITIONED_PIVOT if dtype == torch.float64 else TRUSTED_PIVOT
+
+
+def _products(H: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
+    """HᵀH (B, k, k) and HᵀY (B, k, m) in float64, in runs of columns where Y has to be copied for that."""
+    if Y.dtype == torch.float64:
+        return H.mT @ H, H.mT @ Y
+    H = H.double()
+    return H.mT @ H, torch.cat([H.mT @ run.double() for run in Y.split(columns_in_cache(H), dim=-1)], dim=-1)
