@@ -9,7 +9,8 @@ import typer
 from diffnmf.cli.reporting import announce, device_named, explained, was_given
 from diffnmf.cli.run_commands import DataDir, Device
 from diffnmf.errors import unknown_name
-from diffnmf.runs import PRESETS, RunConfig
+from diffnmf.runs import PRESETS, DataConfig, RunConfig, RunFolder
+from diffnmf.studies.frontier import measure_frontier
 from diffnmf.studies.paper import STUDIES, reproduce
 from diffnmf.studies.w_solvers import compare_runs, compare_w_solvers
 from diffnmf.studies.w_solvers.rows import DEFAULT_ROWS, W_SOLVER_ROWS
@@ -50,6 +51,14 @@ def compare(
     epochs: Annotated[int | None, typer.Option(help="Of every training.", show_default="that of the preset")] = None,
     limit_groups: Annotated[int | None, typer.Option(help="Groups an epoch.", show_default="all")] = None,
     limit_test_groups: Annotated[int | None, typer.Option(help="Groups that are scored.", show_default="all")] = None,
+    frontier: Annotated[
+        bool,
+        typer.Option(
+            "--frontier",
+            help="Compare with merging and penalised HALS instead: error against sparsity, overlap and slot "
+            "consistency of H. Nothing is trained.",
+        ),
+    ] = False,
     data_dir: DataDir = None,
     device: Device = "auto",
 ) -> None:
@@ -71,7 +80,10 @@ def compare(
     given = {name: value for name, value in training.items() if value is not None}
     with explained(SAME_COMMAND):
         around["device"] = device_named(device)
-        if runs:
+        if frontier:
+            data, components = _frontier_of(runs or [], given, preset, config)
+            measure_frontier(data, components, output, runs=runs or [], **around)
+        elif runs:
             others = [name for name in (*training, "rows", "seeds", "preset", "config") if was_given(context, name)]
             if others:
                 what = ", ".join(f"--{name.replace('_', '-')}" for name in others)
@@ -83,7 +95,8 @@ def compare(
             base = _preset(preset, config).with_options(**given)
             names = [row.strip() for row in rows.split(",") if row.strip()]
             compare_w_solvers(base, output, rows=names, seeds=range(seeds), **around)
-        typer.echo((output / "comparison.md").read_text(encoding="utf-8"))
+        report = "frontier.md" if frontier else "comparison.md"
+        typer.echo((output / report).read_text(encoding="utf-8"))
         typer.echo(output)
 
 
@@ -144,6 +157,13 @@ def reproduce_command(
             report_only=report_only,
         )
     typer.echo(report)
+
+
+def _frontier_of(runs: list[Path], given: Options, preset: str, config: Path | None) -> tuple[DataConfig, int]:
+    """The groups and k of a frontier: those of the first run, or of the preset; options lie over both."""
+    base = RunFolder.open(runs[0])[1] if runs else _preset(preset, config)
+    chosen = base.with_options(**given)
+    return chosen.data, chosen.model.k
 
 
 def _preset(name: str, config: Path | None) -> RunConfig:

@@ -11,8 +11,10 @@ from diffnmf.factorization.paper import PAPER
 from diffnmf.factorization.published_hals import PublishedHALS
 from diffnmf.factorization.rank_selection import RankScores, cross_validate_rank, svd_curve
 from diffnmf.factorization.registry import METHODS
+from diffnmf.factorization.slots import match_slots, slot_prototypes, take_slots
 from diffnmf.factorization.spa import SPA, spa
 from diffnmf.factorization.svd import truncated_svd
+from diffnmf.factorization.unit_columns import UnitColumns
 
 __all__ = [
     "ANLS",
@@ -26,11 +28,15 @@ __all__ = [
     "Method",
     "PublishedHALS",
     "RankScores",
+    "UnitColumns",
     "cross_validate_rank",
     "factorize",
     "initialize",
+    "match_slots",
     "merge",
+    "slot_prototypes",
     "spa",
     "svd_curve",
+    "take_slots",
     "truncated_svd",
 ]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.factorization.base import Budget, Method, Run
-from diffnmf.factorization.half_step import HalfStep, half_step, stationarity
+from diffnmf.factorization.half_step import HalfStep, Stationarity, half_step, stationarity
 from diffnmf.factorization.nmf_problem import Index, NMFProblem
 from diffnmf.factorization.workers import for_each
 from diffnmf.solvers.devices import looking_is_free
@@ -63,8 +63,8 @@ class AlternatingMethod(Method):
             factor: "W" or "H".
         """
 
-    def begin(self, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
-        """What is remembered of each problem from one iteration to the next, (B, ...) each."""
+    def begin(self, problem: NMFProblem, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
+        """What is remembered of each problem from one iteration to the next, (B, ...) each; may change the start."""
         return {}
 
     def observe(self, objective: Tensor, memory: dict[str, Tensor]) -> None:
@@ -82,8 +82,14 @@ class AlternatingMethod(Method):
     def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:
         """Bring dead components back to life, in place, without raising the error; called now and then."""
 
+    def stationarity(
+        self, problem: NMFProblem, half_W: HalfStep, W: Tensor, half_H: HalfStep, Ht: Tensor
+    ) -> Stationarity:
+        """How far an iterate is from a stationary point; both half-steps are formed there."""
+        return stationarity(half_W, W, half_H, Ht)
+
     def run(self, problem: NMFProblem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:
-        return _Alternation(self, problem, FactorState(W, Ht, self.begin(W, Ht)), budget).run()
+        return _Alternation(self, problem, FactorState(W, Ht, self.begin(problem, W, Ht)), budget).run()
 
 
 class _Alternation:
@@ -172,7 +178,7 @@ class _Alternation:
         self.errors[iteration][index] = half_W.error(problem.square, iterate.W, may_look=True)
         if self.budget.tol > 0:
             half_H = half_step(iterate.W, problem.Y.mT, problem.basis_penalties)
-            now = stationarity(half_W, iterate.W, half_H, iterate.Ht)
+            now = self.method.stationarity(problem, half_W, iterate.W, half_H, iterate.Ht)
             if iteration == 0:
                 self.start_norm[index] = torch.maximum(now.norm, LEAST_START * now.size)
             wanted = self.budget.tol * self.start_norm[index]

@@ -63,6 +63,11 @@ class Method(ABC):
         """Whether an entry that is zero at the start is zero for ever, so that a start must not have any."""
         return False
 
+    @property
+    def unit_basis(self) -> bool:
+        """Whether the columns of H have norm 1, whatever the units of Y are: W then takes all of its scale."""
+        return False
+
     @abstractmethod
     def run(self, problem: NMFProblem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:
         """Factorise every problem of a batch.

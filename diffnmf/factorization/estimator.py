@@ -46,7 +46,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     n_components : int, None or 'auto', default='auto'
         Number of parts. None and 'auto' mean all features, as in scikit-learn, which is hardly what you want:
         ``diffnmf.factorization.cross_validate_rank`` helps to choose.
-    method : {'hals', 'anls', 'mu', 'published_hals', 'merge', 'spa'} or method instance, default='hals'
+    method : {'hals', 'unit_columns', 'anls', 'mu', 'published_hals', 'merge', 'spa'} or method instance, default='hals'
         How the parts are found; see ``diffnmf.factorization.METHODS``.
     init : {'auto', 'merge', 'random', 'uniform', 'nndsvd', 'nndsvda', 'spa'} or None, default=None
         Where to start; see ``diffnmf.factorization.initialize``. None is 'auto', and 'random' for method 'mu'.

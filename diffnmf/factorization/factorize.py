@@ -64,8 +64,8 @@ def factorize(
     Arguments:
         Y: (*batch, n, m), n and m ≥ 1, non-negative, floating point. Half precision is computed in float32.
         k: components, ≥ 1; it may exceed n and m.
-        method: a name of ``METHODS`` ("hals", "anls", "mu", "published_hals", "merge", "spa") or an instance of one of
-            its classes.
+        method: a name of ``METHODS`` ("hals", "unit_columns", "anls", "mu", "published_hals", "merge", "spa") or an
+            instance of one of its classes.
         init: how to start, see ``initialize``; None is "auto", and "random" for "mu", which never moves a zero.
         tol: a problem has converged when the norm of its projected gradient over (H, W) is at most ``tol`` times that
             at its start, or a tenth of ‖(HᵀY, YWᵀ)‖ there where that is more: a good start is not asked for more than
@@ -114,7 +114,7 @@ def factorize(
 
     def observer(iteration: int, H: Tensor, W: Tensor) -> bool:
         nonlocal stopped
-        stopped = bool(callback and callback(iteration, units.unscale(H), units.unscale(W)))
+        stopped = bool(callback and callback(iteration, *units.unscale_factors(H, W, unit_basis=method.unit_basis)))
         return stopped
 
     with torch.autocast(device_type=Y.device.type, enabled=False):  # it would lower the products to half precision
@@ -148,8 +148,7 @@ def _factors(run: Run, units: Units, method: Method, *, may_warn: bool) -> Facto
         # past torch.no_grad
         warnings.warn(_complaint(method, finite, converged, len(errors) - 1), ConvergenceWarning, stacklevel=4)
     return Factors(
-        units.unscale(run.Ht.mT),
-        units.unscale(run.W),
+        *units.unscale_factors(run.Ht.mT, run.W, unit_basis=method.unit_basis),
         errors.reshape(len(errors), *shape),
         run.iterations.reshape(shape),
         converged.reshape(shape),

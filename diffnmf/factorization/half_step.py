@@ -1,6 +1,7 @@
 """One half of an alternating step: a quadratic in one factor while the other is held; and when to stop."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -118,14 +119,18 @@ class Stationarity:
 
 def stationarity(half_W: HalfStep, W: Tensor, half_H: HalfStep, Ht: Tensor) -> Stationarity:
     """At (H, W): both half-steps are formed there."""
-    squares, sizes = [], []
-    for half, X in ((half_W, W), (half_H, Ht)):
-        gradient = half.gradient(X)
-        squares.append(_square(torch.where(X > 0, gradient, gradient.clamp(max=0))))
-        sizes.append(_square(half.C))
-    eps = torch.finfo(W.dtype).eps
-    size = (sizes[0] + sizes[1]).sqrt()
-    return Stationarity((squares[0] + squares[1]).sqrt(), size, 4 * eps * size)
+    return stationarity_of([(projected(half.gradient(X), X), half.C) for half, X in ((half_W, W), (half_H, Ht))])
+
+
+def projected(gradient: Tensor, X: Tensor) -> Tensor:
+    """∇ᴾ of the gradient at X ≥ 0."""
+    return torch.where(X > 0, gradient, gradient.clamp(max=0))
+
+
+def stationarity_of(factors: Sequence[tuple[Tensor, Tensor]]) -> Stationarity:
+    """From ∇ᴾ of each factor, and what its gradient would be at zero, (B, k, N) each."""
+    norm, size = (sum(map(_square, parts)).sqrt() for parts in zip(*factors, strict=True))  # type: ignore[union-attr]
+    return Stationarity(norm, size, 4 * torch.finfo(factors[0][0].dtype).eps * size)
 
 
 def _square(X: Tensor) -> Tensor:

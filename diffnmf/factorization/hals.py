@@ -67,7 +67,7 @@ class HALS(AlternatingMethod):
             revive=check_flag("revive", self.revive),
         )
 
-    def begin(self, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
+    def begin(self, problem: NMFProblem, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
         return _begin(W, Ht) if self.extrapolate else {}
 
     def observe(self, objective: Tensor, memory: dict[str, Tensor]) -> None:
@@ -84,7 +84,7 @@ class HALS(AlternatingMethod):
             return
         sweep_(A, C, X, sweeps)
         if self.extrapolate:
-            _extrapolate_(X, memory[factor], memory["used"])
+            extrapolate_(X, memory[factor], memory["used"])
 
     def iterate_small(self, problem: NMFProblem, iterate: FactorState, iterations: int) -> Tensor | None:
         W, Ht, memory = iterate.W, iterate.Ht, iterate.memory
@@ -108,7 +108,7 @@ class HALS(AlternatingMethod):
         if self.revive and not problem.penalized:
             revived = revive_(problem, iterate.W, iterate.Ht)
             if self.extrapolate:
-                _forget(iterate.memory, iterate.W, iterate.Ht, revived)
+                forget_(iterate.memory, iterate.W, iterate.Ht, revived)
 
 
 def sweep_(A: Tensor, C: Tensor, X: Tensor, sweeps: int) -> None:
@@ -197,14 +197,14 @@ def _adapt(memory: dict[str, Tensor], objective: Tensor) -> None:
     memory["objective"].copy_(objective)
 
 
-def _extrapolate_(X: Tensor, last: Tensor, beta: Tensor) -> None:
+def extrapolate_(X: Tensor, last: Tensor, beta: Tensor) -> None:
     """X ← max(0, X + β (X − last)) and last ← X, in place: X and last (B, k, N), beta (B, 1, 1)."""
     step = X - last
     last.copy_(X)
     torch.threshold_(X.addcmul_(beta, step), negligible(X.dtype), 0.0)
 
 
-def _forget(memory: dict[str, Tensor], W: Tensor, Ht: Tensor, components: Tensor) -> None:
+def forget_(memory: dict[str, Tensor], W: Tensor, Ht: Tensor, components: Tensor) -> None:
     """Give components (B, k), which have a new start at W and Ht, no past."""
     for factor, X in (("W", W), ("H", Ht)):
         memory[factor].copy_(torch.where(components.unsqueeze(-1), X, memory[factor]))

@@ -106,6 +106,12 @@ class Units:
         X = X if self.whole else torch.where(self.finite[:, None, None], X, torch.nan)
         return X.to(self.dtype).reshape(*self.batch_shape, *X.shape[1:])
 
+    def unscale_factors(self, H: Tensor, W: Tensor, *, unit_basis: bool) -> tuple[Tensor, Tensor]:
+        """Both factors; with ``unit_basis`` W takes the scale of both."""
+        if unit_basis and not self.unit:
+            H, W = H / self.root, W * self.root
+        return self.unscale(H), self.unscale(W)
+
 
 def make_nmf_problem(
     Y: Tensor,

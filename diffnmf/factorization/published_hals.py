@@ -35,7 +35,7 @@ class PublishedHALS(AlternatingMethod):
             )
         return super().run(problem, W, Ht, budget)
 
-    def begin(self, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
+    def begin(self, problem: NMFProblem, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
         length = torch.linalg.vector_norm(Ht, dim=-1, keepdim=True)  # (B, k, 1)
         Ht.div_(torch.where(length > 0, length, 1.0))
         W.mul_(torch.where(length > 0, length, 1.0))

@@ -8,11 +8,13 @@ from diffnmf.factorization.merging import Merge
 from diffnmf.factorization.multiplicative import MU
 from diffnmf.factorization.published_hals import PublishedHALS
 from diffnmf.factorization.spa import SPA
+from diffnmf.factorization.unit_columns import UnitColumns
 
 METHODS: dict[str, type[Method]] = {
     "anls": ANLS,
     "mu": MU,
     "hals": HALS,
+    "unit_columns": UnitColumns,
     "published_hals": PublishedHALS,
     "merge": Merge,
     "spa": SPA,

@@ -5,8 +5,10 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from diffnmf.checks import check_tensor
+from diffnmf.checks import check_count, check_tensor
+from diffnmf.factorization import factorize
 from diffnmf.models.generator import Factorization, Generator
 from diffnmf.models.generator_config import GeneratorConfig
 from diffnmf.models.saved_model import load_config, load_weights, save_config, save_weights
@@ -49,11 +51,13 @@ class GANUNMF(nn.Module):
         return self.generator(Y)
 
     @torch.no_grad()
-    def factorize(self, Y: Tensor) -> Factorization:
+    def factorize(self, Y: Tensor, *, refine: int = 0) -> Factorization:
         """Factorise groups of images, in evaluation mode and without gradients.
 
         Arguments:
             Y: (n, m) or (*batch, n, m), floating, pixels in [0, 1]: the columns are images flattened row by row.
+            refine: rounds of HALS on top of the prediction, an int ≥ 0: each lowers the error, and leads away from what
+                the model has learnt beside it. They see the squared error alone.
 
         Returns:
             H (*batch, n, k), W (*batch, k, m) and Y_hat (*batch, n, m), on the device of the model.
@@ -62,16 +66,27 @@ class GANUNMF(nn.Module):
             TypeError, ValueError: Y is not a dense floating tensor, not of the shape that the model was made for, or
                 not of finite pixels in [0, 1].
         """
+        refine = check_count("refine", refine)
         device, groups = next(self.parameters()).device, self._checked(Y)
         groups = groups.flatten(0, -3) if groups.ndim > 2 else groups[None]  # (B, n, m)
         was_training = self.training
         self.eval()
         try:
-            results = [self.generator(part.to(device, torch.float32)) for part in groups.split(BATCH)]
+            results = [self._factorized(part.to(device, torch.float32), refine) for part in groups.split(BATCH)]
         finally:
             self.train(was_training)
         parts = (torch.cat(part) for part in zip(*results, strict=True))
         return Factorization(*(part.reshape(*Y.shape[:-2], *part.shape[-2:]) for part in parts))
+
+    def _factorized(self, Y: Tensor, refine: int) -> Factorization:
+        result = self.generator(Y)
+        if refine == 0:
+            return result
+        H, W, *_ = factorize(Y, self.config.k, H0=result.H, W0=result.W, max_iter=refine, tol=0.0)
+        if self.config.unit_norm:
+            length = torch.linalg.vector_norm(H, dim=-2)
+            H, W = F.normalize(H, dim=-2), W * length.unsqueeze(-1)
+        return Factorization(H, W, H @ W)
 
     def save(self, path: str | Path) -> None:
         """Write the folder ``path``: model.yaml in plain text, and generator.safetensors."""

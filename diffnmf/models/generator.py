@@ -7,8 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffnmf.layers import NNLSLayer
+from diffnmf.models.basis_start import BasisStart
 from diffnmf.models.generator_config import GeneratorConfig
 from diffnmf.models.mixture import ImageMixtures
+from diffnmf.models.slot_head import HINTS, SlotHead
 from diffnmf.models.unet import UNet
 from diffnmf.models.w_heads import FULLY_CONNECTED, make_w_head, nnls_layer
 from diffnmf.solvers import NNLSSolver
@@ -43,6 +45,9 @@ def _w_solver_of(config: GeneratorConfig) -> str | NNLSLayer:
 class Generator(nn.Module):
     """A U-Net predicts the basis H of a group of images; a W-solver gives the weights W; the reconstruction is H W.
 
+    With ``basis_init`` it corrects a classical factorisation, H = ReLU(H₀ + U-Net(Y, H₀)). The last layer is zero at
+    the start, so that training begins at the error of that.
+
     Arguments:
         config: its options.
         w_solver: your own solver, or an ``NNLSLayer`` with options of its own, in the place of the W-solver that
@@ -63,35 +68,62 @@ class Generator(nn.Module):
         # hundred steps every map lies below its ReLU, for ever. A normalised map always has pixels above it.
         normalize_maps = config.normalize_maps
         if normalize_maps is None:
-            normalize_maps = chosen == FULLY_CONNECTED and not config.mixture
-        self.unet = UNet(
-            config.m, config.k, config.image_shape, config.width, config.depth, normalize_maps=normalize_maps
-        )
+            normalize_maps = chosen == FULLY_CONNECTED and not config.mixture and config.basis_init is None
+        self.start, self.slot_head = None, None
+        sees, says = config.m, config.k  # channels of the U-Net
+        if config.basis_init is not None:
+            self.start = BasisStart(config.basis_init, config.image_shape[0] * config.image_shape[1], config.k)
+            self.slot_head = SlotHead()
+            sees, says = config.m + 2 * config.k, HINTS * config.k
+        self.unet = UNet(sees, says, config.image_shape, config.width, config.depth, normalize_maps=normalize_maps)
         channels = self.unet.bottleneck_channels
-        self.w_head = make_w_head(chosen, channels=channels, k=config.k, m=config.m)
+        self.w_head = make_w_head(chosen, channels=channels, k=config.k, m=config.m, corrects=self.start is not None)
         self.mixtures = ImageMixtures(channels, config.k, config.m) if config.mixture else None
         if config.mixture:
             # The images are bright and different from the start: the U-Net begins with small corrections.
             nn.init.normal_(self.unet.head.weight, std=0.1 / config.width**0.5)
             nn.init.zeros_(self.unet.head.bias)  # type: ignore[arg-type]
-        elif not normalize_maps:  # where a normalisation follows, the size of the weights does not matter
+        elif (
+            not normalize_maps and self.start is None
+        ):  # where a normalisation follows, the size of the weights does not matter
             _spread_columns(self.unet.head)
 
     def forward(self, Y: Tensor) -> Factorization:
         """Factorise B groups: Y (B, n, m), pixels in [0, 1]."""
         self._check(Y)
-        images = Y.mT.unflatten(-1, self.image_shape)  # (B, m, h, w)
-        maps, bottleneck = self.unet(images)  # (B, k, h, w), (B, C, h', w')
+        images, W0 = self._images(Y), None  # (B, m, h, w)
+        if self.start is None or self.slot_head is None:
+            maps, bottleneck = self.unet(images)  # (B, k, h, w), (B, C, h', w')
+        else:
+            H0, W0, lacks = self.start(Y)
+            parts = self._images(H0), self._images(lacks)  # (B, k, h, w) each
+            hints, bottleneck = self.unet(torch.cat((images, *parts), dim=1))  # (B, HINTS · k, h, w), (B, C, h', w')
+            maps = parts[0] + self.slot_head(hints, *parts)  # (B, k, h, w)
         # Under autocast the maps are rounded to 16 bits; what is computed from them is not.
         basis = maps.flatten(2).mT.to(Y.dtype)  # (B, n, k)
         if self.mixtures is not None:
             basis = basis + self.mixtures(Y, bottleneck)
         H = torch.relu(basis)
         if self.unit_norm:
+            if W0 is not None:
+                W0 = W0 * torch.linalg.vector_norm(H.detach(), dim=-2).unsqueeze(-1)
             H = F.normalize(H, dim=-2)  # a dead column stays zero
-        W = self.w_head(H, Y, bottleneck).to(Y.dtype)  # (B, k, m)
+        W = self.w_head(H, Y, bottleneck, W0).to(Y.dtype)  # (B, k, m)
         with torch.autocast(Y.device.type, enabled=False):
             return Factorization(H, W, H @ W)
+
+    def set_slots(self, Y: Tensor) -> None:
+        """Fix which part each slot of H is for, by training groups Y (G, n, m); nothing without ``basis_init``.
+
+        To be called once, before the first step of the training.
+        """
+        if self.start is not None:
+            self._check(Y)
+            self.start.set_prototypes(Y)
+
+    def _images(self, X: Tensor) -> Tensor:
+        """Columns as images: (B, n, c) to (B, c, h, w)."""
+        return X.mT.unflatten(-1, self.image_shape)
 
     def _check(self, Y: Tensor) -> None:
         n = self.image_shape[0] * self.image_shape[1]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields
 
 from diffnmf.checks import check_flag, check_image_shape
+from diffnmf.models.basis_start import BASIS_INITS, check_basis_init
 from diffnmf.models.w_heads import W_SOLVERS, check_w_options
 from diffnmf.options import Options, at_least, declared, documented, one_of, option, within
 from diffnmf.solvers.base import BACKWARDS
@@ -29,6 +30,13 @@ class GeneratorOptions(Options):
         "Let H begin as mixtures of the images of its group, H = ReLU(U-Net(Y) + Y A) (not in the paper).",
         check_flag,
     )
+    basis_init: str | None = option(
+        None,
+        "What the U-Net corrects, H = ReLU(H0 + U-Net(Y, H0)): merge (see docs/merging.md) or spa, components in a "
+        "fixed order; training begins at its error (not in the paper).",
+        one_of(BASIS_INITS),
+        none="nothing, H = ReLU(U-Net(Y))",
+    )
     w_steps: int | None = option(
         None,
         "Stop an iterative W-solver after so many steps, without its exact finish.",
@@ -54,6 +62,11 @@ class GeneratorOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.basis_init is not None and self.mixture:
+            raise ValueError(
+                f"basis_init: expected none with mixture, which is another start of H; got {self.basis_init!r}"
+                " (leave one of them out)"
+            )
         check_w_options(self.w_solver, self.w_steps, self.w_backward, self.l1, unit_norm=self.unit_norm)
 
     def for_groups(self, image_shape: tuple[int, int], m: int) -> "GeneratorConfig":
@@ -80,3 +93,7 @@ class GeneratorConfig(GeneratorOptions, GroupShape):  # in this order, image_sha
     Raises:
         TypeError, ValueError: an option is of the wrong kind, unknown or out of range; the message names it.
     """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_basis_init(self.basis_init, self.image_shape[0] * self.image_shape[1], self.m, self.k)

@@ -25,9 +25,12 @@ class NNLSWeights(nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, H: Tensor, Y: Tensor, bottleneck: Tensor) -> Tensor:
-        """H (B, n, k), Y (B, n, m), the bottleneck (B, C, h', w') is not used; returns W (B, k, m)."""
-        return self.layer(H, Y)
+    def forward(self, H: Tensor, Y: Tensor, bottleneck: Tensor, W0: Tensor | None = None) -> Tensor:
+        """H (B, n, k), Y (B, n, m), the bottleneck (B, C, h', w') is not used; returns W (B, k, m).
+
+        A solver that iterates begins at W0 (B, k, m).
+        """
+        return self.layer(H, Y, W0=W0)
 
 
 class FullyConnectedWeights(nn.Module):
@@ -39,41 +42,56 @@ class FullyConnectedWeights(nn.Module):
     The k·m values of a group are normalised together before the ReLU, with a learned gain and bias per component:
     without it the L1 loss drives all of them below zero, where no gradient brings them back.
 
+    With ``corrects`` there are weights W₀ to begin with, and the layers, zero at the start, are added to them: none of
+    the above is needed then.
+
     Arguments:
         channels: C of the bottleneck.
         k: components.
         m: columns of a group.
         hidden: width of the hidden layer.
+        corrects: whether W₀ will be given.
     """
 
     LEAN = 12.0  # the bias of a component's own image at the start; what the layer adds to it is about 0.3
 
-    def __init__(self, channels: int, k: int, m: int, hidden: int = 512) -> None:
+    def __init__(self, channels: int, k: int, m: int, hidden: int = 512, *, corrects: bool = False) -> None:
         super().__init__()
         self.k = k
         self.m = m
         self.layers = bottleneck_mlp(channels, k * m, hidden)
-        with torch.no_grad():
-            self.layers[-1].bias.copy_(self.LEAN * torch.eye(k, m).flatten())  # type: ignore[operator]
-        self.norm = nn.GroupNorm(1, k) if k * m > 1 else nn.Identity()
+        self.norm = nn.GroupNorm(1, k) if k * m > 1 and not corrects else nn.Identity()
+        last = self.layers[-1]
+        if corrects:
+            nn.init.zeros_(last.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        else:
+            with torch.no_grad():
+                last.bias.copy_(self.LEAN * torch.eye(k, m).flatten())  # type: ignore[operator]
 
-    def forward(self, H: Tensor, Y: Tensor, bottleneck: Tensor) -> Tensor:
-        """The bottleneck (B, C, h', w') alone decides; returns W (B, k, m)."""
+    def forward(self, H: Tensor, Y: Tensor, bottleneck: Tensor, W0: Tensor | None = None) -> Tensor:
+        """The bottleneck (B, C, h', w') alone decides, or corrects W0 (B, k, m); returns W (B, k, m)."""
+        if W0 is not None:
+            return torch.relu(W0 + self.layers(bottleneck).unflatten(1, (self.k, self.m)))
         weights = self.norm(self.layers(bottleneck).unflatten(1, (self.k, self.m)))  # (B, k, m)
         # After the normalisation the weight of an image's own component is about √m at the start: this makes it 0.6,
         # and with it HW as bright as pixels.
         return torch.relu(weights) * (0.4 / self.m) ** 0.5
 
 
-def make_w_head(w_solver: str | NNLSSolver | NNLSLayer, *, channels: int, k: int, m: int) -> nn.Module:
+def make_w_head(
+    w_solver: str | NNLSSolver | NNLSLayer, *, channels: int, k: int, m: int, corrects: bool = False
+) -> nn.Module:
     """The W-head of that name, or around that solver or layer; called on (H, Y, bottleneck) it returns W (B, k, m).
+
+    With ``corrects`` it is called on (H, Y, bottleneck, W0).
 
     Raises:
         ValueError: the name is unknown; the message lists the known ones.
         TypeError: neither a name nor a solver nor a layer.
     """
     if w_solver == FULLY_CONNECTED:
-        return FullyConnectedWeights(channels, k, m)
+        return FullyConnectedWeights(channels, k, m, corrects=corrects)
     return NNLSWeights(w_solver if isinstance(w_solver, NNLSLayer) else nnls_layer(w_solver))
 
 

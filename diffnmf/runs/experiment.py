@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffnmf.data import group_matrix
 from diffnmf.errors import DivergenceError, RunFolderError
 from diffnmf.evaluation import score_generator, score_rivals
 from diffnmf.runs.checkpoints import position
@@ -63,6 +64,8 @@ class Experiment:
             self.data = load_run_data(config.data, seed=seed, data_dir=data_dir, device=device)
         self.images = fingerprint(self.data.split)
         self.model, critic = build_models(config, self.data.split.train.image_shape, fresh=fresh)
+        if fresh and config.model.start_from is None:
+            self.model.generator.set_slots(group_matrix(self.data.split.train, self.data.train_groups).cpu())
         self.trainer = Trainer(self.model.generator, critic, self.data.sampler, config.training, accelerator)
 
     def restore(self, state: dict[str, Any], folder: RunFolder) -> None:

@@ -71,12 +71,13 @@ def build_models(
 
 
 def _start_from(model: GANUNMF, run: str) -> None:
-    """Take the weights of the generator of a run; the W-head, which may be another, where it is the same."""
+    """Take weights and slots of the generator of a run; the W-head, which may be another, where it is the same."""
     own, its = model.generator, GANUNMF.load(run, weights="generator").generator
     try:
         own.unet.load_state_dict(its.unet.state_dict())
     except RuntimeError as error:
         raise RunFolderError(f"start_from: the U-Net of {run} is not that of this run: {error}") from error
-    for mine, other in ((own.w_head, its.w_head), (own.mixtures, its.mixtures)):
+    for name in ("w_head", "mixtures", "start", "slot_head"):
+        mine, other = getattr(own, name), getattr(its, name)
         if mine is not None and other is not None and mine.state_dict().keys() == other.state_dict().keys():
             mine.load_state_dict(other.state_dict())

@@ -46,7 +46,8 @@ class TrainingConfig(Options):
     )
     reconstruction: str = option(
         "l1",
-        "The reconstruction loss: l1 (eq. (2)), l2 (squared) or column_error (eq. (4)).",
+        "The reconstruction loss: l1 (eq. (2)), l2 (squared), column_error (eq. (4)) or relative (squared, over the "
+        "size of the group).",
         _check_loss,
         topic=LOSSES,
     )
@@ -54,6 +55,22 @@ class TrainingConfig(Options):
     # epoch on. At 5000 the critic hardly matters: the L1 loss ends lower, both test errors higher (see docs/results).
     reconstruction_weight: float = option(
         1000.0, "Lambda of eq. (3), on the reconstruction loss of pixels in [0, 1].", within("[0, inf)"), topic=LOSSES
+    )
+    # Terms beside the reconstruction loss, inside of lambda: what is traded against what stays the same for any lambda.
+    sparsity: float = option(
+        0.0, "Weight of 1 - Hoyer sparsity of H, beside the reconstruction loss.", within("[0, inf)"), topic=LOSSES
+    )
+    overlap: float = option(
+        0.0,
+        "Weight of the mean cosine of two columns of H, beside the reconstruction loss.",
+        within("[0, inf)"),
+        topic=LOSSES,
+    )
+    closeness: float = option(
+        0.0,
+        "Weight of 1 - mean cosine of the columns of H and the prototypes of their slots, likewise; needs basis_init.",
+        within("[0, inf)"),
+        topic=LOSSES,
     )
     # Without it: the UNET ablation of the paper's Table 2.
     adversarial: bool = option(True, "Train against a critic.", check_flag, topic=LOSSES)

@@ -1,5 +1,6 @@
-"""Losses (1) to (3) of GAN-UNET, each a mean, so that none depends on the number of groups or pixels."""
+"""Losses (1) to (3) of GAN-UNET, each a mean, so that none depends on the number of groups or pixels; penalties."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffnmf.checks import check_name
+from diffnmf.solvers.problem import one_where_zero
 
 ADVERSARIAL_FORMS = ("non_saturating", "saturating")
 
@@ -19,21 +21,55 @@ def reconstruction_loss(Y_hat: Tensor, Y: Tensor, kind: str = "l1") -> Tensor:
         Y: (B, n, m), pixels in [0, 1].
         kind: a name of ``RECONSTRUCTION_LOSSES``. "l1" is eq. (2), the mean absolute error of a pixel. "l2" is the mean
             squared error of a pixel: what NNLS minimises, so that the gradient through W vanishes. "column_error" is
-            eq. (4) over √n, the mean over the images of the root mean square error of their pixels.
+            eq. (4) over √n, the mean over the images of the root mean square error of their pixels. "relative" is the
+            squared relative error of a group, ‖Ŷ − Y‖²/‖Y‖²: with the penalties of H, what ``UnitColumns`` reduces.
     """
-    return RECONSTRUCTION_LOSSES[check_name("reconstruction", kind, RECONSTRUCTION_LOSSES)](Y_hat - Y)
+    return RECONSTRUCTION_LOSSES[check_name("reconstruction", kind, RECONSTRUCTION_LOSSES)](Y_hat - Y, Y)
 
 
-def _column_loss(difference: Tensor) -> Tensor:
+def _column_loss(difference: Tensor, Y: Tensor) -> Tensor:
     # The root of zero has no derivative: an image that is met to the last bit would make the gradient NaN.
     return (difference.square().mean(dim=-2) + 1e-12).sqrt().mean()
 
 
-RECONSTRUCTION_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
-    "l1": lambda difference: difference.abs().mean(),
-    "l2": lambda difference: difference.square().mean(),
+RECONSTRUCTION_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": lambda difference, Y: difference.abs().mean(),
+    "l2": lambda difference, Y: difference.square().mean(),
     "column_error": _column_loss,
+    "relative": lambda difference, Y: (_squares(difference) / one_where_zero(_squares(Y))).mean(),
 }
+
+
+def _squares(X: Tensor) -> Tensor:
+    return X.square().sum(dim=(-2, -1))
+
+
+def sparsity_penalty(H: Tensor) -> Tensor:
+    """1 − the mean Hoyer sparsity of the columns of H (B, n, k) ≥ 0, in [0, 1]; a zero column counts as dense.
+
+    As the other penalties of H it does not change when columns are scaled, and is what ``UnitColumns`` calls so.
+    """
+    spare = math.sqrt(H.shape[-2]) - 1
+    U = _unit_columns(H)
+    hoyer = (spare + 1 - U.sum(dim=-2)) / (spare or 1.0)  # (B, k); of single pixels 0: nothing tells sparse from dense
+    return 1 - torch.where((U > 0).any(dim=-2), hoyer, 0.0).mean()
+
+
+def overlap_penalty(H: Tensor) -> Tensor:
+    """The mean cosine of two columns of H (B, n, k) ≥ 0, in [0, 1]; 0 for a single column."""
+    k = H.shape[-1]
+    U = _unit_columns(H)
+    pairs = U.sum(dim=-1).square().sum(dim=-1) - U.square().sum(dim=(-2, -1))  # (B,), both ways
+    return pairs.mean() / max(1, k * (k - 1))
+
+
+def closeness_penalty(H: Tensor, prototypes: Tensor) -> Tensor:
+    """1 − the mean cosine of each column of H (B, n, k) ≥ 0 and its prototype (n, k), in [0, 1]."""
+    return 1 - (_unit_columns(H) * _unit_columns(prototypes)).sum(dim=-2).mean()
+
+
+def _unit_columns(H: Tensor) -> Tensor:
+    return H / one_where_zero(torch.linalg.vector_norm(H, dim=-2, keepdim=True))
 
 
 def current_loss(name: object) -> object:

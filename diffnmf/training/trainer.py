@@ -15,7 +15,15 @@ from diffnmf.training.clock import Clock
 from diffnmf.training.config import TrainingConfig
 from diffnmf.training.disturbance import pca_disturbance
 from diffnmf.training.engine import Shell, make_accelerator
-from diffnmf.training.losses import accuracy, adversarial_loss, critic_loss, reconstruction_loss
+from diffnmf.training.losses import (
+    accuracy,
+    adversarial_loss,
+    closeness_penalty,
+    critic_loss,
+    overlap_penalty,
+    reconstruction_loss,
+    sparsity_penalty,
+)
 from diffnmf.training.randomness import random_state, set_random_state
 from diffnmf.training.schedule import set_learning_rate
 from diffnmf.training.step_log import StepLog
@@ -51,6 +59,10 @@ class Trainer:
     ) -> None:
         if config.adversarial and critic is None:
             raise ValueError("critic: expected a Critic with adversarial=True; got None")
+        if config.closeness > 0 and generator.start is None:
+            raise ValueError(
+                "closeness: expected a generator with prototypes for its slots; got one without (give basis_init)"
+            )
         self.accelerator = accelerator or make_accelerator()
         self.device = self.accelerator.device
         self.sampler, self.config = sampler, config
@@ -138,16 +150,33 @@ class Trainer:
     def _generator_step(self, batches: list[Batch], result: Factorization | None, log: Log) -> None:
         for batch in batches:
             with self._accumulating(self._generator, last=batch is batches[-1]), self._judging():
-                Y_hat = (result or self._generator(batch.Y)).Y_hat
+                H, _, Y_hat = result or self._generator(batch.Y)
                 reconstruction = reconstruction_loss(Y_hat, batch.Y, self.config.reconstruction)
-                loss = self.config.reconstruction_weight * reconstruction
                 _report(log, batch, "reconstruction_loss", reconstruction)
+                penalised = reconstruction
+                for name, (weight, penalty) in self._penalties(H).items():
+                    _report(log, batch, name, penalty)
+                    penalised = penalised + weight * penalty
+                loss = self.config.reconstruction_weight * penalised
                 if self.critic is not None:
                     adversarial = adversarial_loss(self._judge(Y_hat, batch.Y), self.config.adversarial_form)
                     loss = loss + adversarial
                     _report(log, batch, "adversarial_loss", adversarial)
                 self._backward(loss, batch)
         log["generator_gradient_norm"] = self._update(self.generator_optimizer)
+
+    def _penalties(self, H: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """Those of H that have a weight: name in the log -> weight and value."""
+        penalties: dict[str, tuple[float, Callable[[Tensor], Tensor]]] = {
+            "sparsity_penalty": (self.config.sparsity, sparsity_penalty),
+            "overlap_penalty": (self.config.overlap, overlap_penalty),
+            "closeness_penalty": (self.config.closeness, self._closeness),
+        }
+        return {name: (weight, penalty(H)) for name, (weight, penalty) in penalties.items() if weight > 0}
+
+    def _closeness(self, H: Tensor) -> Tensor:
+        assert self.generator.start is not None  # seen to when this was made
+        return closeness_penalty(H, self.generator.start.prototypes)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, as tensors and plain values; every process has to call it.

@@ -31,7 +31,7 @@ Y = torch.rand(2, 6, 5, generator=torch.Generator().manual_seed(0))
             (Y, 2),
             {"method": "svd"},
             ValueError,
-            r"method: expected one of anls, .*published_hals, spa; got 'svd'",
+            r"method: expected one of anls, .*published_hals, spa, unit_columns; got 'svd'",
         ),
         ((Y, 2), {"method": HALS}, TypeError, r"method: expected a name .* or a method instance"),
         ((Y, 2), {"init": "zeros"}, ValueError, r"init: expected one of auto, .*; got 'zeros'"),

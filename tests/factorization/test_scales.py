@@ -46,7 +46,12 @@ def test_the_estimator_in_float32(A, scale):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("scale", [2.0**-600, 2.0**600])
 def test_every_method_runs_in_other_units(A, method, scale, penalties):
-    allowed = {"spa": ("l1_W", "ridge_W"), "merge": ("l1_W", "ridge_W"), "published_hals": ("l1_W",)}
+    allowed = {
+        "spa": ("l1_W", "ridge_W"),
+        "merge": ("l1_W", "ridge_W"),
+        "published_hals": ("l1_W",),
+        "unit_columns": (),
+    }
     penalties = {name: value for name, value in penalties.items() if name in allowed.get(method, (name,))}
     root = scale**0.5
     powers = {"l1": root**3, "ridge": scale}
@@ -55,7 +60,9 @@ def test_every_method_runs_in_other_units(A, method, scale, penalties):
     usual = factorize(Y, 3, method=method, tol=0.0, max_iter=30, **penalties)
     extreme = factorize(Y * scale, 3, method=method, tol=0.0, max_iter=30, **scaled)
     torch.testing.assert_close(extreme.errors, usual.errors, rtol=1e-12, atol=0)
-    torch.testing.assert_close(extreme.H / root, usual.H, rtol=1e-9, atol=1e-12)
+    length = 1.0 if METHODS[method]().unit_basis else root  # then W has all of the scale
+    torch.testing.assert_close(extreme.H / length, usual.H, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(extreme.W / (scale / length), usual.W, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore::diffnmf.errors.ConvergenceWarning")  # rightly: the tolerance is tiny

@@ -71,7 +71,7 @@ class TestYaml:
             ("model: 5", "expected the entries k, w_solver.*; got 5"),
             ("training:", "expected the entries epochs.*; got None"),
             ("modle: {k: 5}", "entry: expected one of data, model, training; got 'modle'"),
-            ("model: {K: 5}", "entry: expected one of critic_width, depth, k, .*; got 'K'"),
+            ("model: {K: 5}", "entry: expected one of basis_init, critic_width, depth, k, .*; got 'K'"),
             ("training: {lr: 1}", "entry: expected one of accumulate, .*learning_rate.*; got 'lr'"),
             ("data: {7: 1}", "entry: expected one of dataset.*; got 7"),
             ("model: {k: 0}", "k: expected an int ≥ 1; got 0"),

@@ -42,6 +42,19 @@ def test_the_w_head_comes_along_where_it_is_the_same(parent, tmp_path):
     assert all(torch.equal(after[name], before[name]) for name in after)
 
 
+def test_slots_come_along(tmp_path):
+    config = FC.with_options(basis_init="merge", w_solver="unrolled")
+    folder = run_experiment(config, tmp_path / "parent", brief=True).folder
+    prototypes = weights(folder)["start.prototypes"]
+    assert prototypes.norm(dim=0).allclose(torch.ones(4))
+    child = run_experiment(
+        config.with_options(start_from=str(folder), seed=5, epochs=0), tmp_path / "child", brief=True
+    ).folder
+    assert torch.equal(weights(child)["start.prototypes"], prototypes)
+    resume_experiment(folder, epochs=2, brief=True)
+    assert torch.equal(weights(folder)["start.prototypes"], prototypes)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

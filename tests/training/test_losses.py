@@ -6,8 +6,18 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
+from diffnmf.factorization import UnitColumns
+from diffnmf.metrics import hoyer_H, part_overlap, relative_error
 from diffnmf.training.disturbance import pca_disturbance
-from diffnmf.training.losses import accuracy, adversarial_loss, critic_loss, reconstruction_loss
+from diffnmf.training.losses import (
+    accuracy,
+    adversarial_loss,
+    closeness_penalty,
+    critic_loss,
+    overlap_penalty,
+    reconstruction_loss,
+    sparsity_penalty,
+)
 
 LOG3 = math.log(3)  # σ(log 3) = 3/4
 
@@ -22,6 +32,52 @@ class TestReconstruction:
         Y, Y_hat = torch.rand(2, 6, 3), torch.rand(2, 6, 3)
         twice = reconstruction_loss(Y_hat.repeat(2, 1, 1), Y.repeat(2, 1, 1))
         torch.testing.assert_close(twice, reconstruction_loss(Y_hat, Y))
+
+    def test_relative_is_the_squared_relative_error_of_every_group(self):
+        Y, Y_hat = torch.rand(2, 6, 3) * torch.tensor([1.0, 0.1])[:, None, None], torch.rand(2, 6, 3)
+        expected = relative_error(Y, Y_hat).square().mean()
+        torch.testing.assert_close(reconstruction_loss(Y_hat, Y, "relative"), expected)
+        assert reconstruction_loss(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), "relative") == 0
+
+
+class TestPenaltiesOfTheBasis:
+    P = torch.rand(20, 4)
+
+    def test_they_are_the_scores_of_a_basis_without_dead_columns(self):
+        H = torch.rand(3, 20, 4).double()
+        torch.testing.assert_close(sparsity_penalty(H), 1 - hoyer_H(H).mean())
+        torch.testing.assert_close(overlap_penalty(H), part_overlap(H).mean())
+        cosine = torch.nn.functional.cosine_similarity(H, self.P.double(), dim=1).mean()
+        torch.testing.assert_close(closeness_penalty(H, self.P.double()), 1 - cosine)
+
+    def test_they_are_what_the_classical_method_reduces(self):
+        H, W, Y = torch.rand(3, 20, 4), torch.rand(3, 4, 6), torch.rand(3, 20, 6)
+        H[0, :, 1] = 0
+        method = UnitColumns(sparsity=0.3, overlap=0.2, closeness=0.1, prototypes=self.P)
+        penalties = 0.3 * sparsity_penalty(H) + 0.2 * overlap_penalty(H) + 0.1 * closeness_penalty(H, self.P)
+        loss = reconstruction_loss(H @ W, Y, "relative") + penalties
+        torch.testing.assert_close(loss, method.objective(Y, H, W).mean().float())
+
+    @pytest.mark.parametrize(
+        "penalty",
+        [sparsity_penalty, overlap_penalty, lambda H: closeness_penalty(H, TestPenaltiesOfTheBasis.P.double())],
+    )
+    def test_gradients(self, penalty):
+        H = torch.rand(2, 20, 4).double().requires_grad_()
+        assert torch.autograd.gradcheck(penalty, H)
+        (gradient,) = torch.autograd.grad(penalty(H), H)
+        assert (gradient * H).sum(1).abs().max() < 1e-12, "nothing is gained by scaling a column"
+
+    @pytest.mark.parametrize("penalty", [sparsity_penalty, overlap_penalty])
+    def test_dead_columns_and_single_ones_give_numbers(self, penalty):
+        for shape in ((2, 20, 4), (2, 1, 4), (2, 20, 1)):
+            H = torch.rand(*shape)
+            H[0, :, 0] = 0
+            H.requires_grad_()
+            value = penalty(torch.relu(H))
+            value.backward()
+            assert 0 <= value <= 1
+            assert H.grad.isfinite().all()
 
 
 class TestCriticLoss:
@@ -147,5 +203,5 @@ class TestReconstructionKinds:
         assert torch.equal(Y_hat.grad, torch.zeros_like(Y))
 
     def test_an_unknown_kind_is_named(self):
-        with pytest.raises(ValueError, match="reconstruction: expected one of column_error, l1, l2; got 'l3'"):
+        with pytest.raises(ValueError, match="reconstruction: expected one of column_error, .*, relative; got 'l3'"):
             reconstruction_loss(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), "l3")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import REAL_DATA, needs_data
 
-from diffnmf.data import GroupSampler, ImageSet, load_dataset
+from diffnmf.data import GroupSampler, ImageSet, group_matrix, load_dataset
 from diffnmf.errors import DivergenceError
 from diffnmf.evaluation import score_generator
 from diffnmf.models import Critic, Generator, GeneratorConfig
@@ -29,12 +29,13 @@ def images():
     return ImageSet("blobs", torch.einsum("ic,chw->ihw", shares, blobs).clamp(0, 1), None)
 
 
-def trainer(images, w_solver="unrolled", *, limit=None, model_seed=0, **options):
+def trainer(images, w_solver="unrolled", *, limit=None, model_seed=0, basis_init=None, **options):
     config = TrainingConfig(**{"batch_size": 2, **options})
     torch.manual_seed(model_seed)
-    generator = Generator(GeneratorConfig((8, 8), M, K, w_solver, width=8))
+    generator = Generator(GeneratorConfig((8, 8), M, K, w_solver, width=8, basis_init=basis_init))
     critic = Critic((8, 8), M, width=8) if config.adversarial else None
     sampler = GroupSampler(images, M, seed=config.seed, limit=limit)
+    generator.set_slots(group_matrix(images, sampler.epoch(0)))
     return Trainer(generator, critic, sampler, config, make_accelerator(precision=config.precision))
 
 
@@ -52,6 +53,25 @@ def weights(trained):
 def assert_same(first, second):
     assert first.keys() == second.keys()
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+class TestPenalties:
+    @pytest.mark.parametrize("name", ["sparsity", "overlap", "closeness"])
+    @pytest.mark.parametrize("w_solver", ["unrolled", "fc"])
+    def test_what_has_a_weight_is_lowered_and_reported(self, images, name, w_solver):
+        rows = {}
+        for weight in (0.0, 1.0):
+            options = {"adversarial": False, "basis_init": "merge", "learning_rate": 2e-3, name: weight}
+            training = trainer(images, w_solver, **options)
+            training.generator.start.prototypes.copy_(torch.rand(64, K, generator=torch.Generator().manual_seed(0)))
+            rows[weight] = [training.train_epoch(epoch) for epoch in (1, 2, 3)]
+        reported = [row[f"{name}_penalty"] for row in rows[1.0]]
+        assert reported[2] < reported[0]
+        assert not [entry for entry in rows[0.0][0] if entry.endswith("_penalty")]
+
+    def test_closeness_needs_prototypes(self, images):
+        with pytest.raises(ValueError, match="closeness: expected a generator with prototypes.*basis_init"):
+            trainer(images, closeness=0.1)
 
 
 class TestEpoch:

@@ -1,0 +1,99 @@
+"""The frontier of error against sparsity: rows, resuming, trained runs on it, the command."""
+
+import csv
+import json
+import math
+
+import pytest
+from typer.testing import CliRunner
+
+from diffnmf.cli import app
+from diffnmf.errors import RunFolderError
+from diffnmf.runs import DataConfig, RunConfig, run_experiment
+from diffnmf.studies.frontier import COLUMNS, measure_frontier
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+DATA = DataConfig("digits", group_size=20, limit_test_groups=6)
+WEIGHTS = {"sparsity": (0.2, 0.4), "overlap": (0.1,), "closeness": (0.3,)}
+RUN = RunConfig().with_options(
+    dataset="digits",
+    group_size=20,
+    k=5,
+    width=8,
+    epochs=6,
+    basis_init="merge",
+    adversarial=False,
+    reconstruction="relative",
+    sparsity=0.4,
+    learning_rate=3e-3,
+    limit_test_groups=6,
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return run_experiment(RUN, tmp_path_factory.mktemp("runs") / "sparse", brief=True).folder
+
+
+@pytest.fixture(scope="module")
+def measured(run, tmp_path_factory):
+    output = tmp_path_factory.mktemp("frontier")
+    return output, measure_frontier(DATA, 5, output, runs=[run], weights=WEIGHTS, rounds=30)
+
+
+def test_every_row_is_what_its_name_says(measured):
+    _, rows = measured
+    assert all(rows[name].keys() >= COLUMNS.keys() for name in rows)
+    merge, ordered, hals = (rows[name] for name in ("merge", "merge, ordered slots", "HALS from merge"))
+    assert ordered["relative_error"] == pytest.approx(merge["relative_error"], rel=1e-5)
+    assert ordered["slot_consistency"] > merge["slot_consistency"] + 0.02
+    assert hals["relative_error"] < merge["relative_error"]
+    assert hals["hoyer_H"] < rows["sparsity 0.2"]["hoyer_H"] < rows["sparsity 0.4"]["hoyer_H"]
+    assert hals["relative_error"] < rows["sparsity 0.4"]["relative_error"]
+    assert rows["overlap 0.1"]["part_overlap"] < hals["part_overlap"]
+    assert rows["closeness 0.3"]["slot_consistency"] > ordered["slot_consistency"] + 0.02
+
+
+def test_a_run_is_placed_on_it(measured):
+    _, rows = measured
+    scores = rows["sparse"]
+    assert scores["hoyer_H"] > rows["merge"]["hoyer_H"]
+    assert 0.1 < scores["gap_closed"] < 1
+    assert math.isnan(scores["beyond_frontier"]) or abs(scores["beyond_frontier"]) < 0.2
+
+
+def test_the_files(measured):
+    output, rows = measured
+    text = (output / "frontier.md").read_text(encoding="utf-8")
+    assert all(f"| {name} |" in text for name in rows)
+    with (output / "frontier.csv").open(encoding="utf-8") as file:
+        assert [line["row"] for line in csv.DictReader(file)] == list(rows)
+    assert (output / "frontier.png").stat().st_size > 10_000
+    assert (output / "frontier.html").exists()
+
+
+def test_it_goes_on_where_it_was_stopped(measured, run, tmp_path):
+    output, rows = measured
+    content = json.loads((output / "frontier.json").read_text(encoding="utf-8"))
+    del content["rows"]["overlap 0.1"]
+    content["rows"]["merge"]["ms_a_group"] = 12345.0  # not measured again
+    (tmp_path / "frontier.json").write_text(json.dumps(content), encoding="utf-8")
+    told = []
+    again = measure_frontier(DATA, 5, tmp_path, runs=[run], weights=WEIGHTS, rounds=30, announce=told.append)
+    assert [line.split(" (")[0] for line in told] == ["measuring overlap 0.1", "scoring sparse"]
+    assert again["merge"]["ms_a_group"] == 12345.0
+    assert again["overlap 0.1"]["hoyer_H"] == pytest.approx(rows["overlap 0.1"]["hoyer_H"])
+    with pytest.raises(RunFolderError, match="other settings: k is 4 here and was 5"):
+        measure_frontier(DATA, 4, tmp_path, weights=WEIGHTS, rounds=30)
+    with pytest.raises(RunFolderError, match="expected a run with k = 4; got k = 5"):
+        measure_frontier(DATA, 4, tmp_path / "other", runs=[run])
+    (tmp_path / "frontier.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(RunFolderError, match=r"frontier\.json: not the measurements of a frontier"):
+        measure_frontier(DATA, 5, tmp_path)
+
+
+def test_the_command(run, tmp_path):
+    result = CliRunner().invoke(app, ["compare", str(run), "--frontier", "--output", str(tmp_path), "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert "| merge, ordered slots |" in result.output
+    assert "| sparse |" in result.output
