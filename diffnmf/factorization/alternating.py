@@ -79,6 +79,10 @@ class AlternatingMethod(Method):
         """
         return None
 
+    def examine_small(self, problem: NMFProblem, iterate: FactorState) -> tuple[Tensor, Stationarity] | None:
+        """The relative errors (B,), and how far the iterates are from a stationary point; None as ``iterate_small``."""
+        return None
+
     def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:
         """Bring dead components back to life, in place, without raising the error; called now and then."""
 
@@ -174,16 +178,23 @@ class _Alternation:
             self.iterate.put(index, iterate)
         if self.budget.tol == 0 and iteration and not final:
             return  # the steps record the error
-        half_W = half_step(iterate.Ht, problem.Y, problem.weights_penalties)
-        self.errors[iteration][index] = half_W.error(problem.square, iterate.W, may_look=True)
-        if self.budget.tol > 0:
-            half_H = half_step(iterate.W, problem.Y.mT, problem.basis_penalties)
-            now = self.method.stationarity(problem, half_W, iterate.W, half_H, iterate.Ht)
+        error, now = self.method.examine_small(problem, iterate) or self.measure(problem, iterate)
+        self.errors[iteration][index] = error
+        if now is not None:
             if iteration == 0:
                 self.start_norm[index] = torch.maximum(now.norm, LEAST_START * now.size)
             wanted = self.budget.tol * self.start_norm[index]
             wanted = torch.where(wanted.isfinite(), wanted, 0.0)  # from a start too far off to be measured
             finished[index] = now.norm <= torch.maximum(wanted, now.rounding)
+
+    def measure(self, problem: NMFProblem, iterate: FactorState) -> tuple[Tensor, Stationarity | None]:
+        """The relative errors (B,), and, where that is asked for, how far the iterates are from a stationary point."""
+        half_W = half_step(iterate.Ht, problem.Y, problem.weights_penalties)
+        error = half_W.error(problem.square, iterate.W, may_look=True)
+        if self.budget.tol == 0:
+            return error, None
+        half_H = half_step(iterate.W, problem.Y.mT, problem.basis_penalties)
+        return error, self.method.stationarity(problem, half_W, iterate.W, half_H, iterate.Ht)
 
     def chunks(self) -> list[Index]:
         """The working set in pieces whose iterations stay in the cache; everything at once on other devices."""

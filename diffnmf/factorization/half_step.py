@@ -129,8 +129,14 @@ def projected(gradient: Tensor, X: Tensor) -> Tensor:
 
 def stationarity_of(factors: Sequence[tuple[Tensor, Tensor]]) -> Stationarity:
     """From ∇ᴾ of each factor, and what its gradient would be at zero, (B, k, N) each."""
-    norm, size = (sum(map(_square, parts)).sqrt() for parts in zip(*factors, strict=True))  # type: ignore[union-attr]
-    return Stationarity(norm, size, 4 * torch.finfo(factors[0][0].dtype).eps * size)
+    norm, size = (sum(map(_square, parts)) for parts in zip(*factors, strict=True))
+    return stationarity_of_squares(norm, size, factors[0][0].dtype)  # type: ignore[arg-type]
+
+
+def stationarity_of_squares(norm: Tensor, size: Tensor, dtype: torch.dtype) -> Stationarity:
+    """From the squares of ``norm`` and ``size``, computed in ``dtype``."""
+    norm, size = norm.sqrt(), size.sqrt()
+    return Stationarity(norm, size, 4 * torch.finfo(dtype).eps * size)
 
 
 def _square(X: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ non-negative and is itself the iterate, and a rise is not undone: the next step 
 iteration costs the same whatever happens, and no device has to be asked.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,13 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_flag, set_fields
 from diffnmf.factorization.alternating import AlternatingMethod, FactorState
-from diffnmf.factorization.half_step import TRUSTED_SQUARE, HalfStep, negligible
+from diffnmf.factorization.half_step import (
+    TRUSTED_SQUARE,
+    HalfStep,
+    Stationarity,
+    negligible,
+    stationarity_of_squares,
+)
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
 from diffnmf.kernels import hals as kernels
@@ -87,18 +94,22 @@ class HALS(AlternatingMethod):
             extrapolate_(X, memory[factor], memory["used"])
 
     def iterate_small(self, problem: NMFProblem, iterate: FactorState, iterations: int) -> Tensor | None:
+        if not _is_small(problem, iterate):
+            return None
         W, Ht, memory = iterate.W, iterate.Ht, iterate.memory
         (n, m), k = problem.Y.shape[1:], problem.k
-        tensors = (problem.Y, W, Ht, *memory.values())
-        if problem.penalized or n * m * k > SMALL or not available(*tensors):
-            return None
-        if not all(x.is_contiguous() for x in tensors[1:]):
-            return None
         momentum = kernels.Momentum(**memory) if self.extrapolate else None
         rates = (GROWTH, CAP_GROWTH, SHRINKAGE)
         sweeps = (self._passes(n, k), self._passes(m, k))
         zero, trusted = negligible(W.dtype), TRUSTED_SQUARE[W.dtype]
         return kernels.iterations_(problem.Y, problem.square, W, Ht, momentum, iterations, sweeps, rates, zero, trusted)
+
+    def examine_small(self, problem: NMFProblem, iterate: FactorState) -> tuple[Tensor, Stationarity] | None:
+        if not _is_small(problem, iterate):
+            return None
+        trusted = TRUSTED_SQUARE[iterate.W.dtype]
+        error, norm, size = kernels.stationarity(problem.Y, problem.square, iterate.W, iterate.Ht, trusted).unbind(1)
+        return error, stationarity_of_squares(norm, size, iterate.W.dtype)
 
     def _passes(self, p: int, k: int) -> int:
         """Over a factor: a pass costs k / p of forming C."""
@@ -107,8 +118,20 @@ class HALS(AlternatingMethod):
     def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:
         if self.revive and not problem.penalized:
             revived = revive_(problem, iterate.W, iterate.Ht)
-            if self.extrapolate:
+            if self.extrapolate and bool(revived.any()):
                 forget_(iterate.memory, iterate.W, iterate.Ht, revived)
+
+
+def _is_small(problem: NMFProblem, iterate: FactorState) -> bool:
+    """Whether the compiled kernel takes a problem as a whole."""
+    factors = (iterate.W, iterate.Ht, *iterate.memory.values())
+    multiplications = math.prod(problem.Y.shape[1:]) * problem.k
+    return (
+        multiplications <= SMALL
+        and not problem.penalized
+        and available(problem.Y, *factors)
+        and all(x.is_contiguous() for x in factors)
+    )
 
 
 def sweep_(A: Tensor, C: Tensor, X: Tensor, sweeps: int) -> None:

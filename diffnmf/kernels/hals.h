@@ -124,6 +124,18 @@ INLINE void NAME(copy_rows)(REAL *to, int64_t to_stride, const REAL *from, int64
     for (int64_t i = 0; i < rows; i++) memcpy(to + i * to_stride, from + i * from_stride, width * sizeof(REAL));
 }
 
+INLINE void NAME(read_problem)(NAME(Small) *s, const REAL *Y, int64_t y_row, int64_t y_column, const REAL *W,
+                               const REAL *Ht) {
+    /* In squares, so that the lines of all three matrices stay in the cache. */
+    for (int64_t top = 0; top < s->n; top += WIDE)
+        for (int64_t left = 0; left < s->m; left += WIDE)
+            for (int64_t i = top; i < s->n && i < top + WIDE; i++)
+                for (int64_t j = left; j < s->m && j < left + WIDE; j++)
+                    s->Y[i * s->wide_m + j] = s->Yt[j * s->wide_n + i] = Y[i * y_row + j * y_column];
+    NAME(copy_rows)(s->W, s->wide_m, W, s->m, s->k, s->m);
+    NAME(copy_rows)(s->H, s->wide_n, Ht, s->n, s->k, s->n);
+}
+
 /* ROWS rows of out = F T, for some vectors of a row: F (ROWS, p) and T (p, ·), with their strides. */
 INLINE void NAME(product_block)(const REAL *F, int64_t f, const REAL *T, int64_t t, REAL *out, int64_t o, int64_t p,
                                 const int vectors) {
@@ -217,12 +229,16 @@ typedef struct {
     double *objective, growth, cap_growth, shrinkage;
 } NAME(Momentum);
 
+INLINE double NAME(relative)(double error, double square) {
+    return square > 0 ? sqrt(fmax(error, 0) / square) : error > 0 ? INFINITY : 0;
+}
+
 /* Note the relative error of an iterate, and choose the next extrapolation in its light, as hals.py does. */
 INLINE void NAME(record)(const NAME(Small) *s, const REAL *F, int64_t f, const REAL *T, const REAL *X, int64_t p,
                          int64_t width, double square, double trusted, double *error, const NAME(Momentum) *momentum,
                          int64_t b) {
     const double rest = NAME(squared_error)(s, F, f, T, X, p, width, square, trusted);
-    *error = square > 0 ? sqrt(fmax(rest, 0) / square) : rest > 0 ? INFINITY : 0;
+    *error = NAME(relative)(rest, square);
     if (!momentum) return;
     REAL *beta = momentum->beta + b, *cap = momentum->cap + b;
     double *objective = momentum->objective + b;
@@ -255,12 +271,7 @@ EXPORT CLONES int NAME(diffnmf_hals_iterations)(const REAL *Y, int64_t y_problem
     const NAME(Momentum) momentum = {beta, cap, used, objective, growth, cap_growth, shrinkage};
     if (!NAME(small_new)(&s, n, m, k)) return NO_MEMORY;
     for (int64_t b = first; b < last; b++) {
-        const REAL *y = Y + b * y_problem;
-        for (int64_t i = 0; i < n; i++)
-            for (int64_t j = 0; j < m; j++)
-                s.Y[i * s.wide_m + j] = s.Yt[j * s.wide_n + i] = y[i * y_row + j * y_column];
-        NAME(copy_rows)(s.W, s.wide_m, W + b * k * m, m, k, m);
-        NAME(copy_rows)(s.H, s.wide_n, Ht + b * k * n, n, k, n);
+        NAME(read_problem)(&s, Y + b * y_problem, y_row, y_column, W + b * k * m, Ht + b * k * n);
         if (W_past) {
             NAME(copy_rows)(s.W_past, s.wide_m, W_past + b * k * m, m, k, m);
             NAME(copy_rows)(s.H_past, s.wide_n, H_past + b * k * n, n, k, n);
@@ -289,6 +300,52 @@ EXPORT CLONES int NAME(diffnmf_hals_iterations)(const REAL *Y, int64_t y_problem
             NAME(copy_rows)(W_past + b * k * m, m, s.W_past, s.wide_m, k, m);
             NAME(copy_rows)(H_past + b * k * n, n, s.H_past, s.wide_n, k, n);
         }
+    }
+    free(s.memory);
+    return GOOD;
+}
+
+/* ∇ᴾ of ½⟨X, AX⟩ − ⟨C, X⟩ at X ≥ 0 (k, width): adds ‖∇ᴾ‖² to ``norm`` and ‖C‖² to ``size``. A and C are those of s. */
+INLINE void NAME(projected_gradient)(const NAME(Small) *s, const REAL *X, int64_t width, double *norm, double *size) {
+    for (int64_t i = 0; i < s->k; i++) {
+        const REAL *c = s->C + i * width, *x = X + i * width;
+        *size += NAME(dot)(c, c, width);
+        for (int64_t start = 0; start < width; start += WIDE) {
+            NAME(Vector) gradient = -RV(c + start);
+            for (int64_t j = 0; j < s->k; j++) gradient += s->A[i * s->rows + j] * RV(X + j * width + start);
+            REAL total = 0;
+            for (int l = 0; l < WIDE; l++) {
+                const REAL g = x[start + l] > 0 || gradient[l] < 0 ? gradient[l] : 0;
+                total += g * g;
+            }
+            *norm += total;
+        }
+    }
+}
+
+/* How far small problems first ≤ b < last are from a stationary point, see factorization/half_step.py.
+
+   Y, square, W, Ht, trusted   as above
+   out                         (B, 3): the relative error, ‖∇ᴾ‖² and ‖(HᵀY, YWᵀ)‖² */
+EXPORT CLONES int NAME(diffnmf_nmf_stationarity)(const REAL *Y, int64_t y_problem, int64_t y_row, int64_t y_column,
+                                                 const double *square, const REAL *W, const REAL *Ht, double *out,
+                                                 double trusted, int64_t n, int64_t m, int64_t k, int64_t first,
+                                                 int64_t last) {
+    NAME(Small) s;
+    if (!NAME(small_new)(&s, n, m, k)) return NO_MEMORY;
+    for (int64_t b = first; b < last; b++) {
+        double norm = 0, size = 0;
+        NAME(read_problem)(&s, Y + b * y_problem, y_row, y_column, W + b * k * m, Ht + b * k * n);
+        NAME(gram)(s.H, s.rows, s.wide_n, s.A);
+        NAME(product)(s.H, s.wide_n, s.Y, s.wide_m, s.C, s.wide_m, s.rows, n, s.wide_m);
+        const double rest = NAME(squared_error)(&s, s.H, s.wide_n, s.Y, s.W, n, s.wide_m, square[b], trusted);
+        out[3 * b] = NAME(relative)(rest, square[b]);
+        NAME(projected_gradient)(&s, s.W, s.wide_m, &norm, &size);
+        NAME(gram)(s.W, s.rows, s.wide_m, s.A);
+        NAME(product)(s.W, s.wide_m, s.Yt, s.wide_n, s.C, s.wide_n, s.rows, m, s.wide_n);
+        NAME(projected_gradient)(&s, s.H, s.wide_n, &norm, &size);
+        out[3 * b + 1] = norm;
+        out[3 * b + 2] = size;
     }
     free(s.memory);
     return GOOD;

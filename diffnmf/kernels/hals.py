@@ -12,6 +12,7 @@ _POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _TYPES = {torch.float32: "float", torch.float64: "double"}
 _HALF = [_POINTER] * 5 + [_COUNT, _NUMBER] + [_COUNT] * 4
 _ITERATIONS = [_POINTER] + [_COUNT] * 3 + [_POINTER] * 10 + [_COUNT] * 3 + [_NUMBER] * 5 + [_COUNT] * 6
+_STATIONARITY = [_POINTER] + [_COUNT] * 3 + [_POINTER] * 4 + [_NUMBER] + [_COUNT] * 5
 TILE_BYTES = 256  # of a row: four vectors of 64 bytes
 
 
@@ -87,6 +88,17 @@ def iterations_(
     counts = (iterations, *sweeps, *rates, zero, trusted, batch, n, m, k)
     call(name, _ITERATIONS, batch, iterations * n * m * k, *pointers, *counts)
     return errors
+
+
+def stationarity(Y: Tensor, square: Tensor, W: Tensor, Ht: Tensor, trusted: float) -> Tensor:
+    """(B, 3) float64: the relative error, ‖∇ᴾ‖² and ‖(HᵀY, YWᵀ)‖² of B small problems; arguments as ``iterations_``."""
+    batch, n, m = Y.shape
+    out = torch.empty(batch, 3, dtype=torch.float64)
+    pointers = [Y.data_ptr(), *Y.stride(), square.data_ptr(), W.data_ptr(), Ht.data_ptr(), out.data_ptr()]
+    k = W.shape[1]
+    name = f"diffnmf_nmf_stationarity_{_TYPES[Y.dtype]}"
+    call(name, _STATIONARITY, batch, 4 * n * m * k, *pointers, trusted, n, m, k)
+    return out
 
 
 def _pointer(x: Tensor | None) -> int | None:

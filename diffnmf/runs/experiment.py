@@ -9,6 +9,7 @@ from typing import Any
 from diffnmf.data import group_matrix
 from diffnmf.errors import DivergenceError, RunFolderError
 from diffnmf.evaluation import score_generator, score_rivals
+from diffnmf.kernels import kernel
 from diffnmf.runs.checkpoints import position
 from diffnmf.runs.config import RunConfig
 from diffnmf.runs.parts import RIVAL_GROUPS, build_models, load_run_data
@@ -59,6 +60,7 @@ class Experiment:
         self, config: RunConfig, data_dir: str | Path | None, accelerator: Any, *, brief: bool, fresh: bool
     ) -> None:
         self.config, self.accelerator, self.brief = config, accelerator, brief
+        self.other_kernel: str | None = None  # that computed the checkpoint this one goes on from, where it was another
         seed, device = config.training.seed, accelerator.device
         with accelerator.local_main_process_first():  # the others find the data unpacked
             self.data = load_run_data(config.data, seed=seed, data_dir=data_dir, device=device)
@@ -80,6 +82,8 @@ class Experiment:
                 f"dataset: expected the images that the run {folder.path} was trained on until now; those in "
                 f"{self.config.data.dataset} are others (put them back, or say with --dataset where they are now)"
             )
+        before = state.get("kernel", "torch")  # of a checkpoint from before there was another
+        self.other_kernel = before if before != kernel().name else None
         try:
             self.trainer.load_state_dict(state)
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -96,6 +100,11 @@ class Experiment:
             self._state()
             return ExperimentResult(folder.path, {})
         callbacks.announce(f"run folder: {folder.path}")
+        if self.other_kernel is not None:
+            callbacks.announce(
+                f"until now this run was computed with the kernel {self.other_kernel!r}, from here with"
+                f" {kernel().name!r}: the same to rounding, but the last bits differ (see DIFFNMF_KERNEL)"
+            )
         with Recorder(folder, self.config, rows) as recorder:
             self._train(recorder, callbacks)
         metrics = self._metrics(rows, callbacks.announce)
@@ -125,7 +134,7 @@ class Experiment:
 
     def _state(self) -> dict[str, Any]:
         """What a checkpoint holds; every process has to call it."""
-        return {**self.trainer.state_dict(), "images": self.images}
+        return {**self.trainer.state_dict(), "images": self.images, "kernel": kernel().name}
 
     def _train_epoch(self, epoch: int, recorder: Recorder | None, progress: Callable[..., Any]) -> Row:
         """The part of the row of an epoch that training knows; checkpoints inside of the epoch on the way."""
@@ -180,6 +189,7 @@ class Experiment:
         announce(f"scoring the model on {len(groups)} groups of test images and as many of training images")
         test = score_generator(trainer.generator, split.test, groups)
         metrics: dict[str, Any] = {
+            "kernel": kernel().name,
             "train": score_generator(trainer.generator, split.train, self.data.train_groups),
             "test": test,
         }

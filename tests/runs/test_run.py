@@ -290,6 +290,15 @@ class TestResuming:
         assert RunConfig.from_yaml(old_run / "config.yaml") == configuration(3)
         assert (old_run / "notes.txt").read_text() == "mine"
 
+    def test_with_another_kernel_it_says_so(self, old_run, without_pictures, compiled, request):
+        said = []
+        resume_experiment(old_run, epochs=3, announce=said.append)
+        assert not any("kernel" in line for line in said)
+        request.getfixturevalue("torch_alone")
+        result = resume_experiment(old_run, epochs=4, announce=said.append)
+        assert any("with the kernel 'c', from here with 'torch'" in line for line in said)
+        assert result.metrics["kernel"] == "torch"
+
     def test_numbers_the_epochs_in_one_way(self, old_run, run_of_three, without_pictures):
         """A spreadsheet that reads "1.0", "2.0", "3" takes them for different kinds."""
         resume_experiment(old_run, epochs=3)
