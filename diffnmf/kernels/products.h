@@ -1,8 +1,8 @@
 /* HᵀH and HᵀY in double from matrices of one type of number, REAL; included once for each by nnls.c.
 
    Tiles of the result stay in registers while the rows of H and Y go by: for bases of some ten columns that takes a third
-   of the time of a general matrix product. The last vector of a row reads into the row behind it, and what comes of that
-   is left out; only the last row of a matrix is copied, since nothing lies behind it. */
+   of the time of a general matrix product. The last vector of a row reads into the rows behind it, and what comes of that
+   is left out; the last rows of a matrix are copied, since too little lies behind them. */
 
 typedef REAL NAME(Numbers) __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 #define LOAD(p) __builtin_convertvector(*(const NAME(Numbers) *)(p), Lanes)
@@ -36,8 +36,8 @@ INLINE void NAME(rows_of_block)(const REAL *F, int64_t f, int64_t f_column, cons
 }
 
 /* out (rows, columns padded) += Fᵀ T. With ``upper``, where T is F, what lies left of the diagonal may be left out. */
-INLINE void NAME(transposed_product)(const REAL *F, int64_t f, int64_t f_column, const REAL *T, int64_t t, double *out, int64_t o,
-                                     int64_t p, int64_t rows, int64_t columns, int upper) {
+INLINE void NAME(transposed_product)(const REAL *F, int64_t f, int64_t f_column, const REAL *T, int64_t t,
+                                     double *out, int64_t o, int64_t p, int64_t rows, int64_t columns, int upper) {
     const int64_t most = wide_registers() ? 4 : 1;
     for (int64_t start = 0; start < columns; start += most * LANES)
         for (int64_t i = 0; i < rows; i += 4) {
@@ -56,15 +56,19 @@ INLINE void NAME(transposed_product)(const REAL *F, int64_t f, int64_t f_column,
         }
 }
 
-/* The same for T of n rows, the last of which is copied to ``row`` (columns padded, and those of F behind it). */
-INLINE void NAME(whole_product)(const REAL *F, int64_t f, int64_t f_column, const REAL *T, int64_t t, double *out, int64_t o, int64_t n,
-                                int64_t rows, int64_t columns, int upper, REAL *row) {
-    const int64_t wide = padded(columns);
+/* The same for T of n rows, the last of which are copied to ``row`` (columns, padded). */
+INLINE void NAME(whole_product)(const REAL *F, int64_t f, int64_t f_column, const REAL *T, int64_t t, double *out,
+                                int64_t o, int64_t n, int64_t rows, int64_t columns, int upper, REAL *row) {
+    const int64_t wide = padded(columns), beyond = wide - columns;
+    /* The rows at the end behind which the matrix has fewer than ``beyond`` numbers: one, but for narrow rows. */
+    const int64_t behind = t > 0 ? (beyond + t - 1) / t : n, safe = beyond == 0 ? n : behind < n ? n - behind : 0;
     for (int64_t i = 0; i < rows; i++) memset(out + i * o, 0, wide * sizeof(double));
-    NAME(transposed_product)(F, f, f_column, T, t, out, o, n - 1, rows, columns, upper);
+    NAME(transposed_product)(F, f, f_column, T, t, out, o, safe, rows, columns, upper);
     memset(row, 0, wide * sizeof(REAL));
-    memcpy(row, T + (n - 1) * t, columns * sizeof(REAL));
-    NAME(transposed_product)(F + (n - 1) * f, f, f_column, row, wide, out, o, 1, rows, columns, upper);
+    for (int64_t q = safe; q < n; q++) {
+        memcpy(row, T + q * t, columns * sizeof(REAL));
+        NAME(transposed_product)(F + q * f, f, f_column, row, wide, out, o, 1, rows, columns, upper);
+    }
 }
 
 /* out (rows, columns) with rows of o numbers: ⟨F_i, G_j⟩, rows of p numbers that lie side by side. */
