@@ -145,7 +145,7 @@ def sweep_(A: Tensor, C: Tensor, X: Tensor, sweeps: int) -> None:
         X: (B, k, N) ≥ 0.
         sweeps: ≥ 1.
     """
-    if available(A, C, X) and X.is_contiguous():
+    if available(A, C, X) and X.is_contiguous() and X.dtype in kernels.TYPES:
         kernels.half_(A, C, X, sweeps, negligible(X.dtype), None, None)
         return
     batch, k, width = X.shape

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from diffnmf.kernels.library import kernel, library
 from diffnmf.kernels.sharing import share
@@ -18,11 +19,26 @@ def available(*tensors: Tensor) -> bool:
     """Whether the kernels can take these tensors: plain ones on the CPU, seen by no transform, without derivatives."""
     return (
         kernel().name == "c"
-        and all(type(x) is Tensor or type(x) is torch.nn.Parameter for x in tensors)
-        and all(x.device.type == "cpu" for x in tensors)
+        and all(_is_plain(x) for x in tensors)
         and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
         and not torch._C._are_functorch_transforms_active()
-        and not any(torch._C._functorch.is_legacy_batchedtensor(x) for x in tensors)  # in gradients of a batch
+        # Whoever records operations sees none inside of a kernel.
+        and torch._C._get_tracing_state() is None
+        and torch._C._len_torch_dispatch_stack() == 0
+    )
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether the numbers of a tensor are what its memory holds."""
+    return (
+        (type(x) is Tensor or type(x) is torch.nn.Parameter)
+        and x.device.type == "cpu"
+        and x.layout is torch.strided
+        and not x.is_nested
+        and not x.is_neg()
+        and not x._is_zerotensor()
+        and not torch._C._functorch.is_legacy_batchedtensor(x)  # in gradients of a batch
+        and (forward_ad._current_level < 0 or forward_ad.unpack_dual(x).tangent is None)
     )
 
 

@@ -14,13 +14,10 @@ _MATRIX = [_POINTER] + [_COUNT] * 3
 _SEARCH = [_POINTER] * 8 + [_COUNT] * 4
 _PENALTIES = _MATRIX[:3] + _MATRIX
 _SOLVE = [_POINTER] * 2 + _MATRIX + [_POINTER] + [_COUNT] * 4
-_DIRECT = (
-    [_COUNT] + _MATRIX * 2 + [_POINTER] + _MATRIX + _PENALTIES + [_POINTER, _NUMBER] + [_POINTER] * 7 + [_COUNT] * 5
-)
+_DIRECT = [_COUNT] + _MATRIX * 2 + _PENALTIES + [_POINTER, _NUMBER] + [_POINTER] * 7 + [_COUNT] * 5
 _UNSQUARED = [_POINTER] * 9 + [_COUNT] * 3
 _SOLVE_UNSQUARED = [_POINTER] * 5 + [_COUNT] * 3
-# Problems up to this many multiplications form their products in the kernel: a call of a library costs as much.
-SMALL = 4e5
+SMALL = 4e5  # multiplications: for a single problem of no more, checks of arguments would cost more than solving it
 
 
 class Search(NamedTuple):
@@ -55,13 +52,23 @@ def search(A: Tensor, C: Tensor, guess: Tensor | None) -> Search:
     """
     A, C, guess = A.contiguous(), C.contiguous(), None if guess is None else guess.contiguous()
     (columns, k), problems = C.shape, len(A)
-    flags = torch.empty(columns, k, dtype=torch.bool)
-    solved = torch.empty(columns, dtype=torch.bool)
-    found = Search(torch.empty_like(C), flags, C.new_empty(columns), solved, torch.empty(columns, dtype=torch.int64))
+    flags = torch.empty(columns, k, dtype=torch.bool, device="cpu")
+    solved = torch.empty(columns, dtype=torch.bool, device="cpu")
+    found = Search(
+        torch.empty_like(C), flags, C.new_empty(columns), solved, torch.empty(columns, dtype=torch.int64, device="cpu")
+    )
     pointers = [None if x is None else x.data_ptr() for x in (A, C, guess, *found)]
     m = columns // max(1, problems)
     call("diffnmf_nnls_search", _SEARCH, columns, k * k, *pointers, m, k)
     return found
+
+
+def _empty_search(x: Tensor) -> Search:
+    """Memory for the results beside x (N, k)."""
+    columns, k = x.shape
+    new = partial(torch.empty, device="cpu")  # whatever the default device is
+    flags, pivot = new(columns, k, dtype=torch.bool), new(columns, dtype=torch.float64)
+    return Search(x, flags, pivot, new(columns, dtype=torch.bool), new(columns, dtype=torch.int64))
 
 
 def solve(A: Tensor, free: Tensor, b: Tensor) -> Tensor:
@@ -92,10 +99,7 @@ def unsquared(R: Tensor, owner: Tensor, y: Tensor, weight: Tensor, start: Tensor
     """
     R, owner, y, weight = (x.contiguous() for x in (R, owner, y, weight))
     columns, k = y.shape
-    flags = torch.empty(columns, k, dtype=torch.bool)
-    solved = torch.empty(columns, dtype=torch.bool)
-    x = start.clone(memory_format=torch.contiguous_format)
-    found = Search(x, flags, y.new_empty(columns), solved, torch.empty(columns, dtype=torch.int64))
+    found = _empty_search(start.clone(memory_format=torch.contiguous_format))
     pointers = [x.data_ptr() for x in (R, owner, y, weight, *found)]
     call("diffnmf_nnls_unsquared", _UNSQUARED, columns, 10 * k * k, *pointers, k)
     return found
@@ -113,7 +117,6 @@ def solve_unsquared(R: Tensor, owner: Tensor, free: Tensor, b: Tensor) -> Tensor
 def direct(
     H: Tensor,
     Y: Tensor,
-    products: tuple[Tensor, Tensor] | None,
     ridge: Tensor,
     l1: Tensor,
     guess: Tensor | None,
@@ -124,10 +127,8 @@ def direct(
     Columns that are not ``solved`` want more care. What a column gets depends on nothing but the column and H.
 
     Arguments:
-        H: (B, n, k), float32 or float64.
+        H: (B, n, k), float32 or float64, rows or columns side by side in memory.
         Y: (B, n, m), likewise.
-        products: (B, k, k), HᵀH, and (B, k, m), HᵀY, in float64; None, where H and Y have stride 1 in a dimension:
-            formed by the kernel.
         ridge: (B, k, 1) float64, of any strides.
         l1: (B, k, m) float64, of any strides.
         guess: (B, m, k) bool, the first free sets, or None.
@@ -135,14 +136,13 @@ def direct(
     """
     guess = None if guess is None else guess.contiguous()
     (batch, n, k), m = H.shape, Y.shape[2]
-    gram, cross = (None, None) if products is None else (products[0].contiguous(), products[1])
-    new = partial(torch.empty, dtype=torch.float64)
+    new = partial(torch.empty, dtype=torch.float64, device="cpu")  # whatever the default device is
     found = Direct(
         new(batch, m, k),
-        torch.empty(batch, m, k, dtype=torch.bool),
+        new(batch, m, k, dtype=torch.bool),
         new(batch, m),
-        torch.empty(batch, m, dtype=torch.int64),
-        torch.empty(batch, m, dtype=torch.bool),
+        new(batch, m, dtype=torch.int64),
+        new(batch, m, dtype=torch.bool),
         new(batch, k, k),
         new(batch, k),
     )
@@ -156,9 +156,6 @@ def direct(
         *H.stride(),
         Y.data_ptr(),
         *Y.stride(),
-        None if gram is None else gram.data_ptr(),
-        None if cross is None else cross.data_ptr(),
-        *((0, 0, 0) if cross is None else cross.stride()),
         ridge.data_ptr(),
         *ridge.stride()[:2],
         l1.data_ptr(),
@@ -176,7 +173,7 @@ def direct(
 def direct_small(H: Tensor, Y: Tensor, ridge: float, l1: float, least_pivot: float) -> Tensor | None:
     """W (k, m) float64 of one small problem, H (n, k) and Y (n, m); None where it is not as simple as that."""
     (n, k), m = H.shape, Y.shape[1]
-    W = torch.empty(m, k, dtype=torch.float64)
+    W = torch.empty(m, k, dtype=torch.float64, device="cpu")
     result = function("diffnmf_nnls_direct", _DIRECT)(
         H.dtype == torch.float32,
         H.data_ptr(),
@@ -185,11 +182,6 @@ def direct_small(H: Tensor, Y: Tensor, ridge: float, l1: float, least_pivot: flo
         Y.data_ptr(),
         0,
         *Y.stride(),
-        None,
-        None,
-        0,
-        0,
-        0,
         ctypes.byref(_NUMBER(ridge)),
         0,
         0,

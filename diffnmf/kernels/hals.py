@@ -9,7 +9,7 @@ from torch import Tensor
 from diffnmf.kernels.calling import call
 
 _POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
-_TYPES = {torch.float32: "float", torch.float64: "double"}
+TYPES = {torch.float32: "float", torch.float64: "double"}
 _HALF = [_POINTER] * 5 + [_COUNT, _NUMBER] + [_COUNT] * 4
 _ITERATIONS = [_POINTER] + [_COUNT] * 3 + [_POINTER] * 10 + [_COUNT] * 3 + [_NUMBER] * 5 + [_COUNT] * 6
 _STATIONARITY = [_POINTER] + [_COUNT] * 3 + [_POINTER] * 4 + [_NUMBER] + [_COUNT] * 5
@@ -44,7 +44,7 @@ def half_(A: Tensor, C: Tensor, X: Tensor, sweeps: int, zero: float, past: Tenso
     batch, k, width = X.shape
     tiles = -(-width * X.element_size() // TILE_BYTES)
     pointers = [A.data_ptr(), C.data_ptr(), X.data_ptr(), _pointer(past), _pointer(beta)]
-    name = f"diffnmf_hals_half_{_TYPES[X.dtype]}"
+    name = f"diffnmf_hals_half_{TYPES[X.dtype]}"
     cost = sweeps * k * k * TILE_BYTES / X.element_size() / 16  # many at once
     call(name, _HALF, batch * tiles, cost, *pointers, sweeps, zero, k, width)
 
@@ -79,12 +79,12 @@ def iterations_(
         (iterations, B) float64, relative errors: of the iterates before each iteration where n ≥ m, otherwise after it.
     """
     batch, n, m = Y.shape
-    errors = torch.empty(iterations, batch, dtype=torch.float64)
+    errors = torch.empty(iterations, batch, dtype=torch.float64, device="cpu")
     past = () if momentum is None else (momentum.W, momentum.H, momentum.beta, momentum.cap, momentum.used)
     last = [None] * 6 if momentum is None else [x.data_ptr() for x in (*past, momentum.objective)]
     pointers = [Y.data_ptr(), *Y.stride(), square.data_ptr(), W.data_ptr(), Ht.data_ptr(), *last, errors.data_ptr()]
     k = W.shape[1]
-    name = f"diffnmf_hals_iterations_{_TYPES[Y.dtype]}"
+    name = f"diffnmf_hals_iterations_{TYPES[Y.dtype]}"
     counts = (iterations, *sweeps, *rates, zero, trusted, batch, n, m, k)
     call(name, _ITERATIONS, batch, iterations * n * m * k, *pointers, *counts)
     return errors
@@ -93,10 +93,10 @@ def iterations_(
 def stationarity(Y: Tensor, square: Tensor, W: Tensor, Ht: Tensor, trusted: float) -> Tensor:
     """(B, 3) float64: the relative error, ‖∇ᴾ‖² and ‖(HᵀY, YWᵀ)‖² of B small problems; arguments as ``iterations_``."""
     batch, n, m = Y.shape
-    out = torch.empty(batch, 3, dtype=torch.float64)
+    out = torch.empty(batch, 3, dtype=torch.float64, device="cpu")
     pointers = [Y.data_ptr(), *Y.stride(), square.data_ptr(), W.data_ptr(), Ht.data_ptr(), out.data_ptr()]
     k = W.shape[1]
-    name = f"diffnmf_nmf_stationarity_{_TYPES[Y.dtype]}"
+    name = f"diffnmf_nmf_stationarity_{TYPES[Y.dtype]}"
     call(name, _STATIONARITY, batch, 4 * n * m * k, *pointers, trusted, n, m, k)
     return out
 

@@ -42,8 +42,11 @@ def kernel() -> Kernel:
         >>> kernel().name in ("c", "torch")
         True
     """
-    with _lock:
-        return _choose()
+    if _chosen is None:
+        with _lock:
+            _remember(_choose())
+    assert _chosen is not None
+    return _chosen
 
 
 def library() -> ctypes.CDLL | None:
@@ -62,13 +65,28 @@ def forget() -> None:
     """Load and choose anew at the next use: for tests that change the environment."""
     with _lock:
         _load.cache_clear()
-        _choose.cache_clear()
+        _remember(None)
 
 
 _lock = threading.Lock()  # a cache alone may compute its value once in every thread
+_chosen: Kernel | None = None  # read without the lock: a process may be forked while another thread holds that
 
 
-@cache
+def _remember(choice: Kernel | None) -> None:
+    global _chosen
+    _chosen = choice
+
+
+def _unlock() -> None:
+    """A child process has none of its parent's threads, one of which may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
+
+
 def _choose() -> Kernel:
     asked = os.environ.get(VARIABLE)
     if asked and asked not in ("c", "torch"):

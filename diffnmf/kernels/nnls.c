@@ -34,6 +34,7 @@ typedef struct {
     int size;            /* how many */
     double *value;       /* x of the members, in that order */
     double *c, *r;       /* r = c − Ax, in the order of the entries, as everything below */
+    double *weight;      /* the length of a column of H in the scaled units, at most 1: what rounding of r grows with */
     double *open;        /* 1 for an entry that may enter, otherwise 0 */
     double *curvature;   /* what a step in each entry outside F would meet */
     double *y;           /* in the order of the members */
@@ -50,10 +51,10 @@ static int workspace_new(Workspace *w, int64_t k) {
     memset(w, 0, sizeof *w);
     w->k = (int)k;
     w->width = width;
-    w->memory = calloc(3 * square + 9 * (size_t)width + LANES + (size_t)width, sizeof(double));
+    w->memory = calloc(3 * square + 10 * (size_t)width + LANES + (size_t)width, sizeof(double));
     if (!w->memory) return 0;
     double *next = (double *)(((uintptr_t)w->memory + 63) & ~(uintptr_t)63);
-    double **rows[] = {&w->value, &w->c, &w->r, &w->open, &w->curvature, &w->y, &w->column, &w->row, &w->score};
+    double **rows[] = {&w->value, &w->c, &w->r, &w->weight, &w->open, &w->curvature, &w->y, &w->column, &w->row, &w->score};
     w->A = next;
     w->B = next + square;
     w->inverse = next + 2 * square;
@@ -61,10 +62,11 @@ static int workspace_new(Workspace *w, int64_t k) {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++, next += width) *rows[i] = next;
     w->member = (int *)next;
     w->wanted = (uint8_t *)(w->member + width);
+    for (int j = 0; j < width; j++) w->weight[j] = 1;
     return 1;
 }
 
-/* What counts as zero in x and in r. */
+/* What counts as zero in x, and in r times weight. */
 INLINE double rounding(const Workspace *w) {
     return 2 * w->k * EPS * (1 + sum(w->value, padded(w->size)));
 }
@@ -162,7 +164,7 @@ INLINE int choose(const Workspace *w, double tolerance, int first) {
     for EACH(p, width) {
         const Lanes r = READ(w->r + p) * READ(w->open + p), curvature = READ(w->curvature + p);
         const Lanes divisor = w->priced ? SELECT(curvature > least, curvature, least) : one;
-        const Lanes score = SELECT(r > tolerance, r * r / divisor, (Lanes){0});
+        const Lanes score = SELECT(r > tolerance * READ(w->weight + p), r * r / divisor, (Lanes){0});
         AT(w->score + p) = score;
         most = SELECT(score > most, score, most);
     }
@@ -363,7 +365,7 @@ INLINE int settle(Workspace *w) {
     free_set(w, w->wanted);
     for (int j = 0; j < w->k; j++) {
         w->open[j] = !w->wanted[j];
-        if (w->open[j] > 0 && !(w->r[j] <= tolerance)) return 0;
+        if (w->open[j] > 0 && !(w->r[j] <= tolerance * w->weight[j])) return 0;
     }
     return worst <= tolerance;
 }
@@ -550,11 +552,9 @@ INLINE int in_range(double square) { return square == 0 || (square >= SMALLEST &
 #define COLUMNS 256 /* of a block: HᵀY is formed for so many at once */
 #define OF_PROBLEM(X, problem) ((const char *)X + (problem) * X##_problem * (is_float ? 4 : 8))
 
-/* A whole batch, from HᵀH and HᵀY to W, as long as its numbers are in range.
+/* A whole batch, from H and Y to W, as long as its numbers are in range.
 
-   H, Y         (B, n, k) and (B, n, m), both float or both double
-   gram, cross  (B, k, k), HᵀH, and (B, k, m), HᵀY, with its strides; or null: they are formed here, if the rows of H lie
-                side by side, or its columns, and those of Y likewise
+   H, Y         (B, n, k) and (B, n, m), both float or both double, with strides of which that of rows or columns is 1
    ridge, l1    (B, k) and (B, k, m), with their strides
    guess        (B, m, k) flags, or null
    least_pivot  columns whose free set is less independent than this want more care
@@ -567,9 +567,7 @@ INLINE int in_range(double square) { return square == 0 || (square >= SMALLEST &
 
    Returns GOOD; WANTS_CARE where a column does; OUT_OF_RANGE where a number is, or is not finite, and what is in W and
    the others means nothing; NO_MEMORY. */
-EXPORT CLONES int diffnmf_nnls_direct(int64_t is_float, MATRIX(H), MATRIX(Y), const double *gram, const double *cross,
-                                      int64_t cross_problem, int64_t cross_row, int64_t cross_column,
-                                      const double *ridge, int64_t ridge_problem, int64_t ridge_row, const double *l1,
+EXPORT CLONES int diffnmf_nnls_direct(int64_t is_float, MATRIX(H), MATRIX(Y), const double *ridge, int64_t ridge_problem, int64_t ridge_row, const double *l1,
                                       int64_t l1_problem, int64_t l1_row, int64_t l1_column, const uint8_t *guess,
                                       double least_pivot, double *W, uint8_t *free_, double *pivot_, int64_t *steps,
                                       uint8_t *solved, double *A, double *scale, int64_t n, int64_t m, int64_t k,
@@ -577,30 +575,32 @@ EXPORT CLONES int diffnmf_nnls_direct(int64_t is_float, MATRIX(H), MATRIX(Y), co
     Workspace w;
     const int width = padded(k);
     if (!workspace_new(&w, k)) return NO_MEMORY;
-    /* Of a block of columns: the norms and HᵀY; the 1/d; and HᵀH and a row. */
-    const size_t own = gram ? 0 : (size_t)width * (k + COLUMNS) + width + COLUMNS;
-    double *numbers = malloc((COLUMNS + (size_t)width + own) * sizeof(double));
-    double *squares = numbers, *inverse = numbers + COLUMNS, *own_gram = inverse + width;
-    double *own_cross = own_gram + (size_t)k * width, *row = own_cross + (size_t)width * COLUMNS;
+    /* Of a block of columns the norms and HᵀY; the 1/d, HᵀH and a row. */
+    double *numbers = malloc(((size_t)width * (k + COLUMNS) + 2 * (width + COLUMNS)) * sizeof(double));
+    double *squares = numbers, *inverse = numbers + COLUMNS, *g = inverse + width;
+    double *ct = g + (size_t)k * width, *row = ct + (size_t)width * COLUMNS;
     int result = numbers ? GOOD : NO_MEMORY;
     for (int64_t problem = first / m; result < OUT_OF_RANGE && problem * m < last; problem++) {
         const int64_t from = problem * m > first ? 0 : first - problem * m;
         const int64_t to = (problem + 1) * m < last ? m : last - problem * m;
         const void *h = OF_PROBLEM(H, problem), *y = OF_PROBLEM(Y, problem);
-        const double *g = gram ? gram + problem * k * k : own_gram;
-        const int64_t g_row = gram ? k : width;
-        if (!gram && is_float) gram_product_float(h, H_row, H_column, n, k, own_gram, (float *)row);
-        if (!gram && !is_float) gram_product_double(h, H_row, H_column, n, k, own_gram, row);
+        if (is_float)
+            gram_product_float(h, H_row, H_column, n, k, g, (float *)row);
+        else
+            gram_product_double(h, H_row, H_column, n, k, g, row);
         for (int64_t j = 0; j < k; j++) {
-            const double square = g[j * g_row + j], r = ridge[problem * ridge_problem + j * ridge_row];
-            if (!in_range(square) || !(r >= 0 && r <= LARGEST)) result = OUT_OF_RANGE;
+            const double square = g[j * width + j], r = ridge[problem * ridge_problem + j * ridge_row];
+            /* A column far below the ridge may be smaller than the others. */
+            const int small = r >= SMALLEST && square > 0x1p-1000 && square < SMALLEST;
+            if (!(in_range(square) || small) || !(r >= 0 && r <= LARGEST)) result = OUT_OF_RANGE;
             if (square == 0 && !FOR_TYPE(is_float, is_zero, h, n, H_row, H_column, j)) result = OUT_OF_RANGE;
             inverse[j] = square + r > 0 ? 1 / sqrt(square + r) : 1;
+            w.weight[j] = r > 0 ? sqrt(square) * inverse[j] : 1;
         }
         if (result == OUT_OF_RANGE) break;
         for (int64_t i = 0; i < k; i++) {
             double *to_row = w.A + (size_t)i * width;
-            for (int64_t j = 0; j < k; j++) to_row[j] = g[i * g_row + j] * (inverse[i] * inverse[j]);
+            for (int64_t j = 0; j < k; j++) to_row[j] = g[i * width + j] * (inverse[i] * inverse[j]);
             to_row[i] = 1;
         }
         if (from == 0 && A)
@@ -613,16 +613,14 @@ EXPORT CLONES int diffnmf_nnls_direct(int64_t is_float, MATRIX(H), MATRIX(Y), co
         const int disguised = !dependent && w.row_sum > INDEPENDENT_ROW_SUM;
         for (int64_t block = from; block < to && result < OUT_OF_RANGE; block += COLUMNS) {
             const int64_t end = block + COLUMNS < to ? block + COLUMNS : to, wide = padded(end - block);
-            const double *ct = gram ? cross + problem * cross_problem + block * cross_column : own_cross;
             const int flipped = transposed(H_column, Y_column);
-            const int64_t ct_row = gram ? cross_row : flipped ? 1 : wide;
-            const int64_t ct_column = gram ? cross_column : flipped ? width : 1;
-            if (!gram && is_float)
+            const int64_t ct_row = flipped ? 1 : wide, ct_column = flipped ? width : 1;
+            if (is_float)
                 cross_product_float(h, H_row, H_column, (const float *)y + block * Y_column, Y_row, Y_column, n,
-                                    end - block, k, own_cross, (float *)row);
-            if (!gram && !is_float)
+                                    end - block, k, ct, (float *)row);
+            else
                 cross_product_double(h, H_row, H_column, (const double *)y + block * Y_column, Y_row, Y_column, n,
-                                     end - block, k, own_cross, row);
+                                     end - block, k, ct, row);
             FOR_TYPE(is_float, squares, y, n, Y_row, Y_column, squares, block, end);
             for (int64_t i = block; i < end && result < OUT_OF_RANGE; i++) {
                 const int64_t at = problem * m + i;

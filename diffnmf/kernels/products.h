@@ -133,22 +133,35 @@ INLINE void NAME(cross_product)(const REAL *H, int64_t h_row, int64_t h_column, 
         NAME(dots)(H, h_column, Y, y_column, out, padded(m), k, m, n, 0);
 }
 
-/* ‖x‖² of the columns first ≤ j < last of X (n, ·). */
+/* ‖x‖² of the columns first ≤ j < last of X (n, ·): each in the same way, whatever stands beside it. */
 INLINE void NAME(squares)(const REAL *X, int64_t n, int64_t stride_row, int64_t stride_column, double *squares,
                           int64_t first, int64_t last) {
-    for (int64_t j = first; j < last; j++) squares[j - first] = 0;
     if (stride_column == 1) {
-        for (int64_t i = 0; i < n; i++) {
-            const REAL *x = X + i * stride_row + first;
-            for (int64_t j = 0; j < last - first; j++) squares[j] += (double)x[j] * x[j];
+        for (int64_t j = first; j < last; j += LANES) {
+            const int64_t count = last - j < LANES ? last - j : LANES;
+            Lanes total = {0};
+            for (int64_t i = 0; i < n; i++) {
+                REAL part[LANES] = {0};
+                const REAL *x = X + i * stride_row + j;
+                if (count < LANES) memcpy(part, x, count * sizeof(REAL));
+                const Lanes numbers = count < LANES ? LOAD(part) : LOAD(x);
+                total += numbers * numbers;
+            }
+            for (int64_t l = 0; l < count; l++) squares[j - first + l] = total[l];
         }
         return;
     }
     for (int64_t j = first; j < last; j++) {
-        double part[LANES] = {0};
+        Lanes total = {0};
         const REAL *x = X + j * stride_column;
-        for (int64_t i = 0; i < n; i++) part[i % LANES] += (double)x[i * stride_row] * x[i * stride_row];
-        for (int l = 0; l < LANES; l++) squares[j - first] += part[l];
+        for (int64_t i = 0; i < n; i += LANES) {
+            REAL part[LANES] = {0};
+            for (int64_t l = 0; l < LANES && i + l < n; l++) part[l] = x[(i + l) * stride_row];
+            const Lanes numbers = LOAD(part);
+            total += numbers * numbers;
+        }
+        squares[j - first] = 0;
+        for (int l = 0; l < LANES; l++) squares[j - first] += total[l];
     }
 }
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import pairwise
 
 import torch
@@ -37,11 +37,27 @@ def share(work: Callable[[int, int], int], count: int, cost: float) -> int:
             result = max(result, work(first, last))
         return result
 
-    others = [_threads().submit(take) for _ in range(threads - 1)]
-    result = take()  # this thread works, too
-    for other in others:
-        result = max(result, other.result())
-    return result
+    others: list[Future[int]] = []
+    try:
+        others += [_threads().submit(take) for _ in range(threads - 1)]
+        return max(take(), *(other.result() for other in others))  # this thread works, too
+    finally:
+        # Nobody may leave while another thread still writes: what is written to would be freed, after Ctrl-C say.
+        for _ in ranges:
+            pass
+        _wait_for_all(others)
+
+
+def _wait_for_all(others: list["Future[int]"]) -> None:
+    """Wait even through Ctrl-C, which counts afterwards."""
+    interrupted: KeyboardInterrupt | None = None
+    while not all(other.done() for other in others):
+        try:
+            wait(others)
+        except KeyboardInterrupt as error:
+            interrupted = error
+    if interrupted is not None:
+        raise interrupted
 
 
 def _threads() -> ThreadPoolExecutor:

@@ -1,4 +1,4 @@
-"""The way to W through the compiled kernel on the CPU: three products, one call, and care for the columns that want it.
+"""The way to W through the compiled kernel on the CPU: one call, and care for the columns that want it.
 
 It gives the same as the operations of torch (``gram.py``, ``exact/finish.py``) to rounding, without the some hundred
 small ones of them.
@@ -12,7 +12,6 @@ from torch import Tensor
 from diffnmf.kernels import columns as kernels
 from diffnmf.kernels.calling import available
 from diffnmf.solvers.base import NNLSSolver, Solved
-from diffnmf.solvers.exact.chunks import columns_in_cache
 from diffnmf.solvers.exact.exchanges import ColumnSolution
 from diffnmf.solvers.exact.finish import TRUSTED_PIVOT, WELL_CONDITIONED_PIVOT, take_care
 from diffnmf.solvers.exact.masked import MaskedFactor, as_columns, from_columns
@@ -38,11 +37,9 @@ def solve_directly(problem: Problem, backward: str) -> Solved | None:
     H, Y, ridge, l1 = (x.detach() for x in problem.inputs)
     precise = torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
     with torch.no_grad(), precise:
-        side_by_side = 1 in H.stride()[1:] and 1 in Y.stride()[1:]
         found = kernels.direct(
-            H,
-            Y,
-            None if side_by_side else _products(H, Y),
+            _side_by_side(H),
+            _side_by_side(Y),
             ridge.double().expand(len(H), H.shape[2], 1),
             l1.double().expand(len(H), H.shape[2], Y.shape[2]),
             None if problem.W0 is None else (problem.W0 > 0).mT,
@@ -73,36 +70,31 @@ def solve_small(
     A check of each argument would cost more than solving it: whatever is not just so is left to those who check.
     """
     if (
-        type(H) is Tensor
-        and type(Y) is Tensor
+        solver.finishes
+        and type(H) is type(Y) is Tensor
+        and available(H, Y)
         and H.ndim == Y.ndim == 2
         and H.dtype == Y.dtype
         and H.dtype in (torch.float64, torch.float32)
         and H.shape[0] == Y.shape[0]
         and 1 in H.stride()
         and 1 in Y.stride()
-        and type(ridge) is float
-        and type(l1) is float
+        and type(ridge) is type(l1) is float
+        and max(ridge, l1) <= torch.finfo(torch.float32).max
         and backward in ("implicit", "detached")
         and 0 < H.shape[0] * H.shape[1] * (H.shape[1] + 2 * Y.shape[1]) <= 2 * kernels.SMALL
         and Y.shape[1] > 0
-        and not (torch.is_grad_enabled() and (H.requires_grad or Y.requires_grad))
-        and solver.finishes
-        and available(H, Y)
     ):
         W = kernels.direct_small(H, Y, ridge, l1, _least_pivot(H.dtype))
         return W if W is None else W.to(H.dtype)
     return None
 
 
+def _side_by_side(X: Tensor) -> Tensor:
+    """X, or a copy, with the numbers of a row or of a column beside each other in memory."""
+    return X if 1 in X.stride()[1:] else X.contiguous()
+
+
 def _least_pivot(dtype: torch.dtype) -> float:
     """In float32 the last digits are rounded away, and need no refinement."""
     return WELL_CONDITIONED_PIVOT if dtype == torch.float64 else TRUSTED_PIVOT
-
-
-def _products(H: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
-    """HᵀH (B, k, k) and HᵀY (B, k, m) in float64, in runs of columns where Y has to be copied for that."""
-    if Y.dtype == torch.float64:
-        return H.mT @ H, H.mT @ Y
-    H = H.double()
-    return H.mT @ H, torch.cat([H.mT @ run.double() for run in Y.split(columns_in_cache(H), dim=-1)], dim=-1)

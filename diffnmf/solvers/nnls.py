@@ -95,7 +95,8 @@ def nnls(
     judged = ranged.scaled(W)  # what the user gets is judged, rounded to half precision or not
     residual = kkt_residual(ranged.problem, judged)
     converged = residual <= _expected_residual(ranged.problem, judged, solver)  # False for NaN
-    if solver.exact and solver.tolerance == 0 and problem.dtype == torch.float64 and not transformed(problem):
+    certified = solver.exact and solver.tolerance == 0 and problem.dtype == torch.float64 and W.numel() > 0
+    if certified and not transformed(problem):
         converged = converged & is_best(ranged.problem, judged)
     # A transform has no single answer to the question, and a compiled graph no place for a warning.
     if not transformed(problem) and not (converged.all() and (ranged.finite is None or ranged.finite.all())):

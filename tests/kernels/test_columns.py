@@ -1,5 +1,7 @@
 """The kernels against the operations of torch, which are the reference; threads, processes and memory."""
 
+import ctypes
+import mmap
 import multiprocessing
 import os
 import threading
@@ -9,7 +11,9 @@ import pytest
 import torch
 
 from diffnmf.factorization import factorize
+from diffnmf.factorization.merging import merge
 from diffnmf.kernels import columns as kernels
+from diffnmf.kernels.sharing import share
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers import nnls
 from diffnmf.solvers.exact.active_set import active_set
@@ -214,3 +218,84 @@ def test_every_layout_in_memory_gives_the_same(n, k, m, dtype):
             found = layer(h, y)
             assert found.dtype == dtype
             torch.testing.assert_close(found.double(), W, rtol=tolerance, atol=tolerance)
+
+
+def test_nothing_is_read_beyond_the_end_of_a_matrix():
+    """The matrix ends where memory ends: one number further would kill the process."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "mprotect"):
+        pytest.skip("pages are protected with a function of Unix")
+    page = mmap.PAGESIZE
+    memory = mmap.mmap(-1, 2 * page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    assert libc.mprotect(ctypes.c_void_p(start + page), ctypes.c_size_t(page), 0) == 0
+    try:
+        for dtype in (torch.float32, torch.float64):
+            for columns in (1, 2, 3, 5, 8, 9):
+                n, size = 20, torch.finfo(dtype).bits // 8
+                offset = page - n * columns * size
+                last = torch.frombuffer(memory, dtype=dtype, count=n * columns, offset=offset).view(n, columns)
+                last.copy_(torch.rand(n, columns))
+                other = torch.rand(n, 4, dtype=dtype)
+                assert NNLSLayer()(other, last).isfinite().all()
+                assert NNLSLayer()(last, other).isfinite().all()
+                assert NNLSLayer()(other[None], last[None]).isfinite().all()
+    finally:
+        libc.mprotect(ctypes.c_void_p(start + page), ctypes.c_size_t(page), 3)
+
+
+def test_the_default_device_does_not_matter():
+    H, Y = (x[0] for x in problem_of())
+    expected = NNLSLayer()(H, Y)
+    with torch.device("meta"):
+        assert torch.equal(NNLSLayer()(H, Y), expected)
+        assert torch.equal(nnls(H[None], Y[None]).W[0], expected)
+        assert factorize(Y.clamp(min=0), 3, max_iter=5, tol=0.0).H.device.type == "cpu"
+
+
+def test_views_that_memory_does_not_hold():
+    H, Y = (x[0] for x in problem_of(signs=True))
+    torch.testing.assert_close(NNLSLayer()(torch._neg_view(-H), Y), NNLSLayer()(H, Y))
+    assert (NNLSLayer()(H, torch._efficientzerotensor(Y.shape, dtype=Y.dtype)) == 0).all()
+    with pytest.raises(TypeError, match="H: expected"):
+        NNLSLayer()(H.to_sparse(), Y)
+
+
+@pytest.mark.parametrize("penalties", [{"l1": -0.1}, {"ridge": -1e-3}])
+def test_a_learned_penalty_that_has_become_negative(penalties):
+    H, Y = problem_of()
+    tensors = {name: torch.tensor(value) for name, value in penalties.items()}
+    solution = nnls(H, Y, **tensors)
+    assert solution.converged.all() and solution.W.isfinite().all()
+
+
+@pytest.mark.parametrize("ridge", [1.0, 1e20, 1e35, 1e220])
+def test_columns_far_below_the_ridge(ridge):
+    H = torch.diag(torch.tensor([1.0, 1e-20], dtype=torch.float64))
+    solution = nnls(H, torch.tensor([[-1.0], [1.0]], dtype=torch.float64), ridge=ridge)
+    assert solution.converged
+    assert solution.W[1].item() == pytest.approx(1e-20 / (ridge + 1e-40), rel=1e-12)
+
+
+def test_half_precision_and_empty_batches():
+    assert merge(torch.rand(2, 20, 10).half(), 3)[0].dtype == torch.float16
+    assert nnls(torch.rand(0, 5, 3, dtype=torch.float64), torch.rand(0, 5, 2, dtype=torch.float64)).W.shape == (0, 3, 2)
+
+
+def test_an_interrupt_leaves_no_thread_that_still_writes(monkeypatch):
+    running, release = threading.Event(), threading.Event()
+    done = []
+
+    def work(first, last):
+        if threading.current_thread() is threading.main_thread():
+            running.wait(10)
+            threading.Timer(0.2, release.set).start()
+            raise KeyboardInterrupt
+        running.set()
+        release.wait(10)
+        done.append((first, last))
+        return 0
+
+    with pytest.raises(KeyboardInterrupt):
+        with_threads(2, lambda: share(work, 100, 1e9))
+    assert len(done) == 1, "what the other thread had begun is finished, and nothing more was begun"
