@@ -193,7 +193,8 @@ class Version:
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
         )
-        self._read()
+        while "\t" not in self._read():  # the names of the cases; what comes before is about the data
+            pass
 
     def seconds(self, case: str) -> float:
         assert self.process.stdin is not None

@@ -140,13 +140,18 @@ def make_nmf_problem(
     dtype = torch.promote_types(Y.dtype, torch.float32)  # half precision is computed in float32
     flat = Y.detach().reshape(-1, n, m).to(dtype)
     given = [_given("H0", H0, Y, (*batch, n, k), dtype), _given("W0", W0, Y, (*batch, k, m), dtype)]
-    finite = torch.stack([x.isfinite().flatten(1).all(1) for x in (flat, *given) if x is not None]).all(0)
+    smallest, largest = _extremes(flat)  # in one pass: Y may be large
+    finite = smallest.isfinite() & largest.isfinite()
+    for x in given:
+        if x is not None:
+            finite = finite & x.isfinite().flatten(1).all(1)
     whole = bool(finite.all())
     if not whole:
         flat = torch.where(finite[:, None, None], flat, 0.0)
-    _check_sign("Y", flat)
+        smallest, largest = (torch.where(finite, x, 0.0) for x in (smallest, largest))
+    if bool((smallest < 0).any()):
+        _check_sign("Y", flat)
 
-    largest = flat.flatten(1).amax(1) if flat.numel() else flat.new_zeros(len(flat))
     exponent = torch.where(largest > 0, torch.frexp(largest)[1].div(2, rounding_mode="floor"), 0)  # of s = 4^exponent
     unit = not bool(exponent.any())
     root = torch.ldexp(torch.ones_like(largest), exponent)[:, None, None]  # (B, 1, 1)
@@ -160,6 +165,14 @@ def make_nmf_problem(
     H, W = (None if x is None else units.scale(x) for x in given)
     _check_size(H, W)
     return NMFProblem(scaled, square, k, *penalties), units, H, W
+
+
+def _extremes(X: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest entry of every matrix, (B,) each; NaN where it holds one."""
+    if X.numel() == 0:
+        return X.new_zeros(len(X)), X.new_zeros(len(X))
+    smallest, largest = torch.aminmax(X.flatten(1), dim=1)
+    return smallest, largest
 
 
 def _penalty(name: str, value: float, root: Tensor, power: int) -> Tensor | None:

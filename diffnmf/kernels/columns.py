@@ -124,7 +124,7 @@ def direct(
 ) -> Direct | None:
     """From H and Y to W in one pass, or None where a number is out of range or not finite.
 
-    Columns that are not ``solved`` want more care. What a column gets depends on nothing but the column and H.
+    Columns that are not ``solved`` want more care. What the others get depends on nothing but the column and H.
 
     Arguments:
         H: (B, n, k), float32 or float64, rows or columns side by side in memory.

@@ -133,21 +133,25 @@ INLINE void NAME(cross_product)(const REAL *H, int64_t h_row, int64_t h_column, 
         NAME(dots)(H, h_column, Y, y_column, out, padded(m), k, m, n, 0);
 }
 
-/* ‖x‖² of the columns first ≤ j < last of X (n, ·): each in the same way, whatever stands beside it. */
+/* ‖x‖² of the columns first ≤ j < last of X (n, ·): each in the same way, whatever stands beside it. There is room for
+   their number, padded. */
 INLINE void NAME(squares)(const REAL *X, int64_t n, int64_t stride_row, int64_t stride_column, double *squares,
                           int64_t first, int64_t last) {
     if (stride_column == 1) {
-        for (int64_t j = first; j < last; j += LANES) {
-            const int64_t count = last - j < LANES ? last - j : LANES;
-            Lanes total = {0};
-            for (int64_t i = 0; i < n; i++) {
-                REAL part[LANES] = {0};
-                const REAL *x = X + i * stride_row + j;
-                if (count < LANES) memcpy(part, x, count * sizeof(REAL));
-                const Lanes numbers = count < LANES ? LOAD(part) : LOAD(x);
-                total += numbers * numbers;
+        const int64_t count = last - first, whole = count / LANES * LANES;
+        for (int64_t j = 0; j < count; j += LANES) AT(squares + j) = (Lanes){0};
+        for (int64_t i = 0; i < n; i++) {
+            const REAL *x = X + i * stride_row + first;
+            for (int64_t j = 0; j < whole; j += LANES) {
+                const Lanes numbers = LOAD(x + j);
+                AT(squares + j) += numbers * numbers;
             }
-            for (int64_t l = 0; l < count; l++) squares[j - first + l] = total[l];
+            if (whole < count) {
+                REAL part[LANES] = {0};
+                memcpy(part, x + whole, (count - whole) * sizeof(REAL));
+                const Lanes numbers = LOAD(part);
+                AT(squares + whole) += numbers * numbers;
+            }
         }
         return;
     }
