@@ -15,7 +15,7 @@
 
 /* As in exact/finish.py, exact/columns.py and gram.py, where they are explained. */
 static const double INDEPENDENT_PIVOT = 1e-8, INDEPENDENT_ROW_SUM = 1e8, NEAR_TIE = 1e-9, LARGE_SOLUTION = 1e5;
-static const double LARGEST_DESCENT = 1e30;
+static const double WELL_CONDITIONED_PIVOT = 1e-2, LARGEST_DESCENT = 1e30;
 /* Of squares: what ranges.py takes for in range is inside. */
 static const double SMALLEST = 0x1p-690, LARGEST = 0x1p700;
 
@@ -243,8 +243,8 @@ INLINE void shrink(Workspace *w) {
     residual(w);
 }
 
-/* B grows by entry j, where that depends on the members by less than ``least``; returns its curvature. */
-INLINE double append(Workspace *w, int j, double least) {
+/* Entry j joins F, unless it depends on the members; returns its curvature. */
+INLINE double append(Workspace *w, int j) {
     const int size = w->size, width = padded(size);
     const double *a = gram_row(w, j);
     double *among = w->row, *y = w->y;
@@ -259,7 +259,7 @@ INLINE double append(Workspace *w, int j, double least) {
     for EACH(p, width) product += READ(among + p) * READ(y + p);
     double d = a[j];
     for (int i = 0; i < LANES; i++) d -= product[i];
-    if (d > least) enter(w, j, d, 0);
+    if (d > INDEPENDENT_PIVOT) enter(w, j, d, 0);
     return d;
 }
 
@@ -303,7 +303,7 @@ INLINE void begin_at(Workspace *w, const uint8_t *wanted) {
     forget(w);
     w->priced = 0;
     for (int j = 0; j < w->k; j++)
-        if (wanted[j]) append(w, j, INDEPENDENT_PIVOT);
+        if (wanted[j]) append(w, j);
 }
 
 /* From the minimum over everything, of any sign, where most of it is positive. */
@@ -402,54 +402,10 @@ INLINE void invert(Workspace *w) {
     w->priced = 0;
     w->pivot = 1;
     forget(w);
-    for (int j = 0; j < w->k && w->pivot > INDEPENDENT_PIVOT; j++)
-        w->pivot = fmin(w->pivot, append(w, j, INDEPENDENT_PIVOT));
+    for (int j = 0; j < w->k && w->pivot > INDEPENDENT_PIVOT; j++) w->pivot = fmin(w->pivot, append(w, j));
     w->row_sum = 0;
     for (int j = 0; j < w->size; j++) w->row_sum = fmax(w->row_sum, fabs(sum(inverse_row(w, j), w->width)));
     w->B = B;
-}
-
-/* The smallest squared sine of the angle between a free column of H and the span of the others. */
-INLINE double smallest_pivot(const Workspace *w) {
-    double smallest = 1;
-    for (int m = 0; m < w->size; m++) smallest = fmin(smallest, 1 / inverse_row(w, m)[m]);
-    return smallest > 0 ? smallest : 0;
-}
-
-/* Columns first ≤ column < last of N = B·m problems min ½ xᵀAx − cᵀx, x ≥ 0.
-
-   A       (B, k, k), of unit diagonal
-   C       (N, k)
-   guess   (N, k) flags of the first free set, or null
-   x       (N, k), the solution
-   free    (N, k) flags of the free set
-   pivot   (N), how independent the free columns of H are, see smallest_pivot
-   solved  (N), 1 where x is the solution as far as A can tell
-   steps   (N)
-
-   Returns GOOD or NO_MEMORY. */
-EXPORT CLONES int diffnmf_nnls_search(const double *A, const double *C, const uint8_t *guess, double *x, uint8_t *free_,
-                                      double *pivot_, uint8_t *solved, int64_t *steps, int64_t m, int64_t k,
-                                      int64_t first, int64_t last) {
-    Workspace w;
-    int64_t loaded = -1;
-    if (!workspace_new(&w, k)) return NO_MEMORY;
-    for (int64_t n = first; n < last; n++) {
-        if (n / m != loaded) {
-            loaded = n / m;
-            load(&w, A + loaded * k * k);
-            invert(&w);
-        }
-        memcpy(w.c, C + n * k, k * sizeof(double));
-        solved[n] = (uint8_t)search(&w, guess ? guess + n * k : NULL);
-        steps[n] = w.steps;
-        memset(x + n * k, 0, k * sizeof(double));
-        for (int i = 0; i < w.size; i++) x[n * k + w.member[i]] = fmax(w.value[i], 0);
-        free_set(&w, free_ + n * k);
-        pivot_[n] = smallest_pivot(&w);
-    }
-    free(w.memory);
-    return GOOD;
 }
 
 /* A_FF = UᵀU of the members, in the rows of B, with the diagonal of U inverted. An inverse would lose more digits.
@@ -475,6 +431,56 @@ INLINE int factorise(Workspace *w) {
         u[i] = inverse;
     }
     return 1;
+}
+
+/* How independent the free columns of H are: the smallest squared sine of the angle between one and the span of the
+   others. Where that is small the inverse may be rounding, and a Cholesky factor has the say; B is lost then. */
+INLINE double independence(Workspace *w) {
+    double smallest = 1;
+    for (int m = 0; m < w->size; m++) smallest = fmin(smallest, 1 / inverse_row(w, m)[m]);
+    if (smallest >= WELL_CONDITIONED_PIVOT) return smallest;
+    if (!factorise(w)) return 0;
+    for (int m = 0; m < w->size; m++) {
+        const double u = inverse_row(w, m)[m]; /* inverted */
+        smallest = fmin(smallest, 1 / (u * u));
+    }
+    return fmax(smallest, 0);
+}
+
+/* Columns first ≤ column < last of N = B·m problems min ½ xᵀAx − cᵀx, x ≥ 0.
+
+   A       (B, k, k), of unit diagonal
+   C       (N, k)
+   guess   (N, k) flags of the first free set, or null
+   x       (N, k), the solution
+   free    (N, k) flags of the free set
+   pivot   (N), how independent the free columns of H are, see ``independence``
+   solved  (N), 1 where x is the solution as far as A can tell
+   steps   (N)
+
+   Returns GOOD or NO_MEMORY. */
+EXPORT CLONES int diffnmf_nnls_search(const double *A, const double *C, const uint8_t *guess, double *x, uint8_t *free_,
+                                      double *pivot_, uint8_t *solved, int64_t *steps, int64_t m, int64_t k,
+                                      int64_t first, int64_t last) {
+    Workspace w;
+    int64_t loaded = -1;
+    if (!workspace_new(&w, k)) return NO_MEMORY;
+    for (int64_t n = first; n < last; n++) {
+        if (n / m != loaded) {
+            loaded = n / m;
+            load(&w, A + loaded * k * k);
+            invert(&w);
+        }
+        memcpy(w.c, C + n * k, k * sizeof(double));
+        solved[n] = (uint8_t)search(&w, guess ? guess + n * k : NULL);
+        steps[n] = w.steps;
+        memset(x + n * k, 0, k * sizeof(double));
+        for (int i = 0; i < w.size; i++) x[n * k + w.member[i]] = fmax(w.value[i], 0);
+        free_set(&w, free_ + n * k);
+        pivot_[n] = independence(&w); /* the last, since it may take B */
+    }
+    free(w.memory);
+    return GOOD;
 }
 
 /* The solution of UᵀU x = b, in place, in the order of the members. */
@@ -567,8 +573,9 @@ INLINE int in_range(double square) { return square == 0 || (square >= SMALLEST &
 
    Returns GOOD; WANTS_CARE where a column does; OUT_OF_RANGE where a number is, or is not finite, and what is in W and
    the others means nothing; NO_MEMORY. */
-EXPORT CLONES int diffnmf_nnls_direct(int64_t is_float, MATRIX(H), MATRIX(Y), const double *ridge, int64_t ridge_problem, int64_t ridge_row, const double *l1,
-                                      int64_t l1_problem, int64_t l1_row, int64_t l1_column, const uint8_t *guess,
+EXPORT CLONES int diffnmf_nnls_direct(int64_t is_float, MATRIX(H), MATRIX(Y), const double *ridge,
+                                      int64_t ridge_problem, int64_t ridge_row, const double *l1, int64_t l1_problem,
+                                      int64_t l1_row, int64_t l1_column, const uint8_t *guess,
                                       double least_pivot, double *W, uint8_t *free_, double *pivot_, int64_t *steps,
                                       uint8_t *solved, double *A, double *scale, int64_t n, int64_t m, int64_t k,
                                       int64_t first, int64_t last) {
@@ -584,10 +591,7 @@ EXPORT CLONES int diffnmf_nnls_direct(int64_t is_float, MATRIX(H), MATRIX(Y), co
         const int64_t from = problem * m > first ? 0 : first - problem * m;
         const int64_t to = (problem + 1) * m < last ? m : last - problem * m;
         const void *h = OF_PROBLEM(H, problem), *y = OF_PROBLEM(Y, problem);
-        if (is_float)
-            gram_product_float(h, H_row, H_column, n, k, g, (float *)row);
-        else
-            gram_product_double(h, H_row, H_column, n, k, g, row);
+        FOR_TYPE(is_float, gram_product, h, H_row, H_column, n, k, g, row);
         for (int64_t j = 0; j < k; j++) {
             const double square = g[j * width + j], r = ridge[problem * ridge_problem + j * ridge_row];
             /* A column far below the ridge may be smaller than the others. */
@@ -615,12 +619,7 @@ EXPORT CLONES int diffnmf_nnls_direct(int64_t is_float, MATRIX(H), MATRIX(Y), co
             const int64_t end = block + COLUMNS < to ? block + COLUMNS : to, wide = padded(end - block);
             const int flipped = transposed(H_column, Y_column);
             const int64_t ct_row = flipped ? 1 : wide, ct_column = flipped ? width : 1;
-            if (is_float)
-                cross_product_float(h, H_row, H_column, (const float *)y + block * Y_column, Y_row, Y_column, n,
-                                    end - block, k, ct, (float *)row);
-            else
-                cross_product_double(h, H_row, H_column, (const double *)y + block * Y_column, Y_row, Y_column, n,
-                                     end - block, k, ct, row);
+            FOR_TYPE(is_float, cross_product, h, H_row, H_column, y, Y_row, Y_column, n, block, end, k, ct, row);
             FOR_TYPE(is_float, squares, y, n, Y_row, Y_column, squares, block, end);
             for (int64_t i = block; i < end && result < OUT_OF_RANGE; i++) {
                 const int64_t at = problem * m + i;
@@ -642,13 +641,14 @@ EXPORT CLONES int diffnmf_nnls_direct(int64_t is_float, MATRIX(H), MATRIX(Y), co
                     total += x;
                     W[at * k + w.member[q]] = x * size * inverse[w.member[q]];
                 }
-                const double independence = smallest_pivot(&w);
-                good = good && independence >= least_pivot && total <= LARGE_SOLUTION;
+                good = good && total <= LARGE_SOLUTION;
                 if (dependent) /* an entry that is not free, but may be one of several that can replace each other */
                     for (int64_t j = 0; j < k; j++)
                         if (w.open[j] > 0 && w.r[j] > -NEAR_TIE && !alone(&w, (int)j)) good = 0;
                 if (free_) free_set(&w, free_ + at * k);
-                if (pivot_) pivot_[at] = independence;
+                const double angle = independence(&w); /* may take B */
+                good = good && angle >= least_pivot;
+                if (pivot_) pivot_[at] = angle;
                 if (steps) steps[at] = w.steps;
                 if (solved) solved[at] = (uint8_t)good;
                 if (!good) result = WANTS_CARE;
