@@ -84,14 +84,8 @@ class HALS(AlternatingMethod):
     def update(self, half: HalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         k, p = half.fixed.shape[1:]
         A, C = half.penalized()
-        sweeps = self._passes(p, k)
-        if available(A, C, X) and X.is_contiguous():
-            past, beta = (memory[factor], memory["used"]) if self.extrapolate else (None, None)
-            kernels.half_(A, C, X, sweeps, negligible(X.dtype), past, beta)
-            return
-        sweep_(A, C, X, sweeps)
-        if self.extrapolate:
-            extrapolate_(X, memory[factor], memory["used"])
+        past, beta = (memory[factor], memory["used"]) if self.extrapolate else (None, None)
+        sweep_(A, C, X, self._passes(p, k), past, beta)
 
     def iterate_small(self, problem: NMFProblem, iterate: FactorState, iterations: int) -> Tensor | None:
         if not _is_small(problem, iterate):
@@ -134,7 +128,9 @@ def _is_small(problem: NMFProblem, iterate: FactorState) -> bool:
     )
 
 
-def sweep_(A: Tensor, C: Tensor, X: Tensor, sweeps: int) -> None:
+def sweep_(
+    A: Tensor, C: Tensor, X: Tensor, sweeps: int, past: Tensor | None = None, beta: Tensor | None = None
+) -> None:
     """Reduce ½⟨X, AX⟩ − ⟨C, X⟩ over X ≥ 0 in place, by ``sweeps`` passes over the rows of X.
 
     A row whose diagonal entry in A is zero has no curvature: it takes the step C_i, which without l1 is zero, too.
@@ -144,15 +140,19 @@ def sweep_(A: Tensor, C: Tensor, X: Tensor, sweeps: int) -> None:
         C: (B, k, N).
         X: (B, k, N) ≥ 0.
         sweeps: ≥ 1.
+        past: (B, k, N), for an extrapolation afterwards, see ``extrapolate_``; None: none.
+        beta: (B, 1, 1), with ``past``.
     """
     if available(A, C, X) and X.is_contiguous() and X.dtype in kernels.TYPES:
-        kernels.half_(A, C, X, sweeps, negligible(X.dtype), None, None)
+        kernels.half_(A, C, X, sweeps, negligible(X.dtype), past, beta)
         return
     batch, k, width = X.shape
     size = max(1, PIECE // max(1, batch * k))
     for start in range(0, width, size):
         columns = slice(start, start + size)
         _sweep_piece(A, C[..., columns], X[..., columns], sweeps)
+    if past is not None and beta is not None:
+        extrapolate_(X, past, beta)
 
 
 def _sweep_piece(A: Tensor, C: Tensor, X: Tensor, sweeps: int) -> None:

@@ -157,9 +157,8 @@ class UnitColumns(AlternatingMethod):
     def update(self, half: HalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         if factor == "W":
             k, p = half.fixed.shape[1:]
-            sweep_(*half.penalized(), X, max(1, min(self.sweeps, p // k)))
-            if self.extrapolate:
-                extrapolate_(X, memory["W"], BETA_W * memory["used"])
+            past, beta = (memory["W"], BETA_W * memory["used"]) if self.extrapolate else (None, None)
+            sweep_(*half.penalized(), X, max(1, min(self.sweeps, p // k)), past, beta)
             return
         turn_columns_(*self._pulls(half, memory["square"]), X)
         if self.extrapolate:

@@ -8,8 +8,8 @@ typedef REAL NAME(Numbers) __attribute__((vector_size(LANES * sizeof(REAL)), ali
 #define LOAD(p) __builtin_convertvector(*(const NAME(Numbers) *)(p), Lanes)
 
 /* out (rows, 8·vectors) += Fᵀ T over p rows, F (p, rows) of any strides and T (p, 8·vectors). */
-INLINE void NAME(block)(const REAL *F, int64_t f, int64_t f_column, const REAL *T, int64_t t, double *out, int64_t o, int64_t p,
-                        const int rows, const int vectors) {
+INLINE void NAME(block)(const REAL *F, int64_t f, int64_t f_column, const REAL *T, int64_t t, double *out, int64_t o,
+                        int64_t p, const int rows, const int vectors) {
     Lanes sum[4][4];
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++) sum[r][v] = READ(out + r * o + v * LANES);
@@ -23,8 +23,8 @@ INLINE void NAME(block)(const REAL *F, int64_t f, int64_t f_column, const REAL *
         for (int v = 0; v < vectors; v++) AT(out + r * o + v * LANES) = sum[r][v];
 }
 
-INLINE void NAME(rows_of_block)(const REAL *F, int64_t f, int64_t f_column, const REAL *T, int64_t t, double *out, int64_t o, int64_t p,
-                                int64_t rows, const int vectors) {
+INLINE void NAME(rows_of_block)(const REAL *F, int64_t f, int64_t f_column, const REAL *T, int64_t t, double *out,
+                                int64_t o, int64_t p, int64_t rows, const int vectors) {
     if (rows >= 4)
         NAME(block)(F, f, f_column, T, t, out, o, p, 4, vectors);
     else if (rows == 3)
@@ -56,9 +56,10 @@ INLINE void NAME(transposed_product)(const REAL *F, int64_t f, int64_t f_column,
         }
 }
 
-/* The same for T of n rows, the last of which are copied to ``row`` (columns, padded). */
+/* The same for T of n rows, the last of which are copied to a buffer of so many columns, padded. */
 INLINE void NAME(whole_product)(const REAL *F, int64_t f, int64_t f_column, const REAL *T, int64_t t, double *out,
-                                int64_t o, int64_t n, int64_t rows, int64_t columns, int upper, REAL *row) {
+                                int64_t o, int64_t n, int64_t rows, int64_t columns, int upper, void *buffer) {
+    REAL *row = buffer;
     const int64_t wide = padded(columns), beyond = wide - columns;
     /* The rows at the end behind which the matrix has fewer than ``beyond`` numbers: one, but for narrow rows. */
     const int64_t behind = t > 0 ? (beyond + t - 1) / t : n, safe = beyond == 0 ? n : behind < n ? n - behind : 0;
@@ -110,25 +111,28 @@ INLINE void NAME(dots)(const REAL *F, int64_t f, const REAL *G, int64_t g, doubl
         }
 }
 
-/* HᵀH (k, width) of H (n, k), whose rows or columns lie side by side; row: padded(k) numbers. */
+/* HᵀH (k, width) of H (n, k), whose rows or columns lie side by side. */
 INLINE void NAME(gram_product)(const REAL *H, int64_t h_row, int64_t h_column, int64_t n, int64_t k, double *gram,
-                               REAL *row) {
+                               void *buffer) {
     const int64_t width = padded(k);
     if (h_column == 1)
-        NAME(whole_product)(H, h_row, 1, H, h_row, gram, width, n, k, k, 1, row);
+        NAME(whole_product)(H, h_row, 1, H, h_row, gram, width, n, k, k, 1, buffer);
     else
         NAME(dots)(H, h_column, H, h_column, gram, width, k, k, n, 1);
     for (int64_t i = 0; i < k; i++)
         for (int64_t j = 0; j < i; j++) gram[i * width + j] = gram[j * width + i];
 }
 
-/* HᵀY for m columns, into out: (k, padded(m)), or, where ``transposed`` says so, YᵀH, (m, padded(k)). */
-INLINE void NAME(cross_product)(const REAL *H, int64_t h_row, int64_t h_column, const REAL *Y, int64_t y_row,
-                                int64_t y_column, int64_t n, int64_t m, int64_t k, double *out, REAL *row) {
+/* HᵀY of m = last − first columns, into out: (k, padded(m)), or, where ``transposed`` says so, YᵀH, (m, padded(k)). */
+INLINE void NAME(cross_product)(const REAL *H, int64_t h_row, int64_t h_column, const void *all, int64_t y_row,
+                                int64_t y_column, int64_t n, int64_t first, int64_t last, int64_t k, double *out,
+                                void *buffer) {
+    const REAL *Y = (const REAL *)all + first * y_column;
+    const int64_t m = last - first;
     if (transposed(h_column, y_column))
-        NAME(whole_product)(Y, y_row, y_column, H, h_row, out, padded(k), n, m, k, 0, row);
+        NAME(whole_product)(Y, y_row, y_column, H, h_row, out, padded(k), n, m, k, 0, buffer);
     else if (y_column == 1)
-        NAME(whole_product)(H, h_row, h_column, Y, y_row, out, padded(m), n, k, m, 0, row);
+        NAME(whole_product)(H, h_row, h_column, Y, y_row, out, padded(m), n, k, m, 0, buffer);
     else
         NAME(dots)(H, h_column, Y, y_column, out, padded(m), k, m, n, 0);
 }

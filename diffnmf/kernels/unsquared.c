@@ -15,6 +15,7 @@ static const double NEGLIGIBLE = 1e-9;         /* a share of a column in another
 static const double NEARLY_DEPENDENT = 1e-5;   /* as in exact/columns.py, like the next two */
 static const double DEPENDENT = 64 * EPS;
 static const double MAX_ROUNDING_LOSS = 1e-3;
+static const double SMALLEST_NORMAL = 0x1p-1022;
 static const double LARGE_SOLUTION = 1e5;      /* as in exact/finish.py */
 
 /* A point x ≥ 0 that is the minimum over its free entries. */
@@ -271,20 +272,21 @@ INLINE void refine(Unsquared *u, double *x) {
     for (int m = 0; m < u->size; m++) x[u->member[m]] += u->shift[m];
 }
 
-/* 2. x moves towards z, as far as no entry of F turns negative; those that stop it leave. */
-INLINE void stop_at_boundary(Unsquared *u) {
+/* 2. x moves towards z, as far as no entry of F turns negative; those that stop it leave. Returns the share of the way. */
+INLINE double stop_at_boundary(Unsquared *u) {
     double length = 1;
     for (int m = 0; m < u->size; m++) {
         const int j = u->member[m];
-        if (u->z[j] <= 0) length = fmin(length, u->x[j] / fmax(u->x[j] - u->z[j], 2.2250738585072014e-308));
+        if (u->z[j] <= 0) length = fmin(length, u->x[j] / fmax(u->x[j] - u->z[j], SMALLEST_NORMAL));
     }
     for (int m = u->size - 1; m >= 0; m--) {
         const int j = u->member[m];
-        const double gap = fmax(u->x[j] - u->z[j], 2.2250738585072014e-308);
+        const double gap = fmax(u->x[j] - u->z[j], SMALLEST_NORMAL);
         const int leaves = u->z[j] <= 0 && u->x[j] / gap <= length;
         u->x[j] = leaves ? 0 : fmax(u->x[j] + length * (u->z[j] - u->x[j]), 0);
         if (!(u->x[j] > 0)) part(u, m);
     }
+    return length;
 }
 
 /* 1. Entry j depends on F: it replaces an entry of F along the line on which f falls without end. 0 where none is met. */
@@ -303,12 +305,7 @@ INLINE int slide(Unsquared *u, int j) {
         }
     if (!has_end) return 0;
     for (int i = 0; i < u->k; i++) u->z[i] = u->x[i] + FAR * direction[i];
-    double length = 1;
-    for (int m = 0; m < u->size; m++) {
-        const int i = u->member[m];
-        if (u->z[i] <= 0) length = fmin(length, u->x[i] / fmax(u->x[i] - u->z[i], 2.2250738585072014e-308));
-    }
-    stop_at_boundary(u);
+    const double length = stop_at_boundary(u);
     u->x[j] = fmax(length * (u->z[j] - u->x[j]) + u->x[j], 0);
     if (u->x[j] > 0 && distance(u, j) > DEPENDENT) join(u, j);
     else u->x[j] = 0;

@@ -15,7 +15,7 @@ and collecting terms over the columns, with V the matrix of all v:
 
     ∂L/∂Y = H V      ∂L/∂H = (Y − HW) Vᵀ − (H V) Wᵀ      ∂L/∂ridge = −⟨V, W⟩      ∂L/∂l1 = −ΣV,          (2)
 
-where ∂L/∂H is computed as Y Vᵀ − H (W Vᵀ + V Wᵀ).
+where ∂L/∂H = Y Vᵀ − H (W Vᵀ + V Wᵀ) has half of the products, and as many digits where H is well conditioned.
 
 At a tie the free set of the solver is used: one element of the conservative Jacobian, as relu'(0) = 0 is.
 Sources: Amos and Kolter (2017), OptNet, differentiate quadratic programs so; Bolte et al. (2021), Nonsmooth implicit

@@ -166,8 +166,9 @@ def _expected_residual(problem: Problem, W: Tensor, solver: NNLSSolver) -> Tenso
 def _solve(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:
     """Solve B problems as the user gave them: in range or not, empty or not, under a transform or not."""
     check_name("backward", backward, BACKWARDS)
-    if solver.finishes and backward != "unrolled" and problem.H.numel() and problem.Y.numel():
-        solved = solve_directly(problem, backward) if not transformed(problem) and kernel_solves(problem) else None
+    wanted = solver.finishes and backward != "unrolled" and problem.H.numel() and problem.Y.numel()
+    if wanted and not transformed(problem) and kernel_solves(problem):
+        solved = solve_directly(problem, backward)
         if solved is not None:  # in range, as nearly all problems are
             return solved
     ranged = in_range(problem, may_look=_may_look(problem))

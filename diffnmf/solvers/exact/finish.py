@@ -42,22 +42,22 @@ class Finished:
     exchanges: Tensor
 
 
-def exact_finish(problem: Problem, form: GramForm, X: Tensor | None, max_exchanges: int) -> Finished:
+def exact_finish(problem: Problem, form: GramForm, X: Tensor, max_exchanges: int) -> Finished:
     """Solve every column exactly, from the guess that its positive entries are the free set.
 
-    The search for the free set (``search.py``); one step of refinement with the unsquared residual
-    where H is not well conditioned; and the active-set method on the unsquared problem for the columns where this shows
-    that the Gram matrix lost too much.
+    The search for the free set (``search.py``); one step of refinement with the unsquared residual where H is not well
+    conditioned; and the active-set method on the unsquared problem for the columns where this shows that the Gram
+    matrix lost too much.
 
     Arguments:
         problem: B problems.
         form: their scaled Gram form.
-        X: (B, k, m) ≥ 0, the guess. None, for the kernel only: no guess.
+        X: (B, k, m) ≥ 0, the guess.
         max_exchanges: systems per column before the active-set method takes over.
     """
     columns = GramColumns(form.A, as_columns(form.C))
     may_look = looking_is_free(form.A.device)
-    found, solve_the_rest = search(columns, None if X is None else as_columns(X), max_exchanges)
+    found, solve_the_rest = search(columns, as_columns(X), max_exchanges)
     if may_look:
         solve_the_rest()
     suspect = _refine(problem, form, found) | _undecided(columns, found)

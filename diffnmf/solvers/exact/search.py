@@ -24,21 +24,20 @@ from diffnmf.solvers.exact.masked import MaskedFactor
 FIXED_ROUNDS_CPU, FIXED_ROUNDS_ACCELERATOR = 1, 3
 
 
-def search(columns: GramColumns, start: Tensor | None, max_exchanges: int) -> tuple[ColumnSolution, Callable[[], None]]:
+def search(columns: GramColumns, start: Tensor, max_exchanges: int) -> tuple[ColumnSolution, Callable[[], None]]:
     """Solve N columns on their Gram form.
 
     Arguments:
         columns: the problems, with the columns of a problem in a row.
-        start: (N, k) ≥ 0; its positive entries are the first guess of the free set. None, for the kernel only: none.
+        start: (N, k) ≥ 0; its positive entries are the first guess of the free set.
         max_exchanges: systems per column before the active-set method takes over, in torch.
 
     Returns:
         The solutions, and what solves the columns that are not solved yet, in place: on an accelerator that waits.
     """
     if available(columns.A, columns.c):
-        found = kernels.search(columns.A, columns.c, None if start is None else start > 0)
+        found = kernels.search(columns.A, columns.c, start > 0)
         return _of_kernel(found), lambda: None
-    assert start is not None
     m = len(columns.c) // max(1, len(columns.A))
     fixed = FIXED_ROUNDS_CPU if looking_is_free(start.device) else FIXED_ROUNDS_ACCELERATOR
     rounds = min(max_exchanges, fixed)
