@@ -37,7 +37,7 @@ class ANLS(AlternatingMethod):
 
     def update(self, half: HalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         solve = NNLSLayer(ProjectedGradient(max_iter=self.steps), backward="detached")
-        l1, ridge = (0.0 if x is None else x.flatten() for x in (half.penalties.l1, half.penalties.ridge))
+        l1, ridge = (0.0 if x is None else x for x in (half.penalties.l1, half.penalties.ridge))
         X.copy_(solve(half.fixed.mT, half.target, W0=X, l1=l1, ridge=ridge))
 
     def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:

@@ -14,7 +14,7 @@ from diffnmf.solvers.ranges import in_range
 def nnls_kkt_residual(
     H: Tensor, Y: Tensor, W: Tensor, *, l1: float | Tensor = 0.0, ridge: float | Tensor = 0.0
 ) -> Tensor:
-    """How far W is from the minimum of ½‖Y − HW‖² + l1 ΣW + ½ ridge ‖W‖² over W ≥ 0, by whatever method it came.
+    """How far W is from the minimum of ½‖Y − HW‖² + Σ l1 W + ½ Σ ridge W² over W ≥ 0, by whatever method it came.
 
     The largest |min(W̃, g̃)| / ‖y‖ over the entries of each column and over the columns, where W̃ = DW, D = diag(‖h_i‖)
     and g̃ = D⁻¹(Hᵀ(HW − Y) + l1 + ridge W): what ``nnls`` reports about its own W.
@@ -26,7 +26,7 @@ def nnls_kkt_residual(
         H: (*batch, n, k), floating point.
         Y: (*batch, n, m), floating point. Batch dimensions broadcast.
         W: (*batch, k, m) or broadcastable to it, floating point.
-        l1: ≥ 0, a number or a tensor that broadcasts to (*batch,).
+        l1: ≥ 0, a number or a tensor that broadcasts to W, (*batch, k, m).
         ridge: as l1.
 
     Returns:

@@ -98,6 +98,14 @@ class NNLSSolver(ABC):
         """
         return True
 
+    @property
+    def takes_constraints(self) -> bool:
+        """Whether ``solve`` looks at ``problem.constraints``: weights, sums, upper bounds, entries of any sign.
+
+        Where it is False no such problem comes; a mask of allowed entries is an l1 to every solver.
+        """
+        return False
+
     @abstractmethod
     def solve(self, problem: Problem, backward: str) -> Solved:
         """Solve every problem of the batch.

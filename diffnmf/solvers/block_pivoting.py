@@ -29,6 +29,7 @@ class BlockPivoting(NNLSSolver):
 
     exact = True
     finishes = True
+    takes_constraints = True
     tolerance = 0.0
     backwards = ("implicit", "detached")
 

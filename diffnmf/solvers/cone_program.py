@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from torch import Tensor
 from diffnmf.checks import check_number, set_fields
 from diffnmf.errors import SolverError
 from diffnmf.solvers.base import NNLSSolver, Solved
+from diffnmf.solvers.constraints import Constraints
 from diffnmf.solvers.exact.masked import as_columns, from_columns
 from diffnmf.solvers.problem import Problem, one_where_zero
 
@@ -59,6 +60,7 @@ class ConeProgram(NNLSSolver):
     backend: Any = None
 
     exact = True
+    takes_constraints = True
     backwards = ("implicit", "detached")
     transformable = False  # a witness of its own: its gradient is diffcp's, never ours
 
@@ -88,7 +90,7 @@ class ConeProgram(NNLSSolver):
 
     def solve(self, problem: Problem, backward: str) -> Solved:
         if backward == "implicit" and problem.needs_gradient:
-            W = _FirstOrder.apply(self, problem, *problem.inputs)
+            W = _FirstOrder.apply(self, problem, *problem.tensors)
         else:
             with torch.no_grad():
                 W = self._solve(problem)
@@ -96,8 +98,11 @@ class ConeProgram(NNLSSolver):
         return Solved(W, torch.zeros(len(W), dtype=torch.int64, device=W.device))
 
     def _solve(self, problem: Problem) -> Tensor:
+        asked = problem.constraints
+        if asked is not None and (asked.weights is not None or problem.ridge.shape[-1] > 1):
+            return self._solve_weighted(problem)
         batch, m = len(problem.H), problem.Y.shape[-1]
-        device = "cpu" if self.backend is None else problem.H.device
+        device = torch.device("cpu") if self.backend is None else problem.H.device
         H, Y, ridge, l1 = (x.double().to(device) for x in problem.inputs)
         row_scale, column_scale = _scales(H, Y)  # (B, 1, k) and (B, 1, m)
         basis, extra = _constant_basis(H.detach(), Y.detach())  # (B, n, r) and (B, n, m)
@@ -110,26 +115,49 @@ class ConeProgram(NNLSSolver):
         vectors = torch.cat((shared_y, own_y), dim=2).flatten(0, 1)  # (B·m, r + 1)
         weight = l1 / row_scale.mT / column_scale  # (B, k, m)
         curvature = (ridge.mT / row_scale.square()).expand(-1, m, -1).flatten(0, 1)  # (B·m, k)
+        limits = _Limits.of(problem, row_scale, column_scale)
 
-        x = self._solve_columns(matrices, vectors, as_columns(weight), curvature, m)
-        W = from_columns(x.clamp(min=0), batch) * column_scale / row_scale.mT
+        x = self._solve_columns(limits, (matrices, vectors, as_columns(weight), curvature, *limits.tensors), m)
+        if asked is None:
+            x = x.clamp(min=0)
+        W = from_columns(x, batch) * column_scale / row_scale.mT
         return W.to(problem.H)
 
-    def _solve_columns(self, A: Tensor, b: Tensor, weight: Tensor, curvature: Tensor, m: int) -> Tensor:
+    def _solve_weighted(self, problem: Problem) -> Tensor:
+        """Every column as a problem of its own, with the root of its weights in H and Y."""
+        asked = problem.constraints
+        assert asked is not None
+        batch, k, m = len(problem.H), problem.H.shape[-1], problem.Y.shape[-1]
+        H = problem.H.unsqueeze(1).expand(-1, m, -1, -1).flatten(0, 1)  # (B·m, n, k)
+        Y = as_columns(problem.Y).unsqueeze(-1)
+        if asked.weights is not None:
+            weights = as_columns(asked.weights).unsqueeze(-1)
+            root = torch.where(weights > 0, torch.where(weights > 0, weights, 1.0).sqrt(), 0.0)
+            H, Y = H * root, Y * root
+
+        def alone(x: Tensor | None) -> Tensor | None:
+            return None if x is None else as_columns(x.expand(batch, x.shape[-2], m)).unsqueeze(-1)
+
+        ridge, l1 = (as_columns(x.expand(-1, k, m)).unsqueeze(-1) for x in (problem.ridge, problem.l1))
+        constraints = Constraints(None, alone(asked.total), asked.at_most, alone(asked.upper), alone(asked.signed))
+        W = self._solve(replace(problem, H=H, Y=Y, ridge=ridge, l1=l1, W0=None, constraints=constraints))
+        return from_columns(W.squeeze(-1), batch)
+
+    def _solve_columns(self, limits: "_Limits", parameters: tuple[Tensor, ...], m: int) -> Tensor:
         try:
-            _cvxpy_layer(*A.shape[1:], self.backend)
+            _cvxpy_layer(*parameters[0].shape[1:], self.backend, limits.kind)
         except Exception as error:  # an unknown name, or a package that is not installed
             raise SolverError(
                 f"backend: cvxpylayers could not set up {self.backend!r}: {error or type(error).__name__};"
                 " install it, or use backend=None"
             ) from error
         try:
-            return self._call(A, b, weight, curvature)
+            return self._call(limits.kind, parameters)
         except Exception as error:  # every back end of cvxpylayers raises its own kind
-            raise SolverError(self._failure(A, b, weight, curvature, m, error)) from error
+            raise SolverError(self._failure(limits.kind, parameters, m, error)) from error
 
-    def _call(self, *parameters: Tensor) -> Tensor:
-        layer = _cvxpy_layer(*parameters[0].shape[1:], self.backend)
+    def _call(self, kind: "_Kind", parameters: tuple[Tensor, ...]) -> Tensor:
+        layer = _cvxpy_layer(*parameters[0].shape[1:], self.backend, kind)
         arguments = self.arguments
         if not (torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters)):
             # Without a gradient diffcp hands everything to the solver, which does not know the adjoint's options.
@@ -139,12 +167,11 @@ class ConeProgram(NNLSSolver):
         return x
 
     @torch.no_grad()
-    def _failure(self, A: Tensor, b: Tensor, weight: Tensor, curvature: Tensor, m: int, error: Exception) -> str:
+    def _failure(self, kind: "_Kind", parameters: tuple[Tensor, ...], m: int, error: Exception) -> str:
         """Find the first column that fails alone, so that the message can name its problem."""
-        for column in range(len(A)):
-            part = slice(column, column + 1)
+        for column in range(len(parameters[0])):
             try:
-                self._call(A[part], b[part], weight[part], curvature[part])
+                self._call(kind, tuple(x[column : column + 1] for x in parameters))
             except Exception:
                 return (
                     f"cvxpylayers could not solve problem {column // m} of the batch (column {column % m}) with"
@@ -163,8 +190,11 @@ class _FirstOrder(torch.autograd.Function):
     def forward(ctx: Any, solver: ConeProgram, problem: Problem, *inputs: Tensor) -> Tensor:
         with torch.enable_grad():
             leaves = [x.detach().requires_grad_(x.requires_grad) for x in inputs]
-            H, Y, ridge, l1 = leaves
-            W = solver._solve(replace(problem, H=H, Y=Y, ridge=ridge, l1=l1))
+            H, Y, ridge, l1, *others = leaves
+            asked = problem.constraints
+            if asked is not None:
+                asked = asked.with_tensors(others)
+            W = solver._solve(replace(problem, H=H, Y=Y, ridge=ridge, l1=l1, constraints=asked))
         ctx.save_for_backward(*inputs)
         ctx.leaves, ctx.W = leaves, W
         return W.detach()
@@ -219,8 +249,46 @@ def _constant_basis(H: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
     return Q, torch.where(negligible, 0.0, rest / one_where_zero(length))
 
 
+class _Kind(NamedTuple):
+    """Which constraints a program has: an upper bound, entries of any sign, a sum ("", "equal" or "at_most")."""
+
+    upper: bool = False
+    signed: bool = False
+    total: str = ""
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """The constraints of a program, and the parameters for them, in the order of ``_cvxpy_layer``, each (B·m, ...)."""
+
+    kind: _Kind
+    tensors: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, problem: Problem, row_scale: Tensor, column_scale: Tensor) -> "_Limits":
+        """In the scaled unknowns x = w row_scale / column_scale; row_scale (B, 1, k), column_scale (B, 1, m)."""
+        asked = problem.constraints
+        if asked is None:
+            return cls(_Kind(), ())
+        unit = row_scale.mT / column_scale  # (B, k, m)
+        total = "" if asked.total is None else ("at_most" if asked.at_most else "equal")
+        tensors = []
+        if asked.upper is not None:  # p x ≤ q: nothing for an infinite bound
+            upper = asked.upper.to(unit)
+            finite = upper.isfinite()
+            tensors.append(as_columns(finite.to(unit)))
+            tensors.append(as_columns(torch.where(finite, torch.where(finite, upper, 0.0) * unit, 1.0)))
+        if asked.signed is not None:
+            tensors.append(as_columns((~asked.signed).to(unit)))
+        if asked.total is not None:  # Σ x / unit, divided by the largest coefficient
+            largest = (1 / unit).amax(-2, keepdim=True)
+            tensors.append(as_columns(1 / unit / largest))
+            tensors.append((asked.total.to(unit) / largest).flatten().unsqueeze(-1))
+        return cls(_Kind(asked.upper is not None, asked.signed is not None, total), tuple(tensors))
+
+
 @lru_cache(maxsize=32)
-def _cvxpy_layer(rows: int, k: int, backend: Any) -> Any:
+def _cvxpy_layer(rows: int, k: int, backend: Any, kind: _Kind) -> Any:
     """The parametrised program; building it takes longer than solving it, so that each size is built once."""
     import cvxpy as cp
     from cvxpylayers.torch import CvxpyLayer
@@ -229,5 +297,20 @@ def _cvxpy_layer(rows: int, k: int, backend: Any) -> Any:
     weight, curvature = cp.Parameter(k), cp.Parameter(k, nonneg=True)
     x = cp.Variable(k)
     objective = 0.5 * cp.sum_squares(A @ x - b) + weight @ x + 0.5 * cp.sum(cp.multiply(curvature, cp.square(x)))
-    program = cp.Problem(cp.Minimize(objective), [x >= 0])
-    return CvxpyLayer(program, parameters=[A, b, weight, curvature], variables=[x], solver=backend)
+    parameters, constraints = [A, b, weight, curvature], []
+    if kind.upper:
+        p, q = cp.Parameter(k), cp.Parameter(k)
+        parameters += [p, q]
+        constraints.append(cp.multiply(p, x) <= q)
+    if kind.signed:
+        held = cp.Parameter(k)
+        parameters.append(held)
+        constraints.append(cp.multiply(held, x) >= 0)
+    else:
+        constraints.append(x >= 0)
+    if kind.total:
+        a, t = cp.Parameter(k), cp.Parameter(1)
+        parameters += [a, t]
+        constraints.append(a @ x == t if kind.total == "equal" else a @ x <= t)
+    program = cp.Problem(cp.Minimize(objective), constraints)
+    return CvxpyLayer(program, parameters=parameters, variables=[x], solver=backend)

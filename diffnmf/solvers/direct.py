@@ -19,6 +19,7 @@ from diffnmf.solvers.exact.systems import FreeSystems
 from diffnmf.solvers.gradient import with_implicit_gradient
 from diffnmf.solvers.gram import gram_form
 from diffnmf.solvers.problem import Problem
+from diffnmf.solvers.ranges import with_penalty_for_allowed
 
 
 def kernel_solves(problem: Problem) -> bool:
@@ -34,6 +35,7 @@ def solve_directly(problem: Problem, backward: str) -> Solved | None:
         problem: one that the kernel can take; it need not be in range.
         backward: "implicit" or "detached".
     """
+    problem = with_penalty_for_allowed(problem)
     H, Y, ridge, l1 = (x.detach() for x in problem.inputs)
     precise = torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
     with torch.no_grad(), precise:

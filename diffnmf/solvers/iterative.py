@@ -10,6 +10,8 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_flag, check_number, set_fields
 from diffnmf.solvers.base import NNLSSolver, Solved
+from diffnmf.solvers.constrained.gradient import with_constrained_gradient
+from diffnmf.solvers.constrained.solve import solve_constrained
 from diffnmf.solvers.direct import kernel_solves, solve_directly
 from diffnmf.solvers.exact.finish import MAX_EXCHANGES, exact_finish
 from diffnmf.solvers.gradient import with_implicit_gradient
@@ -62,6 +64,10 @@ class FirstOrderSolver(NNLSSolver):
 
     @property
     def finishes(self) -> bool:
+        return self.finish
+
+    @property
+    def takes_constraints(self) -> bool:
         return self.finish
 
     @property
@@ -123,6 +129,8 @@ def solve_by_iterations(
         finish: make the iterate exact on its support.
         max_exchanges: as in ``exact_finish``.
     """
+    if problem.constraints is not None:
+        return solve_with_constraints(problem, backward)
     if backward == "unrolled":
         form = gram_form(problem)
         iterate_ = iterate(form, _start(problem, form))
@@ -144,6 +152,14 @@ def solve_by_iterations(
     if backward == "implicit":
         return Solved(with_implicit_gradient(problem, W, finished.systems, form.row_scale), iterations)
     return Solved(W.to(problem.H.dtype), iterations)
+
+
+def solve_with_constraints(problem: Problem, backward: str) -> Solved:
+    """The exact solution of a constrained problem; ``backward`` is "implicit" or "detached"."""
+    found = solve_constrained(problem)
+    if backward == "implicit":
+        return Solved(with_constrained_gradient(problem, found), found.iterations)
+    return Solved(found.W.to(problem.H.dtype), found.iterations)
 
 
 def _start(problem: Problem, form: GramForm) -> Tensor:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from diffnmf.solvers.optimality import objective_gradient
 from diffnmf.solvers.problem import make_problem
 from diffnmf.solvers.ranges import InRange, in_range
 
@@ -21,8 +22,8 @@ def largest_useful_l1(H: Tensor, Y: Tensor) -> Tensor:
         Y: (*batch, n, m), floating point. Batch dimensions broadcast. Columns that are not finite count for nothing.
 
     Returns:
-        (*batch,), in the dtype of the inputs (float32 for half precision), without gradient: ``l1`` takes it as it is.
-        NaN where H, or every column of Y, is not finite.
+        (*batch,), in the dtype of the inputs (float32 for half precision), without gradient;
+        ``l1`` takes it as [..., None, None]. NaN where H, or every column of Y, is not finite.
 
     Raises:
         TypeError, ValueError: as ``nnls``.
@@ -42,10 +43,18 @@ def largest_useful_l1(H: Tensor, Y: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def largest_l1(ranged: InRange) -> Tensor:
-    """``largest_useful_l1`` of B problems in range: (B,), in their dtype."""
-    correlation, dtype = ranged.correlation(), ranged.problem.H.dtype
-    exact = correlation.flatten(1).amax(1) if correlation[0:1].numel() else correlation.new_zeros(len(correlation))
+def largest_l1(ranged: InRange, allowed: Tensor | None = None) -> Tensor:
+    """``largest_useful_l1`` of B problems in range: (B,), in their dtype; ``allowed`` (B, k, m) as in ``Problem``."""
+    problem = ranged.problem
+    (batch, k), m = problem.H.shape[::2], problem.Y.shape[-1]
+    nothing = problem.H.new_zeros(batch, k, m, dtype=torch.float64)
+    correlation, dtype = ranged.gradient(-objective_gradient(problem, nothing)), problem.H.dtype
+    if allowed is not None:
+        correlation = torch.where(allowed, correlation, -torch.inf)
+    exact = correlation.flatten(1).amax(1) if correlation[0:1].numel() else correlation.new_zeros(batch)
+    asked = problem.constraints
+    if asked is not None and (asked.signed is not None or (asked.total is not None and not asked.at_most)):
+        exact = torch.full_like(exact, torch.inf)  # no l1 brings an entry of any sign, or a given sum, to zero
     if ranged.finite is not None:
         exact = torch.where(ranged.finite.flatten(1).any(1), exact, torch.nan)
     rounded = exact.to(dtype)

@@ -8,20 +8,25 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_expands, check_floating, check_matrix, check_number, check_same_device, check_same_rows
+from diffnmf.solvers.constraints import Asked, Constraints
 
 
 @dataclass(frozen=True)
 class Problem:
-    """B problems min ½‖Y − HW‖² + l1 ΣW + ½ ridge ‖W‖², W ≥ 0, with one batch dimension.
+    """B problems min ½‖Y − HW‖² + Σ l1 W + ½ Σ ridge W², W ≥ 0, with one batch dimension.
 
     Attributes:
         H: (B, n, k), with its autograd history.
         Y: (B, n, m), with its autograd history.
-        ridge: (B, 1, 1) or (B, k, 1), ≥ 0.
+        ridge: (B, 1, 1) or (B, k, 1), ≥ 0; with ``constraints`` it may differ from column to column, too.
         l1: broadcastable to (B, k, m), ≥ 0.
         W0: (B, k, m) or None, the warm start, without gradient.
         batch_shape: the shape that B stands for.
         dtype: the dtype that the user gets back (H and Y are float32 or float64).
+        allowed: (B, k, m) bool, False for entries that stay zero; None: all may be positive. Solvers see None: to them
+            it is an l1 that is large enough.
+        constraints: whatever else W has to obey; None for the plain problem. Only solvers that take constraints see
+            such a problem.
     """
 
     H: Tensor
@@ -31,28 +36,41 @@ class Problem:
     W0: Tensor | None
     batch_shape: torch.Size
     dtype: torch.dtype
+    allowed: Tensor | None = None
+    constraints: Constraints | None = None
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What W depends on: H, Y, ridge and l1."""
+        """What W of the plain problem depends on: H, Y, ridge and l1."""
         return self.H, self.Y, self.ridge, self.l1
 
     @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What W depends on differentiably, with the constraints."""
+        return self.inputs if self.constraints is None else self.inputs + self.constraints.tensors
+
+    @property
     def needs_gradient(self) -> bool:
-        return torch.is_grad_enabled() and any(x.requires_grad for x in self.inputs)
+        return torch.is_grad_enabled() and any(x.requires_grad for x in self.tensors)
 
 
 def make_problem(
-    H: Tensor, Y: Tensor, ridge: float | Tensor = 0.0, l1: float | Tensor = 0.0, W0: Tensor | None = None
+    H: Tensor,
+    Y: Tensor,
+    ridge: float | Tensor = 0.0,
+    l1: float | Tensor = 0.0,
+    W0: Tensor | None = None,
+    asked: Asked | None = None,
 ) -> Problem:
     """Check the arguments of an NNLS call and bring them to one batch dimension.
 
     Arguments:
         H: (*batch, n, k), floating point.
         Y: (*batch, n, m), floating point, on the device of H. Batch dimensions broadcast as in ``torch.matmul``.
-        ridge: ≥ 0, a number or a tensor that broadcasts to (*batch,). Tensors are not read back for the sign.
+        ridge: ≥ 0, a number or a tensor that broadcasts to W, (*batch, k, m). Tensors are not read back for the sign.
         l1: as ridge.
-        W0: (*batch, k, m) or broadcastable to it; negative and non-finite entries count as zero.
+        W0: (*batch, k, m) or broadcastable to it; non-finite entries count as zero, and so do negative ones.
+        asked: the constraints, as the user gave them.
 
     Raises:
         TypeError: something is not a dense tensor, or not real and floating point.
@@ -72,19 +90,30 @@ def make_problem(
     compute_dtype = torch.promote_types(dtype, torch.float32)  # half precision is solved in float32
     (n, k), m = H.shape[-2:], Y.shape[-1]
     size = math.prod(batch_shape)
+    penalties = [
+        _penalty(name, value, (*batch_shape, k, m), H.device, compute_dtype)
+        for name, value in (("ridge", ridge), ("l1", l1))
+    ]
+    allowed, constraints = None, None
+    if asked is not None:
+        allowed, constraints = asked.of_problem(batch_shape, (n, k, m), H.device, compute_dtype)
+    if constraints is None and penalties[0].shape[-1] != 1:
+        constraints = Constraints()  # a ridge that differs between columns: each has a Gram matrix of its own
     return Problem(
         H=H.to(compute_dtype).expand(*batch_shape, n, k).reshape(size, n, k),
         Y=Y.to(compute_dtype).expand(*batch_shape, n, m).reshape(size, n, m),
-        ridge=_penalty("ridge", ridge, batch_shape, H.device, compute_dtype),
-        l1=_penalty("l1", l1, batch_shape, H.device, compute_dtype),
+        ridge=penalties[0],
+        l1=penalties[1],
         W0=None if W0 is None else _warm_start(W0, batch_shape, k, m, H.device),
         batch_shape=batch_shape,
         dtype=dtype,
+        allowed=allowed,
+        constraints=constraints,
     )
 
 
 @torch.no_grad()
-def kkt_residual(problem: Problem, W: Tensor) -> Tensor:
+def kkt_residual(problem: Problem, W: Tensor, gradient: Tensor | None = None) -> Tensor:
     """The KKT residual of the library, in float64: how far W is from optimal, in units of ‖y‖.
 
     With the columns of H scaled to unit norm (W̃ = DW, g̃ = D⁻¹(Hᵀ(HW − Y) + l1 + ridge W)), the largest
@@ -94,6 +123,7 @@ def kkt_residual(problem: Problem, W: Tensor) -> Tensor:
     Arguments:
         problem: B problems in range (see ``ranges.py``).
         W: (B, k, m).
+        gradient: Hᵀ(HW − Y) + ridge W in float64, where it is known already.
 
     Returns:
         (B,), float64.
@@ -102,8 +132,9 @@ def kkt_residual(problem: Problem, W: Tensor) -> Tensor:
     norms = one_where_zero(torch.linalg.vector_norm(H, dim=-2)).unsqueeze(-1)  # (B, k, 1)
     lengths = one_where_zero(torch.linalg.vector_norm(Y, dim=-2, keepdim=True))  # (B, 1, m)
     ridge, l1 = problem.ridge.double(), problem.l1.double()
-    gradient = (H.mT @ torch.baddbmm(Y, H, W, beta=-1) + l1 + ridge * W) / norms
-    violation = torch.minimum(W * norms, gradient).abs() / lengths
+    if gradient is None:
+        gradient = H.mT @ torch.baddbmm(Y, H, W, beta=-1) + ridge * W
+    violation = torch.minimum(W * norms, (gradient + l1) / norms).abs() / lengths
     return _largest(violation)
 
 
@@ -139,7 +170,10 @@ def check_penalty(name: str, value: object) -> float | Tensor:
     return check_number(name, value, alternative="a tensor")
 
 
-def _penalty(name: str, value: float | Tensor, shape: torch.Size, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _penalty(
+    name: str, value: float | Tensor, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """A penalty as (B, k or 1, m or 1), from what broadcasts to the shape of W."""
     value = check_penalty(name, value)
     if isinstance(value, Tensor):
         penalty = value.to(dtype)
@@ -148,7 +182,9 @@ def _penalty(name: str, value: float | Tensor, shape: torch.Size, device: torch.
     else:  # made on the device: copying it there would make the host wait
         penalty = torch.full((), value, dtype=dtype, device=device)
     check_same_device(name, penalty, "H", device)
-    return check_expands(name, penalty, shape, "the batch shape").reshape(-1, 1, 1)
+    check_expands(name, penalty, shape, "the shape of W, (*batch, k, m),", f"one a problem: {name}[..., None, None]")
+    rows, columns = (1,) * (2 - penalty.ndim) + penalty.shape[-2:] if penalty.ndim < 2 else penalty.shape[-2:]
+    return penalty.expand(*shape[:-2], rows, columns).reshape(-1, rows, columns)
 
 
 def _warm_start(W0: Tensor, batch_shape: torch.Size, k: int, m: int, device: torch.device) -> Tensor:

@@ -36,21 +36,20 @@ class InRange:
     def weights(self, W: Tensor) -> Tensor:
         """From the weights of ``problem`` (B, k, m) to those of the user, NaN where the input is not finite."""
         if self.basis_exponent is not None and self.target_exponent is not None:
-            W = _times_power(W, self.target_exponent - self.basis_exponent.mT)
+            W = times_power(W, self.target_exponent - self.basis_exponent.mT)
         return W if self.finite is None else torch.where(self.finite, W, torch.nan)
 
     def scaled(self, W: Tensor) -> Tensor:
         """From the weights of the user (B, k, m) to those of ``problem``, 0 where the input is not finite."""
         if self.basis_exponent is not None and self.target_exponent is not None:
-            W = _times_power(W, self.basis_exponent.mT - self.target_exponent)
+            W = times_power(W, self.basis_exponent.mT - self.target_exponent)
         return W if self.finite is None else torch.where(self.finite, W, 0.0)
 
-    def correlation(self) -> Tensor:
-        """HᵀY (B, k, m) in the user's units, in float64; 0 where the input is not finite."""
-        C = self.problem.H.double().mT @ self.problem.Y.double()
+    def gradient(self, G: Tensor) -> Tensor:
+        """From a derivative by the weights of ``problem`` (B, k, m), such as HᵀY, to that by those of the user."""
         if self.basis_exponent is not None and self.target_exponent is not None:
-            C = _times_power(C, self.basis_exponent.mT + self.target_exponent)
-        return C
+            G = times_power(G, self.basis_exponent.mT + self.target_exponent)
+        return G
 
 
 def in_range(problem: Problem, *, may_look: bool) -> InRange:
@@ -61,7 +60,7 @@ def in_range(problem: Problem, *, may_look: bool) -> InRange:
         may_look: whether Python may read results, to do nothing where there is nothing to do.
     """
     if problem.H.numel() == 0 or problem.Y.numel() == 0 or (may_look and _is_in_range(problem)):
-        return InRange(problem)
+        return InRange(with_penalty_for_allowed(problem))
     size_H, size_Y = (X.detach().abs().amax(-2, keepdim=True).double() for X in (problem.H, problem.Y))
     ridge = problem.ridge.detach().double()
     whole = torch.stack([x.isfinite().flatten(1).all(1) for x in (size_H, ridge, problem.l1.detach())]).all(0)
@@ -80,8 +79,15 @@ def in_range(problem: Problem, *, may_look: bool) -> InRange:
         range_exponent(size_Y),
     )
     if may_look and not (basis_exponent.any() or target_exponent.any()):
-        return InRange(clean, finite)
+        return InRange(with_penalty_for_allowed(clean), finite)
     return _scaled(clean, finite, basis_exponent, target_exponent)
+
+
+def with_penalty_for_allowed(problem: Problem) -> Problem:
+    """Entries that are not allowed get an l1 that keeps them at zero: solvers need not know of them."""
+    if problem.allowed is None:
+        return problem
+    return replace(problem, l1=torch.where(problem.allowed, problem.l1.double(), ENOUGH_L1), allowed=None)
 
 
 def _scaled(clean: Problem, finite: Tensor, basis_exponent: Tensor, target_exponent: Tensor) -> InRange:
@@ -93,13 +99,13 @@ def _scaled(clean: Problem, finite: Tensor, basis_exponent: Tensor, target_expon
         H=clean.H * factor.to(clean.H),
         Y=clean.Y * torch.exp2(-target_exponent).to(clean.Y),
         ridge=clean.ridge * factor.mT.to(clean.H) * factor.mT.to(clean.H),
-        l1=_times_power(clean.l1, -(basis_exponent.mT + target_exponent)).clamp(max=enough),
-        W0=None if clean.W0 is None else _times_power(clean.W0, basis_exponent.mT - target_exponent),
+        l1=times_power(clean.l1, -(basis_exponent.mT + target_exponent)).clamp(max=enough),
+        W0=None if clean.W0 is None else times_power(clean.W0, basis_exponent.mT - target_exponent),
     )
-    return InRange(problem, finite, basis_exponent, target_exponent)
+    return InRange(with_penalty_for_allowed(problem), finite, basis_exponent, target_exponent)
 
 
-def _times_power(X: Tensor, exponent: Tensor) -> Tensor:
+def times_power(X: Tensor, exponent: Tensor) -> Tensor:
     """X · 2^exponent in the dtype of X, for whole exponents; in two steps, since the power itself may overflow."""
     half = (exponent / 2).trunc()
     return X * torch.exp2(half).to(X) * torch.exp2(exponent - half).to(X)

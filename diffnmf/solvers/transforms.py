@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from diffnmf.solvers.base import NNLSSolver, Solved
+from diffnmf.solvers.constrained.operator import solve_constrained_transformed
 from diffnmf.solvers.exact.masked import mask_matrix
 from diffnmf.solvers.gradient import scaled_gram
 from diffnmf.solvers.keys import solver_key, solver_of_key
@@ -23,7 +24,7 @@ def transformed(problem: Problem) -> bool:
     return (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
-        or any(forward_ad.unpack_dual(x).tangent is not None for x in problem.inputs)
+        or any(forward_ad.unpack_dual(x).tangent is not None for x in problem.tensors)
     )
 
 
@@ -45,6 +46,8 @@ def solve_transformed(problem: Problem, solver: NNLSSolver, backward: str) -> So
         )
     if backward == "unrolled":
         return solver.solve(problem, backward)  # plain operations already
+    if problem.constraints is not None:
+        return solve_constrained_transformed(problem, backward)
     inputs = (x.detach() for x in problem.inputs)
     W, iterations = _solution(*inputs, problem.W0, solver_key(solver))
     return Solved(W if backward == "detached" else solve_again(problem, W), iterations)

@@ -103,7 +103,7 @@ class TestKKTResidual:
         close(nnls_kkt_residual(self.H, self.Y, matrix([[1.5], [2]]), ridge=4.0), 0.0)
         penalties = torch.tensor([0.0, 4.0])
         W = torch.stack([matrix([[3], [4]]), matrix([[2], [3]])])
-        close(nnls_kkt_residual(self.H, self.Y.expand(2, 2, 1), W, l1=penalties), [0.0, 0.0])
+        close(nnls_kkt_residual(self.H, self.Y.expand(2, 2, 1), W, l1=penalties[:, None, None]), [0.0, 0.0])
 
     @pytest.mark.parametrize("options", [{}, {"l1": 0.3}, {"ridge": 0.2}])
     def test_is_what_nnls_reports(self, options):

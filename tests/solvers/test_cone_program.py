@@ -58,14 +58,14 @@ def test_a_failure_names_the_problem(monkeypatch):
     H, Y = random_problem(3, n=6, k=2, m=2)
     original = ConeProgram._call
 
-    def fails_on_the_second(self, A, b, weight, curvature):
-        if (weight > 0).any():
+    def fails_on_the_second(self, kind, parameters):
+        if (parameters[2] > 0).any():  # the l1
             raise ValueError("numerical trouble")
-        return original(self, A, b, weight, curvature)
+        return original(self, kind, parameters)
 
     monkeypatch.setattr(ConeProgram, "_call", fails_on_the_second)
     with pytest.raises(SolverError, match=r"problem 1 of the batch \(column 0\) .*numerical trouble"):
-        nnls(H, Y, solver="cvxpylayer", l1=torch.tensor([0.0, 0.5, 0.0]))
+        nnls(H, Y, solver="cvxpylayer", l1=torch.tensor([0.0, 0.5, 0.0])[:, None, None])
 
 
 @pytest.fixture

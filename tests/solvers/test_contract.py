@@ -119,7 +119,7 @@ def test_zero_targets_and_active_columns(solver):
 def test_penalties_as_numbers_and_tensors(solver, penalty):
     H, Y = random_problem(2, n=20, k=5, m=4)
     weights = torch.tensor([0.5, 3.0], dtype=torch.float64)
-    W = solve(solver, H, Y, **{penalty: weights}).W
+    W = solve(solver, H, Y, **{penalty: weights[:, None, None]}).W
     for i, weight in enumerate(weights.tolist()):
         alone = solve(solver, H[i], Y[i], **{penalty: weight}).W
         torch.testing.assert_close(W[i], alone, rtol=0, atol=1e-7)

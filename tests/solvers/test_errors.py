@@ -31,7 +31,12 @@ H, Y = torch.rand(2, 6, 3), torch.rand(2, 6, 4)
         ((H, Y), {"l1": float("nan")}, ValueError, r"l1: expected a finite number ≥ 0, or a tensor; got nan"),
         ((H, Y), {"l1": "much"}, TypeError, r"l1: expected a finite number ≥ 0, or a tensor; got 'much'"),
         ((H, Y), {"ridge": True}, TypeError, r"ridge: expected a finite number ≥ 0, or a tensor; got True"),
-        ((H, Y), {"ridge": torch.ones(3)}, ValueError, r"ridge: .*broadcasts to the batch shape \(2,\); got \(3,\)"),
+        (
+            (H, Y),
+            {"ridge": torch.ones(3)},
+            ValueError,
+            r"ridge: .*broadcasts to the shape of W, .*; got \(3,\) \(one a problem: ridge\[\.\.\., None, None\]\)",
+        ),
         ((H, Y), {"l1": torch.ones(2, dtype=torch.int64)}, TypeError, r"l1: expected a real floating-point dtype"),
         ((H, Y), {"l1": torch.ones(2, device="meta")}, ValueError, r"l1: expected the device of H, cpu; got meta"),
         ((H, Y), {"W0": torch.rand(4, 3)}, ValueError, r"W0: .*broadcasts to \(2, 3, 4\); got \(4, 3\)"),

@@ -13,8 +13,8 @@ from diffnmf.solvers import SOLVERS
 
 def leaves(*batch, n=8, k=4, m=3, seed=0):
     H, Y = random_problem(*batch, n=n, k=k, m=m, seed=seed)
-    ridge = torch.full(batch, 0.3, dtype=torch.float64)
-    l1 = torch.full(batch, 0.2, dtype=torch.float64)
+    ridge = torch.full((*batch, 1, 1), 0.3, dtype=torch.float64)
+    l1 = torch.full((*batch, 1, 1), 0.2, dtype=torch.float64)
     return tuple(x.requires_grad_() for x in (H, Y, ridge, l1))
 
 
@@ -84,7 +84,7 @@ def test_envelope_identity(penalised):
     def gradient(backward):
         W = nnls(H, Y, ridge=ridge, l1=l1, backward=backward).W
         loss = 0.5 * (Y - H @ W).square().sum()
-        loss = loss + (l1 * W.sum((-2, -1)) + 0.5 * ridge * W.square().sum((-2, -1))).sum()
+        loss = loss + (l1 * W + 0.5 * ridge * W.square()).sum()
         return torch.autograd.grad(loss, (H, Y))
 
     for implicit, detached in zip(gradient("implicit"), gradient("detached"), strict=True):

@@ -22,14 +22,14 @@ def test_W_is_zero_from_there_on_and_not_before(solver, ridge, dtype, scale):
     assert l1.shape == (2, 3) and l1.dtype == dtype
     torch.testing.assert_close(l1, (H.mT @ Y).amax((-2, -1)))
     layer = NNLSLayer(solver, ridge=ridge * scale**2)
-    assert layer(H, Y, l1=l1).eq(0).all()
-    below = layer(H, Y, l1=(1 - 1e-4) * l1)
+    assert layer(H, Y, l1=l1[..., None, None]).eq(0).all()
+    below = layer(H, Y, l1=(1 - 1e-4) * l1[..., None, None])
     assert (below > 0).flatten(2).any(-1).all()
 
 
 def test_a_layer_at_the_bound_has_no_gradient():
     H, Y = (x.requires_grad_() for x in random_problem(2))
-    for gradient in torch.autograd.grad(NNLSLayer()(H, Y, l1=largest_useful_l1(H, Y)).sum(), (H, Y)):
+    for gradient in torch.autograd.grad(NNLSLayer()(H, Y, l1=largest_useful_l1(H, Y)[..., None, None]).sum(), (H, Y)):
         assert gradient.eq(0).all()
 
 
@@ -75,7 +75,7 @@ def test_half_precision_gets_a_tensor_that_l1_takes():
     H, Y = random_problem(2, dtype=torch.float16)
     l1 = largest_useful_l1(H, Y)
     assert l1.dtype == torch.float32
-    assert NNLSLayer()(H, Y, l1=l1).eq(0).all()
+    assert NNLSLayer()(H, Y, l1=l1[..., None, None]).eq(0).all()
 
 
 def test_under_vmap():

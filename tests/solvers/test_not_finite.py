@@ -47,7 +47,8 @@ def test_a_bad_column_of_Y_adds_nothing_to_any_gradient(solver, loss):
 
     def gradients(y, loss):
         inputs = [
-            x.clone().requires_grad_() for x in (H, y, torch.tensor([0.3, 0.2]).double(), torch.tensor(0.1).double())
+            x.clone().requires_grad_()
+            for x in (H, y, torch.tensor([0.3, 0.2]).double()[:, None, None], torch.tensor(0.1).double())
         ]
         W = layer_of(solver)(*inputs[:2], ridge=inputs[2], l1=inputs[3]).square()
         total = torch.where(others, W, 0.0).sum() if loss == "masked" else W.sum()
@@ -94,7 +95,7 @@ def test_a_bad_column_in_a_compiled_graph():
 @pytest.mark.parametrize("name", ["H", "ridge", "l1"])
 def test_what_a_problem_shares_spoils_the_problem(solver, name):
     H, Y = random_problem(3)
-    inputs = {"H": H, "ridge": torch.full((3,), 0.2).double(), "l1": torch.full((3,), 0.1).double()}
+    inputs = {"H": H, "ridge": torch.full((3, 1, 1), 0.2).double(), "l1": torch.full((3, 1, 1), 0.1).double()}
     clean = layer_of(solver)(inputs["H"], Y, ridge=inputs["ridge"], l1=inputs["l1"])
     inputs[name].view(3, -1)[1, 0] = torch.nan
     inputs = {key: x.clone().requires_grad_() for key, x in inputs.items()}

@@ -90,7 +90,7 @@ def test_ill_conditioned_problems(condition, scale_H, scale_Y):
 @pytest.mark.parametrize(("scale_H", "scale_Y"), [(1e-120, 1.0), (1e-140, 1e-140), (1e140, 1e120), (1.0, 1e-200)])
 def test_penalties_in_their_own_units(solver, scale_H, scale_Y):
     H, Y = random_problem(2)
-    ridge, l1 = torch.tensor([0.5, 3.0]).double(), torch.tensor([0.3, 0.1]).double()
+    ridge, l1 = (torch.tensor(x).double()[:, None, None] for x in ([0.5, 3.0], [0.3, 0.1]))
 
     def solved(scale_H, scale_Y):
         inputs = [x.requires_grad_() for x in (ridge * scale_H * scale_H, l1 * scale_H * scale_Y)]

@@ -34,8 +34,8 @@ def reverse_gradient(layer, H, Y):
 
 def test_forward_mode_against_finite_differences(layer, problem):
     H, Y = (x.requires_grad_() for x in problem)
-    ridge = torch.full((3,), 0.3, dtype=torch.float64, requires_grad=True)
-    l1 = torch.full((3,), 0.2, dtype=torch.float64, requires_grad=True)
+    ridge = torch.full((3, 1, 1), 0.3, dtype=torch.float64, requires_grad=True)
+    l1 = torch.full((3, 1, 1), 0.2, dtype=torch.float64, requires_grad=True)
 
     def solve(H, Y, ridge, l1):
         return layer(H, Y, ridge=ridge, l1=l1)
@@ -70,7 +70,8 @@ def test_vmap_over_nothing(layer, problem):
     assert vmap(vmap(layer))(H.expand(2, *H.shape), Y.expand(2, *Y.shape)).shape == (2, 0, 4, 3)
     assert vmap(layer)(H[:, None].expand(-1, 5, -1, -1), Y[:, None].expand(-1, 5, -1, -1)).shape == (0, 5, 4, 3)
     assert vmap(grad(lambda h, y: layer(h, y).sin().sum()))(H, Y).shape == H.shape
-    assert [x.shape for x in vmap(lambda h, y: nnls(h, y)[1:])(H, Y)] == [(0,)] * 4
+    shapes = [x.shape for x in vmap(lambda h, y: nnls(h, y)[1:])(H, Y)]
+    assert shapes == [(0,)] * 4 + [(0, 4, 3), (0, 1, 3)]
 
 
 def test_vmap_leaves_a_bad_problem_alone(layer, problem):

@@ -144,7 +144,7 @@ class ReducedColumns:
         eps = torch.finfo(U.dtype).eps
         outside = torch.linalg.vector_norm(self.R - Q @ (Q.mT @ self.R), dim=-2)
         length = torch.linalg.vector_norm(residual, dim=-2)
-        tolerance = 2 * k * eps * (length + outside + self.weight)
+        tolerance = 2 * k * eps * (length + outside + self.weight.abs())
         tolerance = torch.where(length > 2 * k * eps, tolerance, torch.inf)
         x = torch.where(free & regular[:, None], z, 0.0)
         return Minimum(

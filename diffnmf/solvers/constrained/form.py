@@ -1,0 +1,166 @@
+"""The scaled Gram form of a constrained problem."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from diffnmf.solvers.constrained.columns import BoundedColumns
+from diffnmf.solvers.exact.chunks import MAX_ENTRIES
+from diffnmf.solvers.exact.masked import as_columns, from_columns
+from diffnmf.solvers.gram import LARGEST_DESCENT
+from diffnmf.solvers.problem import Problem, one_where_zero
+
+
+@dataclass(frozen=True)
+class ConstrainedForm:
+    """B·m columns in scaled unknowns: with d_j = √(‖√Ω h_j‖² + ridge) and a length s of each column, w_j = s x_j / d_j.
+
+    Attributes:
+        columns: the N = B·m problems.
+        at_most: whether the sum is an upper bound only.
+        d: (N, k).
+        s: (N, 1).
+        unit: (N, 1), a = 1/(d unit): the coefficients of the sum are at most 1.
+        batch: B.
+    """
+
+    columns: BoundedColumns
+    at_most: bool
+    d: Tensor
+    s: Tensor
+    unit: Tensor
+    batch: int
+
+    def unscale(self, x: Tensor) -> Tensor:
+        """W (B, k, m) from x (N, k)."""
+        return from_columns(x * self.s / self.d, self.batch)
+
+    def gradient(self, G: Tensor) -> Tensor:
+        """From a derivative by W (B, k, m) to that by x, (N, k)."""
+        return as_columns(G) / self.d / self.s
+
+    def start(self, W0: Tensor) -> tuple[Tensor, Tensor]:
+        """A warm start: x (N, k) within the bounds, and which entries are in between, bool."""
+        x = as_columns(W0.double()) * self.d / self.s
+        x = torch.where(x.isfinite(), x, 0.0)
+        lower, upper = self.columns.lower, self.columns.upper
+        x = torch.maximum(torch.minimum(x, upper), lower)
+        return x, (x > lower) & (x < upper)
+
+
+def constrained_form(problem: Problem) -> ConstrainedForm:
+    """Build the scaled Gram form of a constrained problem in range, in float64."""
+    assert problem.constraints is not None
+    asked, H, Y = problem.constraints, problem.H.double(), problem.Y.double()
+    G, diagonal = gram_matrices(problem)  # (P, k, k), (P, k) without the ridge
+    weighted = Y if asked.weights is None else Y * asked.weights.double()
+    return scaled_form(
+        G,
+        diagonal,
+        H.mT @ weighted - problem.l1.double(),
+        (weighted * Y).sum(-2, keepdim=True).sqrt(),
+        problem,
+    )
+
+
+def scaled_form(G: Tensor, diagonal: Tensor, descent: Tensor, length: Tensor, problem: Problem) -> ConstrainedForm:
+    """The form from Gram matrices.
+
+    Arguments:
+        G: (P, k, k), HᵀΩH + ridge, P = B or B·m.
+        diagonal: (P, k), without the ridge.
+        descent: (B, k, m), HᵀΩY − l1.
+        length: (B, 1, m), ‖√Ω y‖ or what stands for it.
+        problem: for the constraints.
+    """
+    assert problem.constraints is not None
+    asked, batch, m = problem.constraints, len(descent), descent.shape[-1]
+    each = batch * m // max(1, len(G))
+
+    def of_columns(x: Tensor) -> Tensor:
+        return x.repeat_interleave(each, dim=0, output_size=batch * m)
+
+    full = G.diagonal(dim1=-2, dim2=-1)
+    d, zero = _scales(full)
+    A = torch.diagonal_scatter(G / d.unsqueeze(-1) / d.unsqueeze(-2), (~zero).to(G.dtype), dim1=-2, dim2=-1)
+    weight = torch.where(zero, 1.0, diagonal.clamp(min=0).sqrt() / d)
+    wide, s = of_columns(d), as_columns(length)
+    least = wide.amin(-1, keepdim=True)  # 1/unit
+    a = t = None
+    if asked.total is not None:
+        total = as_columns(asked.total.double())
+        s = torch.maximum(s, total.abs() * least)
+        a = least / wide
+    s = one_where_zero(s)
+    if asked.total is not None:
+        t = (total * least / s).squeeze(-1)
+    c = (as_columns(descent) / wide / s).clamp(min=-LARGEST_DESCENT)
+    infinite = c.new_full((), torch.inf).expand_as(c)
+    upper = infinite if asked.upper is None else as_columns(asked.upper.double()) * wide / s
+    lower = torch.zeros_like(c) if asked.signed is None else torch.where(as_columns(asked.signed), -torch.inf, 0.0)
+    columns = BoundedColumns(A, weight, c, lower.to(c), upper, a, t)
+    return ConstrainedForm(columns, asked.at_most, wide, s, 1 / least, batch)
+
+
+def _scales(diagonal: Tensor) -> tuple[Tensor, Tensor]:
+    """The d (P, k), and which are of zero columns of H; those get the smallest of the others, or 1."""
+    zero = diagonal <= 0
+    least = torch.where(zero, torch.inf, diagonal).amin(-1, keepdim=True)
+    usual = torch.where(least.isfinite(), least, 1.0)
+    return torch.where(zero, usual, diagonal).sqrt(), zero
+
+
+def has_own_matrices(problem: Problem) -> bool:
+    """Whether each column has a Gram matrix of its own."""
+    assert problem.constraints is not None
+    return problem.constraints.weights is not None or problem.ridge.shape[-1] != 1
+
+
+def gram_matrices(problem: Problem) -> tuple[Tensor, Tensor]:
+    """HᵀΩH + ridge, (P, k, k), and the diagonal of HᵀΩH, (P, k); P = B, or B·m where every column has its own."""
+    assert problem.constraints is not None
+    H, weights, ridge = problem.H.double(), problem.constraints.weights, problem.ridge.double()
+    k, m = H.shape[-1], problem.Y.shape[-1]
+    own = has_own_matrices(problem)
+    if weights is not None:
+        G = weighted_gram(H, weights.double()).flatten(0, 1)
+    else:
+        G = H.mT @ H
+        G = G.repeat_interleave(m, dim=0) if own else G
+    ridge = as_columns(ridge.expand(-1, k, m)) if own else ridge.squeeze(-1).expand(-1, k)
+    return G + torch.diag_embed(ridge), G.diagonal(dim1=-2, dim2=-1)
+
+
+def weighted_gram(H: Tensor, weights: Tensor) -> Tensor:
+    """HᵀΩH for every column: H (B, n, k) and weights (B, n, m) to (B, m, k, k).
+
+    As one product of the weights with the n × k(k+1)/2 matrix of products of columns of H.
+    """
+    k = H.shape[-1]
+    i, j = torch.triu_indices(k, k, device=H.device)
+    step = max(1, MAX_ENTRIES // max(1, len(H) * len(i)))  # rows whose pairs may be in memory
+    runs = zip(H.split(step, dim=-2), weights.split(step, dim=-2), strict=True)
+    flat = sum(w.mT @ (h[..., i] * h[..., j]) for h, w in runs)
+    assert isinstance(flat, Tensor)
+    number = torch.zeros(k, k, dtype=torch.int64, device=H.device)
+    number[i, j] = number[j, i] = torch.arange(len(i), device=H.device)
+    return flat[..., number]
+
+
+def with_room(columns: BoundedColumns) -> BoundedColumns:
+    """A sum of at most t as one that equals t, with one more entry: the room that is left, which costs nothing."""
+    assert columns.a is not None
+
+    def padded(x: Tensor, value: float) -> Tensor:
+        return torch.nn.functional.pad(x, (0, 1), value=value)
+
+    return replace(
+        columns,
+        A=torch.nn.functional.pad(columns.A, (0, 1, 0, 1)),
+        weight=padded(columns.weight, 1.0),
+        c=padded(columns.c, 0.0),
+        lower=padded(columns.lower, 0.0),
+        upper=padded(columns.upper, torch.inf),
+        a=padded(columns.a, 1.0),
+    )

@@ -1,0 +1,227 @@
+"""The implicit gradient of the constrained solution.
+
+Derivation. Let F be the entries that no bound holds, N the others, Ω = diag(weights), G = HᵀΩH. On F the optimality
+conditions, with the multiplier λ of the sum where that binds, are
+
+    (G_FF + ridge) w_F + G_FN w_N + λ1 = H_Fᵀ Ω y − l1_F,      1ᵀw = total,      w_N at its bounds.        (1)
+
+They define w_F and λ as smooth functions of the data, as long as F stays what it is. For an incoming gradient ḡ = ∂L/∂w
+let
+
+    [G_FF + ridge   1] [v_F]   [ḡ_F]
+    [1ᵀ             0] [ ν ] = [ 0 ],      v_N = 0,      and ν = 0 where no sum binds.                     (2)
+
+(2) has the symmetric matrix of (1), so that ḡᵀdw is what (1) says with (v, ν) in the place of its rows. With R = Y − HW
+and V the matrix of all v, collecting terms:
+
+    ∂L/∂Y = Ω∘HV        ∂L/∂H = (Ω∘R) Vᵀ − (Ω∘HV) Wᵀ        ∂L/∂weights = HV∘R
+    ∂L/∂ridge = −V∘W    ∂L/∂l1 = −V                         ∂L/∂total = ν
+    ∂L/∂upper_j = ḡ_j − (GV)_j − ν  for an entry j that rests at upper_j.                                  (3)
+
+Where an entry at a bound has no gradient (a tie), F is that of the solver: one element of the conservative Jacobian.
+Sources: Amos and Kolter (2017), OptNet; Bolte et al. (2021), Nonsmooth implicit differentiation.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffnmf.solvers.constrained.form import ConstrainedForm, constrained_form, gram_matrices
+from diffnmf.solvers.constrained.solve import (
+    ConstrainedSolution,
+    part,
+    runs,
+    solve_difficult,
+    systems_of,
+)
+from diffnmf.solvers.constrained.systems import BorderedSystems
+from diffnmf.solvers.constrained.unsquared import few
+from diffnmf.solvers.constraints import Constraints
+from diffnmf.solvers.exact.finish import WELL_CONDITIONED_PIVOT
+from diffnmf.solvers.exact.masked import as_columns, from_columns, mask_matrix
+from diffnmf.solvers.problem import Problem, one_where_zero
+
+NAMES = ("H", "Y", "ridge", "l1", "weights", "total", "upper")
+
+
+def with_constrained_gradient(problem: Problem, found: ConstrainedSolution) -> Tensor:
+    """W of ``found`` (B, k, m) in the dtype of the problem, with the gradient (3) and derivatives of any order."""
+    asked = problem.constraints
+    assert asked is not None
+    return _ConstrainedGradient.apply(problem, found, *problem.inputs, asked.weights, asked.total, asked.upper)
+
+
+class _ConstrainedGradient(torch.autograd.Function):
+    """The identity on W in the forward pass, formula (3) in the backward pass. Reverse mode only."""
+
+    @staticmethod
+    def forward(ctx: Any, problem: Problem, found: ConstrainedSolution, *inputs: Tensor | None) -> Tensor:
+        ctx.save_for_backward(*inputs)
+        ctx.problem, ctx.found = _bare(problem), found
+        return found.W.to(problem.H.dtype, copy=True)
+
+    @staticmethod
+    def backward(ctx: Any, grad_W: Tensor) -> tuple[Tensor | None, ...]:
+        problem = _dressed(ctx.problem, *ctx.saved_tensors)
+        wanted = ctx.needs_input_grad[2:]
+        with torch.autocast(problem.H.device.type, enabled=False):
+            if torch.is_grad_enabled():  # a second derivative is wanted
+                gradients = _differentiable(problem, ctx.found, grad_W, wanted, ctx.saved_tensors)
+            else:
+                gradients = _lean(problem, ctx.found, grad_W, wanted)
+        return (None, None, *gradients)
+
+
+def _bare(problem: Problem) -> tuple[Any, ...]:
+    """A problem without its differentiable tensors, which autograd keeps."""
+    assert problem.constraints is not None
+    return problem.batch_shape, problem.dtype, problem.constraints.at_most, problem.constraints.signed
+
+
+def _dressed(bare: tuple[Any, ...], H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, *asked: Tensor | None) -> Problem:
+    shape, dtype, at_most, signed = bare
+    weights, total, upper = asked
+    constraints = Constraints(weights, total, at_most, upper, signed)
+    return Problem(H, Y, ridge, l1, None, shape, dtype, constraints=constraints)
+
+
+def _differentiable(
+    problem: Problem,
+    found: ConstrainedSolution,
+    grad_W: Tensor,
+    wanted: tuple[bool, ...],
+    inputs: tuple[Tensor | None, ...],
+) -> list[Tensor | None]:
+    """The gradients as functions of the inputs and of grad_W."""
+    W = solve_again_constrained(problem, found.W, found.free, found.binds)
+    ask = [x for x, needs in zip(inputs, wanted, strict=True) if needs and x is not None]
+    given = iter(torch.autograd.grad(W, ask, grad_W, create_graph=True, allow_unused=True))
+    return [next(given) if needs and x is not None else None for x, needs in zip(inputs, wanted, strict=True)]
+
+
+def _lean(
+    problem: Problem, found: ConstrainedSolution, grad_W: Tensor, wanted: tuple[bool, ...]
+) -> list[Tensor | None]:
+    """Formula (3), run by run."""
+    asked = problem.constraints
+    assert asked is not None
+    inputs = (*problem.inputs, asked.weights, asked.total, asked.upper)
+    names = [name for name, x, needs in zip(NAMES, inputs, wanted, strict=True) if needs and x is not None]
+    rows: list[dict[str, Tensor]] = []  # the terms of whole problems
+    for problems, columns in runs(problem):
+        grad = grad_W[problems, :, columns].double()
+        terms = _terms(part(problem, problems, columns), found.part(problems, columns), grad, names)
+        if columns.start == 0:
+            rows.append(terms)
+        else:  # more columns of the problem before
+            for name, term in terms.items():
+                before = rows[-1][name]
+                rows[-1][name] = before + term if name == "H" else torch.cat((before, term), dim=-1)
+    whole = {name: torch.cat([row[name] for row in rows]) if len(rows) > 1 else rows[0][name] for name in names}
+    # ridge, l1 and the constraints may be shared by entries of W.
+    return [
+        whole[name].sum_to_size(x.shape).to(x.dtype) if name in whole and x is not None else None
+        for name, x in zip(NAMES, inputs, strict=True)
+    ]
+
+
+def _terms(problem: Problem, found: ConstrainedSolution, grad_W: Tensor, names: list[str]) -> dict[str, Tensor]:
+    """The parts of (3) of one run, by the name of the input."""
+    asked = problem.constraints
+    assert asked is not None
+    V, nu = _adjoint(problem, found, grad_W)
+    H = problem.H.double()
+    HV = H @ V
+    weighted = HV if asked.weights is None else HV * asked.weights.double()
+    terms = {"Y": weighted, "ridge": -V * found.W, "l1": -V, "total": torch.where(found.binds, nu, 0.0)}
+    if "H" in names or "weights" in names:
+        residual = torch.baddbmm(problem.Y.double(), H, found.W, alpha=-1)
+        terms["weights"] = HV * residual
+        residual = residual if asked.weights is None else residual * asked.weights.double()
+        terms["H"] = residual @ V.mT - weighted @ found.W.mT
+    if asked.upper is not None and "upper" in names:
+        held = ~found.free & (asked.upper.double() <= found.W)
+        terms["upper"] = torch.where(held, grad_W - H.mT @ weighted - nu, 0.0)
+    return {name: terms[name] for name in names}
+
+
+def _adjoint(problem: Problem, found: ConstrainedSolution, grad_W: Tensor) -> tuple[Tensor, Tensor]:
+    """V (B, k, m) and ν (B, 1, m) of (2), with one step of refinement where H is not well conditioned."""
+    form = constrained_form(problem)
+    systems = systems_of(problem, form, found)
+    v, nu = _solve(form, systems, grad_W, torch.zeros_like(grad_W[:, 0]).flatten())
+    wanted = found.pivot < WELL_CONDITIONED_PIVOT
+    if problem.H.dtype == torch.float64 and wanted.any():
+        assert problem.constraints is not None
+        H, weights = problem.H.double(), problem.constraints.weights
+        HV = H @ v
+        residual = grad_W - H.mT @ (HV if weights is None else HV * weights.double()) - problem.ridge.double() * v - nu
+        left = torch.where(found.binds, -v.sum(-2, keepdim=True), 0.0).flatten()
+        dv, dnu = _solve(form, systems, residual, left)
+        v, nu = torch.where(wanted, v + dv, v), torch.where(wanted, nu + dnu, nu)
+    numbers = found.difficult.flatten().nonzero().squeeze(-1)
+    for some in few(numbers, problem):
+        b = as_columns(grad_W) / form.d
+        z, multiplier = solve_difficult(problem, form, systems, some, b)
+        columns, marks = as_columns(v).clone(), nu.flatten().clone()
+        columns[some], marks[some] = z / form.d[some], multiplier / form.unit[some].squeeze(-1)
+        v, nu = from_columns(columns, form.batch), marks.reshape(nu.shape)
+    return v, nu
+
+
+def _solve(form: ConstrainedForm, systems: BorderedSystems, g: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+    """v (B, k, m) and ν (B, 1, m) with (G + ridge)_FF v_F + ν = g_F and 1ᵀv = left (B·m,)."""
+    z, multiplier = systems.solve(as_columns(g) / form.d, left / form.unit.squeeze(-1))
+    return from_columns(z / form.d, form.batch), (multiplier / form.unit.squeeze(-1)).reshape(form.batch, 1, -1)
+
+
+def solve_again_constrained(problem: Problem, W: Tensor, free: Tensor, binds: Tensor) -> Tensor:
+    """The value of W (B, k, m), the solution, with the derivatives of the solve on its free set, of any order.
+
+    In plain operations of torch, for second derivatives and for transforms; all systems are in memory at once.
+
+    Arguments:
+        problem: B problems.
+        W, free, binds: as in ``ConstrainedSolution``.
+    """
+    asked = problem.constraints
+    assert asked is not None
+    H, Y, l1 = problem.H.double(), problem.Y.double(), problem.l1.double()
+    batch, m = len(W), W.shape[-1]
+    held = torch.zeros_like(W)
+    if asked.upper is not None:
+        at_upper = ~free & (asked.upper.double() <= W)
+        held = torch.where(at_upper, torch.where(at_upper, asked.upper.double(), 0.0), 0.0)
+    G, _ = gram_matrices(problem)
+    d = one_where_zero(G.detach().diagonal(dim1=-2, dim2=-1)).sqrt()  # constant scales: any will do
+    A = G / d.unsqueeze(-1) / d.unsqueeze(-2)
+    each = batch * m // max(1, len(A))
+    A = A.repeat_interleave(each, dim=0, output_size=batch * m) if each > 1 else A
+    d = d.repeat_interleave(each, dim=0, output_size=batch * m)
+    weighted = Y if asked.weights is None else Y * asked.weights.double()
+    F, a = as_columns(free), 1 / d
+    c = as_columns(H.mT @ weighted - l1) / d - (A @ (as_columns(held) * d).unsqueeze(-1)).squeeze(-1)
+    hidden = torch.zeros_like(F)
+    if asked.total is not None:
+        q = torch.where(F, a, -torch.inf).argmax(-1, keepdim=True)
+        hidden = torch.zeros_like(F).scatter(1, q, True) & binds.flatten()[:, None]
+        left = as_columns(asked.total.double() - held.sum(-2, keepdim=True)).squeeze(-1)
+        any_hidden = hidden.any(-1)
+        a_q = torch.where(any_hidden, torch.where(hidden, a, 0.0).sum(-1), 1.0)
+        rest = torch.where(any_hidden, torch.where(any_hidden, left, 0.0) / a_q, 0.0)
+        w = torch.where(any_hidden[:, None], a / a_q[:, None], 0.0)
+        row = (A * hidden.unsqueeze(-1)).sum(-2)
+        A_qq, c_q = (row * hidden).sum(-1), (c * hidden).sum(-1)
+        cross = row.unsqueeze(-1) * w.unsqueeze(-2)
+        A = A - cross - cross.mT + A_qq[:, None, None] * (w.unsqueeze(-1) * w.unsqueeze(-2))
+        c = c - w * (c_q - A_qq * rest)[:, None] - row * rest[:, None]
+    F = F & ~hidden
+    L, info = torch.linalg.cholesky_ex(mask_matrix(A, F))
+    wanted = (F & (info == 0).unsqueeze(-1)).unsqueeze(-1)
+    z = torch.linalg.solve_triangular(L, torch.where(wanted, c.unsqueeze(-1), 0.0), upper=False)
+    x = torch.where(wanted, torch.linalg.solve_triangular(L.mT, z, upper=True), 0.0).squeeze(-1)
+    if asked.total is not None:
+        x = torch.where(hidden, (rest - (w * x).sum(-1))[:, None], x)
+    again = from_columns(x / d, batch) + held
+    return (again + (W - again).detach()).to(problem.H.dtype)

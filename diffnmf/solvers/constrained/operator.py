@@ -1,0 +1,74 @@
+"""Constrained solutions under torch.func, forward mode and torch.compile, as ``transforms.py`` has it.
+
+Whatever exact solver is asked, the search is the same one: here it is an operator without derivative, and the solve on
+the free set that follows is made of plain differentiable operations.
+"""
+
+import torch
+from torch import Tensor
+
+from diffnmf.solvers.base import Solved
+from diffnmf.solvers.constrained.gradient import solve_again_constrained
+from diffnmf.solvers.constrained.solve import solve_constrained
+from diffnmf.solvers.constraints import Constraints
+from diffnmf.solvers.problem import Problem
+
+
+def solve_constrained_transformed(problem: Problem, backward: str) -> Solved:
+    """The exact solution, with derivatives of any kind and order where ``backward`` is "implicit"."""
+    asked = problem.constraints
+    assert asked is not None
+    given = [
+        None if x is None else x.detach()
+        for x in (*problem.inputs, problem.W0, asked.weights, asked.total, asked.upper, asked.signed)
+    ]
+    W, free, binds, iterations = _constrained_solution(*given, asked.at_most)
+    return Solved(W if backward == "detached" else solve_again_constrained(problem, W, free, binds), iterations)
+
+
+@torch.library.custom_op("diffnmf::constrained_nnls_solution", mutates_args=())
+def _constrained_solution(
+    H: Tensor,
+    Y: Tensor,
+    ridge: Tensor,
+    l1: Tensor,
+    W0: Tensor | None,
+    weights: Tensor | None,
+    total: Tensor | None,
+    upper: Tensor | None,
+    signed: Tensor | None,
+    at_most: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """W and free (B, k, m), binds (B, 1, m) and the iterations (B,), without derivative."""
+    if len(H) == 0:  # under vmap over nothing
+        return _nothing(H, Y)
+    constraints = Constraints(weights, total, at_most, upper, signed)
+    problem = Problem(H, Y, ridge, l1, W0, H.shape[:1], H.dtype, constraints=constraints)
+    found = solve_constrained(problem)
+    W = found.W.to(H.dtype, copy=True, memory_format=torch.contiguous_format)
+    return W, found.free, found.binds, found.iterations
+
+
+def _nothing(H: Tensor, Y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    W = H.new_empty(H.shape[0], H.shape[2], Y.shape[2])
+    binds = H.new_empty(H.shape[0], 1, Y.shape[2], dtype=torch.bool)
+    return W, torch.empty_like(W, dtype=torch.bool), binds, H.new_empty(H.shape[0], dtype=torch.int64)
+
+
+@_constrained_solution.register_fake
+def _(H, Y, ridge, l1, W0, weights, total, upper, signed, at_most):  # type: ignore[no-untyped-def]
+    return _nothing(H, Y)
+
+
+@_constrained_solution.register_vmap
+def _(info, in_dims, *arguments):  # type: ignore[no-untyped-def]
+    tensors, at_most = arguments[:-1], arguments[-1]
+
+    def mapped(x: Tensor, dim: int | None) -> Tensor:
+        """The mapped dimension first: (V, B, ...)."""
+        return x.unsqueeze(0).expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+
+    batch = mapped(tensors[0], in_dims[0]).shape[:2]
+    pairs = zip(tensors, in_dims[:-1], strict=True)
+    results = _constrained_solution(*(None if x is None else mapped(x, d).flatten(0, 1) for x, d in pairs), at_most)
+    return tuple(x.unflatten(0, batch) for x in results), (0,) * len(results)

@@ -1,0 +1,294 @@
+"""Principal pivoting for bounds and a sum, for many columns in step, in operations of torch.
+
+Cottle and Dantzig (1968), Complementary pivot theory of mathematical programming. The compiled kernel does the same
+column by column (``kernels/constrained.c`` tells how); this is the reference, and the way on other devices.
+
+Let F be the free entries and N the others, each at a bound. The tableau M is what the symmetric sweep of A on F leaves,
+with the multiplier of the sum swept in first, where there is one; its own row is not needed again:
+
+    M_FF = −K⁻¹ on F,   M_FN = K⁻¹A_FN,   M_NN = A_NN − A_NF K⁻¹ A_FN,     K = A_FF, or bordered by a.
+
+x stays feasible and minimal over F, and r = c − Ax − λa is zero on F. An entry outside F whose gradient wants it
+to move does so, and the free ones follow along −M_Fj: to its own minimum (sweep it in), to its other bound (no sweep),
+or until a free entry meets a bound (sweep that out, and go on). The objective falls from minimum to minimum over F, so
+that no F returns; a step that is blocked only makes F smaller.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from diffnmf.solvers.constrained.columns import LEAST_RESIDUAL, BoundedColumns, BoundedSolution
+from diffnmf.solvers.constrained.systems import BorderedSystems
+
+
+@dataclass
+class _Walk:
+    """N columns on their way. M (N, k, k); x and r (N, k); free, rejected (N, k) bool; entering (N,), −1 for none."""
+
+    M: Tensor
+    x: Tensor
+    r: Tensor
+    free: Tensor
+    rejected: Tensor
+    entering: Tensor
+    multiplies: Tensor
+
+    def take(self, index: Tensor) -> "_Walk":
+        return _Walk(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def put(self, index: Tensor, other: "_Walk") -> None:
+        for field in fields(self):
+            getattr(self, field.name)[index] = getattr(other, field.name)
+
+
+def principal_pivoting(columns: BoundedColumns, start: tuple[Tensor, Tensor] | None) -> BoundedSolution:
+    """Solve N columns.
+
+    Arguments:
+        columns: the problems.
+        start: x (N, k) within the bounds and free (N, k) bool, the entries in between; None: found from the data.
+    """
+    everything = torch.arange(len(columns.c), device=columns.c.device)
+    columns = columns.take(everything)  # a matrix each
+    x, free, multiplies, reachable = _vertex(columns) if start is None else _warm(columns, *start)
+    nothing = torch.zeros_like(reachable, dtype=torch.int64)
+    found = BoundedSolution(x, free, multiplies, torch.ones_like(x[:, 0]), reachable, nothing)
+    # Where a sum holds no entry there is one point only, or none.
+    movable = reachable if columns.a is None else reachable & multiplies
+    left = movable.nonzero().squeeze(-1)
+    for again in (
+        None,
+        True,
+        False,
+    ):  # rounding of many sweeps: a new tableau of the same free set, then all over again
+        if len(left) == 0:
+            break
+        part = columns.take(left)
+        if again is not None:
+            x, free, multiplies, _ = _warm(part, found.x[left], found.free[left]) if again else _vertex(part)
+        else:
+            x, free, multiplies = x[left], free[left], multiplies[left]
+        found.put(left, _attempt(part, x, free, multiplies))
+        left = left[~found.solved[left]]
+    found.x = torch.maximum(torch.minimum(found.x, columns.upper), columns.lower)
+    return found
+
+
+def _vertex(columns: BoundedColumns) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The first x and free set: the lower bounds; with a sum entries are filled, those first that gain most for it.
+
+    Returns:
+        x, free (N, k), whether the sum has a multiplier (N,), and whether it can be reached (N,).
+    """
+    lower, upper = columns.lower, columns.upper
+    unbounded = lower.isinf()
+    x = torch.where(unbounded, upper.clamp(max=0.0), lower)
+    free = torch.zeros_like(unbounded)
+    if columns.a is None or columns.t is None:
+        return x, free, free[:, 0], ~free[:, 0]
+    a, numbers = columns.a, torch.arange(x.shape[-1], device=x.device)
+    left = columns.t - (a * x).sum(-1)
+    nothing = 2 * x.shape[-1] * torch.finfo(x.dtype).eps * (columns.t.abs() + (a * x.abs()).sum(-1))
+    done = ~unbounded.any(-1) & (left <= nothing)  # x is the only point, or there is none
+    reachable = ~done | (left >= -nothing)
+    diagonal = columns.A.diagonal(dim1=-2, dim2=-1)
+    for _ in range(x.shape[-1]):
+        room = upper - x
+        step = torch.minimum(room, (left / a.mT).mT)
+        gain = (0.5 * step * diagonal - columns.c + columns.times_A(x)) / a
+        first = unbounded & ((room > 0) | (left < 0)[:, None])
+        gain = torch.where(first, -torch.inf, torch.where(room > 0, gain, torch.inf))
+        best, j = gain.min(-1)
+        chosen = (numbers == j[:, None]) & (best < torch.inf)[:, None] & ~done[:, None]
+        fits = (left / a.gather(1, j[:, None]).squeeze(1)) < room.gather(1, j[:, None]).squeeze(1)
+        exhausted = ~done & (best == torch.inf)
+        reachable &= ~exhausted | (left <= nothing)
+        step = torch.where(fits[:, None], (left / a.mT).mT, room)
+        moved = torch.where(chosen & fits[:, None], x + step, torch.where(chosen, upper, x))
+        left = left - torch.where(chosen, a * torch.where(step.isfinite(), step, 0.0), 0.0).sum(-1)
+        x, free = moved, free | (chosen & fits[:, None])
+        done = done | exhausted | (chosen.any(-1) & fits)
+    reachable &= done | (left <= nothing)  # or everything is full
+    return x, free, free.any(-1), reachable
+
+
+def _warm(columns: BoundedColumns, x: Tensor, free: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As ``_vertex``: the minimum over ``free``, less what is then beyond a bound; a vertex where that leaves none."""
+    summed = torch.full_like(free[:, 0], columns.a is not None)
+    x = torch.where(x.isfinite(), x, 0.0)
+    for _ in range(x.shape[-1] + 1):
+        there = _minimum(columns, x, free, summed & free.any(-1))
+        below, above = free & (there < columns.lower), free & (there > columns.upper)
+        if not (below | above).any():
+            break
+        x = torch.where(below, columns.lower, torch.where(above, columns.upper, x))
+        free = free & ~below & ~above
+    multiplies = summed & free.any(-1)
+    x0, free0, multiplies0, reachable = _vertex(columns)
+    good = ~summed | (multiplies & reachable)
+    x = torch.where(good[:, None], x, x0)
+    return x, torch.where(good[:, None], free, free0), torch.where(good, multiplies, multiplies0), reachable
+
+
+def _minimum(columns: BoundedColumns, x: Tensor, free: Tensor, multiplies: Tensor) -> Tensor:
+    """x minimal over ``free``, with the other entries where they are."""
+    systems = BorderedSystems(columns.A, columns.a, free, multiplies)
+    fixed = torch.where(free, 0.0, x)
+    left = torch.zeros_like(x[:, 0])
+    if columns.a is not None and columns.t is not None:
+        left = columns.t - (columns.a * fixed).sum(-1)
+    v, _ = systems.solve_here(columns.c - columns.times_A(fixed), left)
+    return torch.where(free, v, x)
+
+
+def _begin(columns: BoundedColumns, x: Tensor, free: Tensor, multiplies: Tensor) -> _Walk:
+    """The tableau of a free set, and x and r minimal over it."""
+    x = _minimum(columns, x, free, multiplies)
+    K, border = columns.A, None
+    k = x.shape[-1]
+    if columns.a is not None:
+        border = torch.where(multiplies[:, None], columns.a, 0.0)
+        K = torch.cat(
+            (torch.cat((K, border.unsqueeze(-2)), -2), torch.nn.functional.pad(border, (0, 1)).unsqueeze(-1)), -1
+        )
+        members = torch.cat((free, multiplies[:, None]), -1)
+    else:
+        members = free
+    pair = members.unsqueeze(-1) & members.unsqueeze(-2)
+    identity = torch.eye(K.shape[-1], dtype=K.dtype, device=K.device)
+    inverse = torch.where(pair, torch.linalg.inv_ex(torch.where(pair, K, identity))[0], 0.0)
+    rows = K[:, :, :k]  # of the entries and the multiplier
+    cross = inverse @ rows  # K⁻¹A_F·
+    M = columns.A - rows.mT @ cross
+    M = torch.where(free.unsqueeze(-1), cross[:, :k], M)
+    M = torch.where(free.unsqueeze(-2), M.mT, M)
+    M = torch.where(free.unsqueeze(-1) & free.unsqueeze(-2), -inverse[:, :k, :k], M)
+    r = columns.c - columns.times_A(x)
+    if border is not None:
+        on = torch.where(free, border, 0.0)
+        multiplier = (on * r).sum(-1) / on.square().sum(-1).clamp(min=torch.finfo(r.dtype).tiny)
+        r = r - multiplier[:, None] * border
+    r = torch.where(free, 0.0, r)
+    nothing = torch.zeros_like(free)
+    return _Walk(M, x, r, free.clone(), nothing, torch.full_like(multiplies, -1, dtype=torch.int64), multiplies)
+
+
+def _attempt(columns: BoundedColumns, x: Tensor, free: Tensor, multiplies: Tensor) -> BoundedSolution:
+    """Pivot from a feasible start until every column is solved or out of steps, and judge the results."""
+    most = 10 * x.shape[-1] + 20
+    walk = _begin(columns, x, free, multiplies)
+    ended = walk.take(torch.arange(len(x), device=x.device))
+    steps = torch.full_like(multiplies, most, dtype=torch.int64)
+    running, part = torch.arange(len(x), device=x.device), columns
+    for step in range(most + 1):
+        walk.entering = torch.where(walk.entering >= 0, walk.entering, _choose(part, walk, first=step > most // 2))
+        done = walk.entering < 0
+        if done.any() or step == most:
+            ended.put(running, walk)
+            steps[running[done]] = step
+            left = (~done).nonzero().squeeze(-1)
+            running, walk, part = running[left], walk.take(left), part.take(left)
+            if len(left) == 0:
+                break
+        _step(part, walk)
+    return _judged(columns, ended, steps)
+
+
+def _choose(columns: BoundedColumns, walk: _Walk, *, first: bool) -> Tensor:
+    """The entry outside F that promises most, (gradient)²/curvature, or the first one; (N,), −1 where there is none."""
+    up = torch.where(walk.x < columns.upper, walk.r, 0.0)
+    down = torch.where(walk.x > columns.lower, -walk.r, 0.0)
+    wrong = torch.maximum(up, down)
+    wanted = (wrong > columns.tolerance(walk.x)) & ~walk.free & ~walk.rejected
+    curvature = walk.M.diagonal(dim1=-2, dim2=-1).clamp(min=_flat(walk.x))
+    score = torch.where(wanted, wrong.square() / curvature, 0.0)
+    if first:  # Murty's least index: degenerate vertices have no cycles then
+        score = wanted.to(score.dtype) * torch.arange(score.shape[-1], 0, -1, device=score.device)
+    best, j = score.max(-1)
+    return torch.where(best > 0, j, -1)
+
+
+def _flat(x: Tensor) -> float:
+    return 2 * x.shape[-1] * torch.finfo(x.dtype).eps
+
+
+def _step(columns: BoundedColumns, walk: _Walk) -> None:
+    """One step of every column, each with an entry to move; in place."""
+    j = walk.entering[:, None]
+    at_j = torch.zeros_like(walk.free).scatter(1, j, True)
+    r_j = walk.r.gather(1, j)
+    sign = torch.where(r_j > 0, 1.0, -1.0)
+    column = walk.M.gather(2, j.unsqueeze(-1).expand(-1, walk.M.shape[1], 1)).squeeze(-1)  # (N, k)
+    d = column.gather(1, j)
+    # How far it goes: to its minimum, to its other bound, or until a free entry meets one.
+    full = torch.where(d > _flat(walk.x), r_j.abs() / d, torch.inf)
+    room = torch.where(sign > 0, columns.upper - walk.x, walk.x - columns.lower)
+    own = room.gather(1, j)
+    speed = torch.where(walk.free, -sign * column, 0.0)
+    space = torch.where(speed > 0, columns.upper - walk.x, walk.x - columns.lower).clamp(min=0)
+    blocked, i = torch.where(speed != 0, space / speed.abs(), torch.inf).min(-1, keepdim=True)
+    distance = torch.minimum(torch.minimum(full, own), blocked)
+    stuck = distance.isinf()  # no curvature and nothing in the way: the gradient is rounding
+    rests = ~stuck & (own <= full) & (own <= blocked)
+    enters = ~stuck & ~rests & (full <= blocked)
+    leaves = ~stuck & ~rests & ~enters
+    move = torch.where(stuck, 0.0, sign * distance)
+    x = walk.x - torch.where(walk.free, column, 0.0) * move + torch.where(at_j, move, 0.0)
+    x = torch.where(at_j & rests, torch.where(sign > 0, columns.upper, columns.lower), x)
+    at_i = torch.zeros_like(walk.free).scatter(1, i, True) & leaves
+    walk.x = torch.where(at_i, torch.where(speed < 0, columns.lower, columns.upper), x)
+    walk.r = walk.r - torch.where(walk.free, 0.0, column) * move
+    walk.rejected = (walk.rejected & (move == 0)) | (at_j & stuck)
+    walk.entering = torch.where(leaves.squeeze(1), walk.entering, -1)
+    # The one free entry of a vertex has met a bound: that of j instead.
+    changes = leaves.squeeze(1) & walk.multiplies & (walk.free.sum(-1) == 1)
+    swept = (enters | leaves).squeeze(1) & ~changes
+    _sweep(walk, torch.where(leaves, i, j).squeeze(1), swept)
+    walk.free = (walk.free & ~at_i) | (at_j & (enters | changes[:, None]))
+    walk.r = torch.where((at_i & leaves) | (at_j & enters), 0.0, walk.r)
+    anew = changes.nonzero().squeeze(-1)
+    if len(anew):
+        part = columns.take(anew)
+        walk.put(anew, _begin(part, walk.x[anew], walk.free[anew], walk.multiplies[anew]))
+
+
+def _sweep(walk: _Walk, p: Tensor, wanted: Tensor) -> None:
+    """The symmetric sweep of the tableau on entry p (N,), in place, in the columns ``wanted`` (N,)."""
+    rows = wanted.nonzero().squeeze(-1)
+    if len(rows) == 0:
+        return
+    M, p = walk.M[rows], p[rows]
+    at = torch.arange(len(rows), device=p.device)
+    column = M[at, :, p]
+    d = column[at, p][:, None]
+    edge = column / d.abs()
+    M = M - column.unsqueeze(-1) * (column / d).unsqueeze(-2)
+    M[at, :, p] = edge
+    M[at, p, :] = edge
+    M[at, p, p] = (-1 / d).squeeze(1)
+    walk.M[rows] = M
+
+
+def _judged(columns: BoundedColumns, walk: _Walk, steps: Tensor) -> BoundedSolution:
+    """One step of refinement, and whether no entry is wrong by more than rounding."""
+    systems = BorderedSystems(columns.A, columns.a, walk.free, walk.multiplies)
+    x, wrong = walk.x, walk.r
+    for again in (True, False):
+        wrong = columns.c - columns.times_A(x)
+        left = torch.zeros_like(x[:, 0])
+        if columns.a is not None and columns.t is not None:
+            left = torch.where(walk.multiplies, columns.t - (columns.a * x).sum(-1), 0.0)
+            on = torch.where(walk.free, columns.a, 0.0)
+            multiplier = (on * wrong).sum(-1) / on.square().sum(-1).clamp(min=torch.finfo(x.dtype).tiny)
+            wrong = wrong - multiplier[:, None] * columns.a
+        if again:
+            x = x + systems.solve_here(wrong, left)[0]
+    tolerance = torch.minimum(2 * columns.tolerance(x), LEAST_RESIDUAL * columns.size)
+    up = torch.where(x < columns.upper, wrong, 0.0)
+    down = torch.where(x > columns.lower, -wrong, 0.0)
+    gradient = torch.where(walk.free, wrong.abs(), torch.maximum(up, down))
+    outside = torch.maximum(columns.lower - x, x - columns.upper)
+    good = (gradient <= tolerance).all(-1) & (outside <= columns.entry_tolerance(x)).all(-1) & (walk.entering < 0)
+    return BoundedSolution(x, walk.free, walk.multiplies, systems.pivot, good, steps)

@@ -1,0 +1,131 @@
+"""Constrained problems in range: as ``ranges.py`` has it, with what constraints add.
+
+A column is marked, and becomes NaN, where a weight is negative or not finite, where ``upper`` is negative or NaN, where
+``total`` is not finite, and where no W obeys the constraints: its entries cannot reach the total.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from diffnmf.solvers.constraints import Constraints
+from diffnmf.solvers.problem import Problem
+from diffnmf.solvers.ranges import ENOUGH_L1, InRange, range_exponent, times_power
+
+# Weights beyond this are scaled, with the penalties: the objective as a whole has no unit.
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 2.0**-100, 2.0**100
+
+
+def constrained_in_range(problem: Problem) -> InRange:
+    """Bring B problems into range, with ``allowed`` as an upper bound of zero. Differentiable."""
+    assert problem.constraints is not None
+    asked = problem.constraints
+    Y = problem.Y if asked.weights is None else torch.where(asked.weights == 0, 0.0, problem.Y)
+    size_H, size_Y = (X.detach().abs().amax(-2, keepdim=True).double() for X in (problem.H, Y))
+    ridge, l1 = problem.ridge.detach().double(), problem.l1.detach()
+    whole = torch.stack([x.isfinite().flatten(1).all(1) for x in (size_H, ridge, l1)]).all(0)[:, None, None]
+    upper, signed = _bounds(problem)
+    fits = whole & size_Y.isfinite() & _is_feasible(asked, upper, signed)
+    clean = replace(
+        problem,
+        H=torch.where(whole, problem.H, 0.0),
+        Y=torch.where(fits, Y, 0.0),
+        ridge=torch.where(whole, problem.ridge, 0.0),
+        l1=torch.where(whole, problem.l1, 0.0),
+        allowed=None,
+        constraints=Constraints(
+            weights=None if asked.weights is None else torch.where(fits, asked.weights, 1.0),
+            total=None if asked.total is None else torch.where(fits, asked.total, 0.0),
+            at_most=asked.at_most,
+            upper=None if upper is None else torch.where(fits, upper, torch.inf),
+            signed=signed,
+        ),
+    )
+    largest = torch.maximum(size_H, ridge.clamp(min=0).sqrt().amax(-1, keepdim=True).mT)
+    if asked.total is not None:  # a sum has one unit
+        largest = largest.amax(-1, keepdim=True).expand_as(largest)
+    return _scaled(_with_usual_weights(clean), fits, range_exponent(largest), range_exponent(size_Y))
+
+
+def with_a_row(problem: Problem) -> Problem:
+    """A problem without rows gets one of zeros: its W still has to obey."""
+    if problem.H.shape[-2]:
+        return problem
+    assert problem.constraints is not None
+
+    def with_one(X: Tensor) -> Tensor:
+        return torch.nn.functional.pad(X, (0, 0, 0, 1))
+
+    weights = problem.constraints.weights
+    constraints = replace(problem.constraints, weights=None if weights is None else with_one(weights))
+    return replace(problem, H=with_one(problem.H), Y=with_one(problem.Y), constraints=constraints)
+
+
+def _bounds(problem: Problem) -> tuple[Tensor | None, Tensor | None]:
+    """``upper`` and ``signed`` where only some entries are allowed."""
+    assert problem.constraints is not None
+    upper, signed, allowed = problem.constraints.upper, problem.constraints.signed, problem.allowed
+    if allowed is None:
+        return upper, signed
+    upper = torch.where(allowed, torch.inf if upper is None else upper, 0.0).to(problem.Y.dtype)
+    return upper, None if signed is None else signed & allowed
+
+
+def _is_feasible(asked: Constraints, upper: Tensor | None, signed: Tensor | None) -> Tensor:
+    """Which columns (B, 1, m) make sense, and have some W that obeys."""
+    fits = torch.ones((), dtype=torch.bool)
+    if asked.weights is not None:
+        weights = asked.weights.detach()
+        fits = fits.to(weights.device) & ((weights >= 0) & (weights < torch.inf)).all(-2, keepdim=True)
+    if upper is not None:
+        fits = fits.to(upper.device) & (upper >= 0).all(-2, keepdim=True)  # False for NaN
+    if asked.total is not None:
+        total = asked.total.detach().double()
+        may_be_negative = (total >= 0) if signed is None else (total >= 0) | signed.any(-2, keepdim=True)
+        fits = fits.to(total.device) & total.isfinite() & may_be_negative
+        if upper is not None and not asked.at_most:
+            rounding = 8 * upper.shape[-2] * torch.finfo(upper.dtype).eps
+            fits = fits & (total <= upper.detach().double().sum(-2, keepdim=True) * (1 + rounding))
+    return fits
+
+
+def _with_usual_weights(problem: Problem) -> Problem:
+    """The same columns, with weights of usual size."""
+    assert problem.constraints is not None
+    weights = problem.constraints.weights
+    if weights is None:
+        return problem
+    size = weights.detach().amax(-2, keepdim=True).double()  # (B, 1, m)
+    outside = (size > 0) & ((size < SMALLEST_WEIGHT) | (size > LARGEST_WEIGHT))
+    exponent = torch.where(outside, torch.log2(torch.where(outside, size, 1.0)).floor(), 0.0)
+    return replace(
+        problem,
+        ridge=times_power(problem.ridge, -exponent),
+        l1=times_power(problem.l1, -exponent),
+        constraints=replace(problem.constraints, weights=times_power(weights, -exponent)),
+    )
+
+
+def _scaled(clean: Problem, fits: Tensor, basis_exponent: Tensor, target_exponent: Tensor) -> InRange:
+    """As in ``ranges.py``, with the bounds and the sum in the units of W."""
+    assert clean.constraints is not None
+    basis, shift = torch.exp2(-basis_exponent), basis_exponent.mT - target_exponent  # W' = 2^shift W
+    asked = clean.constraints
+    total = asked.total
+    problem = replace(
+        clean,
+        H=clean.H * basis.to(clean.H),
+        Y=clean.Y * torch.exp2(-target_exponent).to(clean.Y),
+        ridge=clean.ridge * basis.mT.to(clean.H) * basis.mT.to(clean.H),
+        l1=times_power(clean.l1, -(basis_exponent.mT + target_exponent)).clamp(
+            max=min(ENOUGH_L1, torch.finfo(clean.l1.dtype).max)
+        ),
+        W0=None if clean.W0 is None else times_power(clean.W0, shift),
+        constraints=replace(
+            asked,
+            total=None if total is None else times_power(total, shift[:, :1]),
+            upper=None if asked.upper is None else times_power(asked.upper, shift),
+        ),
+    )
+    return InRange(problem, fits.expand(len(clean.H), 1, clean.Y.shape[-1]), basis_exponent, target_exponent)

@@ -1,0 +1,283 @@
+"""From a constrained problem to its exact W: search, refinement, and the unsquared way for what is left."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from diffnmf.kernels import constrained as kernels
+from diffnmf.kernels.calling import available
+from diffnmf.solvers.constrained.columns import BoundedColumns, BoundedSolution
+from diffnmf.solvers.constrained.form import ConstrainedForm, constrained_form, has_own_matrices, with_room
+from diffnmf.solvers.constrained.pivoting import principal_pivoting
+from diffnmf.solvers.constrained.systems import BorderedSystems
+from diffnmf.solvers.constrained.unsquared import active_set, few, hidden_sum, reduced
+from diffnmf.solvers.exact.chunks import MAX_ENTRIES, MAX_ENTRIES_ACCELERATOR
+from diffnmf.solvers.exact.columns import GramColumns
+from diffnmf.solvers.exact.finish import MAX_EXCHANGES, TRUSTED_CORRECTION, TRUSTED_PIVOT, WELL_CONDITIONED_PIVOT
+from diffnmf.solvers.exact.masked import as_columns, from_columns
+from diffnmf.solvers.exact.search import search
+from diffnmf.solvers.problem import Problem
+
+
+@dataclass(frozen=True)
+class ConstrainedSolution:
+    """Solutions of B problems, and what is needed to differentiate them.
+
+    Attributes:
+        W: (B, k, m), float64, within the bounds.
+        free: (B, k, m) bool, the entries that no bound holds.
+        binds: (B, 1, m) bool, whether the sum holds the free ones.
+        pivot: (B, 1, m), how independent the free columns of H are.
+        difficult: (B, 1, m) bool, the columns that a Gram matrix is too inaccurate for.
+        iterations: (B,) int64.
+    """
+
+    W: Tensor
+    free: Tensor
+    binds: Tensor
+    pivot: Tensor
+    difficult: Tensor
+    iterations: Tensor
+
+    def part(self, problems: slice, columns: slice) -> "ConstrainedSolution":
+        """Some columns of some problems."""
+        tensors = (self.W, self.free, self.binds, self.pivot, self.difficult)
+        W, free, binds, pivot, difficult = (x[problems, :, columns] for x in tensors)
+        return ConstrainedSolution(W, free, binds, pivot, difficult, self.iterations[problems])
+
+
+def part(problem: Problem, problems: slice, columns: slice) -> Problem:
+    """Some columns of some problems."""
+    assert problem.constraints is not None
+    narrow = problems, slice(None), columns
+
+    def of_columns(x: Tensor) -> Tensor:
+        return x[narrow] if x.shape[-1] > 1 else x[problems]
+
+    return replace(
+        problem,
+        H=problem.H[problems],
+        Y=problem.Y[narrow],
+        ridge=of_columns(problem.ridge),
+        l1=of_columns(problem.l1),
+        W0=None if problem.W0 is None else problem.W0[narrow],
+        constraints=problem.constraints.part(*narrow[::2]),
+    )
+
+
+def runs(problem: Problem) -> Iterator[tuple[slice, slice]]:
+    """Problems and columns whose k×k matrices may be in memory at once; all of them where they share few."""
+    batch, m, k = len(problem.H), problem.Y.shape[-1], problem.H.shape[-1]
+    if available(problem.H.detach(), problem.Y.detach()) and not has_own_matrices(problem):
+        yield slice(0, batch), slice(0, m)
+        return
+    entries = MAX_ENTRIES if problem.H.device.type == "cpu" else MAX_ENTRIES_ACCELERATOR
+    size = max(1, entries // (4 * (k + 1) ** 2))  # a tableau, a factor and copies
+    if size >= m:
+        step = max(1, size // max(1, m))
+        for first in range(0, batch, step):
+            yield slice(first, min(first + step, batch)), slice(0, m)
+    else:
+        for number in range(batch):
+            for first in range(0, m, size):
+                yield slice(number, number + 1), slice(first, min(first + size, m))
+
+
+@torch.no_grad()
+def solve_constrained(problem: Problem) -> ConstrainedSolution:
+    """Solve B problems in range, without gradient."""
+    problem = _without_gradient(problem)
+    (batch, _, k), m = problem.H.shape, problem.Y.shape[-1]
+    device = problem.H.device
+    flags = torch.empty(batch, 1, m, dtype=torch.bool, device=device)
+    found = ConstrainedSolution(
+        torch.empty(batch, k, m, dtype=torch.float64, device=device),
+        torch.empty(batch, k, m, dtype=torch.bool, device=device),
+        flags,
+        torch.empty(batch, 1, m, dtype=torch.float64, device=device),
+        flags.clone(),
+        torch.zeros(batch, dtype=torch.int64, device=device),
+    )
+    for problems, columns in runs(problem):
+        some = _solve_run(part(problem, problems, columns))
+        for name in ("W", "free", "binds", "pivot", "difficult"):
+            getattr(found, name)[problems, :, columns] = getattr(some, name)
+        found.iterations[problems] = torch.maximum(found.iterations[problems], some.iterations)
+    return found
+
+
+def _without_gradient(problem: Problem) -> Problem:
+    assert problem.constraints is not None
+    H, Y, ridge, l1 = (x.detach() for x in problem.inputs)
+    return replace(problem, H=H, Y=Y, ridge=ridge, l1=l1, constraints=problem.constraints.detach())
+
+
+def _solve_run(problem: Problem) -> ConstrainedSolution:
+    form = constrained_form(problem)
+    start = None if problem.W0 is None else form.start(problem.W0)
+    found = search_bounded(form, start, bounded=_is_bounded(problem))
+    suspect = ~found.solved | _refine(problem, form, found)
+    left = suspect.nonzero().squeeze(-1)
+    for numbers in few(left, problem):
+        found.put(numbers, _without_squaring(problem, form, found, numbers))
+    batch, m = form.batch, problem.Y.shape[-1]
+    return ConstrainedSolution(
+        _at_bounds(problem, form, found),
+        from_columns(found.free, batch),
+        found.multiplies.reshape(batch, 1, m),
+        found.pivot.reshape(batch, 1, m),
+        suspect.reshape(batch, 1, m),
+        found.steps.reshape(batch, m).amax(1),
+    )
+
+
+def _is_bounded(problem: Problem) -> bool:
+    """Whether W has to obey more than W ≥ 0."""
+    asked = problem.constraints
+    assert asked is not None
+    return any(x is not None for x in (asked.total, asked.upper, asked.signed))
+
+
+def search_bounded(form: ConstrainedForm, start: tuple[Tensor, Tensor] | None, *, bounded: bool) -> BoundedSolution:
+    """The solutions of all columns of a form, as far as Gram matrices can tell; ``bounded``: by more than W ≥ 0."""
+    columns = form.columns
+    if not bounded:
+        guess = torch.zeros_like(columns.c) if start is None else start[0].clone()
+        plain, solve_the_rest = search(GramColumns(columns.A, columns.c), guess, MAX_EXCHANGES)
+        solve_the_rest()
+        nothing = torch.zeros_like(plain.solved)
+        return BoundedSolution(
+            plain.x, plain.factor.free, nothing, plain.factor.pivot, plain.solved, plain.exchanges.clone()
+        )
+    k = columns.c.shape[-1]
+    if form.at_most:
+        columns = with_room(columns)
+        start = None if start is None else _with_room_left(columns, *start)
+    if available(columns.A, columns.c):
+        found = BoundedSolution(*_compiled(columns, start))
+    else:
+        found = principal_pivoting(columns, start)
+    if form.at_most:  # where the room is free the sum holds nothing
+        binds = found.multiplies & ~found.free[:, k]
+        found = replace(found, x=found.x[:, :k].clone(), free=found.free[:, :k].clone(), multiplies=binds)
+    found.multiplies = found.multiplies & found.free.any(-1)
+    return found
+
+
+def _compiled(columns: BoundedColumns, start: tuple[Tensor, Tensor] | None) -> kernels.BoundedSearch:
+    return kernels.search(
+        columns.A, columns.weight, columns.c, columns.lower, columns.upper, columns.a, columns.t, start
+    )
+
+
+def _with_room_left(columns: BoundedColumns, x: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+    """A start for ``with_room``: the room is what x leaves of the sum, and free where there is some."""
+    assert columns.a is not None and columns.t is not None
+    room = (columns.t - (columns.a[:, :-1] * x).sum(-1, keepdim=True).squeeze(-1)).clamp(min=0)[:, None]
+    return torch.cat((x, room), dim=-1), torch.cat((free, room > 0), dim=-1)
+
+
+def _refine(problem: Problem, form: ConstrainedForm, found: BoundedSolution) -> Tensor:
+    """One corrected step with the unsquared residual, in place, as ``exact/finish.py`` has it; who is suspect, (N,)."""
+    suspect = found.pivot < TRUSTED_PIVOT
+    wanted = found.pivot < WELL_CONDITIONED_PIVOT
+    if problem.H.dtype != torch.float64 or not wanted.any():
+        return suspect
+    columns = form.columns
+    descent = form.gradient(_descent(problem, form.unscale(found.x)))
+    left = torch.zeros_like(found.pivot)
+    if columns.a is not None and columns.t is not None:
+        left = torch.where(found.multiplies, columns.t - (columns.a * found.x).sum(-1), 0.0)
+    systems = BorderedSystems(columns.A, columns.a, found.free, found.multiplies)
+    correction, multiplier = systems.solve(descent, left)
+    corrected = found.x + correction
+    gradient = descent - columns.times_A(correction)
+    if columns.a is not None:
+        gradient = gradient - multiplier[:, None] * columns.a
+    tolerance = 2 * columns.entry_tolerance(corrected)
+    up, down = gradient > tolerance, gradient < -tolerance
+    wrong = torch.where(
+        found.free,
+        (corrected < columns.lower - tolerance) | (corrected > columns.upper + tolerance),
+        (up & (found.x < columns.upper)) | (down & (found.x > columns.lower)),
+    ).any(-1)
+    if columns.a is not None:
+        wrong = wrong & (found.multiplies | ~_is_one_point(form, found))
+    large = correction.abs().amax(-1) > TRUSTED_CORRECTION * found.x.abs().amax(-1)
+    suspect = suspect | (wanted & (wrong | large))
+    corrected = torch.maximum(torch.minimum(corrected, columns.upper), columns.lower)
+    found.x = torch.where((wanted & ~suspect)[:, None], corrected, found.x)
+    return suspect
+
+
+def _is_one_point(form: ConstrainedForm, found: BoundedSolution) -> Tensor:
+    """Whether nothing can move (N,): the sum holds, and no entry is free."""
+    columns = form.columns
+    assert columns.a is not None and columns.t is not None
+    left = (columns.t - (columns.a * found.x).sum(-1)).abs()
+    return ~found.free.any(-1) & (left <= columns.entry_tolerance(found.x).squeeze(-1))
+
+
+def _descent(problem: Problem, W: Tensor) -> Tensor:
+    """HᵀΩ(Y − HW) − l1 − ridge W, the way down from W (B, k, m)."""
+    assert problem.constraints is not None
+    H, weights = problem.H.double(), problem.constraints.weights
+    residual = torch.baddbmm(problem.Y.double(), H, W, alpha=-1)
+    if weights is not None:
+        residual = residual * weights.double()
+    return H.mT @ residual - problem.l1.double() - problem.ridge.double() * W
+
+
+def _without_squaring(
+    problem: Problem, form: ConstrainedForm, found: BoundedSolution, numbers: Tensor
+) -> BoundedSolution:
+    """The columns ``numbers`` once more, on QR factors."""
+    columns, k = form.columns.take(numbers), form.columns.c.shape[-1]
+    unsquared = reduced(problem, form, numbers)
+    x = torch.maximum(torch.minimum(found.x[numbers], columns.upper), columns.lower)
+    if form.at_most:
+        columns = with_room(columns)
+        x = _with_room_left(columns, x, x > 0)[0]
+        pad = torch.nn.functional.pad
+        unsquared = replace(
+            unsquared,
+            R=pad(unsquared.R, (0, 1, 0, 1)),
+            y=pad(unsquared.y, (0, 1)),
+            weight=pad(unsquared.weight, (0, 1)),
+        )
+    again = active_set(columns, unsquared, x)
+    if form.at_most:
+        binds = again.multiplies & ~again.free[:, k]
+        again = replace(again, x=again.x[:, :k], free=again.free[:, :k], multiplies=binds)
+    again.multiplies = again.multiplies & again.free.any(-1)
+    return again
+
+
+def _at_bounds(problem: Problem, form: ConstrainedForm, found: BoundedSolution) -> Tensor:
+    """W (B, k, m), with the entries at a bound exactly there."""
+    assert problem.constraints is not None
+    W = form.unscale(found.x)
+    upper = problem.constraints.upper
+    if upper is None:
+        return W
+    held = from_columns(~found.free & (found.x >= form.columns.upper), form.batch)
+    upper = upper.double()
+    return torch.where(held, upper, torch.minimum(W, upper))
+
+
+def systems_of(problem: Problem, form: ConstrainedForm, found: ConstrainedSolution) -> BorderedSystems:
+    """The systems on the free sets of a run, for the gradient."""
+    free, binds = as_columns(found.free), found.binds.flatten()
+    return BorderedSystems(form.columns.A, form.columns.a, free, binds)
+
+
+def solve_difficult(
+    problem: Problem, form: ConstrainedForm, systems: BorderedSystems, numbers: Tensor, b: Tensor
+) -> tuple[Tensor, Tensor]:
+    """``systems.solve`` for the columns ``numbers`` with QR factors in the place of Gram matrices, and e = 0."""
+    some = systems.take(numbers)
+    reduced_columns = hidden_sum(reduced(problem, form, numbers), some)
+    factor = reduced_columns.minimum(some.free & ~some.hidden).factor
+    return replace(some, factor=factor).solve_here(b[numbers], torch.zeros_like(b[numbers, 0]))

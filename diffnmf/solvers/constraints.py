@@ -1,0 +1,133 @@
+"""What a column may be asked to obey besides W ≥ 0, and what its rows count."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffnmf.checks import check_expands, check_floating, check_name, check_number, check_same_device
+
+TOTAL_KINDS = ("equal", "at_most")
+OF_W = "the shape of W, (*batch, k, m),"
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """B problems, with one batch dimension; None is what was not asked for.
+
+    Attributes:
+        weights: (B, n, m) ≥ 0, of the squared residuals; 0 leaves an observation out.
+        total: (B, 1, m), what the entries of a column sum to, or what they may sum to at the most.
+        at_most: which of the two.
+        upper: (B, k, m) ≥ 0 or infinite.
+        signed: (B, k, m) bool, the entries without a lower bound.
+    """
+
+    weights: Tensor | None = None
+    total: Tensor | None = None
+    at_most: bool = False
+    upper: Tensor | None = None
+    signed: Tensor | None = None
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Those that W depends on differentiably."""
+        return tuple(x for x in (self.weights, self.total, self.upper) if x is not None)
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> "Constraints":
+        """The same, with others in the place of ``tensors``."""
+        given = iter(tensors)
+        weights, total, upper = (None if x is None else next(given) for x in (self.weights, self.total, self.upper))
+        return Constraints(weights, total, self.at_most, upper, self.signed)
+
+    def part(self, problems: slice, columns: slice) -> "Constraints":
+        """Some columns of some problems."""
+
+        def some(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x[problems, :, columns]
+
+        return Constraints(some(self.weights), some(self.total), self.at_most, some(self.upper), some(self.signed))
+
+    def detach(self) -> "Constraints":
+        """Without gradient."""
+        return self.with_tensors([x.detach() for x in self.tensors])
+
+
+def check_bound(name: str, value: object) -> float | Tensor:
+    """What ``upper`` may be: a number ≥ 0, infinity too, or a floating-point tensor (which is not read)."""
+    if isinstance(value, Tensor):
+        return check_floating(name, value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == math.inf:
+        return math.inf
+    return check_number(name, value, alternative="infinity or a tensor")
+
+
+def check_total(value: object, *, signed: bool) -> float | Tensor:
+    """What ``total`` may be: a finite number, ≥ 0 unless entries may be negative, or a tensor (which is not read)."""
+    if isinstance(value, Tensor):
+        return check_floating("total", value)
+    return check_number("total", value, "(-inf, inf)" if signed else "[0, inf)", alternative="a tensor")
+
+
+def check_flags(name: str, value: object) -> Tensor:
+    """A bool tensor."""
+    if not isinstance(value, Tensor) or value.dtype != torch.bool:
+        got = f"dtype {value.dtype}" if isinstance(value, Tensor) else repr(value)
+        raise TypeError(f"{name}: expected a bool tensor; got {got}")
+    return value
+
+
+def against(
+    name: str, value: float | Tensor, shape: torch.Size, device: torch.device, dtype: torch.dtype, meaning: str
+) -> Tensor:
+    """A number or tensor as (B, p, q), expanded against ``shape`` (*batch, p, q) by the rule of torch."""
+    if not isinstance(value, Tensor):
+        value = torch.full((), value, dtype=dtype, device=device)
+    check_same_device(name, value, "H", device)
+    value = value if value.dtype == torch.bool else value.to(dtype)
+    return check_expands(name, value, tuple(shape), meaning).reshape(-1, *shape[-2:])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The constraints of a call as the user gave them; the arguments are those of ``diffnmf.nnls``."""
+
+    allowed: Tensor | None = None
+    weights: Tensor | None = None
+    total: float | Tensor | None = None
+    total_kind: str = "equal"
+    upper: float | Tensor | None = None
+    signed: Tensor | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return any(x is not None for x in (self.allowed, self.weights, self.total, self.upper, self.signed))
+
+    def of_problem(
+        self, batch: torch.Size, sizes: tuple[int, int, int], device: torch.device, dtype: torch.dtype
+    ) -> tuple[Tensor | None, Constraints | None]:
+        """``allowed`` and the rest, for a batch shape and sizes (n, k, m)."""
+        n, k, m = sizes
+
+        def expanded(name: str, value: float | Tensor | None, rows: int, meaning: str) -> Tensor | None:
+            shape = torch.Size((*batch, rows, m))
+            return None if value is None else against(name, value, shape, device, dtype, meaning)
+
+        signed = None if self.signed is None else check_flags("signed", self.signed)
+        allowed = None if self.allowed is None else check_flags("allowed", self.allowed)
+        allowed = expanded("allowed", allowed, k, OF_W)
+        check_name("total_kind", self.total_kind, TOTAL_KINDS)
+        weights = None if self.weights is None else check_floating("weights", self.weights)
+        total = None if self.total is None else check_total(self.total, signed=signed is not None)
+        upper = None if self.upper is None else check_bound("upper", self.upper)
+        if all(x is None for x in (weights, total, upper, signed)):
+            return allowed, None
+        return allowed, Constraints(
+            weights=expanded("weights", weights, n, "the shape of Y, (*batch, n, m),"),
+            total=expanded("total", total, 1, "(*batch, 1, m),"),
+            at_most=self.total_kind == "at_most",
+            upper=expanded("upper", upper, k, OF_W),
+            signed=expanded("signed", signed, k, OF_W),
+        )

@@ -1,0 +1,118 @@
+"""How far W is from optimal, and the dual variables: of the plain problem and of a constrained one."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffnmf.solvers.problem import Problem, kkt_residual, one_where_zero, solution_size
+
+
+@dataclass(frozen=True)
+class Optimality:
+    """Of B problems and their W (B, k, m).
+
+    Attributes:
+        residual: (B,), float64, the KKT residual of the library, see ``kkt_residual``.
+        size: (B,), float64, ‖W̃‖₁/‖y‖, which rounding in it grows with.
+        gradient: (B, k, m), float64, of ½‖√Ω(Y − HW)‖² + ½ Σ ridge W² by W: the l1 is left out.
+        total_dual: (B, 1, m), float64, the derivative of the minimum by the total; 0 without one.
+    """
+
+    residual: Tensor
+    size: Tensor
+    gradient: Tensor
+    total_dual: Tensor
+
+
+@torch.no_grad()
+def optimality(problem: Problem, W: Tensor) -> Optimality:
+    """Judge W (B, k, m) by B problems in range."""
+    gradient = objective_gradient(problem, W.double())
+    if problem.constraints is None:
+        nothing = torch.zeros_like(gradient[:, :1])
+        return Optimality(kkt_residual(problem, W, gradient), solution_size(problem, W), gradient, nothing)
+    return _constrained(problem, W.double(), gradient)
+
+
+def objective_gradient(problem: Problem, W: Tensor) -> Tensor:
+    """HᵀΩ(HW − Y) + ridge W, (B, k, m), in float64."""
+    H = problem.H.double()
+    residual = torch.baddbmm(problem.Y.double(), H, W, beta=-1)
+    if problem.constraints is not None and problem.constraints.weights is not None:
+        residual = residual * problem.constraints.weights.double()
+    return H.mT @ residual + problem.ridge.double() * W
+
+
+def _constrained(problem: Problem, W: Tensor, gradient: Tensor) -> Optimality:
+    """The largest |W̃ − clip(W̃ − g̃)| / ‖y‖, clipped to the bounds of W̃, with the multiplier of the sum in g̃.
+
+    Without bounds above and a sum that is |min(W̃, g̃)| / ‖y‖. How far the sum is from what it should be counts, too.
+    """
+    asked = problem.constraints
+    assert asked is not None
+    if W.numel() == 0:
+        return Optimality(W.new_zeros(len(W)), W.new_zeros(len(W)), gradient, W.new_zeros(len(W), 1, W.shape[-1]))
+    norms, lengths = _units(problem)  # (B, k, m) or (B, k, 1), and (B, 1, m)
+    infinite = W.new_full((), torch.inf)
+    upper = infinite if asked.upper is None else asked.upper.double()
+    lower = torch.zeros_like(W) if asked.signed is None else torch.where(asked.signed, -infinite, 0.0)
+    slope = gradient + problem.l1.double()
+    nothing, least = torch.zeros_like(lengths), norms.amin(-2, keepdim=True)
+    missing = nothing
+    if asked.total is not None:
+        lengths = torch.maximum(lengths, asked.total.double().abs() * least)
+        missing = (asked.total.double() - W.sum(-2, keepdim=True)) * least
+    lengths = one_where_zero(lengths)
+
+    def violation(multiplier: Tensor) -> Tensor:
+        """(B, 1, m)"""
+        scaled = W * norms
+        moved = torch.maximum(torch.minimum(scaled - (slope + multiplier) / norms, upper * norms), lower * norms)
+        # Below "at most" either nothing is missing, or the multiplier is zero.
+        total = torch.minimum(missing, multiplier / least) if asked.at_most else missing
+        return (torch.cat((scaled - moved, total), dim=-2).abs() / lengths).amax(-2, keepdim=True)
+
+    multiplier = nothing if asked.total is None else _multiplier(slope, W, lower, upper, norms)
+    worst = violation(multiplier)
+    if asked.at_most:
+        multiplier = multiplier.clamp(min=0)
+        binds, not_ = violation(multiplier), violation(nothing)
+        multiplier, worst = torch.where(binds < not_, multiplier, 0.0), torch.minimum(binds, not_)
+    size = ((W * norms).abs().sum(-2, keepdim=True) / lengths).flatten(1)
+    return Optimality(worst.flatten(1).amax(1), size.amax(1), gradient, 0.0 - multiplier)
+
+
+def _units(problem: Problem) -> tuple[Tensor, Tensor]:
+    """d = √(‖√Ω h‖² + ridge) and ‖√Ω y‖; a zero column of H gets the smallest d of the others."""
+    assert problem.constraints is not None
+    H, Y, weights = problem.H.double(), problem.Y.double(), problem.constraints.weights
+    if weights is None:
+        norms, lengths = H.square().sum(-2).unsqueeze(-1), Y.square().sum(-2, keepdim=True)
+    else:
+        norms = H.square().mT @ weights.double()
+        lengths = (Y.square() * weights.double()).sum(-2, keepdim=True)
+    norms = norms + problem.ridge.double()
+    least = torch.where(norms > 0, norms, torch.inf).amin(-2, keepdim=True)
+    norms = torch.where(norms > 0, norms, torch.where(least.isfinite(), least, 1.0))
+    return norms.sqrt(), lengths.sqrt()
+
+
+def _multiplier(slope: Tensor, W: Tensor, lower: Tensor, upper: Tensor, norms: Tensor) -> Tensor:
+    """λ (B, 1, m) such that slope + λ is zero where no bound holds W, or else of the right sign wherever it can be.
+
+    An entry counts the more the farther it is from its bounds: near one it may be held by it, but for rounding.
+    """
+    between = (lower < W) & (upper > W)
+    room = torch.minimum(W - lower, upper - W)
+    bounded = room.isfinite()
+    farthest = torch.where(between & bounded, room, 0.0).amax(-2, keepdim=True)
+    distance = torch.where(bounded, room / one_where_zero(farthest), 1.0)
+    share = torch.where(between, (distance / norms).square(), 0.0)
+    mean = -(slope * share).sum(-2, keepdim=True) / one_where_zero(share.sum(-2, keepdim=True))
+    # Without such an entry: at least −slope at a lower bound, at most −slope at an upper one.
+    least = torch.where((lower >= W) & (upper > W), -slope, -torch.inf).amax(-2, keepdim=True)
+    most = torch.where((upper <= W) & (lower < W), -slope, torch.inf).amin(-2, keepdim=True)
+    middle = torch.where(most.isfinite(), (least + most) / 2, least)
+    any_ = torch.where(least.isfinite(), middle, torch.where(most.isfinite(), most, 0.0))
+    return torch.where(share.sum(-2, keepdim=True) > 0, mean, any_)
