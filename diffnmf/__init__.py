@@ -1,9 +1,13 @@
 """diffnmf: non-negative factorisation inside neural networks.
 
-``diffnmf.nnls`` and ``diffnmf.layers.NNLSLayer`` solve batches of non-negative least-squares problems exactly and
-differentiably. On them stand the GAN-UNET model, classical NMF and the evaluation that compares them.
-``diffnmf.NMF`` is the scikit-learn estimator. Each name is imported when it is first asked for: torch takes seconds, in
-which the command line already listens, and scikit-learn takes more.
+- ``NNLSLayer``: batches of non-negative least-squares problems as a layer, exact and differentiable, with masks,
+  weights, sums and bounds. ``nnls`` is the same as a function with diagnostics, ``nnls_gram`` takes HᵀH and HᵀY.
+- ``NNLSCoder``: a layer that learns its dictionary.
+- ``NMF``: the scikit-learn estimator. ``factorize``: batches of factorisations.
+- ``diffnmf.models``: GAN-UNET. ``diffnmf.metrics``, ``diffnmf.evaluation``: what tells factorisations apart.
+
+Each name is imported when it is first asked for: torch takes seconds, in which the command line already listens, and
+scikit-learn takes more. ``help(diffnmf.nnls)`` explains the problem and every constraint.
 """
 
 from importlib import import_module
@@ -11,17 +15,24 @@ from importlib import import_module
 TYPE_CHECKING = False  # for type checkers it is True; typing itself would be one more import before Ctrl-C is heard
 if TYPE_CHECKING:
     from diffnmf.factorization.estimator import NMF
-    from diffnmf.solvers import NNLSSolution, nnls
+    from diffnmf.factorization.factorize import factorize
+    from diffnmf.layers import NNLSLayer
+    from diffnmf.models.coder import NNLSCoder
+    from diffnmf.solvers import NNLSSolution, nnls, nnls_gram
 
 __version__ = "0.1.0"
 
-__all__ = ["NMF", "NNLSSolution", "__version__", "nnls"]
+__all__ = ["NMF", "NNLSCoder", "NNLSLayer", "NNLSSolution", "__version__", "factorize", "nnls", "nnls_gram"]
 
 
 _HOMES = {
     "NMF": "diffnmf.factorization.estimator",
+    "NNLSCoder": "diffnmf.models.coder",
+    "NNLSLayer": "diffnmf.layers",
     "NNLSSolution": "diffnmf.solvers",
+    "factorize": "diffnmf.factorization.factorize",
     "nnls": "diffnmf.solvers",
+    "nnls_gram": "diffnmf.solvers",
 }
 
 

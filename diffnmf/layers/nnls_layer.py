@@ -8,8 +8,11 @@ from diffnmf.checks import check_flag, check_floating, check_matrix, check_name
 from diffnmf.solvers import NNLSSolver, get_solver
 from diffnmf.solvers.base import BACKWARDS
 from diffnmf.solvers.constraints import TOTAL_KINDS, Asked, check_bound, check_flags, check_total
-from diffnmf.solvers.nnls import solve_nnls, with_options
+from diffnmf.solvers.entry import with_options
+from diffnmf.solvers.nnls import solve_nnls, solve_nnls_gram
 from diffnmf.solvers.problem import check_penalty
+
+OF_THE_CALL = ("ridge", "l1", "allowed", "weights", "total", "upper", "signed")
 
 
 class NNLSLayer(nn.Module):
@@ -111,16 +114,36 @@ class NNLSLayer(nn.Module):
             tol, max_iter: replace those of the solver for this call.
         """
         given = {"ridge": ridge, "l1": l1, "allowed": allowed, "weights": weights, "total": total, "upper": upper}
-        given["signed"] = signed
-        values: dict[str, Any] = {name: getattr(self, name) if x is None else x for name, x in given.items()}
-        if self.rows:
-            values = {name: _transposed(value) for name, value in values.items()}
-            Y, W0 = check_matrix("Y", Y).mT, _transposed(W0)
-        ridge, l1 = values.pop("ridge"), values.pop("l1")
-        asked = Asked(total_kind=self.total_kind if total_kind is None else total_kind, **values)
+        ridge, l1, asked = self._asked({**given, "signed": signed}, total_kind)
         solver = self.solver if tol is None and max_iter is None else with_options(self.solver, tol, max_iter)
+        if self.rows:
+            Y, W0 = check_matrix("Y", Y).mT, _transposed(W0)
         W = solve_nnls(H, Y, solver, ridge, l1, W0, self.backward_mode, asked if asked else None)
         return W.mT if self.rows else W
+
+    def solve_gram(self, G: Tensor, C: Tensor, *, W0: Tensor | None = None) -> Tensor:
+        """W (*batch, k, m) from G = HᵀH (*batch, k, k) and C = HᵀY (*batch, k, m), see ``diffnmf.nnls_gram``.
+
+        With ``rows`` C and W are (*batch, m, k). Row weights belong into G and C.
+
+        Raises:
+            ValueError: the layer has weights.
+        """
+        ridge, l1, asked = self._asked(dict.fromkeys(OF_THE_CALL), None)
+        if asked.weights is not None:
+            raise ValueError("weights: expected None with a Gram matrix, which they belong into; got a tensor")
+        if self.rows:
+            C, W0 = check_matrix("C", C).mT, _transposed(W0)
+        W = solve_nnls_gram(G, C, self.solver, ridge, l1, W0, self.backward_mode, asked)
+        return W.mT if self.rows else W
+
+    def _asked(self, given: dict[str, Any], total_kind: str | None) -> tuple[float | Tensor, float | Tensor, Asked]:
+        """ridge, l1 and the constraints of a call, with the layer's own in the place of None, for columns."""
+        values = {name: getattr(self, name) if x is None else x for name, x in given.items()}
+        if self.rows:
+            values = {name: _transposed(value) for name, value in values.items()}
+        ridge, l1 = values.pop("ridge"), values.pop("l1")
+        return ridge, l1, Asked(total_kind=self.total_kind if total_kind is None else total_kind, **values)
 
     def extra_repr(self) -> str:
         given = {name: getattr(self, name) for name in ("allowed", "weights", "total", "upper", "signed")}

@@ -1,5 +1,6 @@
 """The networks: U-Net, W-heads, generator, critic, and GANUNMF, the trained model from the outside."""
 
+from diffnmf.models.coder import NNLSCoder
 from diffnmf.models.critic import Critic
 from diffnmf.models.ganunmf import GANUNMF
 from diffnmf.models.generator import Factorization, Generator
@@ -15,6 +16,7 @@ __all__ = [
     "FullyConnectedWeights",
     "Generator",
     "GeneratorConfig",
+    "NNLSCoder",
     "NNLSWeights",
     "UNet",
     "make_w_head",

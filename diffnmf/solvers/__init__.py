@@ -6,7 +6,7 @@ from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.gram import GramForm
 from diffnmf.solvers.iterative import FirstOrderSolver
 from diffnmf.solvers.largest_l1 import largest_useful_l1
-from diffnmf.solvers.nnls import NNLSSolution, nnls
+from diffnmf.solvers.nnls import NNLSSolution, nnls, nnls_gram
 from diffnmf.solvers.problem import Problem
 from diffnmf.solvers.registry import *  # noqa: F403 (a new solver is named in its file and in the registry alone)
 
@@ -20,5 +20,6 @@ __all__ = [
     "kernel",
     "largest_useful_l1",
     "nnls",
+    "nnls_gram",
 ]
 __all__ += registry.__all__

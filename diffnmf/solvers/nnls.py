@@ -1,26 +1,23 @@
-"""The one way in: ``solve_nnls`` for the layer, ``nnls`` with diagnostics for everybody."""
+"""The one way in: ``nnls`` and ``nnls_gram`` with diagnostics for everybody, ``solve_nnls`` for the layer."""
 
 import warnings
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_name
 from diffnmf.errors import ConvergenceWarning
-from diffnmf.solvers.base import BACKWARDS, NNLSSolver, Solved
+from diffnmf.solvers.base import NNLSSolver
 from diffnmf.solvers.certificate import is_best
-from diffnmf.solvers.constrained.ranges import constrained_in_range, with_a_row
-from diffnmf.solvers.constraints import Asked, Constraints
-from diffnmf.solvers.devices import looking_is_free
-from diffnmf.solvers.direct import kernel_solves, solve_directly, solve_small
+from diffnmf.solvers.constrained.form import is_positive_semidefinite
+from diffnmf.solvers.constraints import Asked
+from diffnmf.solvers.direct import solve_small
+from diffnmf.solvers.entry import ranged_problem, solve_problem, with_options
 from diffnmf.solvers.largest_l1 import largest_l1
 from diffnmf.solvers.optimality import Optimality, optimality
-from diffnmf.solvers.problem import Problem, make_problem
-from diffnmf.solvers.ranges import InRange, in_range
-from diffnmf.solvers.registry import get_solver, name_of_solver
-from diffnmf.solvers.transforms import solve_again, solve_transformed, transformed
+from diffnmf.solvers.problem import Problem, make_gram_problem, make_problem
+from diffnmf.solvers.registry import get_solver
+from diffnmf.solvers.transforms import transformed
 
 # What rounding alone may leave of the KKT residual, by the dtype of the result, for a solution of size one.
 ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -125,10 +122,59 @@ def nnls(
     """
     asked = Asked(allowed, weights, total, total_kind, upper, signed)
     problem = make_problem(H, Y, ridge, l1, W0, asked)
-    solver = with_options(get_solver(solver), tol, max_iter)
-    solved = _solve(problem, solver, backward)
+    return _solution(problem, with_options(get_solver(solver), tol, max_iter), backward)
+
+
+def nnls_gram(
+    G: Tensor,
+    C: Tensor,
+    *,
+    solver: str | NNLSSolver = "unrolled",
+    ridge: float | Tensor = 0.0,
+    l1: float | Tensor = 0.0,
+    allowed: Tensor | None = None,
+    total: float | Tensor | None = None,
+    total_kind: str = "equal",
+    upper: float | Tensor | None = None,
+    signed: Tensor | None = None,
+    W0: Tensor | None = None,
+    backward: str = "implicit",
+) -> NNLSSolution:
+    """``nnls`` for those who have G = HᵀH and C = HᵀY already: min_W ½ Σ w ᵀGw − cᵀw + the penalties, over W ≥ 0.
+
+    It loses what squaring loses: with H at hand ``nnls`` is as accurate as H is, here W is as accurate as G.
+
+    Arguments:
+        G: (*batch, k, k), positive semidefinite; of a matrix that is not symmetric the symmetric part counts.
+        C: (*batch, k, m). Batch dimensions broadcast.
+        solver: an exact one.
+        others: as in ``nnls``, in the units of G and C; row weights belong into G and C.
+
+    Returns:
+        As ``nnls``; the gradient flows to G (symmetric), C and the others. In ``kkt_residual`` the largest HᵀY of
+        columns of length one stands for ‖y‖. ``converged`` is False where G is not positive semidefinite.
+
+    Raises:
+        TypeError, ValueError: as ``nnls``.
+
+    Warns:
+        ConvergenceWarning: as ``nnls``.
+
+    Example:
+        >>> import torch, diffnmf
+        >>> H, Y = torch.rand(100, 3), torch.rand(100, 2)
+        >>> torch.allclose(diffnmf.nnls_gram(H.T @ H, H.T @ Y).W, diffnmf.nnls(H, Y).W, atol=1e-4)
+        True
+    """
+    asked = Asked(allowed, None, total, total_kind, upper, signed)
+    return _solution(make_gram_problem(G, C, ridge, l1, W0, asked), get_solver(solver), backward)
+
+
+def _solution(problem: Problem, solver: NNLSSolver, backward: str) -> NNLSSolution:
+    """Solve B problems and judge the result."""
+    solved = solve_problem(problem, solver, backward)
     W = solved.W.to(problem.dtype)
-    ranged = _ranged(problem)
+    ranged = ranged_problem(problem)
     judged = ranged.scaled(W)  # what the user gets is judged, rounded to half precision or not
     judgement = optimality(ranged.problem, judged)
     residual = judgement.residual
@@ -136,9 +182,11 @@ def nnls(
     certified = solver.exact and solver.tolerance == 0 and problem.dtype == torch.float64 and W.numel() > 0
     if certified and problem.constraints is None and not transformed(problem):
         converged = converged & is_best(ranged.problem, judged)
+    if problem.squared:
+        converged = converged & is_positive_semidefinite(ranged.problem.H.detach())
     # A transform has no single answer to the question, and a compiled graph no place for a warning.
     if not transformed(problem) and not (converged.all() and (ranged.finite is None or ranged.finite.all())):
-        warnings.warn(_complaint(solver, residual, converged, ranged.finite), ConvergenceWarning, stacklevel=2)
+        warnings.warn(_complaint(solver, residual, converged, ranged.finite), ConvergenceWarning, stacklevel=3)
     dual = ranged.gradient(judgement.gradient) + problem.l1.detach().double()
     total_dual = ranged.gradient(judgement.total_dual)[:, :1]  # with a sum all entries have one unit
     if ranged.finite is not None:
@@ -193,27 +241,26 @@ def solve_nnls(
         small = solve_small(H, Y, solver, ridge, l1, backward)
         if small is not None:
             return small
-    problem = make_problem(H, Y, ridge, l1, W0, asked)
-    W = _solve(problem, solver, backward).W.to(problem.dtype)
+    return _weights(make_problem(H, Y, ridge, l1, W0, asked), solver, backward)
+
+
+def solve_nnls_gram(
+    G: Tensor,
+    C: Tensor,
+    solver: NNLSSolver,
+    ridge: float | Tensor = 0.0,
+    l1: float | Tensor = 0.0,
+    W0: Tensor | None = None,
+    backward: str = "implicit",
+    asked: Asked | None = None,
+) -> Tensor:
+    """``nnls_gram`` without diagnostics and without warnings: W alone."""
+    return _weights(make_gram_problem(G, C, ridge, l1, W0, asked), solver, backward)
+
+
+def _weights(problem: Problem, solver: NNLSSolver, backward: str) -> Tensor:
+    W = solve_problem(problem, solver, backward).W.to(problem.dtype)
     return W.reshape(*problem.batch_shape, *W.shape[1:])
-
-
-def with_options(solver: NNLSSolver, tol: float | None = None, max_iter: int | None = None) -> NNLSSolver:
-    """The solver with other options, where they are not None.
-
-    Raises:
-        ValueError: it has no such option.
-    """
-    options = {name: value for name, value in (("tol", tol), ("max_iter", max_iter)) if value is not None}
-    for name in options:
-        if not hasattr(solver, name):
-            raise ValueError(f"{name}: expected None for {name_of_solver(solver)}, which has no such option; got one")
-    return replace(solver, **options) if options else solver  # type: ignore[type-var]
-
-
-def _may_look(problem: Problem) -> bool:
-    """Whether Python may branch on the numbers of a problem."""
-    return looking_is_free(problem.H.device) and not transformed(problem)
 
 
 def _expected_residual(judgement: Optimality, dtype: torch.dtype, solver: NNLSSolver) -> Tensor:
@@ -222,87 +269,3 @@ def _expected_residual(judgement: Optimality, dtype: torch.dtype, solver: NNLSSo
     if dtype != torch.float64:
         rounding = rounding.clamp(max=MAX_ROUNDING * ROUNDING[dtype])
     return rounding.clamp(min=solver.tolerance)
-
-
-def _ranged(problem: Problem) -> InRange:
-    if problem.constraints is None:
-        return in_range(problem, may_look=_may_look(problem))
-    return constrained_in_range(with_a_row(problem)) if _has_entries(problem) else InRange(problem)
-
-
-def _solve(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:
-    """Solve B problems as the user gave them: in range or not, empty or not, under a transform or not."""
-    check_name("backward", backward, BACKWARDS)
-    if problem.allowed is not None and solver.takes_constraints and not solver.finishes:
-        problem = replace(problem, constraints=problem.constraints or Constraints())  # no l1 stands for it there
-    plain = problem.constraints is None
-    wanted = plain and solver.finishes and backward != "unrolled" and problem.H.numel() and problem.Y.numel()
-    if wanted and not transformed(problem) and kernel_solves(problem):
-        solved = solve_directly(problem, backward)
-        if solved is not None:  # in range, as nearly all problems are
-            return solved
-    ranged = _ranged(problem)
-    solved = _solve_in_range(ranged.problem, solver, backward)
-    return Solved(ranged.weights(solved.W), solved.iterations)
-
-
-def _has_entries(problem: Problem) -> bool:
-    """Whether W has any: with a sum there is one to find even where there are no rows."""
-    return len(problem.H) * problem.H.shape[-1] * problem.Y.shape[-1] > 0
-
-
-def _solve_in_range(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:
-    if problem.H.numel() == 0 or problem.Y.numel() == 0:
-        # Without rows every W is as good as zero, and without columns there is none: this product has the right shape.
-        W = problem.H.mT @ problem.Y
-        return Solved(W, torch.zeros(len(W), dtype=torch.int64, device=W.device))
-    under_transform = transformed(problem)
-    if problem.constraints is not None:
-        _check_constraints(solver, backward)
-    backward = _available(solver, backward, wanted=under_transform or problem.needs_gradient)
-    # Autocast would lower the matrix products of float32 problems to half precision.
-    with torch.autocast(device_type=problem.H.device.type, enabled=False):
-        if under_transform:
-            return solve_transformed(problem, solver, backward)
-        if backward in solver.backwards:
-            return solver.solve(problem, backward)
-        solved = solver.solve(problem, "detached")
-        return Solved(solve_again(problem, solved.W), solved.iterations)
-
-
-def _check_constraints(solver: NNLSSolver, backward: str) -> None:
-    """Raise unless the solver can obey weights, total, upper and signed."""
-    if not solver.takes_constraints:
-        raise ValueError(
-            f"solver: {name_of_solver(solver)} as it is set does not take weights, total, upper, signed, nor a ridge"
-            ' that differs between columns; use an exact one, such as "unrolled"'
-        )
-    if backward == "unrolled":
-        raise ValueError(
-            'backward: "unrolled" is for the plain problem; with weights, total, upper, signed, or a ridge that differs'
-            ' between columns use "implicit" or "detached"'
-        )
-
-
-def _available(solver: NNLSSolver, backward: str, *, wanted: bool) -> str:
-    """The kind of gradient asked for, or "detached" where none is wanted and that kind is not to be had.
-
-    Under a transform one may be wanted that nobody can see from inside.
-
-    Raises:
-        ValueError: the solver cannot give it.
-    """
-    kinds = [kind for kind in BACKWARDS if kind in solver.backwards or (kind == "implicit" and solver.exact)]
-    if backward in kinds:
-        return backward
-    others = " or ".join([f'"{kind}"' for kind in kinds])
-    if backward == "unrolled":
-        raise ValueError(
-            f"backward: {type(solver).__name__} has no iterations that can be differentiated; use {others}"
-        )
-    if wanted:
-        raise ValueError(
-            'backward: "implicit" is right only at the exact solution, and this solver stops before it;'
-            f" use backward={others}, or a solver with finish=True"
-        )
-    return "detached"

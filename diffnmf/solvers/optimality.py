@@ -38,6 +38,8 @@ def optimality(problem: Problem, W: Tensor) -> Optimality:
 def objective_gradient(problem: Problem, W: Tensor) -> Tensor:
     """HᵀΩ(HW − Y) + ridge W, (B, k, m), in float64."""
     H = problem.H.double()
+    if problem.squared:
+        return 0.5 * (H + H.mT) @ W + problem.ridge.double() * W - problem.Y.double()
     residual = torch.baddbmm(problem.Y.double(), H, W, beta=-1)
     if problem.constraints is not None and problem.constraints.weights is not None:
         residual = residual * problem.constraints.weights.double()
@@ -84,10 +86,15 @@ def _constrained(problem: Problem, W: Tensor, gradient: Tensor) -> Optimality:
 
 
 def _units(problem: Problem) -> tuple[Tensor, Tensor]:
-    """d = √(‖√Ω h‖² + ridge) and ‖√Ω y‖; a zero column of H gets the smallest d of the others."""
+    """d = √(‖√Ω h‖² + ridge) and ‖√Ω y‖, or what is below it (``length`` in form.py).
+
+    A zero column of H gets the smallest d of the others.
+    """
     assert problem.constraints is not None
     H, Y, weights = problem.H.double(), problem.Y.double(), problem.constraints.weights
-    if weights is None:
+    if problem.squared:
+        norms, lengths = H.diagonal(dim1=-2, dim2=-1).unsqueeze(-1), None
+    elif weights is None:
         norms, lengths = H.square().sum(-2).unsqueeze(-1), Y.square().sum(-2, keepdim=True)
     else:
         norms = H.square().mT @ weights.double()
@@ -95,7 +102,8 @@ def _units(problem: Problem) -> tuple[Tensor, Tensor]:
     norms = norms + problem.ridge.double()
     least = torch.where(norms > 0, norms, torch.inf).amin(-2, keepdim=True)
     norms = torch.where(norms > 0, norms, torch.where(least.isfinite(), least, 1.0))
-    return norms.sqrt(), lengths.sqrt()
+    norms = norms.sqrt()
+    return norms, (Y / norms).abs().amax(-2, keepdim=True) if lengths is None else lengths.sqrt()
 
 
 def _multiplier(slope: Tensor, W: Tensor, lower: Tensor, upper: Tensor, norms: Tensor) -> Tensor:

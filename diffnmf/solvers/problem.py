@@ -2,7 +2,7 @@
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ class Problem:
             it is an l1 that is large enough.
         constraints: whatever else W has to obey; None for the plain problem. Only solvers that take constraints see
             such a problem.
+        squared: H (B, k, k) and Y (B, k, m) are the HᵀH and HᵀY of a problem that nobody knows; only with constraints,
+            and without weights.
     """
 
     H: Tensor
@@ -38,6 +40,7 @@ class Problem:
     dtype: torch.dtype
     allowed: Tensor | None = None
     constraints: Constraints | None = None
+    squared: bool = False
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -110,6 +113,25 @@ def make_problem(
         allowed=allowed,
         constraints=constraints,
     )
+
+
+def make_gram_problem(
+    G: Tensor,
+    C: Tensor,
+    ridge: float | Tensor = 0.0,
+    l1: float | Tensor = 0.0,
+    W0: Tensor | None = None,
+    asked: Asked | None = None,
+) -> Problem:
+    """As ``make_problem``, from G = HᵀH (*batch, k, k) and C = HᵀY (*batch, k, m)."""
+    check_matrix("G", G)
+    check_matrix("C", C)
+    if G.shape[-2] != G.shape[-1]:
+        raise ValueError(f"G: expected square matrices HᵀH, (*batch, k, k); got {tuple(G.shape)}")
+    check_same_device("C", C, "G", G.device)
+    check_same_rows("G", G, "C", C)
+    problem = make_problem(G, C, ridge, l1, W0, asked)
+    return replace(problem, constraints=problem.constraints or Constraints(), squared=True)
 
 
 @torch.no_grad()

@@ -52,30 +52,9 @@ class ConstrainedForm:
 def constrained_form(problem: Problem) -> ConstrainedForm:
     """Build the scaled Gram form of a constrained problem in range, in float64."""
     assert problem.constraints is not None
-    asked, H, Y = problem.constraints, problem.H.double(), problem.Y.double()
+    asked, batch, m = problem.constraints, len(problem.H), problem.Y.shape[-1]
     G, diagonal = gram_matrices(problem)  # (P, k, k), (P, k) without the ridge
-    weighted = Y if asked.weights is None else Y * asked.weights.double()
-    return scaled_form(
-        G,
-        diagonal,
-        H.mT @ weighted - problem.l1.double(),
-        (weighted * Y).sum(-2, keepdim=True).sqrt(),
-        problem,
-    )
-
-
-def scaled_form(G: Tensor, diagonal: Tensor, descent: Tensor, length: Tensor, problem: Problem) -> ConstrainedForm:
-    """The form from Gram matrices.
-
-    Arguments:
-        G: (P, k, k), HᵀΩH + ridge, P = B or B·m.
-        diagonal: (P, k), without the ridge.
-        descent: (B, k, m), HᵀΩY − l1.
-        length: (B, 1, m), ‖√Ω y‖ or what stands for it.
-        problem: for the constraints.
-    """
-    assert problem.constraints is not None
-    asked, batch, m = problem.constraints, len(descent), descent.shape[-1]
+    descent = correlation(problem) - problem.l1.double()  # (B, k, m)
     each = batch * m // max(1, len(G))
 
     def of_columns(x: Tensor) -> Tensor:
@@ -85,7 +64,8 @@ def scaled_form(G: Tensor, diagonal: Tensor, descent: Tensor, length: Tensor, pr
     d, zero = _scales(full)
     A = torch.diagonal_scatter(G / d.unsqueeze(-1) / d.unsqueeze(-2), (~zero).to(G.dtype), dim1=-2, dim2=-1)
     weight = torch.where(zero, 1.0, diagonal.clamp(min=0).sqrt() / d)
-    wide, s = of_columns(d), as_columns(length)
+    wide = of_columns(d)
+    s = length(problem, from_columns(wide, batch))
     least = wide.amin(-1, keepdim=True)  # 1/unit
     a = t = None
     if asked.total is not None:
@@ -101,6 +81,28 @@ def scaled_form(G: Tensor, diagonal: Tensor, descent: Tensor, length: Tensor, pr
     lower = torch.zeros_like(c) if asked.signed is None else torch.where(as_columns(asked.signed), -torch.inf, 0.0)
     columns = BoundedColumns(A, weight, c, lower.to(c), upper, a, t)
     return ConstrainedForm(columns, asked.at_most, wide, s, 1 / least, batch)
+
+
+def correlation(problem: Problem) -> Tensor:
+    """HᵀΩY (B, k, m), in float64."""
+    if problem.squared:
+        return problem.Y.double()
+    assert problem.constraints is not None
+    Y, weights = problem.Y.double(), problem.constraints.weights
+    return problem.H.double().mT @ (Y if weights is None else Y * weights.double())
+
+
+def length(problem: Problem, d: Tensor) -> Tensor:
+    """‖√Ω y‖, (B·m, 1); of a squared problem what is sure to be below it, the largest HᵀY of columns of length one.
+
+    d: (B, k, m) or broadcastable to it.
+    """
+    if problem.squared:
+        return as_columns((problem.Y.double() / d).abs().amax(-2, keepdim=True))
+    assert problem.constraints is not None
+    Y, weights = problem.Y.double(), problem.constraints.weights
+    square = Y.square() if weights is None else Y.square() * weights.double()
+    return as_columns(square.sum(-2, keepdim=True).sqrt())
 
 
 def _scales(diagonal: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,13 +125,26 @@ def gram_matrices(problem: Problem) -> tuple[Tensor, Tensor]:
     H, weights, ridge = problem.H.double(), problem.constraints.weights, problem.ridge.double()
     k, m = H.shape[-1], problem.Y.shape[-1]
     own = has_own_matrices(problem)
-    if weights is not None:
+    if problem.squared:
+        G = (H + H.mT) / 2  # a form wᵀGw knows no other part
+        G = G.repeat_interleave(m, dim=0) if own else G
+    elif weights is not None:
         G = weighted_gram(H, weights.double()).flatten(0, 1)
     else:
         G = H.mT @ H
         G = G.repeat_interleave(m, dim=0) if own else G
     ridge = as_columns(ridge.expand(-1, k, m)) if own else ridge.squeeze(-1).expand(-1, k)
     return G + torch.diag_embed(ridge), G.diagonal(dim1=-2, dim2=-1)
+
+
+@torch.no_grad()
+def is_positive_semidefinite(G: Tensor) -> Tensor:
+    """Which of the matrices (B, k, k) are so, but for rounding of their dtype; (B,) bool."""
+    eps, G = torch.finfo(G.dtype).eps, G.double()
+    d = one_where_zero(G.diagonal(dim1=-2, dim2=-1).clamp(min=0)).sqrt()
+    A = (G + G.mT) / 2 / d.unsqueeze(-1) / d.unsqueeze(-2)
+    rounding = 8 * A.shape[-1] * eps * torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    return torch.linalg.cholesky_ex(A + rounding)[1] == 0
 
 
 def weighted_gram(H: Tensor, weights: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffnmf.solvers.constrained.form import ConstrainedForm, constrained_form, gram_matrices
+from diffnmf.solvers.constrained.form import ConstrainedForm, constrained_form, correlation, gram_matrices
 from diffnmf.solvers.constrained.solve import (
     ConstrainedSolution,
     part,
@@ -76,14 +76,14 @@ class _ConstrainedGradient(torch.autograd.Function):
 def _bare(problem: Problem) -> tuple[Any, ...]:
     """A problem without its differentiable tensors, which autograd keeps."""
     assert problem.constraints is not None
-    return problem.batch_shape, problem.dtype, problem.constraints.at_most, problem.constraints.signed
+    return problem.batch_shape, problem.dtype, problem.constraints.at_most, problem.constraints.signed, problem.squared
 
 
 def _dressed(bare: tuple[Any, ...], H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, *asked: Tensor | None) -> Problem:
-    shape, dtype, at_most, signed = bare
+    shape, dtype, at_most, signed, squared = bare
     weights, total, upper = asked
     constraints = Constraints(weights, total, at_most, upper, signed)
-    return Problem(H, Y, ridge, l1, None, shape, dtype, constraints=constraints)
+    return Problem(H, Y, ridge, l1, None, shape, dtype, constraints=constraints, squared=squared)
 
 
 def _differentiable(
@@ -132,6 +132,8 @@ def _terms(problem: Problem, found: ConstrainedSolution, grad_W: Tensor, names: 
     assert asked is not None
     V, nu = _adjoint(problem, found, grad_W)
     H = problem.H.double()
+    if problem.squared:
+        return _squared_terms(problem, found, grad_W, V, nu)
     HV = H @ V
     weighted = HV if asked.weights is None else HV * asked.weights.double()
     terms = {"Y": weighted, "ridge": -V * found.W, "l1": -V, "total": torch.where(found.binds, nu, 0.0)}
@@ -146,13 +148,29 @@ def _terms(problem: Problem, found: ConstrainedSolution, grad_W: Tensor, names: 
     return {name: terms[name] for name in names}
 
 
+def _squared_terms(
+    problem: Problem, found: ConstrainedSolution, grad_W: Tensor, V: Tensor, nu: Tensor
+) -> dict[str, Tensor]:
+    """(3) for given G = HᵀH and C = HᵀY: ∂L/∂C = V, and ∂L/∂G = −(VWᵀ + WVᵀ)/2: only its symmetric part counts."""
+    asked = problem.constraints
+    assert asked is not None
+    cross = V @ found.W.mT
+    terms = {"H": -(cross + cross.mT) / 2, "Y": V, "ridge": -V * found.W, "l1": -V}
+    terms["total"] = torch.where(found.binds, nu, 0.0)
+    if asked.upper is not None:
+        held = ~found.free & (asked.upper.double() <= found.W)
+        G = problem.H.double()
+        terms["upper"] = torch.where(held, grad_W - 0.5 * (G + G.mT) @ V - nu, 0.0)
+    return terms
+
+
 def _adjoint(problem: Problem, found: ConstrainedSolution, grad_W: Tensor) -> tuple[Tensor, Tensor]:
     """V (B, k, m) and ν (B, 1, m) of (2), with one step of refinement where H is not well conditioned."""
     form = constrained_form(problem)
     systems = systems_of(problem, form, found)
     v, nu = _solve(form, systems, grad_W, torch.zeros_like(grad_W[:, 0]).flatten())
     wanted = found.pivot < WELL_CONDITIONED_PIVOT
-    if problem.H.dtype == torch.float64 and wanted.any():
+    if not problem.squared and problem.H.dtype == torch.float64 and wanted.any():
         assert problem.constraints is not None
         H, weights = problem.H.double(), problem.constraints.weights
         HV = H @ v
@@ -187,7 +205,6 @@ def solve_again_constrained(problem: Problem, W: Tensor, free: Tensor, binds: Te
     """
     asked = problem.constraints
     assert asked is not None
-    H, Y, l1 = problem.H.double(), problem.Y.double(), problem.l1.double()
     batch, m = len(W), W.shape[-1]
     held = torch.zeros_like(W)
     if asked.upper is not None:
@@ -199,9 +216,9 @@ def solve_again_constrained(problem: Problem, W: Tensor, free: Tensor, binds: Te
     each = batch * m // max(1, len(A))
     A = A.repeat_interleave(each, dim=0, output_size=batch * m) if each > 1 else A
     d = d.repeat_interleave(each, dim=0, output_size=batch * m)
-    weighted = Y if asked.weights is None else Y * asked.weights.double()
     F, a = as_columns(free), 1 / d
-    c = as_columns(H.mT @ weighted - l1) / d - (A @ (as_columns(held) * d).unsqueeze(-1)).squeeze(-1)
+    c = as_columns(correlation(problem) - problem.l1.double()) / d
+    c = c - (A @ (as_columns(held) * d).unsqueeze(-1)).squeeze(-1)
     hidden = torch.zeros_like(F)
     if asked.total is not None:
         q = torch.where(F, a, -torch.inf).argmax(-1, keepdim=True)

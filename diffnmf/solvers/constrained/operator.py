@@ -22,7 +22,7 @@ def solve_constrained_transformed(problem: Problem, backward: str) -> Solved:
         None if x is None else x.detach()
         for x in (*problem.inputs, problem.W0, asked.weights, asked.total, asked.upper, asked.signed)
     ]
-    W, free, binds, iterations = _constrained_solution(*given, asked.at_most)
+    W, free, binds, iterations = _constrained_solution(*given, asked.at_most, problem.squared)
     return Solved(W if backward == "detached" else solve_again_constrained(problem, W, free, binds), iterations)
 
 
@@ -38,12 +38,13 @@ def _constrained_solution(
     upper: Tensor | None,
     signed: Tensor | None,
     at_most: bool,
+    squared: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """W and free (B, k, m), binds (B, 1, m) and the iterations (B,), without derivative."""
     if len(H) == 0:  # under vmap over nothing
         return _nothing(H, Y)
     constraints = Constraints(weights, total, at_most, upper, signed)
-    problem = Problem(H, Y, ridge, l1, W0, H.shape[:1], H.dtype, constraints=constraints)
+    problem = Problem(H, Y, ridge, l1, W0, H.shape[:1], H.dtype, constraints=constraints, squared=squared)
     found = solve_constrained(problem)
     W = found.W.to(H.dtype, copy=True, memory_format=torch.contiguous_format)
     return W, found.free, found.binds, found.iterations
@@ -56,19 +57,19 @@ def _nothing(H: Tensor, Y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 @_constrained_solution.register_fake
-def _(H, Y, ridge, l1, W0, weights, total, upper, signed, at_most):  # type: ignore[no-untyped-def]
+def _(H, Y, ridge, l1, W0, weights, total, upper, signed, at_most, squared):  # type: ignore[no-untyped-def]
     return _nothing(H, Y)
 
 
 @_constrained_solution.register_vmap
 def _(info, in_dims, *arguments):  # type: ignore[no-untyped-def]
-    tensors, at_most = arguments[:-1], arguments[-1]
+    tensors, flags = arguments[:-2], arguments[-2:]
 
     def mapped(x: Tensor, dim: int | None) -> Tensor:
         """The mapped dimension first: (V, B, ...)."""
         return x.unsqueeze(0).expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
 
     batch = mapped(tensors[0], in_dims[0]).shape[:2]
-    pairs = zip(tensors, in_dims[:-1], strict=True)
-    results = _constrained_solution(*(None if x is None else mapped(x, d).flatten(0, 1) for x, d in pairs), at_most)
+    pairs = zip(tensors, in_dims[:-2], strict=True)
+    results = _constrained_solution(*(None if x is None else mapped(x, d).flatten(0, 1) for x, d in pairs), *flags)
     return tuple(x.unflatten(0, batch) for x in results), (0,) * len(results)

@@ -45,6 +45,8 @@ def constrained_in_range(problem: Problem) -> InRange:
     largest = torch.maximum(size_H, ridge.clamp(min=0).sqrt().amax(-1, keepdim=True).mT)
     if asked.total is not None:  # a sum has one unit
         largest = largest.amax(-1, keepdim=True).expand_as(largest)
+    if problem.squared:  # whose squares are there already
+        return InRange(clean, fits.expand(len(clean.H), 1, clean.Y.shape[-1]))
     return _scaled(_with_usual_weights(clean), fits, range_exponent(largest), range_exponent(size_Y))
 
 

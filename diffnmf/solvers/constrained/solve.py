@@ -18,6 +18,7 @@ from diffnmf.solvers.exact.columns import GramColumns
 from diffnmf.solvers.exact.finish import MAX_EXCHANGES, TRUSTED_CORRECTION, TRUSTED_PIVOT, WELL_CONDITIONED_PIVOT
 from diffnmf.solvers.exact.masked import as_columns, from_columns
 from diffnmf.solvers.exact.search import search
+from diffnmf.solvers.optimality import objective_gradient
 from diffnmf.solvers.problem import Problem
 
 
@@ -119,16 +120,16 @@ def _solve_run(problem: Problem) -> ConstrainedSolution:
     start = None if problem.W0 is None else form.start(problem.W0)
     found = search_bounded(form, start, bounded=_is_bounded(problem))
     suspect = ~found.solved | _refine(problem, form, found)
-    left = suspect.nonzero().squeeze(-1)
-    for numbers in few(left, problem):
-        found.put(numbers, _without_squaring(problem, form, found, numbers))
+    if not problem.squared:
+        for numbers in few(suspect.nonzero().squeeze(-1), problem):
+            found.put(numbers, _without_squaring(problem, form, found, numbers))
     batch, m = form.batch, problem.Y.shape[-1]
     return ConstrainedSolution(
         _at_bounds(problem, form, found),
         from_columns(found.free, batch),
         found.multiplies.reshape(batch, 1, m),
         found.pivot.reshape(batch, 1, m),
-        suspect.reshape(batch, 1, m),
+        suspect.reshape(batch, 1, m) & (not problem.squared),
         found.steps.reshape(batch, m).amax(1),
     )
 
@@ -183,10 +184,10 @@ def _refine(problem: Problem, form: ConstrainedForm, found: BoundedSolution) -> 
     """One corrected step with the unsquared residual, in place, as ``exact/finish.py`` has it; who is suspect, (N,)."""
     suspect = found.pivot < TRUSTED_PIVOT
     wanted = found.pivot < WELL_CONDITIONED_PIVOT
-    if problem.H.dtype != torch.float64 or not wanted.any():
+    if problem.squared or problem.H.dtype != torch.float64 or not wanted.any():
         return suspect
     columns = form.columns
-    descent = form.gradient(_descent(problem, form.unscale(found.x)))
+    descent = -form.gradient(objective_gradient(problem, form.unscale(found.x)) + problem.l1.double())
     left = torch.zeros_like(found.pivot)
     if columns.a is not None and columns.t is not None:
         left = torch.where(found.multiplies, columns.t - (columns.a * found.x).sum(-1), 0.0)
@@ -218,16 +219,6 @@ def _is_one_point(form: ConstrainedForm, found: BoundedSolution) -> Tensor:
     assert columns.a is not None and columns.t is not None
     left = (columns.t - (columns.a * found.x).sum(-1)).abs()
     return ~found.free.any(-1) & (left <= columns.entry_tolerance(found.x).squeeze(-1))
-
-
-def _descent(problem: Problem, W: Tensor) -> Tensor:
-    """HᵀΩ(Y − HW) − l1 − ridge W, the way down from W (B, k, m)."""
-    assert problem.constraints is not None
-    H, weights = problem.H.double(), problem.constraints.weights
-    residual = torch.baddbmm(problem.Y.double(), H, W, alpha=-1)
-    if weights is not None:
-        residual = residual * weights.double()
-    return H.mT @ residual - problem.l1.double() - problem.ridge.double() * W
 
 
 def _without_squaring(

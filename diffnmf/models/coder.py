@@ -1,0 +1,158 @@
+"""``NNLSCoder``: a learned non-negative dictionary whose codes are exact, as a layer for rows of samples."""
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from diffnmf.checks import check_count, check_floating, check_name
+from diffnmf.factorization import factorize
+from diffnmf.layers import NNLSLayer
+from diffnmf.solvers import NNLSSolver
+
+INITS = ("nmf", "spa", "kmeans")
+
+
+class _PositivePart(torch.autograd.Function):
+    """max(0, v), with the projected gradient: at and below zero only what would raise v comes through."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(v: Tensor) -> Tensor:
+        return v.clamp(min=0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (v,) = ctx.saved_tensors
+        return torch.where(v > 0, grad, grad.clamp(max=0))
+
+
+class NNLSCoder(nn.Module):
+    """Codes in a dictionary H ≥ 0 that is learned by gradient descent: code(y) = argmin ½‖y − Hw‖² + l1 Σw, w ≥ 0.
+
+    Rows in, rows out, as ``torch.nn.Linear`` has it, so that it stands in ``torch.nn.Sequential``; two in a row are a
+    deep NMF. Codes are the exact solution, and the gradient passes through it to the dictionary and to the input. H is
+    the positive part of the parameter, its columns scaled to unit norm: without that a model escapes an l1 by scaling H
+    up. A zero of H is left again as soon as the loss would fall, so that no entry dies.
+
+    Arguments:
+        in_features: n, the length of a sample.
+        k: components.
+        solver: as in ``diffnmf.nnls``.
+        ridge, l1: numbers ≥ 0 or tensors that broadcast to the codes, (k,) for one a component. See
+            ``diffnmf.solvers.largest_useful_l1`` for the l1 from which on every code is zero.
+        total, total_kind, upper, signed, allowed: constraints of the codes, as in ``diffnmf.nnls``, against rows:
+            total=1.0 gives mixtures on the simplex.
+        seed: of the random dictionary that it begins with, uniform in [0, 1) before its columns are scaled.
+
+    Shapes:
+        (*batch, in_features) to (*batch, k), any batch dimensions.
+
+    Raises:
+        TypeError, ValueError: as ``diffnmf.nnls``; the message names the argument.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf import NNLSCoder
+        >>> X = torch.rand(100, 64)
+        >>> coder = NNLSCoder(64, 10, l1=0.1).initialize(X, "spa")
+        >>> codes = coder(X)
+        >>> codes.shape, coder.decode(codes).shape
+        (torch.Size([100, 10]), torch.Size([100, 64]))
+        >>> loss = (X - coder.reconstruct(X)).square().mean()
+        >>> loss.backward()  # the gradient reaches coder.weight
+        >>> deep = torch.nn.Sequential(NNLSCoder(64, 20), NNLSCoder(20, 5))
+        >>> deep(X).shape
+        torch.Size([100, 5])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        k: int,
+        *,
+        solver: str | NNLSSolver = "unrolled",
+        ridge: float | Tensor = 0.0,
+        l1: float | Tensor = 0.0,
+        total: float | Tensor | None = None,
+        total_kind: str = "equal",
+        upper: float | Tensor | None = None,
+        signed: Tensor | None = None,
+        allowed: Tensor | None = None,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = check_count("in_features", in_features, at_least=1)
+        self.k = check_count("k", k, at_least=1)
+        constraints: dict[str, Any] = {"total": total, "upper": upper, "signed": signed, "allowed": allowed}
+        constraints = {
+            name: value.unsqueeze(0) if isinstance(value, Tensor) and value.ndim == 1 else value
+            for name, value in {**constraints, "ridge": ridge, "l1": l1}.items()
+        }
+        self.nnls = NNLSLayer(solver, rows=True, total_kind=total_kind, **constraints)
+        generator = None if seed is None else torch.Generator().manual_seed(check_count("seed", seed))
+        self.weight = nn.Parameter(torch.rand(self.in_features, self.k, generator=generator))
+
+    @property
+    def dictionary(self) -> Tensor:
+        """H, (in_features, k) ≥ 0, with columns of unit norm; differentiable."""
+        return nn.functional.normalize(_PositivePart.apply(self.weight), dim=0)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """The codes (*batch, k) of samples (*batch, in_features)."""
+        check_floating("X", X)
+        if X.ndim == 0 or X.shape[-1] != self.in_features:
+            raise ValueError(f"X: expected samples as rows, (*batch, {self.in_features}); got {tuple(X.shape)}")
+        codes = self.nnls(self.dictionary, X.reshape(-1, self.in_features))
+        return codes.reshape(*X.shape[:-1], self.k)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Samples (*batch, in_features) from codes (*batch, k)."""
+        return codes @ self.dictionary.mT
+
+    def reconstruct(self, X: Tensor) -> Tensor:
+        """The samples (*batch, in_features) as the dictionary can say them."""
+        return self.decode(self(X))
+
+    @torch.no_grad()
+    def initialize(self, X: Tensor, method: str = "nmf", *, seed: int = 0) -> Self:
+        """Begin with a dictionary from data.
+
+        Arguments:
+            X: (N, in_features) ≥ 0, samples as rows, at least k of them.
+            method: "nmf" (HALS, 100 iterations), "spa" (k of the samples, which the others are nearly mixtures of) or
+                "kmeans" (centres of scikit-learn's k-means).
+            seed: of what is random in it.
+
+        Returns:
+            The coder itself.
+
+        Raises:
+            TypeError, ValueError: X is no such matrix, or the method is unknown.
+        """
+        check_name("method", method, INITS)
+        check_floating("X", X)
+        if X.ndim != 2 or X.shape[1] != self.in_features or len(X) < self.k:
+            raise ValueError(
+                f"X: expected at least {self.k} samples as rows, (N, {self.in_features}); got {tuple(X.shape)}"
+            )
+        if method == "kmeans":
+            from sklearn.cluster import KMeans
+
+            data = X.detach().float().cpu().numpy()
+            H = torch.from_numpy(KMeans(self.k, n_init=1, random_state=seed).fit(data).cluster_centers_.T)
+        else:
+            options: dict[str, Any] = {"max_iter": 100, "tol": 0.0} if method == "nmf" else {"method": "spa"}
+            H = factorize(X.detach().mT, self.k, seed=seed, **options).H
+        H = nn.functional.normalize(H.to(self.weight), dim=0)
+        # What the data left no component for may find its own: a zero column has no direction to start in.
+        self.weight.copy_(torch.where(H.any(dim=0), H, self.weight))
+        return self
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, k={self.k}"

@@ -1,0 +1,118 @@
+"""From a problem as the user gave it to W: in range or not, empty or not, constrained or not, transformed or not."""
+
+from dataclasses import replace
+
+import torch
+
+from diffnmf.checks import check_name
+from diffnmf.solvers.base import BACKWARDS, NNLSSolver, Solved
+from diffnmf.solvers.constrained.ranges import constrained_in_range, with_a_row
+from diffnmf.solvers.constraints import Constraints
+from diffnmf.solvers.devices import looking_is_free
+from diffnmf.solvers.direct import kernel_solves, solve_directly
+from diffnmf.solvers.problem import Problem
+from diffnmf.solvers.ranges import InRange, in_range
+from diffnmf.solvers.registry import name_of_solver
+from diffnmf.solvers.transforms import solve_again, solve_transformed, transformed
+
+
+def with_options(solver: NNLSSolver, tol: float | None = None, max_iter: int | None = None) -> NNLSSolver:
+    """The solver with other options, where they are not None.
+
+    Raises:
+        ValueError: it has no such option.
+    """
+    options = {name: value for name, value in (("tol", tol), ("max_iter", max_iter)) if value is not None}
+    for name in options:
+        if not hasattr(solver, name):
+            raise ValueError(f"{name}: expected None for {name_of_solver(solver)}, which has no such option; got one")
+    return replace(solver, **options) if options else solver  # type: ignore[type-var]
+
+
+def ranged_problem(problem: Problem) -> InRange:
+    if problem.constraints is None:
+        return in_range(problem, may_look=may_look(problem))
+    return constrained_in_range(with_a_row(problem)) if _has_entries(problem) else InRange(problem)
+
+
+def solve_problem(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:
+    """Solve B problems as the user gave them: in range or not, empty or not, under a transform or not."""
+    check_name("backward", backward, BACKWARDS)
+    if problem.allowed is not None and solver.takes_constraints and not solver.finishes:
+        problem = replace(problem, constraints=problem.constraints or Constraints())  # no l1 stands for it there
+    plain = problem.constraints is None
+    wanted = plain and solver.finishes and backward != "unrolled" and problem.H.numel() and problem.Y.numel()
+    if wanted and not transformed(problem) and kernel_solves(problem):
+        solved = solve_directly(problem, backward)
+        if solved is not None:  # in range, as nearly all problems are
+            return solved
+    ranged = ranged_problem(problem)
+    solved = _solve_in_range(ranged.problem, solver, backward)
+    return Solved(ranged.weights(solved.W), solved.iterations)
+
+
+def _has_entries(problem: Problem) -> bool:
+    """Whether W has any: with a sum there is one to find even where there are no rows."""
+    return len(problem.H) * problem.H.shape[-1] * problem.Y.shape[-1] > 0
+
+
+def _solve_in_range(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:
+    if problem.H.numel() == 0 or problem.Y.numel() == 0:
+        # Without rows every W is as good as zero, and without columns there is none: this product has the right shape.
+        W = problem.H.mT @ problem.Y
+        return Solved(W, torch.zeros(len(W), dtype=torch.int64, device=W.device))
+    under_transform = transformed(problem)
+    if problem.constraints is not None:
+        _check_constraints(solver, backward)
+    backward = _available(solver, backward, wanted=under_transform or problem.needs_gradient)
+    # Autocast would lower the matrix products of float32 problems to half precision.
+    with torch.autocast(device_type=problem.H.device.type, enabled=False):
+        if under_transform:
+            return solve_transformed(problem, solver, backward)
+        if backward in solver.backwards:
+            return solver.solve(problem, backward)
+        solved = solver.solve(problem, "detached")
+        return Solved(solve_again(problem, solved.W), solved.iterations)
+
+
+def _check_constraints(solver: NNLSSolver, backward: str) -> None:
+    """Raise unless the solver can obey weights, total, upper and signed."""
+    if not solver.takes_constraints:
+        raise ValueError(
+            f"solver: {name_of_solver(solver)} as it is set does not take weights, total, upper, signed, nor a ridge"
+            ' that differs between columns; use an exact one, such as "unrolled"'
+        )
+    if backward == "unrolled":
+        raise ValueError(
+            'backward: "unrolled" is for the plain problem; with weights, total, upper, signed, or a ridge that differs'
+            ' between columns use "implicit" or "detached"'
+        )
+
+
+def _available(solver: NNLSSolver, backward: str, *, wanted: bool) -> str:
+    """The kind of gradient asked for, or "detached" where none is wanted and that kind is not to be had.
+
+    Under a transform one may be wanted that nobody can see from inside.
+
+    Raises:
+        ValueError: the solver cannot give it.
+    """
+    kinds = [kind for kind in BACKWARDS if kind in solver.backwards or (kind == "implicit" and solver.exact)]
+    if backward in kinds:
+        return backward
+    others = " or ".join([f'"{kind}"' for kind in kinds])
+    if backward == "unrolled":
+        raise ValueError(
+            f"backward: {type(solver).__name__} has no iterations that can be differentiated; use {others}"
+        )
+    if wanted:
+        raise ValueError(
+            'backward: "implicit" is right only at the exact solution, and this solver stops before it;'
+            f" use backward={others}, or a solver with finish=True"
+        )
+    return "detached"
+
+
+def may_look(problem: Problem) -> bool:
+    """Whether Python may branch on the numbers of a problem."""
+    return looking_is_free(problem.H.device) and not transformed(problem)

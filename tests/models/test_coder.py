@@ -1,0 +1,131 @@
+"""NNLSCoder: exact codes in a dictionary that is learned."""
+
+import pytest
+import torch
+from torch import nn
+
+from diffnmf import NNLSCoder, nnls
+
+
+@pytest.fixture
+def samples():
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(50, 3, generator=generator) @ torch.rand(3, 16, generator=generator)
+
+
+def test_codes_are_the_exact_weights_of_its_dictionary(samples):
+    coder = NNLSCoder(16, 5, l1=0.1, ridge=0.2, seed=0)
+    expected = nnls(coder.dictionary, samples.T, l1=0.1, ridge=0.2).W.T
+    torch.testing.assert_close(coder(samples), expected)
+    torch.testing.assert_close(coder.reconstruct(samples), coder(samples) @ coder.dictionary.T)
+
+
+@pytest.mark.parametrize("batch", [(), (0,), (7,), (2, 1, 3)])
+def test_any_batch(batch):
+    coder = NNLSCoder(16, 5)
+    codes = coder(torch.rand(*batch, 16))
+    assert codes.shape == (*batch, 5) and coder.decode(codes).shape == (*batch, 16)
+
+
+def test_columns_have_unit_norm_whatever_is_learned(samples):
+    coder = NNLSCoder(16, 4, seed=0)
+    optimizer = torch.optim.SGD(coder.parameters(), lr=10.0)
+    for _ in range(5):
+        optimizer.zero_grad()
+        (samples - coder.reconstruct(samples)).square().mean().backward()
+        optimizer.step()
+        H = coder.dictionary
+        assert (H >= 0).all()
+        torch.testing.assert_close(torch.linalg.vector_norm(H, dim=0), torch.ones(4))
+
+
+def test_training_finds_a_planted_dictionary(samples):
+    coder = NNLSCoder(16, 3, seed=1)
+    before = (samples - coder.reconstruct(samples)).norm() / samples.norm()
+    optimizer = torch.optim.Adam(coder.parameters(), lr=0.02)
+    for _ in range(200):
+        optimizer.zero_grad()
+        (samples - coder.reconstruct(samples)).square().sum().backward()
+        optimizer.step()
+    after = (samples - coder.reconstruct(samples)).norm() / samples.norm()
+    assert after < 0.2 * before
+
+
+def test_a_zero_of_the_dictionary_comes_back_where_the_loss_wants_it():
+    coder = NNLSCoder(2, 1)
+    with torch.no_grad():
+        coder.weight.copy_(torch.tensor([[1.0], [0.0]]))
+    Y = torch.tensor([[1.0, 1.0]])
+    (Y - coder.reconstruct(Y)).square().sum().backward()
+    assert coder.weight.grad[1] < 0
+    coder.weight.grad = None
+    (Y[:, 1] + coder.dictionary[1]).sum().backward()  # this one wants it below zero
+    assert coder.weight.grad[1] == 0
+
+
+@pytest.mark.parametrize("method", ["nmf", "spa", "kmeans"])
+def test_a_start_from_data_is_better_than_random(samples, method):
+    coder = NNLSCoder(16, 3, seed=0)
+    random = (samples - coder.reconstruct(samples)).norm()
+    assert coder.initialize(samples, method) is coder
+    assert (samples - coder.reconstruct(samples)).norm() < random
+
+
+def test_components_that_the_data_has_no_use_for_stay_random():
+    coder = NNLSCoder(6, 4, seed=0).initialize(torch.eye(6)[:1].expand(5, 6), "nmf")
+    torch.testing.assert_close(torch.linalg.vector_norm(coder.dictionary, dim=0), torch.ones(4))
+
+
+def test_constraints_against_rows(samples):
+    simplex = NNLSCoder(16, 4, total=1.0)(samples)
+    torch.testing.assert_close(simplex.sum(-1), torch.ones(50))
+    allowed = torch.tensor([True, True, False, True])
+    assert NNLSCoder(16, 4, allowed=allowed)(samples)[:, 2].eq(0).all()
+    assert NNLSCoder(16, 4, upper=torch.tensor([0.1, 1.0, 1.0, 1.0]))(samples)[:, 0].max() <= 0.1
+    each = NNLSCoder(16, 4, l1=torch.tensor([0.0, 1e3, 0.0, 0.0]), seed=0)(samples)
+    assert each[:, 1].eq(0).all() and each[:, 0].any()
+
+
+def test_in_a_stack_the_gradient_reaches_the_first_layer(samples):
+    deep = nn.Sequential(NNLSCoder(16, 6, seed=0), NNLSCoder(6, 2, seed=1))
+    codes = deep(samples)
+    assert codes.shape == (50, 2)
+    deep[0].decode(deep[1].decode(codes)).square().sum().backward()
+    assert all(p.grad.isfinite().all() and p.grad.any() for p in deep.parameters())
+
+
+def test_gradient_against_finite_differences():
+    coder = NNLSCoder(6, 2, seed=0).double()
+    X = torch.rand(3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+
+    def codes(weight, X):
+        return torch.func.functional_call(coder, {"weight": weight}, (X,))
+
+    assert torch.autograd.gradcheck(codes, (coder.weight, X))
+    assert torch.autograd.gradgradcheck(codes, (coder.weight, X))
+
+
+def test_state_and_seed(samples):
+    first, second = NNLSCoder(16, 3, seed=0), NNLSCoder(16, 3, seed=0)
+    assert torch.equal(first.weight, second.weight)
+    other = NNLSCoder(16, 3, seed=1)
+    other.load_state_dict(first.state_dict())
+    torch.testing.assert_close(other(samples), first(samples))
+    assert "in_features=16, k=3" in repr(first)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: NNLSCoder(0, 3), ValueError, "in_features: expected an int ≥ 1"),
+        (lambda: NNLSCoder(4, 2.0), TypeError, "k: expected an int"),
+        (lambda: NNLSCoder(4, 2, l1=-1.0), ValueError, "l1: expected"),
+        (lambda: NNLSCoder(4, 2)(torch.rand(3, 5)), ValueError, r"X: expected samples as rows, \(\*batch, 4\)"),
+        (lambda: NNLSCoder(4, 2)([[1.0]]), TypeError, "X: expected a torch.Tensor"),
+        (lambda: NNLSCoder(4, 2).initialize(torch.rand(1, 4)), ValueError, "X: expected at least 2 samples"),
+        (lambda: NNLSCoder(4, 2).initialize(torch.rand(5, 4), "pca"), ValueError, "method: expected one of"),
+    ],
+)
+def test_errors(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
