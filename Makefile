@@ -44,7 +44,7 @@ bench-venv: $(BENCH)/.ready
 $(BENCH)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --upgrade pip
-	$(BENCH)/bin/python -m pip install --quiet --editable . proxsuite torchnmf spams-bin daqp
+	$(BENCH)/bin/python -m pip install --quiet --editable . proxsuite torchnmf spams-bin daqp quadprog cvxopt
 	$(BENCH)/bin/python -m pip install --quiet --no-deps qpth
 	-$(BENCH)/bin/python -m pip install --quiet fnnlseigen
 	@touch $@

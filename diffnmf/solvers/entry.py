@@ -32,7 +32,11 @@ def with_options(solver: NNLSSolver, tol: float | None = None, max_iter: int | N
 def ranged_problem(problem: Problem) -> InRange:
     if problem.constraints is None:
         return in_range(problem, may_look=may_look(problem))
-    return constrained_in_range(with_a_row(problem)) if _has_entries(problem) else InRange(problem)
+    return (
+        constrained_in_range(with_a_row(problem), may_look=may_look(problem))
+        if _has_entries(problem)
+        else InRange(problem)
+    )
 
 
 def solve_problem(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:

@@ -59,7 +59,7 @@ def in_range(problem: Problem, *, may_look: bool) -> InRange:
         problem: B problems as the user gave them.
         may_look: whether Python may read results, to do nothing where there is nothing to do.
     """
-    if problem.H.numel() == 0 or problem.Y.numel() == 0 or (may_look and _is_in_range(problem)):
+    if problem.H.numel() == 0 or problem.Y.numel() == 0 or (may_look and is_in_range(problem)):
         return InRange(with_penalty_for_allowed(problem))
     size_H, size_Y = (X.detach().abs().amax(-2, keepdim=True).double() for X in (problem.H, problem.Y))
     ridge = problem.ridge.detach().double()
@@ -118,7 +118,7 @@ def range_exponent(size: Tensor) -> Tensor:
     return torch.where(outside, torch.log2(torch.where(outside, size, 1.0)).floor(), 0.0).clamp(-1000, 1000)
 
 
-def _is_in_range(problem: Problem) -> bool:
+def is_in_range(problem: Problem) -> bool:
     """Whether there is nothing to do, from as few passes over H and Y as possible."""
     H, Y, ridge, l1 = (x.detach() for x in problem.inputs)
     penalties = bool((ridge.double().abs() <= LARGEST**2).all()) and bool(l1.isfinite().all())

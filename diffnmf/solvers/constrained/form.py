@@ -13,74 +13,90 @@ from diffnmf.solvers.problem import Problem, one_where_zero
 
 
 @dataclass(frozen=True)
+class ScaledGram:
+    """The matrices of B·m columns with columns of H of length one: d_j = √(‖√Ω h_j‖² + ridge).
+
+    Attributes:
+        A: (P, k, k), HᵀΩH + ridge divided by d on both sides; P is B, or B·m where every column has its own.
+        weight: (P, k), ‖√Ω h_j‖ / d_j.
+        d: (N, k).
+        unit: (N, 1), the largest 1/d: the coefficients of a sum of the scaled unknowns are 1/(d unit), at most 1.
+        batch: B.
+    """
+
+    A: Tensor
+    weight: Tensor
+    d: Tensor
+    unit: Tensor
+    batch: int
+
+    @property
+    def a(self) -> Tensor:
+        """(N, k), the coefficients of the sum."""
+        return 1 / (self.d * self.unit)
+
+
+@dataclass(frozen=True)
 class ConstrainedForm:
-    """B·m columns in scaled unknowns: with d_j = √(‖√Ω h_j‖² + ridge) and a length s of each column, w_j = s x_j / d_j.
+    """B·m columns in scaled unknowns, w_j = s x_j / d_j, s a length of each column.
 
     Attributes:
         columns: the N = B·m problems.
         at_most: whether the sum is an upper bound only.
-        d: (N, k).
+        scaled: their matrices and the d.
         s: (N, 1).
-        unit: (N, 1), a = 1/(d unit): the coefficients of the sum are at most 1.
-        batch: B.
     """
 
     columns: BoundedColumns
     at_most: bool
-    d: Tensor
+    scaled: ScaledGram
     s: Tensor
-    unit: Tensor
-    batch: int
 
     def unscale(self, x: Tensor) -> Tensor:
         """W (B, k, m) from x (N, k)."""
-        return from_columns(x * self.s / self.d, self.batch)
+        return from_columns(x * self.s / self.scaled.d, self.scaled.batch)
 
     def gradient(self, G: Tensor) -> Tensor:
         """From a derivative by W (B, k, m) to that by x, (N, k)."""
-        return as_columns(G) / self.d / self.s
+        return as_columns(G) / self.scaled.d / self.s
 
     def start(self, W0: Tensor) -> tuple[Tensor, Tensor]:
         """A warm start: x (N, k) within the bounds, and which entries are in between, bool."""
-        x = as_columns(W0.double()) * self.d / self.s
+        x = as_columns(W0.double()) * self.scaled.d / self.s
         x = torch.where(x.isfinite(), x, 0.0)
         lower, upper = self.columns.lower, self.columns.upper
         x = torch.maximum(torch.minimum(x, upper), lower)
         return x, (x > lower) & (x < upper)
 
 
-def constrained_form(problem: Problem) -> ConstrainedForm:
-    """Build the scaled Gram form of a constrained problem in range, in float64."""
-    assert problem.constraints is not None
-    asked, batch, m = problem.constraints, len(problem.H), problem.Y.shape[-1]
+def scaled_gram_matrices(problem: Problem) -> ScaledGram:
+    """The matrices of a constrained problem in range, in float64."""
+    batch, m = len(problem.H), problem.Y.shape[-1]
     G, diagonal = gram_matrices(problem)  # (P, k, k), (P, k) without the ridge
-    descent = correlation(problem) - problem.l1.double()  # (B, k, m)
-    each = batch * m // max(1, len(G))
-
-    def of_columns(x: Tensor) -> Tensor:
-        return x.repeat_interleave(each, dim=0, output_size=batch * m)
-
-    full = G.diagonal(dim1=-2, dim2=-1)
-    d, zero = _scales(full)
+    d, zero = _scales(G.diagonal(dim1=-2, dim2=-1))
     A = torch.diagonal_scatter(G / d.unsqueeze(-1) / d.unsqueeze(-2), (~zero).to(G.dtype), dim1=-2, dim2=-1)
     weight = torch.where(zero, 1.0, diagonal.clamp(min=0).sqrt() / d)
-    wide = of_columns(d)
-    s = length(problem, from_columns(wide, batch))
-    least = wide.amin(-1, keepdim=True)  # 1/unit
-    a = t = None
-    if asked.total is not None:
-        total = as_columns(asked.total.double())
-        s = torch.maximum(s, total.abs() * least)
-        a = least / wide
+    wide = d.repeat_interleave(batch * m // max(1, len(G)), dim=0, output_size=batch * m)
+    return ScaledGram(A, weight, wide, 1 / wide.amin(-1, keepdim=True), batch)
+
+
+def constrained_form(problem: Problem) -> ConstrainedForm:
+    """The scaled Gram form of a constrained problem in range, in float64."""
+    assert problem.constraints is not None
+    asked, scaled = problem.constraints, scaled_gram_matrices(problem)
+    s = length(problem, from_columns(scaled.d, scaled.batch))
+    total = None if asked.total is None else as_columns(asked.total.double())
+    if total is not None:
+        s = torch.maximum(s, total.abs() / scaled.unit)
     s = one_where_zero(s)
-    if asked.total is not None:
-        t = (total * least / s).squeeze(-1)
-    c = (as_columns(descent) / wide / s).clamp(min=-LARGEST_DESCENT)
+    descent = as_columns(correlation(problem) - problem.l1.double())
+    c = (descent / scaled.d / s).clamp(min=-LARGEST_DESCENT)
     infinite = c.new_full((), torch.inf).expand_as(c)
-    upper = infinite if asked.upper is None else as_columns(asked.upper.double()) * wide / s
-    lower = torch.zeros_like(c) if asked.signed is None else torch.where(as_columns(asked.signed), -torch.inf, 0.0)
-    columns = BoundedColumns(A, weight, c, lower.to(c), upper, a, t)
-    return ConstrainedForm(columns, asked.at_most, wide, s, 1 / least, batch)
+    upper = infinite if asked.upper is None else as_columns(asked.upper.double()) * scaled.d / s
+    lower = torch.zeros_like(c) if asked.signed is None else torch.where(as_columns(asked.signed), -infinite, 0.0)
+    a, t = (None, None) if total is None else (scaled.a, (total / scaled.unit / s).squeeze(-1))
+    columns = BoundedColumns(scaled.A, scaled.weight, c, lower, upper, a, t)
+    return ConstrainedForm(columns, asked.at_most, scaled, s)
 
 
 def correlation(problem: Problem) -> Tensor:
@@ -101,8 +117,9 @@ def length(problem: Problem, d: Tensor) -> Tensor:
         return as_columns((problem.Y.double() / d).abs().amax(-2, keepdim=True))
     assert problem.constraints is not None
     Y, weights = problem.Y.double(), problem.constraints.weights
-    square = Y.square() if weights is None else Y.square() * weights.double()
-    return as_columns(square.sum(-2, keepdim=True).sqrt())
+    if weights is None:
+        return as_columns(torch.linalg.vector_norm(Y, dim=-2, keepdim=True))
+    return as_columns((Y.square() * weights.double()).sum(-2, keepdim=True).sqrt())
 
 
 def _scales(diagonal: Tensor) -> tuple[Tensor, Tensor]:

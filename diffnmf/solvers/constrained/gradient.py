@@ -27,14 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffnmf.solvers.constrained.form import ConstrainedForm, constrained_form, correlation, gram_matrices
-from diffnmf.solvers.constrained.solve import (
-    ConstrainedSolution,
-    part,
-    runs,
-    solve_difficult,
-    systems_of,
-)
+from diffnmf.solvers.constrained.form import ScaledGram, correlation, gram_matrices, scaled_gram_matrices
+from diffnmf.solvers.constrained.solve import ConstrainedSolution, part, runs, solve_difficult
 from diffnmf.solvers.constrained.systems import BorderedSystems
 from diffnmf.solvers.constrained.unsquared import few
 from diffnmf.solvers.constraints import Constraints
@@ -166,8 +160,9 @@ def _squared_terms(
 
 def _adjoint(problem: Problem, found: ConstrainedSolution, grad_W: Tensor) -> tuple[Tensor, Tensor]:
     """V (B, k, m) and ν (B, 1, m) of (2), with one step of refinement where H is not well conditioned."""
-    form = constrained_form(problem)
-    systems = systems_of(problem, form, found)
+    form = scaled_gram_matrices(problem)
+    a = None if problem.constraints is None or problem.constraints.total is None else form.a
+    systems = BorderedSystems(form.A, a, as_columns(found.free), found.binds.flatten())
     v, nu = _solve(form, systems, grad_W, torch.zeros_like(grad_W[:, 0]).flatten())
     wanted = found.pivot < WELL_CONDITIONED_PIVOT
     if not problem.squared and problem.H.dtype == torch.float64 and wanted.any():
@@ -188,7 +183,7 @@ def _adjoint(problem: Problem, found: ConstrainedSolution, grad_W: Tensor) -> tu
     return v, nu
 
 
-def _solve(form: ConstrainedForm, systems: BorderedSystems, g: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
+def _solve(form: ScaledGram, systems: BorderedSystems, g: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
     """v (B, k, m) and ν (B, 1, m) with (G + ridge)_FF v_F + ν = g_F and 1ᵀv = left (B·m,)."""
     z, multiplier = systems.solve(as_columns(g) / form.d, left / form.unit.squeeze(-1))
     return from_columns(z / form.d, form.batch), (multiplier / form.unit.squeeze(-1)).reshape(form.batch, 1, -1)

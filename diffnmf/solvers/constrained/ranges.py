@@ -11,22 +11,30 @@ from torch import Tensor
 
 from diffnmf.solvers.constraints import Constraints
 from diffnmf.solvers.problem import Problem
-from diffnmf.solvers.ranges import ENOUGH_L1, InRange, range_exponent, times_power
+from diffnmf.solvers.ranges import ENOUGH_L1, InRange, is_in_range, range_exponent, times_power
 
 # Weights beyond this are scaled, with the penalties: the objective as a whole has no unit.
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 2.0**-100, 2.0**100
 
 
-def constrained_in_range(problem: Problem) -> InRange:
-    """Bring B problems into range, with ``allowed`` as an upper bound of zero. Differentiable."""
+def constrained_in_range(problem: Problem, *, may_look: bool) -> InRange:
+    """Bring B problems into range, with ``allowed`` as an upper bound of zero. Differentiable.
+
+    Arguments:
+        problem: B problems as the user gave them, none of them empty.
+        may_look: whether Python may read results, to do nothing where there is nothing to do.
+    """
     assert problem.constraints is not None
     asked = problem.constraints
+    upper, signed = _bounds(problem)
+    feasible = _is_feasible(asked, upper, signed)
+    if may_look and bool(feasible.all()) and _is_usual(problem):
+        return InRange(replace(problem, allowed=None, constraints=replace(asked, upper=upper, signed=signed)))
     Y = problem.Y if asked.weights is None else torch.where(asked.weights == 0, 0.0, problem.Y)
     size_H, size_Y = (X.detach().abs().amax(-2, keepdim=True).double() for X in (problem.H, Y))
     ridge, l1 = problem.ridge.detach().double(), problem.l1.detach()
     whole = torch.stack([x.isfinite().flatten(1).all(1) for x in (size_H, ridge, l1)]).all(0)[:, None, None]
-    upper, signed = _bounds(problem)
-    fits = whole & size_Y.isfinite() & _is_feasible(asked, upper, signed)
+    fits = whole & size_Y.isfinite() & feasible
     clean = replace(
         problem,
         H=torch.where(whole, problem.H, 0.0),
@@ -48,6 +56,17 @@ def constrained_in_range(problem: Problem) -> InRange:
     if problem.squared:  # whose squares are there already
         return InRange(clean, fits.expand(len(clean.H), 1, clean.Y.shape[-1]))
     return _scaled(_with_usual_weights(clean), fits, range_exponent(largest), range_exponent(size_Y))
+
+
+def _is_usual(problem: Problem) -> bool:
+    """Whether every number of a feasible problem is in range."""
+    assert problem.constraints is not None
+    weights = problem.constraints.weights
+    if weights is not None:
+        size = weights.detach().amax(-2)
+        if not bool(((size == 0) | ((size >= SMALLEST_WEIGHT) & (size <= LARGEST_WEIGHT))).all()):
+            return False
+    return is_in_range(problem)
 
 
 def with_a_row(problem: Problem) -> Problem:

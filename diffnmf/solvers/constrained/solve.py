@@ -9,14 +9,20 @@ from torch import Tensor
 from diffnmf.kernels import constrained as kernels
 from diffnmf.kernels.calling import available
 from diffnmf.solvers.constrained.columns import BoundedColumns, BoundedSolution
-from diffnmf.solvers.constrained.form import ConstrainedForm, constrained_form, has_own_matrices, with_room
+from diffnmf.solvers.constrained.form import (
+    ConstrainedForm,
+    ScaledGram,
+    constrained_form,
+    has_own_matrices,
+    with_room,
+)
 from diffnmf.solvers.constrained.pivoting import principal_pivoting
 from diffnmf.solvers.constrained.systems import BorderedSystems
 from diffnmf.solvers.constrained.unsquared import active_set, few, hidden_sum, reduced
 from diffnmf.solvers.exact.chunks import MAX_ENTRIES, MAX_ENTRIES_ACCELERATOR
 from diffnmf.solvers.exact.columns import GramColumns
 from diffnmf.solvers.exact.finish import MAX_EXCHANGES, TRUSTED_CORRECTION, TRUSTED_PIVOT, WELL_CONDITIONED_PIVOT
-from diffnmf.solvers.exact.masked import as_columns, from_columns
+from diffnmf.solvers.exact.masked import from_columns
 from diffnmf.solvers.exact.search import search
 from diffnmf.solvers.optimality import objective_gradient
 from diffnmf.solvers.problem import Problem
@@ -123,7 +129,7 @@ def _solve_run(problem: Problem) -> ConstrainedSolution:
     if not problem.squared:
         for numbers in few(suspect.nonzero().squeeze(-1), problem):
             found.put(numbers, _without_squaring(problem, form, found, numbers))
-    batch, m = form.batch, problem.Y.shape[-1]
+    batch, m = form.scaled.batch, problem.Y.shape[-1]
     return ConstrainedSolution(
         _at_bounds(problem, form, found),
         from_columns(found.free, batch),
@@ -226,7 +232,7 @@ def _without_squaring(
 ) -> BoundedSolution:
     """The columns ``numbers`` once more, on QR factors."""
     columns, k = form.columns.take(numbers), form.columns.c.shape[-1]
-    unsquared = reduced(problem, form, numbers)
+    unsquared = reduced(problem, form.scaled.d[numbers], form.s[numbers], numbers)
     x = torch.maximum(torch.minimum(found.x[numbers], columns.upper), columns.lower)
     if form.at_most:
         columns = with_room(columns)
@@ -253,22 +259,16 @@ def _at_bounds(problem: Problem, form: ConstrainedForm, found: BoundedSolution) 
     upper = problem.constraints.upper
     if upper is None:
         return W
-    held = from_columns(~found.free & (found.x >= form.columns.upper), form.batch)
+    held = from_columns(~found.free & (found.x >= form.columns.upper), form.scaled.batch)
     upper = upper.double()
     return torch.where(held, upper, torch.minimum(W, upper))
 
 
-def systems_of(problem: Problem, form: ConstrainedForm, found: ConstrainedSolution) -> BorderedSystems:
-    """The systems on the free sets of a run, for the gradient."""
-    free, binds = as_columns(found.free), found.binds.flatten()
-    return BorderedSystems(form.columns.A, form.columns.a, free, binds)
-
-
 def solve_difficult(
-    problem: Problem, form: ConstrainedForm, systems: BorderedSystems, numbers: Tensor, b: Tensor
+    problem: Problem, scaled: ScaledGram, systems: BorderedSystems, numbers: Tensor, b: Tensor
 ) -> tuple[Tensor, Tensor]:
     """``systems.solve`` for the columns ``numbers`` with QR factors in the place of Gram matrices, and e = 0."""
     some = systems.take(numbers)
-    reduced_columns = hidden_sum(reduced(problem, form, numbers), some)
-    factor = reduced_columns.minimum(some.free & ~some.hidden).factor
+    columns = hidden_sum(reduced(problem, scaled.d[numbers], torch.ones_like(scaled.unit[numbers]), numbers), some)
+    factor = columns.minimum(some.free & ~some.hidden).factor
     return replace(some, factor=factor).solve_here(b[numbers], torch.zeros_like(b[numbers, 0]))

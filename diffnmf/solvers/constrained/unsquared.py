@@ -9,19 +9,23 @@ import torch
 from torch import Tensor
 
 from diffnmf.solvers.constrained.columns import BoundedColumns, BoundedSolution
-from diffnmf.solvers.constrained.form import ConstrainedForm
 from diffnmf.solvers.constrained.systems import BorderedSystems
 from diffnmf.solvers.exact.chunks import MAX_ENTRIES
 from diffnmf.solvers.exact.columns import Minimum, ReducedColumns
 from diffnmf.solvers.problem import Problem
 
 
-def reduced(problem: Problem, form: ConstrainedForm, numbers: Tensor) -> ReducedColumns:
-    """The columns ``numbers`` (N,) of B·m as min ½‖Rx − y‖² + wᵀx, each with an R of its own."""
+def reduced(problem: Problem, d: Tensor, s: Tensor, numbers: Tensor) -> ReducedColumns:
+    """The columns ``numbers`` (N,) of B·m as min ½‖Rx − y‖² + wᵀx, each with an R of its own; x = w d / s.
+
+    Arguments:
+        problem: B problems.
+        d, s: (N, k) and (N, 1), the scales of these columns.
+        numbers: which.
+    """
     assert problem.constraints is not None
     m, (n, k) = problem.Y.shape[-1], problem.H.shape[1:]
     problems, column = numbers // m, numbers % m
-    d, s = form.d[numbers], form.s[numbers]
     ridge = problem.ridge.double().expand(-1, k, m)[problems, :, column]
     H, y = problem.H[problems].double(), problem.Y[problems, :, column].double()
     if problem.constraints.weights is not None:
