@@ -63,6 +63,28 @@ INLINE int padded(int64_t n) { return (int)((n + LANES - 1) / LANES * LANES); }
         }                                                                                        \
     } while (0)
 
+/* The sum, the largest and the smallest of the eight numbers of a vector. */
+typedef int64_t Order __attribute__((vector_size(8 * LANES)));
+typedef double Eight __attribute__((vector_size(8 * LANES)));
+#if defined(__clang__)
+#define SWAPPED(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
+#else
+#define SWAPPED(v, ...) __builtin_shuffle(v, (Order){__VA_ARGS__})
+#endif
+#define REDUCE(name, combined)                                   \
+    INLINE double name(Lanes lanes) {                            \
+        Eight a = (Eight)lanes, b = SWAPPED(a, 4, 5, 6, 7, 0, 1, 2, 3); \
+        a = combined;                                            \
+        b = SWAPPED(a, 2, 3, 0, 1, 6, 7, 4, 5);                  \
+        a = combined;                                            \
+        b = SWAPPED(a, 1, 0, 3, 2, 5, 4, 7, 6);                  \
+        a = combined;                                            \
+        return a[0];                                             \
+    }
+REDUCE(total_of, a + b)
+REDUCE(largest_of, (Eight)SELECT(a > b, a, b))
+REDUCE(smallest_of, (Eight)SELECT(a < b, a, b))
+
 INLINE double sum(const double *x, int width) {
     Lanes total = {0};
     for EACH(p, width) total += READ(x + p);

@@ -26,11 +26,13 @@ typedef struct {
     double *a;                     /* in the order of the entries, as everything below */
     double *c, *r, *x, *lower, *upper;
     double *weight;                /* as in nnls.c */
+    double *diagonal;              /* of A */
     double *curvature;             /* what a step in each entry outside F would meet */
     double *inside, *rise, *fall;  /* 1 for a free entry; for one outside F that may go up, or down; otherwise 0 */
     double *column, *score, *far;  /* of the tableau; for choosing */
     double *y, *b;                 /* in the order of the members */
     int *member, *place;           /* the members of F, k for λ; where an entry is among them, or −1 */
+    int *nonzero;                  /* room for a list of entries */
     uint8_t *rejected, *wanted;
     int size, any_rejected;
     int64_t steps;
@@ -43,19 +45,20 @@ static int bounded_new(Bounded *w, int64_t k) {
     w->k = (int)k;
     w->width = width;
     w->stride = stride;
-    const size_t rows = 16, numbers = (size_t)width * width + ((size_t)k + 1) * stride + rows * stride + LANES;
-    w->memory = calloc(numbers * sizeof(double) + 2 * (size_t)stride * (sizeof(int) + 1), 1);
+    const size_t rows = 17, numbers = (size_t)width * width + ((size_t)k + 1) * stride + rows * stride + LANES;
+    w->memory = calloc(numbers * sizeof(double) + (size_t)stride * (3 * sizeof(int) + 2), 1);
     if (!w->memory) return 0;
     double *next = (double *)(((uintptr_t)w->memory + 63) & ~(uintptr_t)63);
-    double **row[] = {&w->a, &w->c, &w->r, &w->x, &w->lower, &w->upper, &w->weight, &w->curvature, &w->inside,
-                      &w->rise, &w->fall, &w->column, &w->score, &w->far, &w->y, &w->b};
+    double **row[] = {&w->a, &w->c, &w->r, &w->x, &w->lower, &w->upper, &w->weight, &w->diagonal, &w->curvature,
+                      &w->inside, &w->rise, &w->fall, &w->column, &w->score, &w->far, &w->y, &w->b};
     w->A = next;
     w->B = next + (size_t)width * width;
     next = w->B + ((size_t)k + 1) * stride;
     for (size_t i = 0; i < rows; i++, next += stride) *row[i] = next;
     w->member = (int *)next;
     w->place = w->member + stride;
-    w->rejected = (uint8_t *)(w->place + stride);
+    w->nonzero = w->place + stride;
+    w->rejected = (uint8_t *)(w->nonzero + stride);
     w->wanted = w->rejected + stride;
     return 1;
 }
@@ -71,9 +74,7 @@ INLINE double tolerance_of(const Bounded *w) {
         const Lanes x = READ(w->x + p);
         total += SELECT(x < 0, -x, x);
     }
-    double size = w->size_c;
-    for (int i = 0; i < LANES; i++) size += total[i];
-    return flat(w) * size;
+    return flat(w) * (w->size_c + total_of(total));
 }
 
 INLINE void mark(Bounded *w, int j) {
@@ -99,12 +100,17 @@ INLINE void forgive(Bounded *w) {
 
 /* r = c − Ax. */
 INLINE void residual_of(Bounded *w) {
+    int count = 0, *which = w->nonzero;
+    for (int i = 0; i < w->k; i++) {
+        which[count] = i;
+        count += w->x[i] != 0;
+    }
     for EACH(p, w->width) AT(w->r + p) = READ(w->c + p);
-    for (int i = 0; i < w->k; i++)
-        if (w->x[i] != 0) {
-            const double f = w->x[i], *a = a_row(w, i);
-            for EACH(p, w->width) AT(w->r + p) -= f * READ(a + p);
-        }
+#define FACTOR(m) -w->x[which[m]]
+#define ROW(m) a_row(w, which[m])
+    COMBINE(w->r, w->width, count, FACTOR, ROW);
+#undef FACTOR
+#undef ROW
 }
 
 /* r −= λa. */
@@ -203,13 +209,16 @@ INLINE void part(Bounded *w, int i) {
 INLINE void clear(Bounded *w) {
     w->size = 0;
     w->any_rejected = 0;
-    for (int j = 0; j < w->k; j++) {
-        w->inside[j] = 0;
-        w->rejected[j] = 0;
-        w->place[j] = -1;
-        w->curvature[j] = a_row(w, j)[j];
-        mark(w, j);
+    for (int j = 0; j < w->k; j++) w->rejected[j] = 0;
+    const Lanes one = (Lanes){0} + 1;
+    for EACH(p, w->width) {
+        const Lanes x = READ(w->x + p);
+        AT(w->inside + p) = (Lanes){0};
+        AT(w->curvature + p) = READ(w->diagonal + p);
+        AT(w->rise + p) = SELECT(x < READ(w->upper + p), one, (Lanes){0});
+        AT(w->fall + p) = SELECT(x > READ(w->lower + p), one, (Lanes){0});
     }
+    for (int j = 0; j < w->k; j++) w->place[j] = -1;
 }
 
 /* F = {q} and λ. */
@@ -239,16 +248,22 @@ INLINE void begin_low(Bounded *w) {
 /* The entry to fill next from x: one that is unbounded below, or the one that lowers the objective most for its part in
    the sum; −1 where none has room. */
 INLINE int best_to_fill(const Bounded *w, double left) {
-    double best = INFINITY;
-    int j = -1;
-    for (int i = 0; i < w->k; i++) {
-        const double room = w->upper[i] - w->x[i];
-        if (w->lower[i] == -INFINITY && (room > 0 || left < 0)) return i;
-        if (!(room > 0)) continue;
-        const double step = fmin(room, left / w->a[i]), gain = (0.5 * step * a_row(w, i)[i] - w->r[i]) / w->a[i];
-        if (j < 0 || gain < best) best = gain, j = i;
+    const Lanes none = (Lanes){0} + INFINITY;
+    Lanes least = none;
+    for EACH(p, w->width) {
+        const Lanes a = READ(w->a + p), room = READ(w->upper + p) - READ(w->x + p), all = left / a;
+        const Lanes step = SELECT(room < all, room, all);
+        Lanes gain = (0.5 * step * READ(w->diagonal + p) - READ(w->r + p)) / a;
+        gain = SELECT(room > 0, gain, none);
+        const Lanes useful = left < 0 ? none : room; /* below its lower bound no entry goes but one without any */
+        AT(w->score + p) = gain = SELECT((READ(w->lower + p) == -INFINITY) & (useful > 0), -none, gain);
+        least = SELECT(gain < least, gain, least);
     }
-    return j;
+    const double best = smallest_of(least);
+    if (best == INFINITY) return -1;
+    for (int i = 0; i < w->k; i++)
+        if (w->score[i] == best) return i;
+    return -1;
 }
 
 /* The vertex: from x at the lower bounds, entries are filled until the sum is reached, and the last one is free. Returns
@@ -294,8 +309,7 @@ INLINE int choose_of(const Bounded *w, double tolerance, int first) {
         AT(w->score + p) = score;
         most = SELECT(score > most, score, most);
     }
-    double best = 0;
-    for (int i = 0; i < LANES; i++) best = most[i] > best ? most[i] : best;
+    const double best = largest_of(most);
     if (best == 0) return -1;
     for (int j = 0; j < w->k; j++)
         if (first ? w->score[j] > 0 : w->score[j] == best) return j;
@@ -314,8 +328,7 @@ INLINE int first_to_block(Bounded *w, double sign, double *distance) {
         AT(w->far + p) = ratio;
         low = SELECT(ratio < low, ratio, low);
     }
-    double least = INFINITY;
-    for (int i = 0; i < LANES; i++) least = low[i] < least ? low[i] : least;
+    const double least = smallest_of(low);
     *distance = least;
     if (least == INFINITY) return -1;
     for (int i = 0; i < w->k; i++)
@@ -577,6 +590,7 @@ INLINE int gather_members(Bounded *w, const uint8_t *wanted, int sum) {
 
 INLINE void load_bounded(Bounded *w, const double *A, const double *weight) {
     for (int i = 0; i < w->k; i++) memcpy(w->A + (size_t)i * w->width, A + (size_t)i * w->k, w->k * sizeof(double));
+    for (int i = 0; i < w->k; i++) w->diagonal[i] = a_row(w, i)[i];
     if (weight) memcpy(w->weight, weight, w->k * sizeof(double));
 }
 
