@@ -11,7 +11,7 @@ from diffnmf.checks import check_name
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.solvers.base import BACKWARDS, NNLSSolver, Solved
 from diffnmf.solvers.certificate import is_best
-from diffnmf.solvers.constrained.ranges import constrained_in_range, with_a_row
+from diffnmf.solvers.constrained.ranges import constrained_in_range, nothing_in_range, with_a_row
 from diffnmf.solvers.constraints import Asked, Constraints
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.direct import kernel_solves, solve_directly, solve_small
@@ -227,7 +227,7 @@ def _expected_residual(judgement: Optimality, dtype: torch.dtype, solver: NNLSSo
 def _ranged(problem: Problem) -> InRange:
     if problem.constraints is None:
         return in_range(problem, may_look=_may_look(problem))
-    return constrained_in_range(with_a_row(problem)) if _has_entries(problem) else InRange(problem)
+    return constrained_in_range(with_a_row(problem)) if _has_entries(problem) else nothing_in_range(problem)
 
 
 def _solve(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:
