@@ -117,7 +117,8 @@ class NNLSLayer(nn.Module):
             values = {name: _transposed(value) for name, value in values.items()}
             Y, W0 = check_matrix("Y", Y).mT, _transposed(W0)
         ridge, l1 = values.pop("ridge"), values.pop("l1")
-        asked = Asked(total_kind=self.total_kind if total_kind is None else total_kind, **values)
+        kind = self.total_kind if total_kind is None else check_name("total_kind", total_kind, TOTAL_KINDS)
+        asked = Asked(total_kind=kind, **values)
         solver = self.solver if tol is None and max_iter is None else with_options(self.solver, tol, max_iter)
         W = solve_nnls(H, Y, solver, ridge, l1, W0, self.backward_mode, asked if asked else None)
         return W.mT if self.rows else W
