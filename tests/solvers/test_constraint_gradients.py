@@ -11,6 +11,9 @@ from torch.func import grad, hessian, jacfwd, jacrev, vmap
 
 from diffnmf import nnls
 from diffnmf.layers import NNLSLayer
+from diffnmf.solvers.constrained.operator import _constrained_solution
+from diffnmf.solvers.constraints import Asked
+from diffnmf.solvers.nnls import make_problem
 
 N, K, M = 8, 4, 3
 
@@ -381,3 +384,13 @@ def test_accuracy_on_an_ill_conditioned_basis(options, either_kernel):
     expected = exact_gradient(H, direction, free, summed="total" in options)
     error = (gradient - expected).norm() / expected.norm()
     assert error <= 1e-9, error
+
+
+def test_the_custom_operator_keeps_its_promises():
+    H, Y = random_problem(2, n=N, k=K, m=M)
+    constraints = {"weights": weights(), "total": total(), "upper": upper(), "signed": signed()}
+    for chosen in (constraints, {"total": total()}, {"weights": weights()}, {"signed": signed()}):
+        p = make_problem(H, Y, asked=Asked(**chosen))
+        c = p.constraints
+        inputs = (p.H, p.Y, p.ridge, p.l1, None, c.weights, c.total, c.upper, c.signed, False)
+        torch.library.opcheck(_constrained_solution, inputs)
