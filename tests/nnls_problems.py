@@ -59,3 +59,74 @@ def scipy_nnls(H: Tensor, Y: Tensor, ridge: float | Tensor = 0.0, l1: float | Te
             z = np.linalg.lstsq(extended.T, H.T @ y - penalty, rcond=None)[0]
         columns.append(scipy.optimize.nnls(extended, z, maxiter=100 * k)[0])
     return torch.from_numpy(np.stack(columns, axis=1))
+
+
+def constrained_kkt(
+    H: Tensor,
+    Y: Tensor,
+    W: Tensor,
+    *,
+    ridge: object = 0.0,
+    l1: object = 0.0,
+    allowed: object = None,
+    weights: object = None,
+    total: object = None,
+    total_kind: str = "equal",
+    upper: object = None,
+    signed: object = None,
+) -> tuple[float, float]:
+    """How far W (k, m) is from what it has to obey, and from optimal: the arguments are those of ``nnls``.
+
+    In numpy, with more digits than float64 has, from the definition: some multiplier μ (zero without a sum, ≥ 0 below
+    "at most", zero where that has room) has to make the slope of every entry that may rise ≥ −μ, and of every one that
+    may fall ≤ −μ. The least possible violation over all μ is that of the worst pair. Both numbers are relative to the
+    size of the column, in unit columns of H, and to the rounding that grows with W.
+    """
+
+    def array(x: object, shape: tuple[int, ...]) -> np.ndarray:
+        return np.broadcast_to(x.detach().double().numpy() if isinstance(x, Tensor) else x, shape)
+
+    (n, k), m = H.shape, Y.shape[1]
+    H, Y, W = (x.detach().double().numpy().astype(np.longdouble) for x in (H, Y, W))
+    ridge, l1 = array(ridge, (k, m)), array(l1, (k, m))
+    weights = array(1.0 if weights is None else weights, (n, m)).astype(np.longdouble)
+    may_be = array(1.0 if allowed is None else allowed, (k, m)) != 0
+    high = np.where(may_be, array(np.inf if upper is None else upper, (k, m)), 0)
+    low = np.where(may_be & (array(0.0 if signed is None else signed, (k, m)) != 0), -np.inf, 0)
+    totals = None if total is None else array(total, (1, m))[0]
+    infeasible = wrong = 0.0
+    for i in range(m):
+        w, omega = W[:, i], weights[:, i]
+        y = np.where(omega == 0, 0, Y[:, i])
+        d = np.sqrt(omega @ H**2 + ridge[:, i])
+        d[d == 0] = d[d > 0].min() if (d > 0).any() else 1
+        scale = np.sqrt(omega @ y**2)
+        scale = max(scale, abs(totals[i]) * d.min()) if totals is not None else scale
+        scale = scale or 1
+        scale = scale + (d * np.abs(w)).sum()
+        outside = np.maximum(np.maximum(low[:, i] - w, w - high[:, i]) * d, 0).max(initial=0)
+        slope = (H.T @ (omega * (H @ w - y)) + ridge[:, i] * w + l1[:, i]) / d / scale
+        near = 1e-13 * scale / d  # of a bound: as good as there
+        rising, falling = high[:, i] - w > near, w - low[:, i] > near
+        least, most = (-slope)[rising], (-slope)[falling]  # of μ/d
+        unit_up, unit_down = (1 / d)[rising], (1 / d)[falling]
+        violation = 0.0
+        if totals is None:
+            violation = max(least.max(initial=0), (-most).max(initial=0))
+        else:
+            missing = (totals[i] - w.sum()) * d.min()
+            room = total_kind == "at_most" and missing > 1e-13 * scale
+            outside = max(outside, -missing if total_kind == "at_most" else abs(missing))
+            if room:
+                violation = max(least.max(initial=0), (-most).max(initial=0))
+            else:
+                # μ u_i ≥ least_i − ε and μ u_j ≤ most_j + ε for some μ: ε ≥ (least_i u_j − most_j u_i)/(u_i + u_j).
+                for gap, unit in zip(least, unit_up, strict=True):
+                    pairs = (gap * unit_down - most * unit) / (unit_down + unit)
+                    violation = max(violation, pairs.max(initial=0))
+                if total_kind == "at_most":  # μ ≥ 0
+                    violation = max(violation, (-most).max(initial=0))
+        infeasible, wrong = max(infeasible, float(outside / scale)), max(wrong, float(violation))
+        if not np.isfinite(w).all():
+            return np.inf, np.inf
+    return infeasible, wrong

@@ -143,7 +143,8 @@ class NNLSLayer(nn.Module):
         if self.rows:
             values = {name: _transposed(value) for name, value in values.items()}
         ridge, l1 = values.pop("ridge"), values.pop("l1")
-        return ridge, l1, Asked(total_kind=self.total_kind if total_kind is None else total_kind, **values)
+        kind = self.total_kind if total_kind is None else check_name("total_kind", total_kind, TOTAL_KINDS)
+        return ridge, l1, Asked(total_kind=kind, **values)
 
     def extra_repr(self) -> str:
         given = {name: getattr(self, name) for name in ("allowed", "weights", "total", "upper", "signed")}

@@ -87,7 +87,7 @@ def against(
         value = torch.full((), value, dtype=dtype, device=device)
     check_same_device(name, value, "H", device)
     value = value if value.dtype == torch.bool else value.to(dtype)
-    return check_expands(name, value, tuple(shape), meaning).reshape(-1, *shape[-2:])
+    return check_expands(name, value, tuple(shape), meaning).reshape(math.prod(shape[:-2]), *shape[-2:])
 
 
 @dataclass(frozen=True)

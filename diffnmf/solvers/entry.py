@@ -6,7 +6,7 @@ import torch
 
 from diffnmf.checks import check_name
 from diffnmf.solvers.base import BACKWARDS, NNLSSolver, Solved
-from diffnmf.solvers.constrained.ranges import constrained_in_range, with_a_row
+from diffnmf.solvers.constrained.ranges import constrained_in_range, nothing_in_range, with_a_row
 from diffnmf.solvers.constraints import Constraints
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.direct import kernel_solves, solve_directly
@@ -30,13 +30,12 @@ def with_options(solver: NNLSSolver, tol: float | None = None, max_iter: int | N
 
 
 def ranged_problem(problem: Problem) -> InRange:
+    """The problem in range."""
     if problem.constraints is None:
         return in_range(problem, may_look=may_look(problem))
-    return (
-        constrained_in_range(with_a_row(problem), may_look=may_look(problem))
-        if _has_entries(problem)
-        else InRange(problem)
-    )
+    if not _has_entries(problem):
+        return nothing_in_range(problem)
+    return constrained_in_range(with_a_row(problem), may_look=may_look(problem))
 
 
 def solve_problem(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from diffnmf.solvers.constraints import Constraints
 from diffnmf.solvers.optimality import objective_gradient
 from diffnmf.solvers.problem import make_problem
 from diffnmf.solvers.ranges import InRange, in_range
@@ -51,12 +52,27 @@ def largest_l1(ranged: InRange, allowed: Tensor | None = None) -> Tensor:
     correlation, dtype = ranged.gradient(-objective_gradient(problem, nothing)), problem.H.dtype
     if allowed is not None:
         correlation = torch.where(allowed, correlation, -torch.inf)
+    never = torch.zeros(batch, dtype=torch.bool, device=correlation.device)
+    if problem.constraints is not None:
+        correlation, never = _constrained(problem.constraints, correlation)
     exact = correlation.flatten(1).amax(1) if correlation[0:1].numel() else correlation.new_zeros(batch)
-    asked = problem.constraints
-    if asked is not None and (asked.signed is not None or (asked.total is not None and not asked.at_most)):
-        exact = torch.full_like(exact, torch.inf)  # no l1 brings an entry of any sign, or a given sum, to zero
+    exact = torch.where(never, torch.inf, exact)
     if ranged.finite is not None:
         exact = torch.where(ranged.finite.flatten(1).any(1), exact, torch.nan)
     rounded = exact.to(dtype)
     # Rounded up, so that W is zero at the result itself.
     return torch.where(rounded.double() < exact, rounded * (1 + torch.finfo(dtype).eps), rounded).clamp(min=0)
+
+
+def _constrained(asked: Constraints, correlation: Tensor) -> tuple[Tensor, Tensor]:
+    """The correlation (B, k, m) without the entries that are zero at every l1; and what no l1 empties, (B,)."""
+    never = torch.zeros(len(correlation), dtype=torch.bool, device=correlation.device)
+    if asked.signed is not None:
+        never = asked.signed.flatten(1).any(1)
+    elif asked.total is not None:
+        correlation = torch.where(asked.total == 0, -torch.inf, correlation)
+    if asked.upper is not None:
+        correlation = torch.where(asked.upper == 0, -torch.inf, correlation)
+    if asked.total is not None and not asked.at_most:
+        never = never | (asked.total != 0).flatten(1).any(1)
+    return correlation, never

@@ -8,7 +8,7 @@ from torch import Tensor
 from diffnmf.checks import check_count, set_fields
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.coordinate_descent import sweep
-from diffnmf.solvers.gram import GramForm
+from diffnmf.solvers.gram import LARGEST_DESCENT, GramForm
 from diffnmf.solvers.iterative import Iterate, solve_by_iterations
 from diffnmf.solvers.problem import Problem
 
@@ -47,7 +47,12 @@ class LeastSquaresHALS(NNLSSolver):
 
 
 def _clipped_least_squares(form: GramForm) -> Tensor:
-    """max(0, A⁻¹C), (B, k, m). A trace of Tikhonov regularisation makes dependent columns of H share their weight."""
+    """max(0, A⁻¹C), (B, k, m). A trace of Tikhonov regularisation makes dependent columns of H share their weight.
+
+    Entries that are not allowed have a C beyond all others: they do not pull at the rest here, and the sweeps see to it
+    that they are zero.
+    """
     regular = form.A + 1e-10 * torch.eye(form.A.shape[-1], dtype=form.A.dtype, device=form.A.device)
     L, _ = torch.linalg.cholesky_ex(regular)  # positive definite by construction
-    return torch.cholesky_solve(form.C, L).clamp(min=0)
+    allowed = form.C > -LARGEST_DESCENT
+    return torch.where(allowed, torch.cholesky_solve(torch.where(allowed, form.C, 0.0), L), 0.0).clamp(min=0)

@@ -30,7 +30,7 @@ def optimality(problem: Problem, W: Tensor) -> Optimality:
     """Judge W (B, k, m) by B problems in range."""
     gradient = objective_gradient(problem, W.double())
     if problem.constraints is None:
-        nothing = torch.zeros_like(gradient[:, :1])
+        nothing = gradient.new_zeros(len(W), 1, W.shape[-1])
         return Optimality(kkt_residual(problem, W, gradient), solution_size(problem, W), gradient, nothing)
     return _constrained(problem, W.double(), gradient)
 
@@ -81,7 +81,11 @@ def _constrained(problem: Problem, W: Tensor, gradient: Tensor) -> Optimality:
         multiplier = multiplier.clamp(min=0)
         binds, not_ = violation(multiplier), violation(nothing)
         multiplier, worst = torch.where(binds < not_, multiplier, 0.0), torch.minimum(binds, not_)
-    size = ((W * norms).abs().sum(-2, keepdim=True) / lengths).flatten(1)
+    size = (W * norms).abs().sum(-2, keepdim=True)
+    if asked.total is not None:  # where the multiplier is large it cancels a slope that is as large
+        between = (lower < W) & (upper > W)
+        size = size + torch.where(between, multiplier.abs() / norms, 0.0).amax(-2, keepdim=True)
+    size = (size / lengths).flatten(1)
     return Optimality(worst.flatten(1).amax(1), size.amax(1), gradient, 0.0 - multiplier)
 
 

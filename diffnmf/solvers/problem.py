@@ -206,10 +206,10 @@ def _penalty(
     check_same_device(name, penalty, "H", device)
     check_expands(name, penalty, shape, "the shape of W, (*batch, k, m),", f"one a problem: {name}[..., None, None]")
     rows, columns = (1,) * (2 - penalty.ndim) + penalty.shape[-2:] if penalty.ndim < 2 else penalty.shape[-2:]
-    return penalty.expand(*shape[:-2], rows, columns).reshape(-1, rows, columns)
+    return penalty.expand(*shape[:-2], rows, columns).reshape(math.prod(shape[:-2]), rows, columns)
 
 
 def _warm_start(W0: Tensor, batch_shape: torch.Size, k: int, m: int, device: torch.device) -> Tensor:
     check_floating("W0", W0)
     check_same_device("W0", W0, "H", device)
-    return check_expands("W0", W0.detach(), (*batch_shape, k, m)).reshape(-1, k, m)
+    return check_expands("W0", W0.detach(), (*batch_shape, k, m)).reshape(math.prod(batch_shape), k, m)

@@ -26,12 +26,14 @@ class InRange:
         finite: (B, 1, m) bool, the columns whose input is finite; None: all of them.
         basis_exponent: (B, 1, k), H = 2^basis_exponent · (the H of ``problem``); None, with target_exponent: 0.
         target_exponent: (B, 1, m), likewise.
+        weight_exponent: (B, 1, m), likewise for the weights of the squares, and so for the whole objective; None: 0.
     """
 
     problem: Problem
     finite: Tensor | None = None
     basis_exponent: Tensor | None = None
     target_exponent: Tensor | None = None
+    weight_exponent: Tensor | None = None
 
     def weights(self, W: Tensor) -> Tensor:
         """From the weights of ``problem`` (B, k, m) to those of the user, NaN where the input is not finite."""
@@ -49,7 +51,7 @@ class InRange:
         """From a derivative by the weights of ``problem`` (B, k, m), such as HᵀY, to that by those of the user."""
         if self.basis_exponent is not None and self.target_exponent is not None:
             G = times_power(G, self.basis_exponent.mT + self.target_exponent)
-        return G
+        return G if self.weight_exponent is None else times_power(G, self.weight_exponent)
 
 
 def in_range(problem: Problem, *, may_look: bool) -> InRange:

@@ -18,6 +18,8 @@ and V the matrix of all v, collecting terms:
     ∂L/∂ridge = −V∘W    ∂L/∂l1 = −V                         ∂L/∂total = ν
     ∂L/∂upper_j = ḡ_j − (GV)_j − ν  for an entry j that rests at upper_j.                                  (3)
 
+At upper_j = 0 that is the derivative from above, the only one that there is: zero where w_j would not rise.
+
 Where an entry at a bound has no gradient (a tie), F is that of the solver: one element of the conservative Jacobian.
 Sources: Amos and Kolter (2017), OptNet; Bolte et al. (2021), Nonsmooth implicit differentiation.
 """
@@ -34,6 +36,7 @@ from diffnmf.solvers.constrained.unsquared import few
 from diffnmf.solvers.constraints import Constraints
 from diffnmf.solvers.exact.finish import WELL_CONDITIONED_PIVOT
 from diffnmf.solvers.exact.masked import as_columns, from_columns, mask_matrix
+from diffnmf.solvers.optimality import objective_gradient
 from diffnmf.solvers.problem import Problem, one_where_zero
 
 NAMES = ("H", "Y", "ridge", "l1", "weights", "total", "upper")
@@ -137,7 +140,7 @@ def _terms(problem: Problem, found: ConstrainedSolution, grad_W: Tensor, names: 
         residual = residual if asked.weights is None else residual * asked.weights.double()
         terms["H"] = residual @ V.mT - weighted @ found.W.mT
     if asked.upper is not None and "upper" in names:
-        held = ~found.free & (asked.upper.double() <= found.W)
+        held = rests_above(problem, found.W, found.free, found.binds)
         terms["upper"] = torch.where(held, grad_W - H.mT @ weighted - nu, 0.0)
     return {name: terms[name] for name in names}
 
@@ -152,10 +155,29 @@ def _squared_terms(
     terms = {"H": -(cross + cross.mT) / 2, "Y": V, "ridge": -V * found.W, "l1": -V}
     terms["total"] = torch.where(found.binds, nu, 0.0)
     if asked.upper is not None:
-        held = ~found.free & (asked.upper.double() <= found.W)
+        held = rests_above(problem, found.W, found.free, found.binds)
         G = problem.H.double()
         terms["upper"] = torch.where(held, grad_W - 0.5 * (G + G.mT) @ V - nu, 0.0)
     return terms
+
+
+@torch.no_grad()
+def rests_above(problem: Problem, W: Tensor, free: Tensor, binds: Tensor) -> Tensor:
+    """Which entries (B, k, m) follow ``upper``. Where that is zero, only those that would rise.
+
+    Arguments:
+        problem: B problems with an ``upper``.
+        W, free, binds: as in ``ConstrainedSolution``.
+    """
+    asked = problem.constraints
+    assert asked is not None and asked.upper is not None
+    upper, slope = asked.upper.double(), objective_gradient(problem, W.double()) + problem.l1.double()
+    count = free.sum(-2, keepdim=True).clamp(min=1)
+    multiplier = torch.where(binds, -torch.where(free, slope, 0.0).sum(-2, keepdim=True) / count, 0.0)
+    moves = (upper > 0) | (slope + multiplier < 0)
+    if asked.signed is not None:
+        moves = moves | asked.signed
+    return ~free & (upper <= W) & moves
 
 
 def _adjoint(problem: Problem, found: ConstrainedSolution, grad_W: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,7 +225,7 @@ def solve_again_constrained(problem: Problem, W: Tensor, free: Tensor, binds: Te
     batch, m = len(W), W.shape[-1]
     held = torch.zeros_like(W)
     if asked.upper is not None:
-        at_upper = ~free & (asked.upper.double() <= W)
+        at_upper = rests_above(problem, W, free, binds)
         held = torch.where(at_upper, torch.where(at_upper, asked.upper.double(), 0.0), 0.0)
     G, _ = gram_matrices(problem)
     d = one_where_zero(G.detach().diagonal(dim1=-2, dim2=-1)).sqrt()  # constant scales: any will do

@@ -87,7 +87,8 @@ def _vertex(columns: BoundedColumns) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x = torch.where(unbounded, upper.clamp(max=0.0), lower)
     free = torch.zeros_like(unbounded)
     if columns.a is None or columns.t is None:
-        return x, free, free[:, 0], ~free[:, 0]
+        nothing = torch.zeros_like(free[:, 0])  # of its own: results are written into it
+        return x, free, nothing, ~nothing
     a, numbers = columns.a, torch.arange(x.shape[-1], device=x.device)
     left = columns.t - (a * x).sum(-1)
     nothing = 2 * x.shape[-1] * torch.finfo(x.dtype).eps * (columns.t.abs() + (a * x.abs()).sum(-1))

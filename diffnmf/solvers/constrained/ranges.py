@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffnmf.solvers.constraints import Constraints
 from diffnmf.solvers.problem import Problem
-from diffnmf.solvers.ranges import ENOUGH_L1, InRange, is_in_range, range_exponent, times_power
+from diffnmf.solvers.ranges import ENOUGH_L1, LARGEST, InRange, is_in_range, range_exponent, times_power
 
 # Weights beyond this are scaled, with the penalties: the objective as a whole has no unit.
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 2.0**-100, 2.0**100
@@ -27,11 +27,20 @@ def constrained_in_range(problem: Problem, *, may_look: bool) -> InRange:
     assert problem.constraints is not None
     asked = problem.constraints
     upper, signed = _bounds(problem)
-    feasible = _is_feasible(asked, upper, signed)
+    feasible = _is_feasible(asked, upper, signed, problem.dtype)
     if may_look and bool(feasible.all()) and _is_usual(problem):
-        return InRange(replace(problem, allowed=None, constraints=replace(asked, upper=upper, signed=signed)))
-    Y = problem.Y if asked.weights is None else torch.where(asked.weights == 0, 0.0, problem.Y)
-    size_H, size_Y = (X.detach().abs().amax(-2, keepdim=True).double() for X in (problem.H, Y))
+        total = None if asked.total is None else _within_reach(asked, upper)
+        constraints = replace(asked, upper=upper, signed=signed, total=total)
+        return InRange(replace(problem, allowed=None, constraints=constraints))
+    left_out = None if asked.weights is None else asked.weights.detach() == 0
+    counted = problem.Y if left_out is None else torch.where(left_out, 0.0, problem.Y)
+    size_H, size_Y = (X.detach().abs().amax(-2, keepdim=True).double() for X in (problem.H, counted))
+    target_exponent = range_exponent(size_Y)
+    Y, weights = problem.Y, asked.weights
+    if left_out is not None and weights is not None:
+        # What is left out stays, for the gradient of its weight, unless it is no number of this size.
+        useless = left_out & ~(times_power(Y.detach(), -target_exponent).abs() <= LARGEST)
+        Y, weights = torch.where(useless, 0.0, Y), torch.where(useless, 0.0, weights)
     ridge, l1 = problem.ridge.detach().double(), problem.l1.detach()
     whole = torch.stack([x.isfinite().flatten(1).all(1) for x in (size_H, ridge, l1)]).all(0)[:, None, None]
     fits = whole & size_Y.isfinite() & feasible
@@ -40,11 +49,11 @@ def constrained_in_range(problem: Problem, *, may_look: bool) -> InRange:
         H=torch.where(whole, problem.H, 0.0),
         Y=torch.where(fits, Y, 0.0),
         ridge=torch.where(whole, problem.ridge, 0.0),
-        l1=torch.where(whole, problem.l1, 0.0),
+        l1=torch.where(fits, problem.l1, 0.0),
         allowed=None,
         constraints=Constraints(
-            weights=None if asked.weights is None else torch.where(fits, asked.weights, 1.0),
-            total=None if asked.total is None else torch.where(fits, asked.total, 0.0),
+            weights=None if weights is None else torch.where(fits, weights, 1.0),
+            total=None if asked.total is None else torch.where(fits, _within_reach(asked, upper), 0.0),
             at_most=asked.at_most,
             upper=None if upper is None else torch.where(fits, upper, torch.inf),
             signed=signed,
@@ -55,7 +64,16 @@ def constrained_in_range(problem: Problem, *, may_look: bool) -> InRange:
         largest = largest.amax(-1, keepdim=True).expand_as(largest)
     if problem.squared:  # whose squares are there already
         return InRange(clean, fits.expand(len(clean.H), 1, clean.Y.shape[-1]))
-    return _scaled(_with_usual_weights(clean), fits, range_exponent(largest), range_exponent(size_Y))
+    usual, weight_exponent = _with_usual_weights(clean)
+    return replace(_scaled(usual, fits, range_exponent(largest), target_exponent), weight_exponent=weight_exponent)
+
+
+def nothing_in_range(problem: Problem) -> InRange:
+    """A problem whose W has no entries: whether that can obey."""
+    asked = problem.constraints
+    if asked is None or asked.total is None:
+        return InRange(problem)
+    return InRange(problem, _is_feasible(asked, asked.total[:, :0], None, problem.dtype))
 
 
 def _is_usual(problem: Problem) -> bool:
@@ -93,8 +111,8 @@ def _bounds(problem: Problem) -> tuple[Tensor | None, Tensor | None]:
     return upper, None if signed is None else signed & allowed
 
 
-def _is_feasible(asked: Constraints, upper: Tensor | None, signed: Tensor | None) -> Tensor:
-    """Which columns (B, 1, m) make sense, and have some W that obeys."""
+def _is_feasible(asked: Constraints, upper: Tensor | None, signed: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Which columns (B, 1, m) make sense, and have some W that obeys, but for rounding in the dtype of the user."""
     fits = torch.ones((), dtype=torch.bool)
     if asked.weights is not None:
         weights = asked.weights.detach()
@@ -106,26 +124,36 @@ def _is_feasible(asked: Constraints, upper: Tensor | None, signed: Tensor | None
         may_be_negative = (total >= 0) if signed is None else (total >= 0) | signed.any(-2, keepdim=True)
         fits = fits.to(total.device) & total.isfinite() & may_be_negative
         if upper is not None and not asked.at_most:
-            rounding = 8 * upper.shape[-2] * torch.finfo(upper.dtype).eps
+            rounding = 8 * upper.shape[-2] * torch.finfo(dtype).eps
             fits = fits & (total <= upper.detach().double().sum(-2, keepdim=True) * (1 + rounding))
     return fits
 
 
-def _with_usual_weights(problem: Problem) -> Problem:
-    """The same columns, with weights of usual size."""
+def _within_reach(asked: Constraints, upper: Tensor | None) -> Tensor:
+    """The total, without what rounding has put above the sum of all bounds."""
+    assert asked.total is not None
+    if upper is None or asked.at_most:
+        return asked.total
+    excess = asked.total.detach().double() - upper.detach().double().sum(-2, keepdim=True)
+    return asked.total - excess.clamp(min=0).to(asked.total)
+
+
+def _with_usual_weights(problem: Problem) -> tuple[Problem, Tensor | None]:
+    """The same columns, with weights of usual size: those that they had are 2^exponent of them, (B, 1, m)."""
     assert problem.constraints is not None
     weights = problem.constraints.weights
     if weights is None:
-        return problem
+        return problem, None
     size = weights.detach().amax(-2, keepdim=True).double()  # (B, 1, m)
     outside = (size > 0) & ((size < SMALLEST_WEIGHT) | (size > LARGEST_WEIGHT))
     exponent = torch.where(outside, torch.log2(torch.where(outside, size, 1.0)).floor(), 0.0)
-    return replace(
+    usual = replace(
         problem,
         ridge=times_power(problem.ridge, -exponent),
         l1=times_power(problem.l1, -exponent),
         constraints=replace(problem.constraints, weights=times_power(weights, -exponent)),
     )
+    return usual, exponent
 
 
 def _scaled(clean: Problem, fits: Tensor, basis_exponent: Tensor, target_exponent: Tensor) -> InRange:

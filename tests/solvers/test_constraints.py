@@ -1,0 +1,405 @@
+"""The contract of every constraint, alone and with others: what W obeys, that it is optimal, and what comes with it."""
+
+import itertools
+
+import pytest
+import torch
+from helpers import EXACT_TO_ROUNDING, randn
+from nnls_problems import constrained_kkt, random_problem
+
+from diffnmf import nnls
+from diffnmf.errors import ConvergenceWarning
+from diffnmf.kernels import kernel
+from diffnmf.layers import NNLSLayer
+from diffnmf.solvers import largest_useful_l1
+
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+N, K, M = 10, 5, 6
+
+
+def options_of(kinds, dtype=torch.float64, n=N, k=K, m=M):
+    """Constraints of these kinds that can be obeyed together."""
+    column = torch.arange(k)[:, None]
+    every = {
+        "allowed": {"allowed": (column + torch.arange(m)) % 3 != 0},
+        "weights": {"weights": (randn(n, m, seed=3).abs() * (randn(n, m, seed=4) > -1)).to(dtype)},
+        "equal": {"total": torch.full((1, m), 0.75, dtype=dtype)},
+        "at_most": {"total": torch.where(torch.arange(m) % 2 == 1, 0.0625, 4.0).to(dtype), "total_kind": "at_most"},
+        "upper": {"upper": torch.full((k, 1), 0.375, dtype=dtype)},
+        "signed": {"signed": column % 2 == 0},
+        "l1": {"l1": randn(k, m, seed=5).abs().to(dtype)},
+        "ridge": {"ridge": randn(k, m, seed=6).abs().to(dtype)},
+    }
+    return {name: value for kind in kinds for name, value in every[kind].items()}
+
+
+ALONE = [("allowed",), ("weights",), ("equal",), ("at_most",), ("upper",), ("signed",), ("l1",), ("ridge",)]
+PAIRS = [
+    pair
+    for pair in itertools.combinations(("allowed", "weights", "equal", "at_most", "upper", "signed", "l1", "ridge"), 2)
+    if pair != ("equal", "at_most")
+]
+ALL = [
+    ("allowed", "weights", "at_most", "upper", "signed", "l1", "ridge"),
+    ("allowed", "weights", "equal", "upper", "signed", "l1", "ridge"),
+]
+SETS = ALONE + PAIRS + ALL
+
+
+def named(kinds):
+    return "+".join(kinds) if len(kinds) < 4 else f"all with {'equal' if 'equal' in kinds else 'at_most'}"
+
+
+@pytest.fixture(params=["compiled", "torch_alone"])
+def either_kernel(request) -> str:
+    request.getfixturevalue(request.param)
+    assert kernel().name == {"compiled": "c", "torch_alone": "torch"}[request.param]
+    return request.param
+
+
+@pytest.mark.parametrize("kinds", SETS, ids=named)
+def test_optimal_and_obedient(kinds, either_kernel):
+    H, Y = random_problem(n=N, k=K, m=M)
+    options = options_of(kinds)
+    solution = nnls(H, Y, **options)
+    assert max(constrained_kkt(H, Y, solution.W, **options)) <= 1e-13
+    assert solution.converged and solution.kkt_residual <= 1e-13
+    W = solution.W
+    if "allowed" in kinds:
+        assert (W[~options["allowed"]] == 0).all()
+    if "signed" not in kinds:
+        assert (W >= 0).all()
+    if "upper" in kinds:
+        assert (options["upper"] >= W).all() and (options["upper"] == W).any()
+    if "equal" in kinds:
+        torch.testing.assert_close(W.sum(0, keepdim=True), options["total"], rtol=0, atol=1e-14)
+    if "at_most" in kinds:
+        assert (W.sum(0) <= options["total"] + 1e-14).all()
+
+
+def test_the_check_notices_what_is_wrong():
+    """Of each kind one solution that is not: the independent check has to tell."""
+    H, Y = random_problem(n=N, k=K, m=M)
+    for kinds in ALONE + ALL:
+        options = options_of(kinds)
+        W = nnls(H, Y, **options).W
+        assert max(constrained_kkt(H, Y, W + 1e-6, **options)) > 1e-9
+    plain = nnls(H, Y).W
+    for kinds in ALONE:
+        assert max(constrained_kkt(H, Y, plain, **options_of(kinds))) > 1e-6, kinds
+
+
+@pytest.mark.parametrize("solver", EXACT_TO_ROUNDING)
+def test_every_exact_solver_has_the_same_answer(solver):
+    H, Y = random_problem(n=N, k=K, m=M)
+    for kinds in ALONE + ALL:
+        options = options_of(kinds)
+        expected = nnls(H, Y, **options).W
+        torch.testing.assert_close(nnls(H, Y, solver=solver, **options).W, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("kinds", ALONE + ALL, ids=named)
+def test_every_dtype(kinds, dtype, either_kernel):
+    H, Y = random_problem(n=N, k=K, m=M, dtype=dtype)
+    options = options_of(kinds, dtype)
+    solution = nnls(H, Y, **options)
+    assert solution.W.dtype == dtype and solution.converged
+    assert solution.dual.dtype == solution.total_dual.dtype == torch.float64
+    assert max(constrained_kkt(H, Y, solution.W, **options)) <= TOLERANCE[dtype]
+    if "upper" in kinds:  # exactly, in every dtype
+        assert (options["upper"] >= solution.W).all()
+
+
+def test_constraints_of_another_dtype():
+    H, Y = random_problem(n=N, k=K, m=M, dtype=torch.float32)
+    for kinds in ALONE + ALL:
+        W = nnls(H, Y, **options_of(kinds)).W
+        assert W.dtype == torch.float32
+        expected = nnls(H, Y, **options_of(kinds, torch.float32)).W
+        torch.testing.assert_close(W, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("batch_H", "batch_Y"), [((), ()), ((2,), (2,)), ((), (3,)), ((3,), ()), ((2, 1), (1, 3)), ((2, 3), (2, 3))]
+)
+@pytest.mark.parametrize("kinds", [("weights",), ("allowed", "equal"), *ALL], ids=named)
+def test_a_batch_is_a_loop(batch_H, batch_Y, kinds):
+    H, Y = random_problem(*batch_H, n=N, k=K, m=1)[0], random_problem(*batch_Y, n=N, k=1, m=M)[1]
+    options = options_of(kinds)
+    W = nnls(H, Y, **options).W
+    batch = torch.broadcast_shapes(batch_H, batch_Y)
+    assert W.shape == (*batch, K, M)
+    H, Y, W = (x.expand(*batch, *x.shape[-2:]).reshape(-1, *x.shape[-2:]) for x in (H, Y, W))
+    for h, y, w in zip(H, Y, W, strict=True):
+        torch.testing.assert_close(w, nnls(h, y, **options).W, rtol=0, atol=1e-13)
+
+
+def test_constraints_with_a_batch_dimension():
+    H, Y = random_problem(3, n=N, k=K, m=M)
+    options = options_of(ALL[1])
+    factors = torch.tensor([0.9, 1.0, 1.1], dtype=torch.float64)[:, None, None]
+    batched = {
+        name: torch.stack([x, ~x | (torch.arange(K)[:, None] < 2), x]) if x.dtype == torch.bool else x * factors
+        for name, x in options.items()
+        if name != "total_kind"
+    }
+    W = nnls(H, Y, **batched).W
+    for i in range(3):
+        alone = nnls(H[i], Y[i], **{name: x[i] for name, x in batched.items()}).W
+        torch.testing.assert_close(W[i], alone, rtol=0, atol=1e-13)
+
+
+def test_memory_layout_does_not_matter(either_kernel):
+    H, Y = random_problem(2, n=N, k=K, m=M)
+    for kinds in ALONE + ALL:
+        options = options_of(kinds)
+        expected = nnls(H, Y, **options).W
+        turned = {
+            name: x.mT.contiguous().mT if isinstance(x, torch.Tensor) and x.ndim == 2 else x
+            for name, x in options.items()
+        }
+        W = nnls(H.mT.contiguous().mT, Y.movedim(0, 2).contiguous().movedim(2, 0), **turned).W
+        torch.testing.assert_close(W, expected, rtol=0, atol=1e-13)
+        one = nnls(H[:1].expand(2, -1, -1), Y[:1].expand(2, -1, -1), **options).W
+        torch.testing.assert_close(one, expected[:1].expand(2, -1, -1), rtol=0, atol=1e-13)
+
+
+def test_numbers_are_tensors():
+    H, Y = random_problem(n=N, k=K, m=M)
+    one = torch.ones((), dtype=torch.float64)
+    for number, tensor in (
+        ({"total": 1}, {"total": one}),
+        ({"total": 1.0}, {"total": one.expand(1, M)}),
+        ({"upper": 1}, {"upper": one}),
+        ({"upper": torch.inf}, {"upper": one * torch.inf}),
+    ):
+        assert torch.equal(nnls(H, Y, **number).W, nnls(H, Y, **tensor).W)
+    torch.testing.assert_close(nnls(H, Y, upper=torch.inf).W, nnls(H, Y).W, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("kinds", ALONE + ALL, ids=named)
+@pytest.mark.parametrize(
+    ("batch", "n", "k", "m"), [((), 0, K, M), ((2,), 0, K, M), ((2,), N, 0, M), ((2,), N, K, 0), ((0,), N, K, M)]
+)
+def test_empty_problems(kinds, batch, n, k, m):
+    if k == 0 and "equal" in kinds:
+        pytest.skip("nothing sums to what is asked: see the test of the errors")
+    H, Y = torch.rand(*batch, n, k, requires_grad=True), torch.rand(*batch, n, m)
+    options = options_of(kinds, torch.float32, n, k, m)
+    if n == 0 and "signed" in kinds:
+        options.pop("l1", None)  # has no minimum
+    solution = nnls(H, Y, **options)
+    assert solution.W.shape == solution.dual.shape == (*batch, k, m)
+    assert solution.total_dual.shape == (*batch, 1, m)
+    assert solution.converged.all()
+    if "equal" in kinds and solution.W.numel():
+        torch.testing.assert_close(solution.W.sum(-2), torch.full((*batch, m), 0.75))
+    solution.W.sum().backward()
+    assert H.grad is None or H.grad.shape == H.shape
+
+
+@pytest.mark.parametrize("kinds", ALONE + ALL, ids=named)
+def test_a_warm_start_changes_the_work_and_not_the_result(kinds, either_kernel):
+    H, Y = random_problem(2, n=N, k=K, m=M)
+    options = options_of(kinds)
+    cold = nnls(H, Y, **options)
+    for W0 in (
+        cold.W,
+        torch.rand(2, K, M),
+        -torch.rand(2, K, M),
+        torch.full((K, M), torch.nan),
+        1e9 * torch.rand(K, M),
+    ):
+        warm = nnls(H, Y, W0=W0, **options)
+        assert warm.converged.all()
+        torch.testing.assert_close(warm.W, cold.W, rtol=0, atol=1e-12)
+    assert (nnls(H, Y, W0=cold.W, **options).iterations <= cold.iterations).all()
+
+
+def test_a_start_at_the_solution_saves_the_work(compiled):
+    H, Y = random_problem(n=60, k=20, m=M)
+    cold = nnls(H, Y, total=1.0)
+    assert nnls(H, Y, total=1.0, W0=cold.W).iterations < cold.iterations
+
+
+@pytest.mark.parametrize("kinds", ALONE + ALL, ids=named)
+def test_rows(kinds):
+    H, Y = random_problem(2, n=N, k=K, m=M)
+    options = options_of(kinds)
+    expected = NNLSLayer(**options)(H, Y)
+    turned = {name: x.mT if isinstance(x, torch.Tensor) and x.ndim == 2 else x for name, x in options.items()}
+    if "at_most" in kinds:
+        turned["total"] = options["total"][:, None]
+    layer = NNLSLayer(rows=True, **turned)
+    torch.testing.assert_close(layer(H, Y.mT), expected.mT, rtol=0, atol=1e-14)
+    torch.testing.assert_close(layer(H, Y.mT, W0=expected.mT), expected.mT, rtol=0, atol=1e-12)
+    called = NNLSLayer(rows=True)(H, Y.mT, **turned)
+    torch.testing.assert_close(called, expected.mT, rtol=0, atol=1e-14)
+
+
+def test_the_layer_keeps_tensors_as_buffers():
+    options = options_of(ALL[1])
+    layer = NNLSLayer(**options)
+    assert set(dict(layer.named_buffers())) == set(options) == set(layer.state_dict())
+    other = NNLSLayer(**{name: torch.zeros_like(x) for name, x in options.items()})
+    other.load_state_dict(layer.state_dict())
+    H, Y = random_problem(n=N, k=K, m=M)
+    assert torch.equal(other(H, Y), layer(H, Y))
+    assert layer.float().upper.dtype == torch.float32 and layer.allowed.dtype == torch.bool
+    assert layer(H.float(), Y.float()).dtype == torch.float32
+    bound = torch.nn.Parameter(torch.full((K, 1), 0.1, dtype=torch.float64))
+    learned = NNLSLayer(upper=bound)
+    assert next(iter(learned.parameters())) is bound
+    learned(H, Y).sum().backward()
+    assert bound.grad.abs().max() > 0
+
+
+def test_what_the_layer_shows():
+    shown = repr(NNLSLayer(rows=True, total=1.0, upper=torch.ones(5, 1), signed=torch.ones(5, 1) > 0))
+    for part in ("rows=True", "total=1.0", "total_kind='equal'", "upper=tensor(5, 1)", "signed=tensor(5, 1)"):
+        assert part in shown
+    plain = repr(NNLSLayer())
+    for name in ("allowed", "weights", "total", "upper", "signed", "rows"):
+        assert name not in plain
+
+
+def test_a_call_replaces_what_the_layer_has():
+    H, Y = random_problem(n=N, k=K, m=M)
+    layer = NNLSLayer(total=1.0, upper=0.9)
+    assert torch.equal(layer(H, Y, total=0.5), NNLSLayer(total=0.5, upper=0.9)(H, Y))
+    expected = NNLSLayer(total=0.5, upper=0.2, total_kind="at_most")(H, Y)
+    assert torch.equal(layer(H, Y, total=0.5, upper=0.2, total_kind="at_most"), expected)
+
+
+@pytest.mark.parametrize("kinds", [*ALONE, ("allowed", "equal"), ("upper", "equal"), ("weights", "at_most")], ids=named)
+def test_dual_variables_are_derivatives(kinds):
+    """``dual`` of the objective by W, ``total_dual`` of the minimum by the total: both by finite differences."""
+    H, Y = random_problem(n=N, k=K, m=M)
+    options = options_of(kinds)
+    solution = nnls(H, Y, **options)
+
+    def objective(W):
+        residual = (Y - H @ W).square() * options.get("weights", 1.0)
+        return (
+            0.5 * residual.sum() + (options.get("l1", 0.0) * W + 0.5 * options.get("ridge", 0.0) * W * W).sum()
+        ).item()
+
+    step = 1e-5
+    for i, j in itertools.product(range(K), range(M)):
+        moved = [solution.W.clone() for _ in range(2)]
+        moved[0][i, j] += step
+        moved[1][i, j] -= step
+        slope = (objective(moved[0]) - objective(moved[1])) / (2 * step)
+        assert abs(solution.dual[i, j].item() - slope) <= 1e-7
+    for j in range(M):
+        if "total" not in options:
+            assert (solution.total_dual == 0).all()
+            continue
+        values = []
+        for sign in (1, -1):
+            total = options["total"].reshape(1, M).clone()
+            total[0, j] += sign * step
+            values.append(objective(nnls(H, Y, **options | {"total": total}).W))
+        assert abs(solution.total_dual[0, j].item() - (values[0] - values[1]) / (2 * step)) <= 1e-7
+
+
+@pytest.mark.parametrize("size", [1e-60, 1e-40, 1e40, 1e60])
+def test_dual_and_largest_l1_with_weights_of_any_size(size):
+    """The objective has no unit of its own: weights, penalties and duals grow together."""
+    H, Y = random_problem(n=N, k=K, m=M)
+    omega = randn(N, M, seed=3).abs()
+    usual = nnls(H, Y, weights=omega, total=0.5)
+    scaled = nnls(H, Y, weights=omega * size, total=0.5)
+    torch.testing.assert_close(scaled.W, usual.W, rtol=0, atol=1e-13)
+    torch.testing.assert_close(scaled.dual / size, usual.dual, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(scaled.total_dual / size, usual.total_dual, rtol=1e-10, atol=1e-12)
+    usual, scaled = nnls(H, Y, weights=omega), nnls(H, Y, weights=omega * size)
+    torch.testing.assert_close(scaled.largest_useful_l1 / size, usual.largest_useful_l1, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    "kinds", [("allowed",), ("weights",), ("upper",), ("at_most",), ("weights", "at_most")], ids=named
+)
+def test_largest_useful_l1(kinds):
+    H, Y = random_problem(2, n=N, k=K, m=M)
+    options = options_of(kinds)
+    largest = nnls(H, Y, **options).largest_useful_l1
+    assert (nnls(H, Y, l1=largest[..., None, None], **options).W == 0).all()
+    assert (nnls(H, Y, l1=0.99 * largest[..., None, None], **options).W != 0).flatten(1).any(1).all()
+
+
+def test_largest_useful_l1_of_what_is_zero_anyway_and_of_what_never_is():
+    H, Y = random_problem(2, n=N, k=K, m=M)
+    assert (nnls(H, Y, total=1.0).largest_useful_l1 == torch.inf).all()
+    assert (nnls(H, Y, signed=torch.ones(K, 1) > 0).largest_useful_l1 == torch.inf).all()
+    assert torch.equal(nnls(H, Y, signed=torch.zeros(K, 1) > 0).largest_useful_l1, largest_useful_l1(H, Y))
+    for zero in ({"total": 0.0}, {"total": 0.0, "total_kind": "at_most"}, {"upper": 0.0}):
+        assert (nnls(H, Y, **zero).largest_useful_l1 == 0).all()
+    some = torch.tensor([[0.0], [1.0], [1.0], [0.0], [1.0]], dtype=torch.float64)
+    bounded = nnls(H, Y, upper=some)
+    assert torch.equal(bounded.largest_useful_l1, nnls(H, Y, allowed=some > 0).largest_useful_l1)
+
+
+def test_a_linear_term_that_the_sum_takes_up():
+    """The l1 that all entries share only moves the multiplier: nothing of it is left in W, and none in the verdict."""
+    H, Y = random_problem(n=N, k=K, m=M)
+    expected = nnls(H, Y, total=1.0).W
+    for size in (1.0, 1e4, 1e8):
+        solution = nnls(H, Y, total=1.0, l1=size)
+        assert solution.converged
+        torch.testing.assert_close(solution.W, expected, rtol=0, atol=1e-14 * size + 1e-13)
+    H = torch.tensor([[-2.1e24], [-1.5e24]], dtype=torch.float64)
+    solution = nnls(H, torch.tensor([[-1.7e-6], [-1.2e-6]], dtype=torch.float64), total=3e-30, l1=5.461480e28)
+    assert solution.W == 3e-30 and solution.converged
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_the_plain_problem_stays_what_it_is(dtype, either_kernel):
+    """To the bit, where no constraint is asked for, or one that is none."""
+    H, Y = random_problem(3, n=N, k=K, m=M, dtype=dtype)
+    nothing = dict.fromkeys(("allowed", "weights", "total", "upper", "signed"))
+    h, g = H.clone().requires_grad_(), H.clone().requires_grad_()
+    plain, same = NNLSLayer()(h, Y), NNLSLayer(**nothing)(g, Y, total_kind="at_most")
+    assert torch.equal(plain, same)
+    assert plain.grad_fn is not None and "Constrained" not in str(plain.grad_fn.next_functions)
+    for one, other in zip(torch.autograd.grad(plain.sum(), h), torch.autograd.grad(same.sum(), g), strict=True):
+        assert torch.equal(one, other)
+    every = torch.ones(K, 1, dtype=torch.bool)
+    assert torch.equal(NNLSLayer(allowed=every)(H, Y), plain.detach())
+
+
+def test_threads_do_not_change_a_bit(compiled):
+    H, Y = random_problem(n=30, k=12, m=600)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            results.append([nnls(H, Y, **o).W for o in ({"total": 1.0}, {"upper": 0.2}, {"total": 1.0, "upper": 0.3})])
+    finally:
+        torch.set_num_threads(before)
+    for one, two in zip(*results, strict=True):
+        assert torch.equal(one, two)
+
+
+def test_inputs_are_left_as_they_are():
+    H, Y = random_problem(n=N, k=K, m=M)
+    options = options_of(("allowed", "weights", "equal", "upper", "l1"))
+    copies = [x.clone() for x in (H, Y, *options.values())]
+    nnls(H, Y, W0=(start := torch.rand(K, M)), **options)
+    first = start.clone()
+    nnls(H, Y, W0=start, **options)
+    assert torch.equal(start, first)
+    for x, copy in zip((H, Y, *options.values()), copies, strict=True):
+        assert torch.equal(x, copy)
+
+
+def test_ls_hals_leaves_out_what_is_not_allowed():
+    """It is no exact solver, but what it may not use must not pull at what it may."""
+    H, Y = random_problem(n=N, k=K, m=M)
+    mask = torch.tensor([[True], [False], [True], [True], [False]])
+    with pytest.warns(ConvergenceWarning):
+        W = nnls(H, Y, solver="ls_hals", allowed=mask, backward="unrolled").W
+    assert (W[~mask.squeeze()] == 0).all()
+    assert (W - nnls(H, Y, allowed=mask).W).abs().max() < 0.1
