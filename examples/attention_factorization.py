@@ -15,10 +15,10 @@ none at all, the 1 × 1 convolutions of the block without a factorisation betwee
 "Other method" is the relative error of the other factorisation on the same features, so that both are seen on equal
 data.
 
-Expect: at the same rank the exact factors leave about a third less of the same features unexplained, and a step takes
-about one and a half times as long. The segmentation gains nothing from either: on this task convolutions alone are as
-good, within the spread of the seeds. Exact factors are for models that use them, as codes or as parts; where a block
-only has to smooth, six updates smooth as well.
+Expect: at the same rank and on the same features the error of the exact factors is about 30 % smaller, and a step takes
+up to 1.6 times as long. The segmentation gains nothing from either: on this task no block at all is as good, within the
+spread of the seeds. Exact factors are for models that use them, as codes or as parts; where a block only has to smooth,
+six updates smooth as well.
 """
 
 import argparse
@@ -238,7 +238,7 @@ def main() -> None:
     table = markdown_table(HEADER, rows)
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "attention_factorization.md").write_text(f"{table}\n", encoding="utf-8")
-    title = "Shapes that only the direction of their grating tells from the background"
+    title = "Shapes that differ by the direction of their grating"
     save_panels(options.output / "segmentations.png", panels, (SIZE, SIZE), title=title, columns_per_row=20)
     print(table)
     print(options.output)
