@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from diffnmf.models import W_SOLVERS
 
@@ -123,3 +124,81 @@ def test_the_benchmark_of_starts(tmp_path, monkeypatch, capsys):
     with (tmp_path / "starts_defaults.csv").open(newline="") as stream:
         (row,) = csv.DictReader(stream)
     assert abs(float(row["error"]) / float(row["rival_error"]) - 1) < 0.02
+
+
+def run_with_table(name, *options, folder, monkeypatch):
+    """Run an example in this process; returns the rows of the table it leaves in its folder, each a dictionary."""
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *options, "--output", str(folder)])
+    load_example(name).main()
+    lines = (folder / f"{name}.md").read_text(encoding="utf-8").splitlines()
+    header, _, *rows = ([cell.strip() for cell in line.strip("| ").split("|")] for line in lines)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_unmixing(tmp_path, monkeypatch, capsys):
+    """Weights beat none; the simplex beats division where spectra are given, a softmax where they are learned."""
+    options = ["--side", "16", "--bands", "40", "--k", "3", "--steps", "40", "--longer", "2"]
+    rows = run_with_table("unmixing", *options, folder=tmp_path, monkeypatch=monkeypatch)
+    given = [float(row["abundance error, H given"]) for row in rows]
+    simplex, unweighted, divided, *softmax = given
+    assert simplex < divided
+    assert simplex < 0.5 * unweighted
+    assert simplex < 0.5 * min(softmax)
+    assert float(rows[0]["abundance error"]) < 0.5 * float(rows[3]["abundance error"])  # after as many steps
+    assert (tmp_path / "unmixing.png").stat().st_size > 20_000
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path)
+
+
+def test_unmixed_abundances_of_a_scene_without_noise():
+    """With its endmembers the abundances come back, and the spectra are found in whatever order they are."""
+    example = load_example("unmixing")
+    scene = example.make_scene(side=16, bands=40, k=3, pure=0.1, seed=0)
+    model = example.Unmixing(scene.endmembers[:, [2, 0, 1]], example.NNLSLayer(rows=True, total=1.0), 256)
+    abundances = model.abundances(model.endmembers, scene.abundances @ scene.endmembers.T).detach()
+    order, angle = example.matched(model.endmembers.detach(), scene.endmembers)
+    assert order.tolist() == [1, 2, 0]
+    assert angle < 0.1
+    assert (abundances.sum(dim=1) - 1).abs().max() < 1e-5
+    assert (abundances[:, order] - scene.abundances).abs().max() < 1e-3
+
+
+def test_sparse_coding(tmp_path, monkeypatch):
+    """At each l1 the exact codes have the lower objective; both encoders are the faster ones."""
+    options = ["--k", "20", "--l1", "0.1", "0.5", "--epochs", "4"]
+    rows = run_with_table("sparse_coding", *options, folder=tmp_path, monkeypatch=monkeypatch)
+    assert [row["l1"] for row in rows] == ["0.100"] * 3 + ["0.500"] * 3
+    for exact, *encoders in (rows[:3], rows[3:]):
+        for encoder in encoders:
+            assert float(exact["objective"]) < float(encoder["objective"])
+            assert float(exact["relative error"]) < float(encoder["relative error"])
+        assert float(exact["accuracy"]) > 0.85
+    assert float(rows[3]["zeros of the codes"]) > float(rows[0]["zeros of the codes"])
+    assert all((tmp_path / name).stat().st_size > 10_000 for name in ("sparsity.png", "dictionaries.png"))
+
+
+def test_attention_factorization(tmp_path, monkeypatch):
+    """On the same features the exact factors are nearer, whichever of the two the model was trained with."""
+    options = ["--steps", "4", "--seeds", "2"]
+    rows = run_with_table("attention_factorization", *options, folder=tmp_path, monkeypatch=monkeypatch)
+    errors = {row["block"]: [row[name].split()[0] for name in ("relative error", "other method")] for row in rows}
+    assert errors["none"] == errors["convolutions"] == ["–", "–"]
+    updated, exact = map(float, errors["multiplicative"])
+    assert exact < updated
+    exact, updated = map(float, errors["exact"])
+    assert exact < updated
+    assert all(float(row["accuracy"].split()[0]) > 0.3 for row in rows)
+    assert (tmp_path / "segmentations.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", ["Multiplicative", "Exact"])
+def test_the_factorizations_of_the_block(name):
+    """A matrix of low rank comes back, and the gradient reaches it; six updates come less near, and not by chance."""
+    example = load_example("attention_factorization")
+    torch.manual_seed(0)
+    X = (torch.rand(4, 12, 2) @ torch.rand(4, 2, 30)).requires_grad_()
+    Y = getattr(example, name)()(X, torch.rand(4, 12, 3))
+    error = (torch.linalg.vector_norm(Y - X) / torch.linalg.vector_norm(X)).item()
+    assert error < (0.25 if name == "Multiplicative" else 0.05)
+    (Y**2).sum().backward()
+    assert X.grad.isfinite().all()
+    assert (X.grad != 0).any()
