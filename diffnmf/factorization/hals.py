@@ -27,6 +27,7 @@ from diffnmf.factorization.half_step import (
 )
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
+from diffnmf.factorization.weighted_sweep import weighted_sweep_
 from diffnmf.kernels import hals as kernels
 from diffnmf.kernels.calling import available
 
@@ -74,6 +75,10 @@ class HALS(AlternatingMethod):
             revive=check_flag("revive", self.revive),
         )
 
+    @property
+    def takes(self) -> frozenset[str]:
+        return frozenset({"weights", "sparse", "fixed"})
+
     def begin(self, problem: NMFProblem, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
         return _begin(W, Ht) if self.extrapolate else {}
 
@@ -83,6 +88,11 @@ class HALS(AlternatingMethod):
 
     def update(self, half: HalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         k, p = half.fixed.shape[1:]
+        if half.weights is not None:
+            weighted_sweep_(half, X, self.sweeps)  # the Gram matrices are what costs
+            if self.extrapolate:
+                extrapolate_(X, memory[factor], memory["used"])
+            return
         A, C = half.penalized()
         past, beta = (memory[factor], memory["used"]) if self.extrapolate else (None, None)
         sweep_(A, C, X, self._passes(p, k), past, beta)
@@ -96,13 +106,13 @@ class HALS(AlternatingMethod):
         rates = (GROWTH, CAP_GROWTH, SHRINKAGE)
         sweeps = (self._passes(n, k), self._passes(m, k))
         zero, trusted = negligible(W.dtype), TRUSTED_SQUARE[W.dtype]
-        return kernels.iterations_(problem.Y, problem.square, W, Ht, momentum, iterations, sweeps, rates, zero, trusted)
+        return kernels.iterations_(problem.dense, problem.square, W, Ht, momentum, iterations, sweeps, rates, zero, trusted)
 
     def examine_small(self, problem: NMFProblem, iterate: FactorState) -> tuple[Tensor, Stationarity] | None:
         if not _is_small(problem, iterate):
             return None
         trusted = TRUSTED_SQUARE[iterate.W.dtype]
-        error, norm, size = kernels.stationarity(problem.Y, problem.square, iterate.W, iterate.Ht, trusted).unbind(1)
+        error, norm, size = kernels.stationarity(problem.dense, problem.square, iterate.W, iterate.Ht, trusted).unbind(1)
         return error, stationarity_of_squares(norm, size, iterate.W.dtype)
 
     def _passes(self, p: int, k: int) -> int:
@@ -122,8 +132,9 @@ def _is_small(problem: NMFProblem, iterate: FactorState) -> bool:
     multiplications = math.prod(problem.Y.shape[1:]) * problem.k
     return (
         multiplications <= SMALL
+        and problem.plain
         and not problem.penalized
-        and available(problem.Y, *factors)
+        and available(problem.dense, *factors)
         and all(x.is_contiguous() for x in factors)
     )
 

@@ -1,0 +1,122 @@
+"""A sparse Y: its entries that are not zero, by rows and by columns, so that both products with it are fast."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+BLOCK = 2**21  # entries of gathered rows at a time
+
+
+@dataclass(frozen=True)
+class SparseMatrix:
+    """A batch of one matrix (1, n, m), which looks like a tensor to the methods that only multiply with it.
+
+    Attributes:
+        rows: Y as (n, m) in torch's CSR layout.
+        columns: Yᵀ as (m, n), likewise.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    @staticmethod
+    def of(csr: Tensor) -> "SparseMatrix":
+        """From a CSR tensor (n, m), of which duplicates have been summed."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+            by_rows = csr.to_sparse_csr()
+            return SparseMatrix(by_rows, _transposed(by_rows))
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((1, *self.rows.shape))
+
+    @property
+    def ndim(self) -> int:
+        return 3
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.rows.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.rows.device
+
+    @property
+    def mT(self) -> "SparseMatrix":  # noqa: N802, the name that tensors have
+        return SparseMatrix(self.columns, self.rows)
+
+    @cached_property
+    def values(self) -> Tensor:
+        """The entries that are stored, (nnz,), row after row."""
+        return self.rows.values()
+
+    @cached_property
+    def places(self) -> tuple[Tensor, Tensor]:
+        """Row and column of each of them, (nnz,) each."""
+        counts = self.rows.crow_indices().diff()
+        rows = torch.arange(len(counts), device=self.device).repeat_interleave(counts)
+        return rows, self.rows.col_indices()
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: object) -> "SparseMatrix":
+        """The whole: a batch of one has one part."""
+        return self
+
+    def element_size(self) -> int:
+        return self.values.element_size()
+
+    def left_multiplied(self, F: Tensor) -> Tensor:
+        """F @ Y for F (1, k, n): (1, k, m)."""
+        return (self.columns @ F[0].mT.contiguous()).mT.contiguous().unsqueeze(0)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "SparseMatrix":
+        """With its entries changed, one by one; what is zero stays zero."""
+        return SparseMatrix(*(_with_values(x, change(x.values())) for x in (self.rows, self.columns)))
+
+    def with_values(self, values: Tensor) -> "SparseMatrix":
+        """Other entries (nnz,) in the same places. Only for products from the right: ``columns`` stay as they are."""
+        return SparseMatrix(_with_values(self.rows, values), self.columns)
+
+    def sampled_product(self, F: Tensor, X: Tensor) -> Tensor:
+        """The entries of FᵀX at the places of Y, (nnz,), for F (k, n) and X (k, m)."""
+        rows, columns = self.places
+        left, right = F.mT.contiguous(), X.mT.contiguous()
+        found = torch.empty_like(self.values)
+        size = max(1, BLOCK // len(F))
+        for start in range(0, len(found), size):
+            some = slice(start, start + size)
+            torch.sum(left[rows[some]].mul_(right[columns[some]]), dim=1, out=found[some])
+        return found
+
+    def mean(self, dim: tuple[int, ...] = (), keepdim: bool = True) -> Tensor:
+        """(1, 1, 1)."""
+        n, m = self.rows.shape
+        return (self.values.sum(dtype=torch.float64) / (n * m)).to(self.dtype).reshape(1, 1, 1)
+
+    def to_dense(self) -> Tensor:
+        """(1, n, m)."""
+        return self.rows.to_dense().unsqueeze(0)
+
+
+Matrix = Tensor | SparseMatrix
+
+
+def multiply(F: Tensor, Y: Matrix) -> Tensor:
+    """F @ Y: (B, k, n) and (B, n, m) to (B, k, m)."""
+    return Y.left_multiplied(F) if isinstance(Y, SparseMatrix) else F @ Y
+
+
+def _transposed(csr: Tensor) -> Tensor:
+    return csr.mT.to_sparse_csr()
+
+
+def _with_values(csr: Tensor, values: Tensor) -> Tensor:
+    return torch.sparse_csr_tensor(csr.crow_indices(), csr.col_indices(), values, csr.shape)
