@@ -11,6 +11,7 @@ from diffnmf.factorization.paper import PAPER
 from diffnmf.factorization.published_hals import PublishedHALS
 from diffnmf.factorization.rank_selection import RankScores, cross_validate_rank, svd_curve
 from diffnmf.factorization.registry import METHODS
+from diffnmf.factorization.replicates import Replicates, replicate
 from diffnmf.factorization.slots import match_slots, slot_prototypes, take_slots
 from diffnmf.factorization.spa import SPA, spa
 from diffnmf.factorization.svd import truncated_svd
@@ -28,12 +29,14 @@ __all__ = [
     "Method",
     "PublishedHALS",
     "RankScores",
+    "Replicates",
     "UnitColumns",
     "cross_validate_rank",
     "factorize",
     "initialize",
     "match_slots",
     "merge",
+    "replicate",
     "slot_prototypes",
     "spa",
     "svd_curve",

@@ -39,9 +39,7 @@ class ANLS(AlternatingMethod):
         solver = ProjectedGradient(max_iter=self.steps)
         l1, ridge = (0.0 if x is None else x.flatten() for x in (half.penalties.l1, half.penalties.ridge))
         weights = half.weights
-        X.copy_(
-            exact_weights(half.fixed.mT, half.target, weights=weights, W0=X, l1=l1, ridge=ridge, solver=solver)
-        )
+        X.copy_(exact_weights(half.fixed.mT, half.target, weights=weights, W0=X, l1=l1, ridge=ridge, solver=solver))
 
     @property
     def takes(self) -> frozenset[str]:

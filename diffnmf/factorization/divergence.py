@@ -115,6 +115,8 @@ def _dense_sums(half: DivergenceHalfStep, X: Tensor) -> tuple[Tensor, Tensor]:
     """F (V T P^(β−2)) and F (V P^(β−1)), both (B, k, N)."""
     F, beta = half.fixed, half.beta
     up = torch.empty_like(X)
+    Q: Tensor
+    R: Tensor | None
     whole = beta == 1 and half.weights is None
     down = F.sum(2, keepdim=True).expand_as(X) if whole else torch.empty_like(X)
     for some, T, P, V in _pieces(half, X):

@@ -1,5 +1,6 @@
 """The one way in: ``factorize``."""
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from torch import Tensor
 from diffnmf.checks import check_count, check_number
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization.base import Budget, Method, Run
-from diffnmf.factorization.initialization import check_start, complete, start
+from diffnmf.factorization.initialization import Seed, check_start, complete, start
 from diffnmf.factorization.nmf_problem import NMFProblem, Units
 from diffnmf.factorization.partial_start import partial_start
 from diffnmf.factorization.problem_input import Given, make_nmf_problem
@@ -59,7 +60,7 @@ def factorize(
     l1_W: float = 0.0,
     ridge_H: float = 0.0,
     ridge_W: float = 0.0,
-    seed: int = 0,
+    seed: Seed = 0,
     callback: Callback | None = None,
 ) -> Factors:
     """Factorise every Y of a batch: reduce
@@ -93,7 +94,7 @@ def factorize(
         l1_W: likewise.
         ridge_H: likewise.
         ridge_W: likewise.
-        seed: of a random start, an int ≥ 0.
+        seed: of a random start, an int ≥ 0; or several, one for each problem of the batch in its order.
         callback: called as callback(iteration, H, W) after every iteration, from 1, with the factors of the whole
             batch as they are (to be copied if kept); a true result ends the run.
 
@@ -168,21 +169,21 @@ def _check_method(method: Method, problem: NMFProblem) -> None:
             )
     if method.beta <= 0 and _has_zeros(problem):
         raise ValueError(
-            "Y: expected entries > 0 at beta_loss ≤ 0, whose divergence of a zero is infinite; got zeros. When beta_loss"
-            " <= 0 and X contains zeros, the solver may diverge. Please add small values to X, or use a positive"
-            " beta_loss."
+            "Y: expected entries > 0 at beta_loss ≤ 0, whose divergence of a zero is infinite; got zeros. When"
+            " beta_loss <= 0 and X contains zeros, the solver may diverge. Please add small values to X, or use a"
+            " positive beta_loss."
         )
 
 
 def _has_zeros(problem: NMFProblem) -> bool:
     if isinstance(problem.Y, SparseMatrix):
-        return True
+        return int((problem.Y.values > 0).sum()) < math.prod(problem.Y.shape)
     zero = problem.Y == 0
     return bool((zero if problem.weights is None else zero & (problem.weights > 0)).any())
 
 
 def _start(
-    problem: NMFProblem, units: Units, method: Method, given: Given, init: str, seed: int
+    problem: NMFProblem, units: Units, method: Method, given: Given, init: str, seed: Seed
 ) -> tuple[Tensor, Tensor]:
     """Hᵀ (B, k, n) and W (B, k, m) to start from, in memory of their own."""
     batch, n, m = problem.Y.shape

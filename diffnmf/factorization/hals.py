@@ -58,6 +58,7 @@ class HALS(AlternatingMethod):
             problem by itself (see above).
         revive: give components that have died another start, from the columns of Y that are fitted worst. Not done
             under penalties, where a dead component may be what is asked for.
+        shuffle: take the rows of a factor in another random order, which is the same for all problems, in every sweep.
 
     Sources: Cichocki and Phan (2009), see above; Gillis and Glineur (2012), Accelerated multiplicative updates
     and hierarchical ALS algorithms for nonnegative matrix factorization, Neural Computation 24(4), for the sweeps.
@@ -66,6 +67,7 @@ class HALS(AlternatingMethod):
     sweeps: int = 3
     extrapolate: bool = True
     revive: bool = True
+    shuffle: bool = False
 
     def __post_init__(self) -> None:
         set_fields(
@@ -73,6 +75,7 @@ class HALS(AlternatingMethod):
             sweeps=check_count("sweeps", self.sweeps, at_least=1),
             extrapolate=check_flag("extrapolate", self.extrapolate),
             revive=check_flag("revive", self.revive),
+            shuffle=check_flag("shuffle", self.shuffle),
         )
 
     @property
@@ -80,7 +83,8 @@ class HALS(AlternatingMethod):
         return frozenset({"weights", "sparse", "fixed"})
 
     def begin(self, problem: NMFProblem, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
-        return _begin(W, Ht) if self.extrapolate else {}
+        memory = _begin(W, Ht) if self.extrapolate else {}
+        return {**memory, "steps": torch.zeros(len(W), dtype=torch.int64)} if self.shuffle else memory
 
     def observe(self, objective: Tensor, memory: dict[str, Tensor]) -> None:
         if self.extrapolate:
@@ -95,25 +99,36 @@ class HALS(AlternatingMethod):
             return
         A, C = half.penalized()
         past, beta = (memory[factor], memory["used"]) if self.extrapolate else (None, None)
+        if self.shuffle:
+            order = torch.randperm(k, generator=torch.Generator().manual_seed(int(memory["steps"][0])))
+            memory["steps"] += 1
+            shuffled = X[:, order]
+            last = None if past is None else past[:, order]
+            sweep_(A[:, order][:, :, order], C[:, order], shuffled, self._passes(p, k), last, beta)
+            X[:, order] = shuffled
+            if past is not None and last is not None:
+                past[:, order] = last
+            return
         sweep_(A, C, X, self._passes(p, k), past, beta)
 
     def iterate_small(self, problem: NMFProblem, iterate: FactorState, iterations: int) -> Tensor | None:
-        if not _is_small(problem, iterate):
+        if self.shuffle or not _is_small(problem, iterate):
             return None
         W, Ht, memory = iterate.W, iterate.Ht, iterate.memory
         (n, m), k = problem.Y.shape[1:], problem.k
         momentum = kernels.Momentum(**memory) if self.extrapolate else None
         rates = (GROWTH, CAP_GROWTH, SHRINKAGE)
         sweeps = (self._passes(n, k), self._passes(m, k))
-        zero, trusted = negligible(W.dtype), TRUSTED_SQUARE[W.dtype]
-        return kernels.iterations_(problem.dense, problem.square, W, Ht, momentum, iterations, sweeps, rates, zero, trusted)
+        floors = (negligible(W.dtype), TRUSTED_SQUARE[W.dtype])
+        return kernels.iterations_(problem.dense, problem.square, W, Ht, momentum, iterations, sweeps, rates, *floors)
 
     def examine_small(self, problem: NMFProblem, iterate: FactorState) -> tuple[Tensor, Stationarity] | None:
-        if not _is_small(problem, iterate):
+        if self.shuffle or not _is_small(problem, iterate):
             return None
-        trusted = TRUSTED_SQUARE[iterate.W.dtype]
-        error, norm, size = kernels.stationarity(problem.dense, problem.square, iterate.W, iterate.Ht, trusted).unbind(1)
-        return error, stationarity_of_squares(norm, size, iterate.W.dtype)
+        W, Ht = iterate.W, iterate.Ht
+        found = kernels.stationarity(problem.dense, problem.square, W, Ht, TRUSTED_SQUARE[W.dtype])
+        error, norm, size = found.unbind(1)
+        return error, stationarity_of_squares(norm, size, W.dtype)
 
     def _passes(self, p: int, k: int) -> int:
         """Over a factor: a pass costs k / p of forming C."""

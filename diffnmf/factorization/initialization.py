@@ -1,23 +1,25 @@
 """Where a factorisation starts."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_name
+from diffnmf.checks import check_count, check_counts, check_name
 from diffnmf.factorization.base import Budget
+from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.merging import can_merge, merge
-from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.nmf_problem import NMFProblem, Units
 from diffnmf.factorization.nndsvd import nndsvd
-from diffnmf.factorization.partial_start import Start, partial_start
+from diffnmf.factorization.partial_start import Start
 from diffnmf.factorization.problem_input import Given, make_nmf_problem
 from diffnmf.factorization.spa import spa
 from diffnmf.factorization.sparse_matrix import SparseMatrix, multiply
 from diffnmf.solvers.problem import one_where_zero
+
+Seed = int | Sequence[int]  # of all problems, or of each
 
 # The race of "auto". After five rounds of HALS the better of two starts is, with few exceptions, also the one that ends
 # lower, or close to it (docs/merging.md).
@@ -26,7 +28,7 @@ NNDSVD_SIDE = 1024  # the eigenvectors of a larger Gram matrix take longer than 
 
 
 @torch.no_grad()
-def initialize(Y: Tensor, k: int, init: str | None = None, seed: int = 0) -> Start:
+def initialize(Y: Tensor, k: int, init: str | None = None, seed: Seed = 0) -> Start:
     """A start H (*batch, n, k), W (*batch, k, m) ≥ 0 for ``factorize``.
 
     Arguments:
@@ -44,11 +46,11 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: int = 0) -> Sta
             "nndsvd": see ``nndsvd``: no chance, many zeros.
             "nndsvda": the same with mean(Y) in the place of the zeros.
             "nndsvdar": the same with random numbers of the size of mean(Y)/100.
-            "uniform", "nndsvda" and "nndsvdar" depend on the units of Y. Where HW would be so far above Y that the squares of a
-            gradient overflow (Y below 1e-97 and above 1e97, in float32 1e-8 and 1e8), they are those of the last Y
-            for which they do not.
+            "uniform", "nndsvda" and "nndsvdar" depend on the units of Y. Where HW would be so far above Y that the
+            squares of a gradient overflow (Y below 1e-97 and above 1e97, in float32 1e-8 and 1e8), they are those of
+            the last Y for which they do not.
             "spa": k columns of Y by ``spa`` (k ≤ m) and their exact weights.
-        seed: of the draw, an int ≥ 0.
+        seed: of the draw, an int ≥ 0; or several, one for each problem of the batch in its order.
 
     Returns:
         H and W in the dtype and on the device of Y; NaN where a problem is not finite.
@@ -62,12 +64,14 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: int = 0) -> Sta
     return units.unscale(H), units.unscale(W)
 
 
-def check_start(init: str | None, seed: int) -> tuple[str, int]:
-    """The name of a start and the seed of its draw, checked."""
-    return check_name("init", "auto" if init is None else init, INITS), check_count("seed", seed)
+def check_start(init: str | None, seed: Seed) -> tuple[str, Seed]:
+    """The name of a start and the seed of its draw, or those of the problems, checked."""
+    several = isinstance(seed, Sequence) and not isinstance(seed, str)
+    seed = check_counts("seed", seed) if several else check_count("seed", seed)
+    return check_name("init", "auto" if init is None else init, INITS), seed
 
 
-def start(problem: NMFProblem, units: Units, init: str, seed: int) -> Start:
+def start(problem: NMFProblem, units: Units, init: str, seed: Seed) -> Start:
     """``initialize`` in the scaled units."""
     if isinstance(problem.Y, SparseMatrix) and init in DENSE_INITS:
         raise ValueError(
@@ -91,10 +95,12 @@ def complete(problem: NMFProblem, given: Given, drawn: Callable[[], Start], exac
     if H is None and W is None:
         H, W = drawn()
     elif W is None:
+        assert H is not None
         H = _with_known(H, known)
         W = _fit(problem, "W", H, None if exact else drawn()[1])
     elif H is None:
         H = _fit(problem, "H", W.mT, None if exact else drawn()[0].mT).mT
+    assert H is not None
     return _with_known(H, known), W
 
 
@@ -112,27 +118,39 @@ def _fit(problem: NMFProblem, factor: str, H: Tensor, W: Tensor | None) -> Tenso
         cross = (multiply(H.mT, Y) * W).sum((1, 2), keepdim=True)
         square = ((H.mT @ H) * (W @ W.mT)).sum((1, 2), keepdim=True)
     else:
+        assert isinstance(Y, Tensor)
         HW = H @ W
-        cross, square = ((HW * x * V).sum((1, 2), keepdim=True) for x in (problem.target(factor), HW))
+        cross, square = ((HW * x * V).sum((1, 2), keepdim=True) for x in (Y, HW))
     return W * (cross / one_where_zero(square))
 
 
-def _uniform(problem: NMFProblem, seed: int) -> Start:
-    """U[0, 1), the same for every problem: (1, n, k) and (1, k, m)."""
-    generator = torch.Generator().manual_seed(seed)
-    (_, n, m), k = problem.Y.shape, problem.k
-    H = torch.rand(1, n, k, generator=generator, dtype=torch.float64)
-    W = torch.rand(1, k, m, generator=generator, dtype=torch.float64)
-    return tuple(x.to(problem.Y.device, problem.Y.dtype) for x in (H, W))  # type: ignore[return-value]
+def _drawn(problem: NMFProblem, seed: Seed, draw: Callable[..., Tensor]) -> Start:
+    """H (1, n, k) and W (1, k, m) of one draw for every problem; (B, n, k) and (B, k, m) of a draw for each."""
+    batch, n, m = problem.Y.shape
+    seeds = [seed] if isinstance(seed, int) else seed
+    if len(seeds) not in (1, batch):
+        raise ValueError(f"seed: expected an int, or {batch} of them, one for each problem; got {len(seeds)}")
+    pairs = []
+    for one in seeds:
+        generator = torch.Generator().manual_seed(one)
+        shapes = ((n, problem.k), (problem.k, m))
+        pairs.append([draw(*shape, generator=generator, dtype=torch.float64) for shape in shapes])
+    H, W = (torch.stack(list(x)).to(problem.Y.device, problem.Y.dtype) for x in zip(*pairs, strict=True))
+    return H, W
 
 
-def _scaled_random(problem: NMFProblem, units: Units, seed: int) -> Start:
+def _uniform(problem: NMFProblem, seed: Seed) -> Start:
+    """U[0, 1)."""
+    return _drawn(problem, seed, torch.rand)
+
+
+def _scaled_random(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     H, W = _uniform(problem, seed)
     scale = 2 * (problem.Y.mean((1, 2), keepdim=True) / problem.k).sqrt()
     return scale * H, scale * W
 
 
-def _unscaled_random(problem: NMFProblem, units: Units, seed: int) -> Start:
+def _unscaled_random(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     H, W = _uniform(problem, seed)
     root = units.root.clamp(min=1 / _largest_start(problem))
     return H / root, W / root
@@ -143,37 +161,34 @@ def _largest_start(problem: NMFProblem) -> float:
     return math.exp2(math.log2(torch.finfo(problem.Y.dtype).max) // 6 - 8)
 
 
-def _nndsvd(problem: NMFProblem, units: Units, seed: int) -> Start:
+def _nndsvd(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     return nndsvd(problem.Y, problem.k)
 
 
-def _nndsvda(problem: NMFProblem, units: Units, seed: int) -> Start:
+def _nndsvda(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     # In the user's units, as scikit-learn does, although a mean of Y has no business among square roots of it.
     mean = problem.Y.mean((1, 2), keepdim=True) * units.root.clamp(max=_largest_start(problem))
     H, W = nndsvd(problem.Y, problem.k)
     return torch.where(H > 0, H, mean), torch.where(W > 0, W, mean)
 
 
-def _nndsvdar(problem: NMFProblem, units: Units, seed: int) -> Start:
+def _nndsvdar(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     mean = problem.Y.mean((1, 2), keepdim=True) * units.root.clamp(max=_largest_start(problem))
-    generator = torch.Generator().manual_seed(seed)
-    filled = []
-    for X in nndsvd(problem.Y, problem.k):
-        noise = torch.randn(1, *X.shape[1:], generator=generator, dtype=torch.float64).abs() / 100
-        filled.append(torch.where(X > 0, X, mean * noise.to(X)))
-    return filled[0], filled[1]
+    noise = _drawn(problem, seed, torch.randn)
+    pairs = zip(nndsvd(problem.Y, problem.k), noise, strict=True)
+    return tuple(torch.where(X > 0, X, mean * drawn.abs() / 100) for X, drawn in pairs)  # type: ignore[return-value]
 
 
-def _spa(problem: NMFProblem, units: Units, seed: int) -> Start:
+def _spa(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     H = spa(problem.dense, problem.k)
     return H, exact_weights(H, problem.dense)
 
 
-def _merge(problem: NMFProblem, units: Units, seed: int) -> Start:
+def _merge(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     return merge(problem.dense, problem.k)
 
 
-def _filled_nndsvd(problem: NMFProblem, units: Units, seed: int) -> Start:
+def _filled_nndsvd(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     """nndsvd with √(mean(Y)/k), the mean of a random start, in the place of zeros: the same for Y in any units.
 
     After five rounds of HALS it is as good as the mean(Y) of "nndsvda", or better.
@@ -183,7 +198,7 @@ def _filled_nndsvd(problem: NMFProblem, units: Units, seed: int) -> Start:
     return torch.where(H > 0, H, fill), torch.where(W > 0, W, fill)
 
 
-def _auto(problem: NMFProblem, units: Units, seed: int) -> Start:
+def _auto(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     """The better of two starts after a short race, for every problem by itself."""
     _, n, m = problem.Y.shape
     if isinstance(problem.Y, SparseMatrix):
@@ -206,7 +221,7 @@ def _after_rounds(problem: NMFProblem, H: Tensor, W: Tensor) -> tuple[Tensor, Te
     return run.Ht.mT, run.W, problem.objective(run.errors[-1], run.W, run.Ht)
 
 
-INITS: dict[str, Callable[[NMFProblem, Units, int], Start]] = {
+INITS: dict[str, Callable[[NMFProblem, Units, Seed], Start]] = {
     "auto": _auto,
     "merge": _merge,
     "random": _scaled_random,

@@ -101,10 +101,8 @@ def _pulls(half: HalfStep | DivergenceHalfStep, X: Tensor) -> tuple[Tensor, Tens
     """Numerator and denominator, (B, k, N) each."""
     if isinstance(half, DivergenceHalfStep):
         return half.pulls(X)
-    if half.weights is None:
-        down = half.A @ X
-    else:
-        down = half.fixed @ ((half.fixed.mT @ X) * half.weights)
+    F, V = half.fixed, half.weights
+    down = half.A @ X if V is None else F @ ((F.mT @ X) * V)
     if half.penalties.l1 is not None:
         down += half.penalties.l1
     if half.penalties.ridge is not None:

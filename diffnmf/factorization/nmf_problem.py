@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
+from diffnmf.factorization.sparse_matrix import Matrix
 from diffnmf.solvers.problem import one_where_zero
 
 Index = slice | Tensor  # some problems of a batch: neighbours, or any by their numbers (N,)
@@ -76,9 +76,9 @@ class NMFProblem:
         return error.square() + 2 * penalty / one_where_zero(self.square)
 
     def take(self, index: Index) -> "NMFProblem":
-        penalties = (x.take(index) for x in (self.weights_penalties, self.basis_penalties))
+        of_W, of_H = (x.take(index) for x in (self.weights_penalties, self.basis_penalties))
         weights = None if self.weights is None else self.weights[index]
-        return NMFProblem(self.Y[index], self.square[index], self.k, *penalties, weights, self.known)
+        return NMFProblem(self.Y[index], self.square[index], self.k, of_W, of_H, weights, self.known)
 
     @property
     def plain(self) -> bool:

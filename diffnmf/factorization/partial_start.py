@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.nmf_problem import NMFProblem, Penalties
-from diffnmf.factorization.sparse_matrix import SparseMatrix
+from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
 from diffnmf.solvers.problem import one_where_zero
 
 Start = tuple[Tensor, Tensor]  # H (B, n, k), W (B, k, m)
@@ -31,7 +31,7 @@ def partial_start(problem: NMFProblem, known: Tensor | None, whole: Callable[[NM
     if rest == 0:
         return known, W_known
     if isinstance(filled.Y, SparseMatrix):
-        left = filled.Y  # what is left of it would be dense
+        left: Matrix = filled.Y  # what is left of it would be dense
     else:
         left = torch.baddbmm(filled.dense, known, W_known, alpha=-1).clamp_(min=0)
     H, W = whole(replace(filled, Y=left, k=rest, known=0, weights_penalties=none, basis_penalties=none))

@@ -85,7 +85,8 @@ def make_nmf_problem(
     ]
     H, W, known = (None if x is None else units.scale(x) for x in given)
     _check_size(H, W)
-    problem = NMFProblem(scaled, _square(scaled, V), k, *penalties, V, 0 if known is None else known.shape[2])
+    of_W, of_H = penalties
+    problem = NMFProblem(scaled, _square(scaled, V), k, of_W, of_H, V, 0 if known is None else known.shape[2])
     return problem, units, Given(H, W, known)
 
 
@@ -125,7 +126,7 @@ def _entry_weights(
     if mask is None and weights is None:
         return None
     if sparse:
-        raise ValueError("mask, weights: expected None for a sparse Y, whose empty entries are zeros (use Y.to_dense())")
+        raise ValueError("mask, weights: expected None for a sparse Y, whose empty entries are 0 (use Y.to_dense())")
     dtype = torch.promote_types(Y.dtype, torch.float32)
     V = torch.ones((), dtype=dtype, device=Y.device)
     if mask is not None:
@@ -144,9 +145,7 @@ def _entry_weights(
     return V.expand(shape).reshape(-1, *shape[-2:])
 
 
-def _known(
-    fixed: Tensor | None, Y: Tensor, batch: list[int], n: int, k: int, dtype: torch.dtype
-) -> Tensor | None:
+def _known(fixed: Tensor | None, Y: Tensor, batch: list[int], n: int, k: int, dtype: torch.dtype) -> Tensor | None:
     if fixed is None:
         return None
     count = check_matrix("fixed", fixed).shape[-1]

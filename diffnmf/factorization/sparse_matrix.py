@@ -1,7 +1,8 @@
 """A sparse Y: its entries that are not zero, by rows and by columns, so that both products with it are fast."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,8 +27,7 @@ class SparseMatrix:
     @staticmethod
     def of(csr: Tensor) -> "SparseMatrix":
         """From a CSR tensor (n, m), of which duplicates have been summed."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
+        with quietly():
             by_rows = csr.to_sparse_csr()
             return SparseMatrix(by_rows, _transposed(by_rows))
 
@@ -48,7 +48,7 @@ class SparseMatrix:
         return self.rows.device
 
     @property
-    def mT(self) -> "SparseMatrix":  # noqa: N802, the name that tensors have
+    def mT(self) -> "SparseMatrix":
         return SparseMatrix(self.columns, self.rows)
 
     @cached_property
@@ -119,4 +119,14 @@ def _transposed(csr: Tensor) -> Tensor:
 
 
 def _with_values(csr: Tensor, values: Tensor) -> Tensor:
-    return torch.sparse_csr_tensor(csr.crow_indices(), csr.col_indices(), values, csr.shape)
+    with quietly():
+        return torch.sparse_csr_tensor(csr.crow_indices(), csr.col_indices(), values, csr.shape)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without what torch says about the making of sparse tensors: that they are new, and not checked."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CS[RC] tensor support is in beta state")
+        warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
+        yield

@@ -15,39 +15,50 @@ PAIRS = 2**24  # entries of the products of pairs at a time
 
 def weighted_sweep_(half: HalfStep, X: Tensor, sweeps: int) -> None:
     """Reduce the objective of ``half``, which has weights, over X (B, k, N) ≥ 0 in place, by ``sweeps`` passes."""
-    assert half.weights is not None and isinstance(half.target, Tensor)
+    assert half.weights is not None
+    F, V = half.fixed, half.weights
     batch, k, width = X.shape
+    first, second = torch.triu_indices(k, k, device=X.device)
+    gradient = half.gradient(X)
+    size = max(16, PIECE // (batch * len(first))) if X.device.type == "cpu" else width
+    rows = max(1, PAIRS // (batch * len(first)))
+    parts = [slice(start, start + rows) for start in range(0, F.shape[2], rows)]
+    pairs = F[:, first] * F[:, second] if len(parts) == 1 else None  # (B, k(k+1)/2, p)
+    for start in range(0, width, size):
+        some = slice(start, start + size)
+        if pairs is not None:
+            grams = pairs @ V[..., some]
+        else:
+            grams = X.new_zeros(batch, len(first), X[..., some].shape[2])
+            for part in parts:
+                grams.baddbmm_(F[:, first, part] * F[:, second, part], V[:, part, some])
+        sweep_columns_(grams, gradient[..., some], X[..., some], half.penalties.ridge, sweeps)
+
+
+def sweep_columns_(grams: Tensor, gradient: Tensor, X: Tensor, ridge: Tensor | None, sweeps: int) -> None:
+    """Reduce ½⟨D, A_j D⟩ + ⟨gradient, D⟩ over X + D ≥ 0 in place, where A_j is the Gram matrix of column j, and ridge.
+
+    Arguments:
+        grams: (B, k(k+1)/2, c), the upper triangles of the A_j, row after row, without the ridge.
+        gradient: (B, k, c), at X.
+        X: (B, k, c) ≥ 0.
+        ridge: (B, 1, 1), or None.
+        sweeps: ≥ 1.
+    """
+    k = X.shape[1]
+    zero = negligible(X.dtype)
     first, second = torch.triu_indices(k, k, device=X.device)
     pair = torch.empty(k, k, dtype=torch.int64, device=X.device)  # the number of (a, b) among the pairs
     pair[first, second] = pair[second, first] = torch.arange(len(first), device=X.device)
-    C = half.penalized_cross()
-    size = max(16, PIECE // (batch * len(first))) if X.device.type == "cpu" else width
-    pieces = [slice(start, start + size) for start in range(0, width, size)]
-    p = half.fixed.shape[2]
-    rows = max(1, PAIRS // (batch * len(first)))
-    if p <= rows:
-        pairs = half.fixed[:, first] * half.fixed[:, second]  # (B, k(k+1)/2, p)
-        for some in pieces:
-            _sweep_piece(pairs @ half.weights[..., some], pair, C[..., some], X[..., some], half, sweeps)
-        return
-    for some in pieces:
-        grams = X.new_zeros(batch, len(first), X[..., some].shape[2])
-        for start in range(0, p, rows):
-            part = half.fixed[..., start : start + rows]
-            grams.baddbmm_(part[:, first] * part[:, second], half.weights[:, start : start + rows, some])
-        _sweep_piece(grams, pair, C[..., some], X[..., some], half, sweeps)
-
-
-def _sweep_piece(grams: Tensor, pair: Tensor, C: Tensor, X: Tensor, half: HalfStep, sweeps: int) -> None:
-    """Some columns: grams (B, k(k+1)/2, c), C and X (B, k, c)."""
-    zero, ridge = negligible(X.dtype), half.penalties.ridge
     A = [grams[:, row] for row in pair]  # (B, k, c) each
+    start, moved = X.clone(), torch.zeros_like(X)
     for _ in range(sweeps):
         for i, row in enumerate(A):
             curvature = row[:, i]
-            gradient = (row * X).sum(1).sub_(C[:, i])
+            slope = (row * moved).sum(1).add_(gradient[:, i])
             if ridge is not None:
-                gradient += ridge[:, 0] * X[:, i]
+                slope += ridge[:, 0] * moved[:, i]
                 curvature = curvature + ridge[:, 0]
-            step = gradient / torch.where(curvature > 0, curvature, 1.0)
+            step = slope / torch.where(curvature > 0, curvature, 1.0)
             X[:, i] = torch.threshold_(X[:, i] - step, zero, 0.0)
+            moved[:, i] = X[:, i] - start[:, i]
