@@ -24,7 +24,7 @@ LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 # What an entry of HW counts as at the least where it is divided by: Y is about 1. That of scikit-learn, so that the
 # iterates are the same.
 FLOOR = torch.finfo(torch.float32).eps
-PIECE = 2**16  # entries of Y (B, p, N) at a time on the CPU: what a second-level cache holds
+PIECE = 2**17  # entries of Y (B, p, N) at a time on the CPU: what a second-level cache holds
 
 
 def check_beta(name: str, value: object) -> float:
@@ -104,11 +104,12 @@ def _pieces(half: DivergenceHalfStep, X: Tensor) -> Iterator[tuple[slice, Tensor
     width = X.shape[2]
     size = max(1, PIECE // max(1, len(X) * T.shape[1])) if X.device.type == "cpu" else width
     size = max(size, 16) if X.device.type == "cpu" else size
-    Ft = half.fixed.mT
+    F, turned = half.fixed, T.stride(-1) != 1 and T.stride(-2) == 1  # P lies in memory as T does
     for start in range(0, width, size):
         some = slice(start, start + size)
         V = None if half.weights is None else half.weights[..., some]
-        yield some, T[..., some], Ft @ X[..., some], V
+        P = (X[..., some].mT @ F).mT if turned else F.mT @ X[..., some]
+        yield some, T[..., some], P, V
 
 
 def _dense_sums(half: DivergenceHalfStep, X: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,21 @@ def tensor_of(array: np.ndarray | Tensor) -> Tensor:
     return torch.from_numpy(array if usable else array.copy())
 
 
+def columns_of(name: str, data: Any, *, allow_nan: bool = False) -> Tensor:
+    """A tensor as it is; of an array or a data frame (N, F), with a sample in each row, the transpose (F, N).
+
+    Raises:
+        TypeError, ValueError: it is no matrix of numbers; the message names the argument.
+    """
+    if isinstance(data, Tensor):
+        return data
+    from sklearn.utils import check_array  # takes a second, and tensors need nothing of it
+
+    finite = "allow-nan" if allow_nan else True
+    array = check_array(data, dtype=[np.float64, np.float32], ensure_all_finite=finite, input_name=name)
+    return tensor_of(array).mT
+
+
 def in_kind(result: Tensor, X: object) -> Any:
     """A result as its user wants it: a tensor on the device of X where X is one, otherwise an array."""
     result = result.contiguous()
