@@ -33,8 +33,7 @@ def check_beta(name: str, value: object) -> float:
         if value not in LOSSES:
             raise unknown_name(name, value, LOSSES)
         return LOSSES[value]
-    expected = f"or one of {', '.join(LOSSES)}"
-    return float(check_number(name, value, "(-inf, inf)", alternative=expected.removeprefix("or ")))
+    return float(check_number(name, value, "(-inf, inf)", alternative=f"one of {', '.join(LOSSES)}"))
 
 
 @dataclass(frozen=True)
