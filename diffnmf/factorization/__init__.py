@@ -2,6 +2,7 @@
 
 from diffnmf.factorization.anls import ANLS
 from diffnmf.factorization.base import Method
+from diffnmf.factorization.consensus import Consensus, ConsensusScores, consensus, consensus_curve
 from diffnmf.factorization.factorize import Factors, factorize
 from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.initialization import initialize
@@ -24,6 +25,8 @@ __all__ = [
     "MU",
     "PAPER",
     "SPA",
+    "Consensus",
+    "ConsensusScores",
     "Factors",
     "Merge",
     "Method",
@@ -31,6 +34,8 @@ __all__ = [
     "RankScores",
     "Replicates",
     "UnitColumns",
+    "consensus",
+    "consensus_curve",
     "cross_validate_rank",
     "factorize",
     "initialize",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
@@ -75,6 +76,8 @@ def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples
             ensure_all_finite="allow-nan" if missing else True,
         )
         rows = tensor_of(checked) if isinstance(checked, np.ndarray) else sparse_tensor_of(checked)
+    if rows.layout != torch.strided and bool(rows.values().isnan().any()):
+        raise ValueError("X: expected finite numbers in a sparse matrix; Input contains NaN (use a dense X)")
     check_non_negative(rows)
     rows = rows.to(device=device, dtype=dtype)
     V = entry_weights(weights, rows, missing=missing)
