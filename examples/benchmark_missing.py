@@ -12,6 +12,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from benchmarking import mnist_or_digits, save_csv
@@ -39,7 +40,7 @@ def main(
     missing = np.where(known, X, np.nan)
     zeros = np.where(known, X, 0.0)
     means = np.where(known, X, np.nan_to_num(zeros.sum(0) / np.maximum(1, known.sum(0))))
-    options = {"max_iter": 300, "tol": 1e-4, "random_state": 0}
+    options: dict[str, Any] = {"max_iter": 300, "tol": 1e-4, "random_state": 0}
     ours, theirs = NMF(k, **options), decomposition.NMF(k, init="nndsvda", **options)
     ways = {
         "diffnmf, missing='ignore', hals": (NMF(k, missing="ignore", **options), missing),

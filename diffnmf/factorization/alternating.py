@@ -195,7 +195,7 @@ class _Alternation:
         if iteration and not final:
             self.method.revive_dead(problem, iterate)
             self.iterate.put(index, iterate)
-        if self.budget.tol == 0 and iteration and not final and self.method.beta == 2:
+        if self.budget.tol == 0 and iteration and not final:
             return  # the steps record the error
         error, now = self.method.examine_small(problem, iterate) or self.measure(problem, iterate)
         self.errors[iteration][index] = error

@@ -86,7 +86,7 @@ def divergences(T: Tensor, P: Tensor, beta: float) -> Tensor:
         return 0.5 * (T - P).square()
     Q = P.clamp(min=FLOOR)
     if beta == 1:
-        return torch.xlogy(T, T.clamp(min=torch.finfo(T.dtype).tiny) / Q) - T + P
+        return (T.clamp(min=torch.finfo(T.dtype).tiny) / Q).log_().mul_(T).sub_(T).add_(P)
     if beta == 0:
         ratio = T.clamp(min=torch.finfo(T.dtype).tiny) / Q
         return ratio - ratio.log() - 1

@@ -30,7 +30,8 @@ class Factors(NamedTuple):
         errors: (iterations run + 1, *batch) float64, ‖Y − HW‖_F / ‖Y‖_F at the start and after every iteration; with
             ``mask`` or ``weights`` both norms are √(Σ weights (·)²), over what is known. A problem that stopped repeats
             its last. For Y = 0 it is 0 where HW = 0 and infinite elsewhere. For ``MU`` with another loss than the
-            squared error: √(2 Σ d_β(Y | HW)), measured every ten iterations and repeated in between.
+            squared error: √(2 Σ d_β(Y | HW)), measured every ten iterations (with ``tol=0`` at the end alone) and
+            repeated in between.
         iterations: (*batch,) int64, the iterations of each problem.
         converged: (*batch,) bool, whether the problem met ``tol``; never at ``tol=0``.
     """

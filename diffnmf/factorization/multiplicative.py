@@ -28,7 +28,7 @@ class MU(AlternatingMethod):
 
     Options:
         beta_loss: "frobenius" (β = 2), "kullback-leibler" (1, for counts), "itakura-saito" (0, for power spectra), or
-            any β. Other losses than "frobenius" are reported as √(2 Σ d_β), every ten iterations; they have converged
+            any β. Other losses than "frobenius" are reported as √(2 Σ d_β), at every check; they have converged
             when ‖X ∘ gradient‖, which is zero at fixed points, has become small. At β ≤ 0 every entry of Y has to be
             positive.
         extrapolate: update from a point a little further in the direction in which X grew last, and go half as far
