@@ -35,6 +35,23 @@ def weighted_sweep_(half: HalfStep, X: Tensor, sweeps: int) -> None:
         sweep_columns_(grams, gradient[..., some], X[..., some], half.penalties.ridge, sweeps)
 
 
+def majorizer(half: HalfStep, X: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
+    """A (B, k, k) and C (B, k, N) of a quadratic that touches the objective at X and lies above it elsewhere.
+
+    It is the squared error of all weights at the largest one, where what an entry lacks of that is at its estimate: with
+    weights 0 and 1, where what is missing is filled in (Srebro and Jaakkola 2003, Weighted low-rank approximations).
+
+    Arguments:
+        half: has weights.
+        X: (B, k, N) ≥ 0.
+        largest: (B, 1, 1), of the weights.
+    """
+    A = largest * (half.fixed @ half.fixed.mT)
+    if half.penalties.ridge is not None:
+        A = A + half.penalties.ridge * torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    return A, torch.baddbmm(half.gradient(X), A, X, beta=-1)
+
+
 def sweep_columns_(grams: Tensor, gradient: Tensor, X: Tensor, ridge: Tensor | None, sweeps: int) -> None:
     """Reduce ½⟨D, A_j D⟩ + ⟨gradient, D⟩ over X + D ≥ 0 in place, where A_j is the Gram matrix of column j, and ridge.
 

@@ -83,6 +83,20 @@ def test_the_error_on_what_is_known_never_increases(method):
     assert errors[-1] < 0.8 * errors[0]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1])
+def test_nor_does_it_where_one_gram_matrix_serves_all_columns(share):
+    Y, mask = random_matrix(2, 40, 35), mask_of(40, 35, share=share)
+    weights = mask * (0.8 + 0.2 * random_matrix(40, 35, seed=7))
+    options = {"weights": weights, "init": "random", "l1_W": 0.01, "ridge_H": 0.01, "max_iter": 40, "tol": 1e-12}
+    errors = factorize(Y, 24, method=HALS(extrapolate=False), **options).errors
+    plain = factorize(Y, 24, **options).errors[-1]
+    assert (errors[-1] < 0.3 * errors[0]).all()
+    assert (plain < 1.1 * errors[-1]).all()
+    unpenalized = {**options, "l1_W": 0.0, "ridge_H": 0.0}
+    errors = factorize(Y, 24, method=HALS(extrapolate=False), **unpenalized).errors
+    assert (errors.diff(dim=0) <= 1e-12 * errors[0]).all()
+
+
 @methods
 def test_the_history_is_of_what_is_known(method):
     Y, mask = random_matrix(3, 14, 9), mask_of(14, 9)
