@@ -42,7 +42,7 @@ PIECE = 2**22
 SMALL = 2**23
 
 # Weights are even when their mean, divided by the largest one, times k is at least this. Then one Gram matrix for all
-# columns (see ``majorizer``) gets as far in the same time as one for each, which are k/4 times as dear; chosen on MNIST.
+# columns (see ``majorizer``) gets further in the same time than one for each, which cost k/4 times as much (on MNIST).
 EVEN = 16.0
 
 # Chosen on MNIST groups. Longer steps at once go down faster, to worse minima.

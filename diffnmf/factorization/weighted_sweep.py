@@ -38,8 +38,9 @@ def weighted_sweep_(half: HalfStep, X: Tensor, sweeps: int) -> None:
 def majorizer(half: HalfStep, X: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
     """A (B, k, k) and C (B, k, N) of a quadratic that touches the objective at X and lies above it elsewhere.
 
-    It is the squared error of all weights at the largest one, where what an entry lacks of that is at its estimate: with
-    weights 0 and 1, where what is missing is filled in (Srebro and Jaakkola 2003, Weighted low-rank approximations).
+    It is the squared error of all weights at the largest one, where what an entry lacks of that is at its estimate:
+    with weights 0 and 1, where what is missing is filled in (Srebro and Jaakkola 2003, Weighted low-rank
+    approximations).
 
     Arguments:
         half: has weights.

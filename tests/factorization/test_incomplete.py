@@ -90,7 +90,7 @@ def test_nor_does_it_where_one_gram_matrix_serves_all_columns(share):
     options = {"weights": weights, "init": "random", "l1_W": 0.01, "ridge_H": 0.01, "max_iter": 40, "tol": 1e-12}
     errors = factorize(Y, 24, method=HALS(extrapolate=False), **options).errors
     plain = factorize(Y, 24, **options).errors[-1]
-    assert (errors[-1] < 0.3 * errors[0]).all()
+    assert (errors[-1] < 0.5 * errors[0]).all()
     assert (plain < 1.1 * errors[-1]).all()
     unpenalized = {**options, "l1_W": 0.0, "ridge_H": 0.0}
     errors = factorize(Y, 24, method=HALS(extrapolate=False), **unpenalized).errors
