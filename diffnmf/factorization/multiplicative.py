@@ -12,7 +12,7 @@ from diffnmf.factorization.divergence import DivergenceHalfStep, check_beta
 from diffnmf.factorization.half_step import HalfStep, Stationarity, negligible, stationarity_of
 from diffnmf.factorization.nmf_problem import NMFProblem
 
-OVERRELAXATION = 1.5  # exponent of the extrapolated updates; 1.3 and 1.9 are slower on spectrograms
+OVERRELAXATION = 1.3  # exponent of the extrapolated updates; with 1.7 they diverge on a spectrogram
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class MU(AlternatingMethod):
             any β. Other losses than "frobenius" are reported as √(2 Σ d_β), at every check; they have converged
             when ‖X ∘ gradient‖, which is zero at fixed points, has become small. At β ≤ 0 every entry of Y has to be
             positive.
-        extrapolate: update from a point a little further in the direction in which X grew last, and go half as far
-            again: at β in [1, 2], where the divergence is convex in each factor, a good third of the iterations, though
-            the error may rise in between.
+        extrapolate: update from a point a little further in the direction in which X grew last, and go a third
+            further: at β in [1, 2], where the divergence is convex in each factor, this takes half of the iterations or
+            fewer, though the error may rise in between.
 
     Sources: Lee and Seung (2001), Algorithms for non-negative matrix factorization; Févotte and Idier (2011), see
     ``divergence.py``; Hien, Leplat and Gillis (2024), Block majorization minimization with extrapolation and

@@ -61,10 +61,12 @@ def test_extrapolation_gets_further():
     for beta in (1.0, 1.5):
         Y = torch.poisson(5 * random_matrix(60, 80, rank=6), generator=torch.Generator().manual_seed(0))
         plain, ahead = (
-            factorize(Y, 6, method=MU(beta, extrapolate=x), init="random", tol=0.0, max_iter=60).errors[-1]
-            for x in (False, True)
+            factorize(Y, 6, method=MU(beta, extrapolate=x), init="random", tol=0.0, max_iter=iterations).errors[-1]
+            for x, iterations in ((False, 60), (True, 30))
         )
         assert ahead < plain
+        later = factorize(Y, 6, method=MU(beta, extrapolate=True), init="random", tol=0.0, max_iter=500)
+        assert later.errors[-1] < ahead
 
 
 @pytest.mark.parametrize("name", ["kullback-leibler", 0.5, 1.5, 2.5])
