@@ -403,7 +403,7 @@ NAMES = [
     Entry("method", lambda v: factorize(Y, 2, method=v, tol=0.0), "mu"),
     Entry("solver", lambda v: fitted(solver=v), "mu"),
     Entry("missing", lambda v: fitted(missing=v), "ignore"),
-    Entry("method", lambda v: scored_ranks(method=v), "mu", optional=True),
+    Entry("method", lambda v: scored_ranks(method=v), "mu"),
     Entry("method", lambda v: classical(v, 2).factorize(Y), "SVD"),
     Entry("init", lambda v: factorize(Y, 2, init=v, tol=0.0), "nndsvd", optional=True),
     Entry("init", lambda v: factorize(Y, 2, init=v, **START), "nndsvd", optional=True),
