@@ -156,6 +156,8 @@ def factorize(
 
 def _check_method(method: Method, problem: NMFProblem) -> None:
     """Raise where the method cannot work with what is given."""
+    if problem.plain and method.beta > 0:
+        return
     needed = {
         "weights": problem.weights is not None,
         "sparse": isinstance(problem.Y, SparseMatrix),
