@@ -3,7 +3,7 @@
 - ``NNLSLayer``: batches of non-negative least-squares problems as a layer, exact and differentiable, with masks,
   weights, sums and bounds. ``nnls`` is the same as a function with diagnostics, ``nnls_gram`` takes HᵀH and HᵀY.
 - ``NNLSCoder``: a layer that learns its dictionary.
-- ``NMF``: the scikit-learn estimator. ``factorize``: batches of factorisations.
+- ``NMF``: the scikit-learn estimator, with ``non_negative_factorization`` beside it. ``factorize``: batches.
 - ``diffnmf.models``: GAN-UNET. ``diffnmf.metrics``, ``diffnmf.evaluation``: what tells factorisations apart.
 
 Each name is imported when it is first asked for: torch takes seconds, in which the command line already listens, and
@@ -16,13 +16,24 @@ TYPE_CHECKING = False  # for type checkers it is True; typing itself would be on
 if TYPE_CHECKING:
     from diffnmf.factorization.estimator import NMF
     from diffnmf.factorization.factorize import factorize
+    from diffnmf.factorization.nmf_function import non_negative_factorization
     from diffnmf.layers import NNLSLayer
     from diffnmf.models.coder import NNLSCoder
     from diffnmf.solvers import NNLSSolution, nnls, nnls_gram
 
 __version__ = "0.1.0"
 
-__all__ = ["NMF", "NNLSCoder", "NNLSLayer", "NNLSSolution", "__version__", "factorize", "nnls", "nnls_gram"]
+__all__ = [
+    "NMF",
+    "NNLSCoder",
+    "NNLSLayer",
+    "NNLSSolution",
+    "__version__",
+    "factorize",
+    "nnls",
+    "nnls_gram",
+    "non_negative_factorization",
+]
 
 
 _HOMES = {
@@ -33,6 +44,7 @@ _HOMES = {
     "factorize": "diffnmf.factorization.factorize",
     "nnls": "diffnmf.solvers",
     "nnls_gram": "diffnmf.solvers",
+    "non_negative_factorization": "diffnmf.factorization.nmf_function",
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffnmf.data import load_dataset
 from diffnmf.models import W_SOLVERS
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -202,3 +203,28 @@ def test_the_factorizations_of_the_block(name):
     (Y**2).sum().backward()
     assert X.grad.isfinite().all()
     assert (X.grad != 0).any()
+
+
+def test_the_benchmark_of_incomplete_data(tmp_path, monkeypatch, capsys):
+    """On digits: leaving out fits what is visible best, and predicts what is hidden better than zeros do."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    example = load_example("benchmark_missing")
+    monkeypatch.setattr(example, "mnist_or_digits", lambda data_dir: load_dataset("digits").train)
+    rows = {row.way: row for row in example.main(count=300, k=6, output=tmp_path / "missing.csv")}
+    ours, whole = rows["diffnmf, missing='ignore', hals"], rows["diffnmf, the full fit, which has seen them"]
+    filled = [row for way, row in rows.items() if "zeros" in way or "means" in way]
+    assert len(filled) == 4
+    assert all(ours.visible_error < row.visible_error for row in filled)
+    assert all(ours.hidden_error < row.hidden_error for way, row in rows.items() if "zeros" in way)
+    assert whole.hidden_error < ours.hidden_error
+    assert "% hidden" in capsys.readouterr().out
+
+
+def test_the_benchmark_of_sparse_data_and_spectrograms(tmp_path, monkeypatch, capsys):
+    """Every race ends at an error that is not above scikit-learn's, in fewer iterations but for plain updates."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    rows = load_example("benchmark_nmf_data").main(small=True, output=tmp_path / "data.csv")
+    assert len(rows) == 6
+    assert all(row.our_error <= row.error * (1 + 1e-5) for row in rows)
+    assert all(row.iterations < row.sklearn_iterations for row in rows if row.method != "mu")
+    assert capsys.readouterr().out.count("\n") == 8

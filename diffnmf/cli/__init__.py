@@ -1,8 +1,9 @@
-"""The command line: ``diffnmf train``, ``evaluate``, ``factorize``, ``info``, ``compare`` and ``reproduce``."""
+"""The command line: ``diffnmf train``, ``factorize``, ``nmf`` and the other commands."""
 
 import typer
 
 from diffnmf.cli.commands import Commands
+from diffnmf.cli.nmf_commands import consensus, nmf, rank
 from diffnmf.cli.reporting import announce, print_epoch, print_result, progress_bar
 from diffnmf.cli.run_commands import evaluate, factorize, info
 from diffnmf.cli.train_command import train
@@ -17,7 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-for command in (train, evaluate, factorize, info):
+for command in (train, evaluate, factorize, info, nmf, rank, consensus):
     app.command()(command)
 
 

@@ -67,6 +67,13 @@ def load_images(path: str | Path, *, resize: tuple[int, int] | None = None) -> I
     return _read(path, resize)[0]
 
 
+def names_of_images(folder: Path) -> list[str]:
+    """The files of a folder, in the order in which ``load_images`` reads them, as they are called from there."""
+    loose = _image_files(folder)
+    files = loose or [file for sub in _visible(folder) if sub.is_dir() for file in _image_files(sub)]
+    return [file.relative_to(folder).as_posix() for file in files]
+
+
 def _read(path: Path, resize: tuple[int, int] | None) -> tuple[ImageSet, list[str] | None]:
     """The images, and the names of their classes."""
     images, labels = _read_folder(path, resize) if path.is_dir() else _read_array_file(path)

@@ -2,6 +2,7 @@
 
 from diffnmf.factorization.anls import ANLS
 from diffnmf.factorization.base import Method
+from diffnmf.factorization.consensus import Consensus, ConsensusScores, consensus, consensus_curve
 from diffnmf.factorization.factorize import Factors, factorize
 from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.initialization import initialize
@@ -11,6 +12,7 @@ from diffnmf.factorization.paper import PAPER
 from diffnmf.factorization.published_hals import PublishedHALS
 from diffnmf.factorization.rank_selection import RankScores, cross_validate_rank, svd_curve
 from diffnmf.factorization.registry import METHODS
+from diffnmf.factorization.replicates import Replicates, replicate
 from diffnmf.factorization.slots import match_slots, slot_prototypes, take_slots
 from diffnmf.factorization.spa import SPA, spa
 from diffnmf.factorization.svd import truncated_svd
@@ -23,17 +25,23 @@ __all__ = [
     "MU",
     "PAPER",
     "SPA",
+    "Consensus",
+    "ConsensusScores",
     "Factors",
     "Merge",
     "Method",
     "PublishedHALS",
     "RankScores",
+    "Replicates",
     "UnitColumns",
+    "consensus",
+    "consensus_curve",
     "cross_validate_rank",
     "factorize",
     "initialize",
     "match_slots",
     "merge",
+    "replicate",
     "slot_prototypes",
     "spa",
     "svd_curve",

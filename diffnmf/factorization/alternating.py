@@ -7,6 +7,7 @@ and several iterations of a chunk in a row, up to the next check.
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,15 +54,28 @@ class AlternatingMethod(Method):
     """A method that updates W with H held, then H with W held."""
 
     @abstractmethod
-    def update(self, half: HalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
+    def update(self, half: Any, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         """Reduce the objective over one factor, in place.
 
         Arguments:
-            half: B half-steps.
+            half: B half-steps, as ``half_step`` makes them.
             X: (B, k, N), the factor.
             memory: what ``begin`` returned, for the same problems; updated in place.
             factor: "W" or "H".
         """
+
+    def half_step(self, problem: NMFProblem, factor: str, other: Tensor) -> Any:
+        """What is reduced over one factor while the ``other`` one is held, Hᵀ (B, k, n) or W (B, k, m)."""
+        return half_step(other, problem.target(factor), problem.penalties(factor), problem.entry_weights(factor))
+
+    def update_beside(self, known: int, half: Any, Ht: Tensor, memory: dict[str, Tensor]) -> None:
+        """Reduce the objective over all columns of H but the first ``known`` ones, in place."""
+        some = Ht[:, known:].clone()
+        part = {**memory, "H": memory["H"][:, known:].clone()} if "H" in memory else memory
+        self.update(half.without_known(known, Ht), some, part, "H")
+        Ht[:, known:] = some
+        if "H" in memory:
+            memory["H"][:, known:] = part["H"]
 
     def begin(self, problem: NMFProblem, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
         """What is remembered of each problem from one iteration to the next, (B, ...) each; may change the start."""
@@ -90,6 +104,8 @@ class AlternatingMethod(Method):
         self, problem: NMFProblem, half_W: HalfStep, W: Tensor, half_H: HalfStep, Ht: Tensor
     ) -> Stationarity:
         """How far an iterate is from a stationary point; both half-steps are formed there."""
+        if problem.known:
+            half_H, Ht = half_H.without_known(problem.known, Ht), Ht[:, problem.known :]
         return stationarity(half_W, W, half_H, Ht)
 
     def run(self, problem: NMFProblem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:
@@ -143,13 +159,16 @@ class _Alternation:
     def step(self, iteration: int, index: Index, problem: NMFProblem, iterate: FactorState) -> None:
         """One iteration of some problems. The error comes from the half-step in which X is the smaller factor."""
         W, Ht, memory, square = iterate.W, iterate.Ht, iterate.memory, problem.square
-        half = half_step(Ht, problem.Y, problem.weights_penalties)
-        if problem.tall:
+        half = self.method.half_step(problem, "W", Ht)
+        if problem.tall and half.knows_error:
             self.record(iteration - 1, index, half.error(square, W, may_look=self.may_look), problem, iterate)
         self.method.update(half, W, memory, "W")
-        half = half_step(W, problem.Y.mT, problem.basis_penalties)
-        self.method.update(half, Ht, memory, "H")
-        if not problem.tall:
+        half = self.method.half_step(problem, "H", W)
+        if problem.known:
+            self.method.update_beside(problem.known, half, Ht, memory)
+        else:
+            self.method.update(half, Ht, memory, "H")
+        if not problem.tall and half.knows_error:
             self.record(iteration, index, half.error(square, Ht, may_look=self.may_look), problem, iterate)
 
     def record(self, iteration: int, index: Index, error: Tensor, problem: NMFProblem, iterate: FactorState) -> None:
@@ -189,11 +208,11 @@ class _Alternation:
 
     def measure(self, problem: NMFProblem, iterate: FactorState) -> tuple[Tensor, Stationarity | None]:
         """The relative errors (B,), and, where that is asked for, how far the iterates are from a stationary point."""
-        half_W = half_step(iterate.Ht, problem.Y, problem.weights_penalties)
+        half_W = self.method.half_step(problem, "W", iterate.Ht)
         error = half_W.error(problem.square, iterate.W, may_look=True)
         if self.budget.tol == 0:
             return error, None
-        half_H = half_step(iterate.W, problem.Y.mT, problem.basis_penalties)
+        half_H = self.method.half_step(problem, "H", iterate.W)
         return error, self.method.stationarity(problem, half_W, iterate.W, half_H, iterate.Ht)
 
     def chunks(self) -> list[Index]:

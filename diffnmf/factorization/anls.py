@@ -6,10 +6,10 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_flag, set_fields
 from diffnmf.factorization.alternating import AlternatingMethod, FactorState
+from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.half_step import HalfStep
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
-from diffnmf.layers import NNLSLayer
 from diffnmf.solvers import ProjectedGradient
 
 
@@ -36,9 +36,14 @@ class ANLS(AlternatingMethod):
         set_fields(self, steps=check_count("steps", self.steps), revive=check_flag("revive", self.revive))
 
     def update(self, half: HalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
-        solve = NNLSLayer(ProjectedGradient(max_iter=self.steps), backward="detached")
+        solver = ProjectedGradient(max_iter=self.steps)
         l1, ridge = (0.0 if x is None else x for x in (half.penalties.l1, half.penalties.ridge))
-        X.copy_(solve(half.fixed.mT, half.target, W0=X, l1=l1, ridge=ridge))
+        weights = half.weights
+        X.copy_(exact_weights(half.fixed.mT, half.target, weights=weights, W0=X, l1=l1, ridge=ridge, solver=solver))
+
+    @property
+    def takes(self) -> frozenset[str]:
+        return frozenset({"weights", "sparse", "fixed"})
 
     def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:
         if self.revive and not problem.penalized:

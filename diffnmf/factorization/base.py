@@ -64,6 +64,16 @@ class Method(ABC):
         return False
 
     @property
+    def takes(self) -> frozenset[str]:
+        """Which of "weights", "sparse" (Y) and "fixed" (columns of H) the method can work with."""
+        return frozenset()
+
+    @property
+    def beta(self) -> float:
+        """β of the divergence that is reduced; 2 is the squared error."""
+        return 2.0
+
+    @property
     def unit_basis(self) -> bool:
         """Whether the columns of H have norm 1, whatever the units of Y are: W then takes all of its scale."""
         return False

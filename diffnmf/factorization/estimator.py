@@ -9,62 +9,75 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
-from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from diffnmf.checks import check_count
-from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization.base import Method
-from diffnmf.factorization.factorize import Factors, factorize
-from diffnmf.factorization.sample_arrays import check_non_negative, device_of, in_kind, matrix_of, tensor_of
-from diffnmf.layers import NNLSLayer
-from diffnmf.solvers.norms import safe_norm
+from diffnmf.factorization.estimator_fit import Fit, checked_samples, fit, fitted_weights
+from diffnmf.factorization.sample_arrays import in_kind, matrix_of, tensor_of
 
-
-class NMFConvergenceWarning(ConvergenceWarning, SklearnConvergenceWarning):
-    """What ``NMF`` warns with: filters on the class of this library and on that of scikit-learn both catch it."""
+__all__ = ["NMF"]
 
 
 class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Non-negative matrix factorisation X ≈ W H, samples in rows, by ``diffnmf.factorization.factorize``.
+    """Non-negative matrix factorisation X ≈ W H, samples in rows: ``sklearn.decomposition.NMF``, and more.
 
-    It minimises, over non-negative matrices of n_components parts,
+    The parameters that scikit-learn has, too, come first, and mean what they mean there. It minimises, over
+    non-negative W (n_samples, n_components) and H = ``components_``,
 
-        0.5 * ||X - transform(X) @ components_||_F^2
-            + l1_W * sum(transform(X)) + 0.5 * ridge_W * ||transform(X)||_F^2
-            + l1_H * sum(components_)  + 0.5 * ridge_H * ||components_||_F^2
+        0.5 * ||X - W H||_F^2
+            + alpha_W * l1_ratio * n_features * sum(W) + 0.5 * alpha_W * (1 - l1_ratio) * n_features * ||W||_F^2
+            + alpha_H * l1_ratio * n_samples * sum(H)  + 0.5 * alpha_H * (1 - l1_ratio) * n_samples * ||H||_F^2
 
-    In the notation of the library, X = Yᵀ, ``components_`` = Hᵀ and ``transform(X)`` = Wᵀ. The parts come from
-    ``method``; the weights of every sample are then solved for exactly, so ``fit_transform(X)`` equals
-    ``fit(X).transform(X)`` and the weights of a sample do not depend on which others are transformed with it, beyond
-    rounding.
+    or with ``beta_loss`` another divergence in the place of the first term. The weights of every sample are solved for
+    exactly in the end, so ``fit_transform(X)`` equals ``fit(X).transform(X)`` and the weights of a sample do not depend
+    on which others are transformed with it, beyond rounding.
 
     Parameters
     ----------
-    n_components : int, None or 'auto', default='auto'
-        Number of parts. None and 'auto' mean all features, as in scikit-learn, which is hardly what you want:
-        ``diffnmf.factorization.cross_validate_rank`` helps to choose.
-    method : {'hals', 'unit_columns', 'anls', 'mu', 'published_hals', 'merge', 'spa'} or method instance, default='hals'
-        How the parts are found; see ``diffnmf.factorization.METHODS``.
-    init : {'auto', 'merge', 'random', 'uniform', 'nndsvd', 'nndsvda', 'spa'} or None, default=None
-        Where to start; see ``diffnmf.factorization.initialize``. None is 'auto', and 'random' for method 'mu'.
-    l1_H, l1_W : float, default=0.0
-        Weight of the sum of ``components_``, and of the sum of the weights: makes them sparse. Like all penalties
-        not scaled with the size of X, unlike ``alpha_H`` and ``alpha_W`` of scikit-learn. A penalty on one factor
-        alone has no minimum, since that factor can shrink while the other grows: give the other one, too.
-    ridge_H, ridge_W : float, default=0.0
-        Weight of half the squared norms.
+    n_components : int, 'auto' or None, default='auto'
+        Number of parts. 'auto' is that of a given H or W, otherwise, and for None, all features, which is hardly what
+        you want: ``diffnmf.factorization.cross_validate_rank`` helps to choose.
+    init : {'random', 'nndsvd', 'nndsvda', 'nndsvdar', 'custom', 'auto', 'merge', 'spa', 'uniform'}, NMF or None
+        Where to start, default=None; see ``diffnmf.factorization.initialize``. 'custom' takes ``H`` and ``W`` of
+        ``fit``, or one of them; a fitted NMF gives its components. None is 'auto', for solver 'mu' 'nndsvda', and
+        'random' where n_components exceeds a side of X. 'merge' and 'spa' are factorisations by themselves, with
+        ``max_iter=0``.
+    solver : {'hals', 'cd', 'anls', 'mu'} or method instance, default='hals'
+        How the parts are found; 'cd' is another name of 'hals'. An instance of a class in
+        ``diffnmf.factorization.METHODS`` has options.
+    beta_loss : {'frobenius', 'kullback-leibler', 'itakura-saito'} or float, default='frobenius'
+        The divergence to be minimised; others than 'frobenius' need solver 'mu'. X must not hold zeros at or below 0
+        ('itakura-saito').
     tol : float, default=1e-4
-        Stop when the norm of the projected gradient is this small relative to that at the start. 0 never stops early,
-        and never warns.
+        Stop when the norm of the projected gradient is this small relative to that at the start (for other losses than
+        'frobenius': what the updates still move). 0 never stops early, and never warns.
     max_iter : int, default=200
         Iterations at the most.
     random_state : int, RandomState instance or None, default=None
         Of a random start. An int makes the result reproducible; 'auto' draws nothing but for very large X.
+    alpha_W : float, default=0.0
+        Penalty of the weights. A penalty on one factor alone has no minimum, since that factor can shrink while the
+        other grows: give the other one, too.
+    alpha_H : float or 'same', default='same'
+        Penalty of the components.
+    l1_ratio : float, default=0.0
+        Share of the sum in the penalties, in [0, 1]; the rest is half the squared norm.
+    verbose : int, default=0
+        Print the iterations.
+    shuffle : bool, default=False
+        Take the components in a random order in every sweep of 'hals'.
+    missing : {'error', 'ignore'}, default='error'
+        What a NaN in X is: an error, or an entry that is not known and does not count.
+    n_init : int, default=1
+        Fits from as many random starts, all at once; the one with the smallest error is kept.
+    fixed : array-like or Tensor of shape (n_fixed, n_features), default=None
+        The first components, which are known and stay as they are.
     device : str, torch.device or None, default=None
         Where to compute, such as 'cuda'. None is the CPU for arrays, and where they are for tensors.
+    dtype : dtype or None, default=None
+        What to compute in, such as 'float32'. None is that of X.
 
     Attributes
     ----------
@@ -73,9 +86,10 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     n_components_ : int
         Their number.
     reconstruction_err_ : float
-        Frobenius norm of X - transform(X) @ components_ on the training data.
+        Frobenius norm of X - transform(X) @ components_ on the training data, over what is known, with its weights; for
+        another divergence the square root of twice its sum.
     errors_ : ndarray of shape (iterations + 1,)
-        That norm relative to the norm of X, at the start and after every iteration.
+        That norm relative to the norm of X, at the start and after every iteration; of another divergence the root.
     n_iter_ : int
         Iterations run; those of the start are not counted, and at least 1 is.
     n_features_in_ : int
@@ -90,14 +104,13 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    float32 stays float32; other array dtypes become float64, half-precision tensors float32. Sparse matrices are
-    refused, since every method here works on the dense X: use ``X.toarray()`` if it fits in memory. Missing values are
-    refused, too.
+    float32 stays float32; other array dtypes become float64, half-precision tensors float32. Sparse X (SciPy's CSR and
+    CSC, torch's CSR) is never made dense; an entry that is not stored is a zero, not a missing value.
 
     Torch tensors in, torch tensors out: ``components_`` and results are on the device of the X given. They carry no
     gradient; for a differentiable transform use ``diffnmf.layers.NNLSLayer()(components_.T, X.T).T``.
 
-    For many matrices at once, starts of your own and callbacks use ``diffnmf.factorization.factorize``.
+    For many matrices at once, other methods and callbacks use ``diffnmf.factorization.factorize``.
 
     Examples
     --------
@@ -110,85 +123,115 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     ((4, 2), (2, 3))
     >>> bool(np.abs(W @ model.components_ - X).max() < 1e-3)
     True
+
+    Fill in what is missing:
+
+    >>> X[1, 1] = np.nan
+    >>> model = NMF(n_components=2, missing="ignore", random_state=0, max_iter=2000)
+    >>> float(model.inverse_transform(model.fit_transform(X))[1, 1].round(2))
+    2.0
     """
 
     def __init__(
         self,
         n_components: int | str | None = "auto",
         *,
-        method: str | Method = "hals",
-        init: str | None = None,
-        l1_H: float = 0.0,
-        l1_W: float = 0.0,
-        ridge_H: float = 0.0,
-        ridge_W: float = 0.0,
+        init: "str | NMF | None" = None,
+        solver: str | Method = "hals",
+        beta_loss: float | str = "frobenius",
         tol: float = 1e-4,
         max_iter: int = 200,
         random_state: int | np.random.RandomState | None = None,
+        alpha_W: float = 0.0,
+        alpha_H: float | str = "same",
+        l1_ratio: float = 0.0,
+        verbose: int = 0,
+        shuffle: bool = False,
+        missing: str = "error",
+        n_init: int = 1,
+        fixed: Any = None,
         device: str | torch.device | None = None,
+        dtype: Any = None,
     ) -> None:
         self.n_components = n_components
-        self.method = method
         self.init = init
-        self.l1_H = l1_H
-        self.l1_W = l1_W
-        self.ridge_H = ridge_H
-        self.ridge_W = ridge_W
+        self.solver = solver
+        self.beta_loss = beta_loss
         self.tol = tol
         self.max_iter = max_iter
         self.random_state = random_state
+        self.alpha_W = alpha_W
+        self.alpha_H = alpha_H
+        self.l1_ratio = l1_ratio
+        self.verbose = verbose
+        self.shuffle = shuffle
+        self.missing = missing
+        self.n_init = n_init
+        self.fixed = fixed
         self.device = device
+        self.dtype = dtype
 
-    def fit(self, X: Any, y: None = None) -> Self:
+    def fit(self, X: Any, y: None = None, W: Any = None, H: Any = None, weights: Any = None) -> Self:
         """Learn the parts of X.
 
         Parameters
         ----------
-        X : array-like or Tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or Tensor of shape (n_samples, n_features)
             Non-negative data.
 
         y : Ignored
+
+        W : array-like or Tensor of shape (n_samples, n_components), default=None
+            With init='custom': weights to start from, of the dtype of X. By default those that fit H.
+
+        H : array-like or Tensor of shape (n_components, n_features), default=None
+            With init='custom': parts to start from. By default those that fit W.
+
+        weights : array-like or Tensor of shape (n_samples,), (n_samples, 1) or (n_samples, n_features), default=None
+            How much every sample, or every entry, counts: ≥ 0.
 
         Returns
         -------
         self : NMF
         """
-        self._fit(X)
+        self._fit(X, W, H, weights)
         return self
 
-    def fit_transform(self, X: Any, y: None = None) -> Any:
+    def fit_transform(self, X: Any, y: None = None, W: Any = None, H: Any = None, weights: Any = None) -> Any:
         """Learn the parts of X and return its weights: ``fit(X).transform(X)``, in one go.
 
         Parameters
         ----------
-        X : array-like or Tensor of shape (n_samples, n_features)
-            Non-negative data.
-
-        y : Ignored
+        X, y, W, H, weights
+            As for ``fit``.
 
         Returns
         -------
         W : ndarray or Tensor of shape (n_samples, n_components)
         """
-        return self._fit(X)
+        return in_kind(self._fit(X, W, H, weights).W.T, X)
 
-    def transform(self, X: Any) -> Any:
-        """The weights of every sample for the parts learnt: exact non-negative least squares.
+    def transform(self, X: Any, weights: Any = None) -> Any:
+        """The weights of every sample for the parts learnt: exact non-negative least squares, over what is known.
 
         Parameters
         ----------
-        X : array-like or Tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix or Tensor of shape (n_samples, n_features)
             Non-negative data.
+
+        weights : array-like or Tensor, default=None
+            As for ``fit``.
 
         Returns
         -------
         W : ndarray or Tensor of shape (n_samples, n_components)
         """
         check_is_fitted(self)
-        return in_kind(self._weights(self._samples(X, reset=False)), X)
+        samples = checked_samples(self, X, weights, reset=False)
+        return in_kind(fitted_weights(self, samples, tensor_of(self.components_)).T, X)
 
     def inverse_transform(self, X: Any) -> Any:
-        """What the parts make of given weights: X @ components_.
+        """What the parts make of given weights: X @ components_. This fills in what is missing.
 
         Parameters
         ----------
@@ -213,60 +256,28 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         """How many names get_feature_names_out makes."""
         return self.n_components_
 
+    @property
+    def _n_components(self) -> int:
+        """The name under which scikit-learn's own class keeps it."""
+        return self.n_components_
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = True
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = self.missing == "ignore"
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def _fit(self, X: Any) -> Any:
-        """Set the attributes and return the weights."""
-        samples = self._samples(X, reset=True)
-        factors = self._factorize(samples)
-        self.components_ = in_kind(factors.H.T, X)
+    def _fit(self, X: Any, W: Any, H: Any, weights: Any) -> Fit:
+        """Set the attributes and return the factors."""
+        samples = checked_samples(self, X, weights, reset=True)
+        result = fit(self, samples, W, H)
+        self.components_ = in_kind(result.H.T, X)
         self.n_components_ = len(self.components_)
-        # A start that needs no iterations counts as one: scikit-learn asks for at least that.
-        self.n_iter_ = max(1, int(factors.iterations))
-        self.errors_ = factors.errors.cpu().numpy()
-        weights = self._weights(samples)
-        residual = samples - weights @ factors.H.T
-        self.reconstruction_err_ = float(safe_norm(residual, dim=(0, 1)))
-        if self.tol > 0 and not bool(factors.converged):
-            warnings.warn(
-                f"NMF has not converged to tol={self.tol} in max_iter={self.max_iter} iterations; raise one of them",
-                NMFConvergenceWarning,
-                stacklevel=3,
-            )
-        return in_kind(weights, X)
-
-    def _factorize(self, samples: Tensor) -> Factors:
-        """The factors of the samples (N, F), without a warning."""
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        names = ("tol", "max_iter", "l1_H", "l1_W", "ridge_H", "ridge_W")
-        options = {name: getattr(self, name) for name in names}
-        k = self._count(samples.shape[1])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            return factorize(samples.T, k, method=self.method, init=self.init, seed=seed, **options)
-
-    def _count(self, features: int) -> int:
-        k = self.n_components
-        if k is None or (isinstance(k, str) and k == "auto"):
-            return features
-        return check_count("n_components", k, at_least=1, alternative="None or 'auto' for all features")
-
-    def _weights(self, samples: Tensor) -> Tensor:
-        """(N, n_components) for the samples (N, F), from ``components_`` alone, so that every way in gives the same."""
-        H = tensor_of(self.components_).to(samples.device).T
-        solve = NNLSLayer(l1=self.l1_W, ridge=self.ridge_W, backward="detached")
-        return solve(H, samples.T).T.to(samples.dtype).contiguous()
-
-    def _samples(self, X: Any, *, reset: bool) -> Tensor:
-        """X, checked, as a tensor (N, F) where the work is done."""
-        if isinstance(X, Tensor):
-            samples = matrix_of(X)
-            validate_data(self, X, reset=reset, skip_check_array=True)
-        else:
-            samples = tensor_of(validate_data(self, X, reset=reset, dtype=[np.float64, np.float32]))
-        check_non_negative(samples)
-        return samples.to(device=device_of(self.device))
+        self.n_iter_ = result.iterations
+        self.errors_ = result.errors
+        self.reconstruction_err_ = result.distance
+        if result.complaint:
+            warnings.warn(*result.complaint, stacklevel=3)
+        return result

@@ -1,5 +1,6 @@
 """The one way in: ``factorize``."""
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,9 +11,12 @@ from torch import Tensor
 from diffnmf.checks import check_count, check_number
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization.base import Budget, Method, Run
-from diffnmf.factorization.initialization import check_start, complete, start
-from diffnmf.factorization.nmf_problem import NMFProblem, Units, make_nmf_problem
+from diffnmf.factorization.initialization import Seed, check_start, complete, start
+from diffnmf.factorization.nmf_problem import NMFProblem, Units
+from diffnmf.factorization.partial_start import partial_start
+from diffnmf.factorization.problem_input import Given, make_nmf_problem
 from diffnmf.factorization.registry import get_method
+from diffnmf.factorization.sparse_matrix import SparseMatrix
 
 Callback = Callable[[int, Tensor, Tensor], bool | None]
 
@@ -23,8 +27,11 @@ class Factors(NamedTuple):
     Attributes:
         H: (*batch, n, k) ≥ 0, the bases, in the dtype and on the device of Y.
         W: (*batch, k, m) ≥ 0, the weights.
-        errors: (iterations run + 1, *batch) float64, ‖Y − HW‖_F / ‖Y‖_F at the start and after every iteration. A
-            problem that stopped repeats its last. For Y = 0 it is 0 where HW = 0 and infinite elsewhere.
+        errors: (iterations run + 1, *batch) float64, ‖Y − HW‖_F / ‖Y‖_F at the start and after every iteration; with
+            ``mask`` or ``weights`` both norms are √(Σ weights (·)²), over what is known. A problem that stopped repeats
+            its last. For Y = 0 it is 0 where HW = 0 and infinite elsewhere. For ``MU`` with another loss than the
+            squared error: √(2 Σ d_β(Y | HW)), measured every ten iterations (with ``tol=0`` at the end alone) and
+            repeated in between.
         iterations: (*batch,) int64, the iterations of each problem.
         converged: (*batch,) bool, whether the problem met ``tol``; never at ``tol=0``.
     """
@@ -47,11 +54,14 @@ def factorize(
     max_iter: int = 200,
     H0: Tensor | None = None,
     W0: Tensor | None = None,
+    fixed: Tensor | None = None,
+    mask: Tensor | None = None,
+    weights: Tensor | None = None,
     l1_H: float = 0.0,
     l1_W: float = 0.0,
     ridge_H: float = 0.0,
     ridge_W: float = 0.0,
-    seed: int = 0,
+    seed: Seed = 0,
     callback: Callback | None = None,
 ) -> Factors:
     """Factorise every Y of a batch: reduce
@@ -62,7 +72,9 @@ def factorize(
     penalty of H weighs half as much. Without gradient.
 
     Arguments:
-        Y: (*batch, n, m), n and m ≥ 1, non-negative, floating point. Half precision is computed in float32.
+        Y: (*batch, n, m), n and m ≥ 1, non-negative, floating point. Half precision is computed in float32. Or a
+            single matrix (n, m) in a sparse layout, CSR at best, for "hals", "anls" and "mu": it is never made dense,
+            and dead components stay dead.
         k: components, ≥ 1; it may exceed n and m.
         method: a name of ``METHODS`` ("hals", "unit_columns", "anls", "mu", "published_hals", "merge", "spa") or an
             instance of one of its classes.
@@ -74,11 +86,16 @@ def factorize(
         H0: (*batch, n, k) or broadcastable to it, ≥ 0, replaces ``init``.
         W0: (*batch, k, m), likewise. Where one of them is given alone, the other is its exact non-negative least
             squares fit; for "mu", which never moves a zero, it comes from ``init`` times the best number.
+        fixed: (*batch, n, f) or broadcastable to it, f ≤ k, non-negative: the first f columns of H, which stay as they
+            are. The others begin with what they leave of Y. For "hals", "anls" and "mu".
+        mask: (*batch, n, m) or broadcastable to it, bool, True where Y is known; elsewhere Y may hold anything, NaN
+            too. The error is that of the known entries. For "hals", "anls" and "mu".
+        weights: likewise, numbers ≥ 0: the squared error becomes ½ Σ weights (Y − HW)². Zero is not known.
         l1_H: a number ≥ 0.
         l1_W: likewise.
         ridge_H: likewise.
         ridge_W: likewise.
-        seed: of a random start, an int ≥ 0.
+        seed: of a random start, an int ≥ 0; or several, one for each problem of the batch in its order.
         callback: called as callback(iteration, H, W) after every iteration, from 1, with the factors of the whole
             batch as they are (to be copied if kept); a true result ends the run.
 
@@ -108,7 +125,21 @@ def factorize(
     init, seed = check_start("random" if init is None and method.keeps_zeros else init, seed)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: expected a function of (iteration, H, W); got {callback!r}")
-    problem, units, H, W = make_nmf_problem(Y, k, H0=H0, W0=W0, l1_H=l1_H, l1_W=l1_W, ridge_H=ridge_H, ridge_W=ridge_W)
+    problem, units, given = make_nmf_problem(
+        Y,
+        k,
+        H0=H0,
+        W0=W0,
+        fixed=fixed,
+        mask=mask,
+        weights=weights,
+        l1_H=l1_H,
+        l1_W=l1_W,
+        ridge_H=ridge_H,
+        ridge_W=ridge_W,
+        beta=method.beta,
+    )
+    _check_method(method, problem)
 
     stopped = False
 
@@ -118,29 +149,67 @@ def factorize(
         return stopped
 
     with torch.autocast(device_type=Y.device.type, enabled=False):  # it would lower the products to half precision
-        Ht, W = _start(problem, units, method, H, W, init, seed)
+        Ht, W = _start(problem, units, method, given, init, seed)
         run = method.run(problem, W, Ht, Budget(tol, max_iter, observer if callback else None))
     return _factors(run, units, method, may_warn=tol > 0 and not stopped)
 
 
+def _check_method(method: Method, problem: NMFProblem) -> None:
+    """Raise where the method cannot work with what is given."""
+    if problem.plain and method.beta > 0:
+        return
+    needed = {
+        "weights": problem.weights is not None,
+        "sparse": isinstance(problem.Y, SparseMatrix),
+        "fixed": problem.known > 0,
+    }
+    arguments = {"weights": "mask, weights", "sparse": "Y", "fixed": "fixed"}
+    for name, wanted in needed.items():
+        if wanted and name not in method.takes:
+            expected = "a dense tensor" if name == "sparse" else "None"
+            raise ValueError(
+                f'{arguments[name]}: expected {expected} for method {type(method).__name__}; use "hals", "anls" or "mu"'
+            )
+    if method.beta <= 0 and _has_zeros(problem):
+        raise ValueError(
+            "Y: expected entries > 0 at beta_loss ≤ 0, whose divergence of a zero is infinite; got zeros. When"
+            " beta_loss <= 0 and X contains zeros, the solver may diverge. Please add small values to X, or use a"
+            " positive beta_loss."
+        )
+
+
+def _has_zeros(problem: NMFProblem) -> bool:
+    if isinstance(problem.Y, SparseMatrix):
+        return int((problem.Y.values > 0).sum()) < math.prod(problem.Y.shape)
+    zero = problem.Y == 0
+    return bool((zero if problem.weights is None else zero & (problem.weights > 0)).any())
+
+
 def _start(
-    problem: NMFProblem, units: Units, method: Method, H: Tensor | None, W: Tensor | None, init: str, seed: int
+    problem: NMFProblem, units: Units, method: Method, given: Given, init: str, seed: Seed
 ) -> tuple[Tensor, Tensor]:
     """Hᵀ (B, k, n) and W (B, k, m) to start from, in memory of their own."""
-    if not method.needs_start and (H is not None or W is not None):
-        raise ValueError(f"H0, W0: expected none for method {type(method).__name__}, which makes its own")
-    if method.needs_start:
-        H, W = complete(problem, H, W, lambda: start(problem, units, init, seed), exact=not method.keeps_zeros)
+    batch, n, m = problem.Y.shape
+    if not method.needs_start:
+        if given.H is not None or given.W is not None:
+            raise ValueError(f"H0, W0: expected none for method {type(method).__name__}, which makes its own")
+        H, W = problem.dense.new_zeros(batch, n, problem.k), problem.dense.new_zeros(batch, problem.k, m)
     else:
-        batch, n, m = problem.Y.shape
-        H, W = problem.Y.new_zeros(batch, n, problem.k), problem.Y.new_zeros(batch, problem.k, m)
-    batch = len(problem.Y)
+
+        def drawn() -> tuple[Tensor, Tensor]:
+            if problem.plain or (problem.weights is None and given.known is None):
+                return start(problem, units, init, seed)
+            return partial_start(problem, given.known, lambda whole: start(whole, units, init, seed))
+
+        H, W = complete(problem, given, drawn, exact=not method.keeps_zeros)
     return tuple(x.expand(batch, -1, -1).clone(memory_format=torch.contiguous_format) for x in (H.mT, W))  # type: ignore[return-value]
 
 
 def _factors(run: Run, units: Units, method: Method, *, may_warn: bool) -> Factors:
     shape, finite = units.batch_shape, units.finite
     errors, converged = run.errors, run.converged
+    if method.beta != 2:
+        errors = errors * units.root.flatten().double() ** method.beta  # √(s^β): d_β(sy | sp) = s^β d_β(y | p)
     if not units.whole:
         errors = torch.where(finite, errors, torch.nan)
         converged = converged & finite

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffnmf.factorization.base import Budget, Run
 from diffnmf.factorization.nmf_problem import NMFProblem, Penalties, relative
+from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, multiply
 
 # Below this relative error, squared, ‖Y‖² − 2⟨C, X⟩ + ⟨A, XXᵀ⟩ is mostly rounding.
 TRUSTED_SQUARE = {torch.float32: 1e-3, torch.float64: 1e-8}
@@ -23,26 +24,40 @@ class HalfStep:
     Attributes:
         fixed: F (B, k, p), the other factor.
         target: T (B, p, N).
-        A: (B, k, k), FFᵀ, without the ridge.
-        C: (B, k, N), FT, without the l1.
+        A: (B, k, k), FFᵀ, without the ridge; empty where there are weights.
+        C: (B, k, N), FT, without the l1; with weights V it is F(V ∘ T).
         penalties: of X.
+        weights: V (B, p, N) ≥ 0, of every entry of the squared error, or None where all are 1.
     """
 
     fixed: Tensor
-    target: Tensor
+    target: Matrix
     A: Tensor
     C: Tensor
     penalties: Penalties
+    weights: Tensor | None = None
+
+    @property
+    def knows_error(self) -> bool:
+        """Whether the error costs little beside the step."""
+        return True
 
     def penalized(self) -> tuple[Tensor, Tensor]:
         """A + ridge I and C − l1: with them, the quadratic is the whole objective."""
-        A, C, l1, ridge = self.A, self.C, self.penalties.l1, self.penalties.ridge
+        A, ridge = self.A, self.penalties.ridge
         if ridge is not None:
             A = A + ridge * torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-        return A, C if l1 is None else C - l1
+        return A, self.penalized_cross()
+
+    def penalized_cross(self) -> Tensor:
+        """C − l1."""
+        return self.C if self.penalties.l1 is None else self.C - self.penalties.l1
 
     def gradient(self, X: Tensor) -> Tensor:
         """Of the objective with respect to X, (B, k, N)."""
+        if self.weights is not None:
+            gradient = self.fixed @ ((self.fixed.mT @ X) * self.weights) - self.penalized_cross()
+            return gradient if self.penalties.ridge is None else gradient + self.penalties.ridge * X
         A, C = self.penalized()
         return torch.baddbmm(C, A, X, beta=-1)
 
@@ -56,21 +71,37 @@ class HalfStep:
             X: (B, k, N).
             may_look: whether Python may read how small the errors are (see ``looking_is_free``).
         """
+        if self.weights is not None:
+            assert isinstance(self.target, Tensor)
+            residual = torch.baddbmm(self.target, self.fixed.mT, X, beta=-1)
+            return relative(square, _dot(residual * self.weights, residual))
         cross = _dot(self.C, X)
         products = _dot(self.A, X @ X.mT)
         error = square - 2 * cross + products
         if may_look:
             small = (error <= TRUSTED_SQUARE[X.dtype] * square).nonzero().squeeze(-1)
-            if len(small):
+            if len(small) and isinstance(self.target, Tensor):
                 residual = torch.baddbmm(self.target[small], self.fixed[small].mT, X[small], beta=-1)
                 norm = torch.linalg.vector_norm(residual, dim=(1, 2), dtype=torch.float64)
                 error[small] = norm.square()
         return relative(square, error)
 
+    def without_known(self, known: int, X: Tensor) -> "HalfStep":
+        """The same over all rows of X but the first ``known`` ones, which are held."""
+        F, held = self.fixed[:, known:], X[:, :known]
+        if not isinstance(self.target, SparseMatrix):
+            target = torch.baddbmm(self.target, self.fixed[:, :known].mT, held, alpha=-1)
+            return half_step(F, target, self.penalties, self.weights)
+        C = torch.baddbmm(self.C[:, known:], self.A[:, known:, :known], held, alpha=-1)
+        return HalfStep(F, self.target, self.A[:, known:, known:], C, self.penalties)
 
-def half_step(fixed: Tensor, target: Tensor, penalties: Penalties) -> HalfStep:
-    """Form A and C: F (B, k, p), T (B, p, N)."""
-    return HalfStep(fixed, target, fixed @ fixed.mT, fixed @ target, penalties)
+
+def half_step(fixed: Tensor, target: Matrix, penalties: Penalties, weights: Tensor | None = None) -> HalfStep:
+    """Form A and C: F (B, k, p), T (B, p, N), V (B, p, N)."""
+    if weights is None:
+        return HalfStep(fixed, target, fixed @ fixed.mT, multiply(fixed, target), penalties)
+    assert isinstance(target, Tensor)
+    return HalfStep(fixed, target, fixed.new_empty(0), fixed @ (target * weights), penalties, weights)
 
 
 def _dot(X: Tensor, Z: Tensor) -> Tensor:

@@ -1,22 +1,25 @@
 """Where a factorisation starts."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_name
+from diffnmf.checks import check_count, check_counts, check_name
 from diffnmf.factorization.base import Budget
+from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.merging import can_merge, merge
-from diffnmf.factorization.nmf_problem import NMFProblem, Units, make_nmf_problem
+from diffnmf.factorization.nmf_problem import NMFProblem, Units
 from diffnmf.factorization.nndsvd import nndsvd
+from diffnmf.factorization.partial_start import Start
+from diffnmf.factorization.problem_input import Given, make_nmf_problem
 from diffnmf.factorization.spa import spa
-from diffnmf.layers import NNLSLayer
+from diffnmf.factorization.sparse_matrix import SparseMatrix, multiply
 from diffnmf.solvers.problem import one_where_zero
 
-Start = tuple[Tensor, Tensor]  # H (B, n, k), W (B, k, m)
+Seed = int | Sequence[int]  # of all problems, or of each
 
 # The race of "auto". After five rounds of HALS the better of two starts is, with few exceptions, also the one that ends
 # lower, or close to it (docs/merging.md).
@@ -25,7 +28,7 @@ NNDSVD_SIDE = 1024  # the eigenvectors of a larger Gram matrix take longer than 
 
 
 @torch.no_grad()
-def initialize(Y: Tensor, k: int, init: str | None = None, seed: int = 0) -> Start:
+def initialize(Y: Tensor, k: int, init: str | None = None, seed: Seed = 0) -> Start:
     """A start H (*batch, n, k), W (*batch, k, m) ≥ 0 for ``factorize``.
 
     Arguments:
@@ -33,7 +36,8 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: int = 0) -> Sta
         k: components, ≥ 1.
         init: None is "auto".
             "auto": "merge" and a filled "nndsvd" ("random" where both sides of Y are beyond 1,024) run five rounds of
-            HALS each, and every problem keeps the better one, as it is then. "random" where k exceeds n and m.
+            HALS each, and every problem keeps the better one, as it is then. "random" where k exceeds n and m. For a
+            sparse Y the filled "nndsvd".
             "merge": a factorisation already, of the merged columns or rows of Y, see ``merge``; k ≤ max(n, m).
             "random": uniform in [0, 2√(mean(Y)/k)), so that the mean of HW is that of Y. One draw of each shape serves
             every problem of a batch, scaled for each: the same problem has the same start wherever it stands.
@@ -41,11 +45,12 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: int = 0) -> Sta
                 loses components from it.
             "nndsvd": see ``nndsvd``: no chance, many zeros.
             "nndsvda": the same with mean(Y) in the place of the zeros.
-            "uniform" and "nndsvda" depend on the units of Y. Where HW would be so far above Y that the squares of a
-            gradient overflow (Y below 1e-97 and above 1e97, in float32 1e-8 and 1e8), they are those of the last Y
-            for which they do not.
+            "nndsvdar": the same with random numbers of the size of mean(Y)/100.
+            "uniform", "nndsvda" and "nndsvdar" depend on the units of Y. Where HW would be so far above Y that the
+            squares of a gradient overflow (Y below 1e-97 and above 1e97, in float32 1e-8 and 1e8), they are those of
+            the last Y for which they do not.
             "spa": k columns of Y by ``spa`` (k ≤ m) and their exact weights.
-        seed: of the draw, an int ≥ 0.
+        seed: of the draw, an int ≥ 0; or several, one for each problem of the batch in its order.
 
     Returns:
         H and W in the dtype and on the device of Y; NaN where a problem is not finite.
@@ -54,64 +59,98 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: int = 0) -> Sta
         TypeError, ValueError: as ``factorize``.
     """
     init, seed = check_start(init, seed)
-    problem, units, _, _ = make_nmf_problem(Y, k)
+    problem, units, _ = make_nmf_problem(Y, k)
     H, W = start(problem, units, init, seed)
     return units.unscale(H), units.unscale(W)
 
 
-def check_start(init: str | None, seed: int) -> tuple[str, int]:
-    """The name of a start and the seed of its draw, checked."""
-    return check_name("init", "auto" if init is None else init, INITS), check_count("seed", seed)
+def check_start(init: str | None, seed: Seed) -> tuple[str, Seed]:
+    """The name of a start and the seed of its draw, or those of the problems, checked."""
+    several = isinstance(seed, Sequence) and not isinstance(seed, str)
+    seed = check_counts("seed", seed) if several else check_count("seed", seed)
+    return check_name("init", "auto" if init is None else init, INITS), seed
 
 
-def start(problem: NMFProblem, units: Units, init: str, seed: int) -> Start:
+def start(problem: NMFProblem, units: Units, init: str, seed: Seed) -> Start:
     """``initialize`` in the scaled units."""
+    if isinstance(problem.Y, SparseMatrix) and init in DENSE_INITS:
+        raise ValueError(
+            f'init: expected one of "auto", "random", "uniform", "nndsvd", "nndsvda", "nndsvdar" for a sparse Y;'
+            f" got {init!r}, which needs dense columns (use Y.to_dense())"
+        )
     return INITS[init](problem, units, seed)
 
 
-def complete(problem: NMFProblem, H: Tensor | None, W: Tensor | None, drawn: Callable[[], Start], exact: bool) -> Start:
-    """A start of which H or W is given: the other one fits it.
+def complete(problem: NMFProblem, given: Given, drawn: Callable[[], Start], exact: bool) -> Start:
+    """A start of which H or W, or the first columns of H, are given: the rest fits them.
 
     Arguments:
         problem: B problems.
-        H: (B, n, k) or None.
-        W: (B, k, m) or None.
+        given: what is.
         drawn: gives a whole start.
         exact: the missing factor is the exact non-negative least squares one. Otherwise, for methods that
             never move a zero, it is the drawn one times the best number.
     """
-    if H is not None and W is not None:
-        return H, W
-    if H is not None:
-        return H, _fit(H, problem.Y, None if exact else drawn()[1])
-    if W is not None:
-        return _fit(W.mT, problem.Y.mT, None if exact else drawn()[0].mT).mT, W
-    return drawn()
+    H, W, known = given.H, given.W, given.known
+    if H is None and W is None:
+        H, W = drawn()
+    elif W is None:
+        assert H is not None
+        H = _with_known(H, known)
+        W = _fit(problem, "W", H, None if exact else drawn()[1])
+    elif H is None:
+        H = _fit(problem, "H", W.mT, None if exact else drawn()[0].mT).mT
+    assert H is not None
+    return _with_known(H, known), W
 
 
-def _fit(H: Tensor, Y: Tensor, W: Tensor | None) -> Tensor:
-    """The W (B, k, m) ≥ 0 that brings HW closest to Y: of all, or of the multiples of a given one."""
+def _with_known(H: Tensor, known: Tensor | None) -> Tensor:
+    return H if known is None else torch.cat((known, H[:, :, known.shape[2] :].expand(len(known), -1, -1)), 2)
+
+
+def _fit(problem: NMFProblem, factor: str, H: Tensor, W: Tensor | None) -> Tensor:
+    """The W (B, k, m) ≥ 0 that brings HW closest to Y: of all, or of the multiples of a given one. Or H for a W."""
+    Y, V = problem.target(factor), problem.entry_weights(factor)
     if W is None:
-        return NNLSLayer(backward="detached")(H, Y)
-    HW = H @ W
-    return W * ((HW * Y).sum((1, 2), keepdim=True) / one_where_zero(HW.square().sum((1, 2), keepdim=True)))
+        return exact_weights(H, Y, weights=V)
+    # ⟨HW, Y⟩ / ‖HW‖², from products with the smaller sides
+    if V is None:
+        cross = (multiply(H.mT, Y) * W).sum((1, 2), keepdim=True)
+        square = ((H.mT @ H) * (W @ W.mT)).sum((1, 2), keepdim=True)
+    else:
+        assert isinstance(Y, Tensor)
+        HW = H @ W
+        cross, square = ((HW * x * V).sum((1, 2), keepdim=True) for x in (Y, HW))
+    return W * (cross / one_where_zero(square))
 
 
-def _uniform(problem: NMFProblem, seed: int) -> Start:
-    """U[0, 1), the same for every problem: (1, n, k) and (1, k, m)."""
-    generator = torch.Generator().manual_seed(seed)
-    (_, n, m), k = problem.Y.shape, problem.k
-    H = torch.rand(1, n, k, generator=generator, dtype=torch.float64)
-    return H.to(problem.Y), torch.rand(1, k, m, generator=generator, dtype=torch.float64).to(problem.Y)
+def _drawn(problem: NMFProblem, seed: Seed, draw: Callable[..., Tensor]) -> Start:
+    """H (1, n, k) and W (1, k, m) of one draw for every problem; (B, n, k) and (B, k, m) of a draw for each."""
+    batch, n, m = problem.Y.shape
+    seeds = [seed] if isinstance(seed, int) else seed
+    if len(seeds) not in (1, batch):
+        raise ValueError(f"seed: expected an int, or {batch} of them, one for each problem; got {len(seeds)}")
+    pairs = []
+    for one in seeds:
+        generator = torch.Generator().manual_seed(one)
+        shapes = ((n, problem.k), (problem.k, m))
+        pairs.append([draw(*shape, generator=generator, dtype=torch.float64) for shape in shapes])
+    H, W = (torch.stack(list(x)).to(problem.Y.device, problem.Y.dtype) for x in zip(*pairs, strict=True))
+    return H, W
 
 
-def _scaled_random(problem: NMFProblem, units: Units, seed: int) -> Start:
+def _uniform(problem: NMFProblem, seed: Seed) -> Start:
+    """U[0, 1)."""
+    return _drawn(problem, seed, torch.rand)
+
+
+def _scaled_random(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     H, W = _uniform(problem, seed)
     scale = 2 * (problem.Y.mean((1, 2), keepdim=True) / problem.k).sqrt()
     return scale * H, scale * W
 
 
-def _unscaled_random(problem: NMFProblem, units: Units, seed: int) -> Start:
+def _unscaled_random(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     H, W = _uniform(problem, seed)
     root = units.root.clamp(min=1 / _largest_start(problem))
     return H / root, W / root
@@ -122,27 +161,34 @@ def _largest_start(problem: NMFProblem) -> float:
     return math.exp2(math.log2(torch.finfo(problem.Y.dtype).max) // 6 - 8)
 
 
-def _nndsvd(problem: NMFProblem, units: Units, seed: int) -> Start:
+def _nndsvd(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     return nndsvd(problem.Y, problem.k)
 
 
-def _nndsvda(problem: NMFProblem, units: Units, seed: int) -> Start:
+def _nndsvda(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     # In the user's units, as scikit-learn does, although a mean of Y has no business among square roots of it.
     mean = problem.Y.mean((1, 2), keepdim=True) * units.root.clamp(max=_largest_start(problem))
     H, W = nndsvd(problem.Y, problem.k)
     return torch.where(H > 0, H, mean), torch.where(W > 0, W, mean)
 
 
-def _spa(problem: NMFProblem, units: Units, seed: int) -> Start:
-    H = spa(problem.Y, problem.k)
-    return H, NNLSLayer(backward="detached")(H, problem.Y)
+def _nndsvdar(problem: NMFProblem, units: Units, seed: Seed) -> Start:
+    mean = problem.Y.mean((1, 2), keepdim=True) * units.root.clamp(max=_largest_start(problem))
+    noise = _drawn(problem, seed, torch.randn)
+    pairs = zip(nndsvd(problem.Y, problem.k), noise, strict=True)
+    return tuple(torch.where(X > 0, X, mean * drawn.abs() / 100) for X, drawn in pairs)  # type: ignore[return-value]
 
 
-def _merge(problem: NMFProblem, units: Units, seed: int) -> Start:
-    return merge(problem.Y, problem.k)
+def _spa(problem: NMFProblem, units: Units, seed: Seed) -> Start:
+    H = spa(problem.dense, problem.k)
+    return H, exact_weights(H, problem.dense)
 
 
-def _filled_nndsvd(problem: NMFProblem, units: Units, seed: int) -> Start:
+def _merge(problem: NMFProblem, units: Units, seed: Seed) -> Start:
+    return merge(problem.dense, problem.k)
+
+
+def _filled_nndsvd(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     """nndsvd with √(mean(Y)/k), the mean of a random start, in the place of zeros: the same for Y in any units.
 
     After five rounds of HALS it is as good as the mean(Y) of "nndsvda", or better.
@@ -152,9 +198,11 @@ def _filled_nndsvd(problem: NMFProblem, units: Units, seed: int) -> Start:
     return torch.where(H > 0, H, fill), torch.where(W > 0, W, fill)
 
 
-def _auto(problem: NMFProblem, units: Units, seed: int) -> Start:
+def _auto(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     """The better of two starts after a short race, for every problem by itself."""
     _, n, m = problem.Y.shape
+    if isinstance(problem.Y, SparseMatrix):
+        return _filled_nndsvd(problem, units, seed) if problem.k <= min(n, m) else _scaled_random(problem, units, seed)
     if not can_merge(n, m, problem.k):
         return _scaled_random(problem, units, seed)
     challenger = _filled_nndsvd if min(n, m) <= NNDSVD_SIDE else _scaled_random
@@ -173,12 +221,14 @@ def _after_rounds(problem: NMFProblem, H: Tensor, W: Tensor) -> tuple[Tensor, Te
     return run.Ht.mT, run.W, problem.objective(run.errors[-1], run.W, run.Ht)
 
 
-INITS: dict[str, Callable[[NMFProblem, Units, int], Start]] = {
+INITS: dict[str, Callable[[NMFProblem, Units, Seed], Start]] = {
     "auto": _auto,
     "merge": _merge,
     "random": _scaled_random,
     "uniform": _unscaled_random,
     "nndsvd": _nndsvd,
     "nndsvda": _nndsvda,
+    "nndsvdar": _nndsvdar,
     "spa": _spa,
 }
+DENSE_INITS = frozenset({"merge", "spa"})

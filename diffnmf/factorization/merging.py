@@ -61,7 +61,7 @@ class Merge(Method):
                 'l1_H, ridge_H: expected 0 for method "merge", which minimises nothing over H; use l1_W or ridge_W,'
                 ' or init="merge" with another method'
             )
-        H, W = merge(problem.Y, problem.k, steps=self.steps, sweeps=self.sweeps)
+        H, W = merge(problem.dense, problem.k, steps=self.steps, sweeps=self.sweeps)
         half = half_step(H.mT.contiguous(), problem.Y, problem.weights_penalties)
         if problem.weights_penalties.any:
             sweep_(*half.penalized(), W, self.sweeps)

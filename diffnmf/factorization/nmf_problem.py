@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_expands, check_matrix, check_number, check_same_device
+from diffnmf.factorization.sparse_matrix import Matrix
 from diffnmf.solvers.problem import one_where_zero
 
 Index = slice | Tensor  # some problems of a batch: neighbours, or any by their numbers (N,)
@@ -46,13 +46,18 @@ class NMFProblem:
         k: components.
         weights_penalties: of W, in the scaled units.
         basis_penalties: of H, likewise.
+        weights: (B, n, m) ≥ 0, of every entry of the error, zero for one that is missing; None where all are 1. Then
+            Y is zero where the weight is, and ``square`` is Σ weights Y².
+        known: how many columns of H, the first ones, are given and stay.
     """
 
-    Y: Tensor
+    Y: Matrix
     square: Tensor
     k: int
     weights_penalties: Penalties
     basis_penalties: Penalties
+    weights: Tensor | None = None
+    known: int = 0
 
     @property
     def tall(self) -> bool:
@@ -71,8 +76,31 @@ class NMFProblem:
         return error.square() + 2 * penalty / one_where_zero(self.square)
 
     def take(self, index: Index) -> "NMFProblem":
-        penalties = (x.take(index) for x in (self.weights_penalties, self.basis_penalties))
-        return NMFProblem(self.Y[index], self.square[index], self.k, *penalties)
+        of_W, of_H = (x.take(index) for x in (self.weights_penalties, self.basis_penalties))
+        weights = None if self.weights is None else self.weights[index]
+        return NMFProblem(self.Y[index], self.square[index], self.k, of_W, of_H, weights, self.known)
+
+    @property
+    def plain(self) -> bool:
+        """Whether Y is dense and complete, and all of H is looked for."""
+        return isinstance(self.Y, Tensor) and self.weights is None and self.known == 0
+
+    @property
+    def dense(self) -> Tensor:
+        """Y where it is no sparse matrix."""
+        assert isinstance(self.Y, Tensor)
+        return self.Y
+
+    def target(self, factor: str) -> Matrix:
+        """What is fitted by "W" or "H": Y, or Yᵀ."""
+        return self.Y if factor == "W" else self.Y.mT
+
+    def penalties(self, factor: str) -> Penalties:
+        return self.weights_penalties if factor == "W" else self.basis_penalties
+
+    def entry_weights(self, factor: str) -> Tensor | None:
+        """Of the entries of ``target``."""
+        return self.weights if self.weights is None or factor == "W" else self.weights.mT
 
 
 @dataclass(frozen=True)
@@ -111,107 +139,6 @@ class Units:
         if unit_basis and not self.unit:
             H, W = H / self.root, W * self.root
         return self.unscale(H), self.unscale(W)
-
-
-def make_nmf_problem(
-    Y: Tensor,
-    k: int,
-    *,
-    H0: Tensor | None = None,
-    W0: Tensor | None = None,
-    l1_H: float = 0.0,
-    l1_W: float = 0.0,
-    ridge_H: float = 0.0,
-    ridge_W: float = 0.0,
-) -> tuple[NMFProblem, Units, Tensor | None, Tensor | None]:
-    """Check the arguments of a factorisation and bring them to one batch dimension and to the scaled units.
-
-    Returns:
-        The problem, its units, and the given factors (B, n, k) and (B, k, m) in them.
-
-    Raises:
-        TypeError, ValueError: as ``factorize``.
-    """
-    k = check_count("k", k, at_least=1)
-    check_matrix("Y", Y)
-    *batch, n, m = Y.shape
-    if n == 0 or m == 0:
-        raise ValueError(f"Y: expected at least one row and one column; got {tuple(Y.shape)} (leave empty ones out)")
-    dtype = torch.promote_types(Y.dtype, torch.float32)  # half precision is computed in float32
-    flat = Y.detach().reshape(-1, n, m).to(dtype)
-    given = [_given("H0", H0, Y, (*batch, n, k), dtype), _given("W0", W0, Y, (*batch, k, m), dtype)]
-    smallest, largest = _extremes(flat)  # in one pass: Y may be large
-    finite = smallest.isfinite() & largest.isfinite()
-    for x in given:
-        if x is not None:
-            finite = finite & x.isfinite().flatten(1).all(1)
-    whole = bool(finite.all())
-    if not whole:
-        flat = torch.where(finite[:, None, None], flat, 0.0)
-        smallest, largest = (torch.where(finite, x, 0.0) for x in (smallest, largest))
-    if bool((smallest < 0).any()):
-        _check_sign("Y", flat)
-
-    exponent = torch.where(largest > 0, torch.frexp(largest)[1].div(2, rounding_mode="floor"), 0)  # of s = 4^exponent
-    unit = not bool(exponent.any())
-    root = torch.ldexp(torch.ones_like(largest), exponent)[:, None, None]  # (B, 1, 1)
-    units = Units(torch.Size(batch), Y.dtype, root, finite, unit, whole)
-    scaled = flat if unit else flat / root / root
-    square = torch.linalg.vector_norm(scaled, dim=(1, 2), dtype=torch.float64).square()
-    penalties = [
-        Penalties(_penalty(l1_name, l1, root, -3), _penalty(ridge_name, ridge, root, -2))
-        for l1_name, l1, ridge_name, ridge in (("l1_W", l1_W, "ridge_W", ridge_W), ("l1_H", l1_H, "ridge_H", ridge_H))
-    ]
-    H, W = (None if x is None else units.scale(x) for x in given)
-    _check_size(H, W)
-    return NMFProblem(scaled, square, k, *penalties), units, H, W
-
-
-def _extremes(X: Tensor) -> tuple[Tensor, Tensor]:
-    """The smallest and the largest entry of every matrix, (B,) each; NaN where it holds one."""
-    if X.numel() == 0:
-        return X.new_zeros(len(X)), X.new_zeros(len(X))
-    smallest, largest = torch.aminmax(X.flatten(1), dim=1)
-    return smallest, largest
-
-
-def _penalty(name: str, value: float, root: Tensor, power: int) -> Tensor | None:
-    """Of ½‖Y − HW‖² in units of s²: an l1 in units of s²/√s, a ridge in units of s²/s."""
-    value = check_number(name, value)
-    if value == 0:
-        return None
-    largest = math.sqrt(torch.finfo(root.dtype).max)  # more penalty than that changes nothing any more
-    return (value * root.double() ** power).clamp(max=largest).to(root.dtype)
-
-
-def _given(name: str, X: Tensor | None, Y: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
-    """A given factor with one batch dimension, in memory of its own."""
-    if X is None:
-        return None
-    check_matrix(name, X)
-    check_same_device(name, X, "Y", Y.device)
-    expanded = check_expands(name, X.detach(), shape)
-    _check_sign(name, X)
-    return expanded.to(dtype).reshape(-1, *shape[-2:])
-
-
-def _check_size(H: Tensor | None, W: Tensor | None) -> None:
-    """Raise where HHᵀ, WWᵀ or ⟨HHᵀ, WWᵀ⟩ of a given start would overflow, in the scaled units."""
-    sizes = {name: float(X.max()) if X is not None and X.numel() else 0.0 for name, X in (("H0", H), ("W0", W))}
-    dtype = next((X.dtype for X in (H, W) if X is not None), torch.float64)
-    largest = math.exp2(math.log2(torch.finfo(dtype).max) // 2 - 16)  # room for sums of 2^16 products
-    if max(*sizes.values(), sizes["H0"] * sizes["W0"]) > largest:
-        name = max(sizes, key=lambda key: sizes[key])
-        raise ValueError(
-            f"{name}: expected entries whose products can be represented in {dtype}; got one {sizes[name]:.1e} times"
-            " what suits Y (scale H0 and W0 so that H0 @ W0 is of the size of Y)"
-        )
-
-
-def _check_sign(name: str, X: Tensor) -> None:
-    if bool((X < 0).any()):
-        smallest = X.nan_to_num().min().item()
-        raise ValueError(f"{name}: expected entries ≥ 0; got {smallest:.3g} (clip with .clamp(min=0))")
 
 
 def relative(square: Tensor, error: Tensor) -> Tensor:

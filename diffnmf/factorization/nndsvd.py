@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor
 
-from diffnmf.factorization.svd import singular_triplets
+from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
+from diffnmf.factorization.svd import singular_triplets, sparse_triplets
 from diffnmf.solvers.problem import one_where_zero
 
 
-def nndsvd(Y: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def nndsvd(Y: Matrix, k: int) -> tuple[Tensor, Tensor]:
     """H (B, n, k) and W (B, k, m) ≥ 0 from the singular triplets of Y (B, n, m), all finite.
 
     Every triplet σ u vᵀ gives its dominant sign: the larger of σ u₊v₊ᵀ and σ u₋v₋ᵀ, split evenly between H and W. What
@@ -16,7 +17,8 @@ def nndsvd(Y: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Source: Boutsidis and Gallopoulos (2008), SVD based initialization: a head start for nonnegative matrix
     factorization, Pattern Recognition 41(4).
     """
-    U, sigma, V = singular_triplets(Y.double(), k)  # (B, n, r), (B, 1, r), (B, m, r)
+    triplets = sparse_triplets(Y, k) if isinstance(Y, SparseMatrix) else singular_triplets(Y.double(), k)
+    U, sigma, V = triplets  # (B, n, r), (B, 1, r), (B, m, r)
     (u, v), (u_minus, v_minus) = ((U.clamp(min=0), V.clamp(min=0)), ((-U).clamp(min=0), (-V).clamp(min=0)))
     size, size_minus = _norms(u) * _norms(v), _norms(u_minus) * _norms(v_minus)
     plus = size >= size_minus

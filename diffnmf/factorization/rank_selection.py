@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_counts, check_matrix, check_optional_count
+from diffnmf.checks import check_count, check_counts, check_matrix, check_name, check_optional_count
 from diffnmf.factorization.base import Method
 from diffnmf.factorization.factorize import factorize
-from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.registry import get_method
+from diffnmf.factorization.sample_arrays import columns_of
 from diffnmf.factorization.svd import singular_values
 from diffnmf.solvers.problem import one_where_zero
 
@@ -35,13 +35,13 @@ class RankScores(NamedTuple):
 
 
 @torch.no_grad()
-def svd_curve(Y: Tensor, max_k: int | None = None) -> Tensor:
+def svd_curve(Y: Any, max_k: int | None = None) -> Tensor:
     """‖Y − Y_k‖_F / ‖Y‖_F with Y_k the best matrix of rank k (Eckart and Young 1936), for k = 0, 1, ..., max_k.
 
     No factorisation with k components can have a smaller error. Where the curve bends, what follows looks like noise.
 
     Arguments:
-        Y: (*batch, n, m), floating point, any sign.
+        Y: (*batch, n, m), floating point, any sign; or an array or a data frame, as for ``cross_validate_rank``.
         max_k: an int ≥ 0; by default min(n, m), from which on the error is zero.
 
     Returns:
@@ -51,6 +51,7 @@ def svd_curve(Y: Tensor, max_k: int | None = None) -> Tensor:
     Raises:
         TypeError, ValueError: max_k is no such number, or Y is no floating-point matrix.
     """
+    Y = columns_of("Y", Y)
     _check_entries(Y)
     most = min(Y.shape[-2:])
     max_k = check_optional_count("max_k", max_k)
@@ -66,13 +67,14 @@ def svd_curve(Y: Tensor, max_k: int | None = None) -> Tensor:
 
 
 def cross_validate_rank(
-    Y: Tensor,
+    Y: Any,
     ks: Iterable[int],
     *,
     folds: int = 5,
     rounds: int = 50,
-    method: str | Method | None = None,
+    method: str | Method = "hals",
     init: str | None = "random",
+    missing: str = "error",
     l1_H: float = 0.0,
     l1_W: float = 0.0,
     ridge_H: float = 0.0,
@@ -85,10 +87,7 @@ def cross_validate_rank(
     others, and HW is compared with what was hidden: Σ(Y − HW)² / ΣY² over the hidden entries, square root. Too few
     components miss structure, too many fit noise, and both show.
 
-    Hidden entries are filled with their estimate, and the fit and the fill alternate: one iteration of ``method``, then
-    HW in the place of what is hidden. Filled so, ½‖Y − HW‖² touches the error on the visible entries at the current
-    (H, W) and lies above it elsewhere, so every round lowers that too (expectation-maximisation: Srebro and Jaakkola
-    2003, Weighted low-rank approximations; Zhang et al. 2006, Learning from incomplete ratings using NMF).
+    Hidden entries do not count in the fit, exactly: it is that of ``factorize`` with a ``mask``.
 
     Why scattered entries and not whole blocks of rows and columns (Owen and Perry 2009, Bi-cross-validation of the SVD
     and the nonnegative matrix factorization), which need no filling: on planted data the error on blocks hardly rises
@@ -96,14 +95,14 @@ def cross_validate_rank(
     few beside k.
 
     Arguments:
-        Y: (*batch, n, m), non-negative, floating point. The same entries are hidden in every problem.
+        Y: (*batch, n, m), non-negative, floating point. The same entries are hidden in every problem. Or, with a sample
+            in each row as ``diffnmf.NMF`` takes them, an array or a data frame (m, n).
         ks: numbers of components to try, ≥ 1.
         folds: parts, at least 2, at most max(n, m). Each problem is fitted folds · len(ks) times.
-        rounds: of one iteration and one fill.
-        method: an iterative one of ``factorize``; None is HALS without extrapolation, which builds on earlier
-            iterations of the same Y. "mu" needs several times as many rounds.
-        init: as in ``factorize``, on the first fill: row mean · column mean / mean of the visible entries. That is of
-            rank one, so that there is nothing to merge.
+        rounds: iterations of each fit.
+        method: "hals", "anls" or "mu", or an instance. "mu" needs several times as many rounds.
+        init: as in ``factorize``.
+        missing: "error", or "ignore": a NaN in Y is an entry that is not known.
         l1_H: as in ``factorize``, like the other penalties.
         l1_W: likewise.
         ridge_H: likewise.
@@ -122,20 +121,24 @@ def cross_validate_rank(
         >>> cross_validate_rank(Y, range(1, 7)).best
         tensor(3)
     """
-    method = HALS(extrapolate=False) if method is None else get_method(method)
+    method = get_method(method)
+    Y = columns_of("Y", Y, allow_nan=check_name("missing", missing, ("error", "ignore")) == "ignore")
     _check_entries(Y)
     numbers = tuple(sorted(set(check_counts("ks", ks, at_least=1))))
     folds = _check_folds(folds, Y)
     rounds = check_count("rounds", rounds, at_least=1)
     seed = check_count("seed", seed)
-    if not method.needs_start:
-        raise ValueError(f'method: expected one that goes on from H and W, such as "hals" or "anls"; got {method!r}')
+    if "weights" not in method.takes:
+        raise ValueError(f'method: expected one that can leave entries out, "hals", "anls" or "mu"; got {method!r}')
     Y = Y.detach().to(torch.promote_types(Y.dtype, torch.float32))
+    known = None if missing == "error" else ~Y.isnan()
     n, m = Y.shape[-2:]
     parts = torch.arange(folds).reshape(-1, *(1,) * Y.ndim)  # (folds, 1, ..., 1)
     hidden = (_deal(n, m, folds, seed) == parts).to(Y.device)  # (folds, 1, ..., n, m)
     options: dict[str, Any] = {
         "method": method,
+        "init": init,
+        "max_iter": rounds,
         "l1_H": l1_H,
         "l1_W": l1_W,
         "ridge_H": ridge_H,
@@ -145,7 +148,7 @@ def cross_validate_rank(
     at_once = max(1, FOLD_ELEMENTS // max(1, Y.numel()))
     scores = []
     for k in numbers:
-        pieces = [_hidden_error(Y, some, k, rounds, init, options) for some in hidden.split(at_once)]
+        pieces = [_hidden_error(Y, known, some, k, options) for some in hidden.split(at_once)]
         scores.append(torch.cat(pieces))  # (folds, *batch)
     errors = torch.stack(scores)  # (len(ks), folds, *batch)
     mean = errors.mean(1)
@@ -155,13 +158,13 @@ def cross_validate_rank(
 
 
 @torch.no_grad()
-def _hidden_error(Y: Tensor, hidden: Tensor, k: int, rounds: int, init: str | None, options: dict[str, Any]) -> Tensor:
+def _hidden_error(Y: Tensor, known: Tensor | None, hidden: Tensor, k: int, options: dict[str, Any]) -> Tensor:
     """The relative error on the hidden entries, (F, *batch) float64, of Y (*batch, n, m), hidden (F, 1, ..., n, m)."""
-    factors = factorize(torch.where(hidden, _first_fill(Y, hidden), Y), k, init=init, tol=0.0, max_iter=1, **options)
-    for _ in range(rounds - 1):
-        filled = torch.where(hidden, factors.H @ factors.W, Y)
-        factors = factorize(filled, k, H0=factors.H, W0=factors.W, tol=0.0, max_iter=1, **options)
-    largest = one_where_zero(Y.amax((-2, -1), keepdim=True))  # squares of what is large would overflow
+    visible = ~hidden if known is None else ~hidden & known
+    hidden = hidden if known is None else hidden & known
+    whole = Y.expand(len(hidden), *Y.shape)
+    factors = factorize(whole, k, mask=visible.expand_as(whole), tol=0.0, **options)
+    largest = one_where_zero(Y.nan_to_num(0.0).amax((-2, -1), keepdim=True))  # squares of what is large would overflow
     error = _norm(torch.where(hidden, factors.H @ factors.W - Y, 0.0) / largest)
     size = _norm(torch.where(hidden, Y, 0.0) / largest)
     return torch.where((size == 0) & (error > 0), math.inf, error / one_where_zero(size))
@@ -170,18 +173,6 @@ def _hidden_error(Y: Tensor, hidden: Tensor, k: int, rounds: int, init: str | No
 def _norm(X: Tensor) -> Tensor:
     """Frobenius norms, (..., n, m) to (...,) float64."""
     return torch.linalg.vector_norm(X, dim=(-2, -1), dtype=torch.float64)
-
-
-def _first_fill(Y: Tensor, hidden: Tensor) -> Tensor:
-    """Row mean · column mean / mean over the visible entries: the independence model, of rank one."""
-    visible = torch.where(hidden, 0.0, Y)
-    mean = visible.sum((-2, -1), keepdim=True) / (~hidden).sum((-2, -1), keepdim=True)
-    lines = []
-    for dim in (-1, -2):
-        count = (~hidden).sum(dim, keepdim=True)
-        # A row of which nothing is visible is like the others.
-        lines.append(torch.where(count > 0, visible.sum(dim, keepdim=True) / count.clamp(min=1), mean))
-    return lines[0] * (lines[1] / one_where_zero(mean))
 
 
 def _deal(n: int, m: int, folds: int, seed: int) -> Tensor:

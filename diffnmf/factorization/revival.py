@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.factorization.nmf_problem import NMFProblem
+from diffnmf.factorization.sparse_matrix import SparseMatrix
 
 
 def dead_components(W: Tensor, Ht: Tensor) -> Tensor:
@@ -22,12 +23,17 @@ def revive_(problem: NMFProblem, W: Tensor, Ht: Tensor) -> Tensor:
         The components that have a new start, (B, k).
     """
     dead = dead_components(W, Ht)
+    dead[:, : problem.known] = False
     some = dead.any(-1).nonzero().squeeze(-1)
     revived = torch.zeros_like(dead)
     if len(some) == 0:
         return revived
     m = problem.Y.shape[2]
+    if isinstance(problem.Y, SparseMatrix):
+        return revived  # the residual would be dense
     residual = torch.baddbmm(problem.Y[some], Ht[some].mT, W[some], beta=1, alpha=-1)  # (b, n, m)
+    if problem.weights is not None:
+        residual = residual * problem.weights[some]
     order = torch.linalg.vector_norm(residual, dim=1).argsort(dim=1, descending=True)  # (b, m), the worst first
     rank = dead[some].cumsum(-1) - 1  # (b, k), of a component among the dead ones
     column = order.gather(1, rank.clamp(0, m - 1))  # (b, k)

@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffnmf.checks import check_expands
+from diffnmf.factorization.sparse_matrix import quietly
+
 
 def tensor_of(array: np.ndarray | Tensor) -> Tensor:
     """The same memory as a tensor; a copy where torch could not use the memory, such as that of a read-only file."""
@@ -15,21 +18,79 @@ def tensor_of(array: np.ndarray | Tensor) -> Tensor:
     return torch.from_numpy(array if usable else array.copy())
 
 
+def columns_of(name: str, data: Any, *, allow_nan: bool = False) -> Tensor:
+    """A tensor as it is; of an array or a data frame (N, F), with a sample in each row, the transpose (F, N).
+
+    Raises:
+        TypeError, ValueError: it is no matrix of numbers; the message names the argument.
+    """
+    if isinstance(data, Tensor):
+        return data
+    from sklearn.utils import check_array  # takes a second, and tensors need nothing of it
+
+    finite = "allow-nan" if allow_nan else True
+    array = check_array(data, dtype=[np.float64, np.float32], ensure_all_finite=finite, input_name=name)
+    return tensor_of(array).mT
+
+
 def in_kind(result: Tensor, X: object) -> Any:
     """A result as its user wants it: a tensor on the device of X where X is one, otherwise an array."""
     result = result.contiguous()
     return result.to(X.device) if isinstance(X, Tensor) else result.cpu().numpy()
 
 
-def matrix_of(X: Tensor) -> Tensor:
+def sparse_tensor_of(matrix: Any) -> Tensor:
+    """A sparse matrix of SciPy in torch's CSR or CSC layout, without duplicates."""
+    matrix = matrix if matrix.has_canonical_format else matrix.copy()
+    matrix.sum_duplicates()
+    make = torch.sparse_csr_tensor if matrix.format == "csr" else torch.sparse_csc_tensor
+    pointers, places = (torch.from_numpy(x.astype(np.int64)) for x in (matrix.indptr, matrix.indices))
+    with quietly():
+        return make(pointers, places, torch.from_numpy(matrix.data.copy()), matrix.shape)
+
+
+def entry_weights(weights: Any, X: Tensor, *, missing: bool) -> Tensor | None:
+    """How much every entry of X (N, F) counts, (N, F): 0 where it is NaN. None where each counts once."""
+    unknown = missing and X.layout == torch.strided and bool(X.isnan().any())
+    if weights is None:
+        return (~X.isnan()).to(X.dtype) if unknown else None
+    if X.layout != torch.strided:
+        raise ValueError("weights: expected None for a sparse X; got weights (use X.toarray())")
+    V = torch.as_tensor(weights).detach().to(X.device, X.dtype)
+    V = V.unsqueeze(1) if V.ndim == 1 else V
+    V = check_expands("weights", V, X.shape, "(n_samples, n_features)", "(n_samples,) weighs the samples")
+    if not bool(V.isfinite().all()) or bool((V < 0).any()):
+        raise ValueError("weights: expected finite numbers ≥ 0; got others")
+    return torch.where(X.isnan(), 0.0, V) if unknown else V
+
+
+def dtype_of(dtype: Any) -> torch.dtype | None:
+    """A user's dtype, of torch or by the name that NumPy has for it, too.
+
+    Raises:
+        ValueError: it is neither float32 nor float64.
+    """
+    if dtype is None:
+        return None
+    name = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else np.dtype(dtype).name
+    known = {"float32": torch.float32, "float64": torch.float64}
+    if name not in known:
+        raise ValueError(f"dtype: expected None, 'float32' or 'float64'; got {dtype!r}")
+    return known[name]
+
+
+def matrix_of(X: Tensor, *, allow_nan: bool = False) -> Tensor:
     """A user's tensor without its gradient, at least float32; integers become floating point.
 
     Raises:
-        TypeError: it is sparse or complex.
-        ValueError: it is no matrix, has no entries, or holds NaN or infinity.
+        TypeError: it is of a layout that is not worked on.
+        ValueError: it is complex, no matrix, has no entries, or holds NaN (unless ``allow_nan``) or infinity.
     """
-    if X.layout != torch.strided:
-        raise TypeError(f"X: expected a dense tensor; got one of layout {X.layout} (use X.to_dense())")
+    if X.layout not in (torch.strided, torch.sparse_csr, torch.sparse_csc):
+        raise TypeError(
+            f"X: expected a dense tensor, or one of layout torch.sparse_csr; got one of layout {X.layout}"
+            " (use X.to_sparse_csr() or X.to_dense())"
+        )
     if X.is_complex():
         raise ValueError(f"X: Complex data not supported; expected real numbers, got {X.dtype} (use X.abs())")
     if X.ndim != 2:
@@ -41,14 +102,16 @@ def matrix_of(X: Tensor) -> Tensor:
             raise ValueError(f"X: expected at least one {what}; Found array with 0 {what}(s), shape {tuple(X.shape)}")
     X = X.detach()
     X = X.to(torch.promote_types(X.dtype, torch.float32)) if X.is_floating_point() else X.to(torch.get_default_dtype())
-    if not bool(X.isfinite().all()):
+    entries = X if X.layout == torch.strided else X.values()
+    if not bool((entries.isfinite() | entries.isnan() if allow_nan else entries.isfinite()).all()):
         raise ValueError("X: expected finite numbers; Input contains NaN or infinity (leave those rows out or impute)")
     return X
 
 
 def check_non_negative(X: Tensor) -> None:
     """Raise ValueError, in scikit-learn's words, when an entry is negative."""
-    smallest = X.min().item()
+    entries = X if X.layout == torch.strided else X.values()
+    smallest = entries.nan_to_num(0.0).min().item() if entries.numel() else 0.0
     if smallest < 0:
         raise ValueError(
             f"Negative values in data passed to NMF; X: expected entries ≥ 0, got {smallest:.3g} (clip or shift them)"

@@ -87,8 +87,8 @@ class SPA(Method):
     def run(self, problem: NMFProblem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:
         if problem.basis_penalties.any:
             raise ValueError('l1_H, ridge_H: expected 0 for method "spa", whose H is columns of Y; use l1_W or ridge_W')
-        H = spa(problem.Y, problem.k)
+        H = spa(problem.dense, problem.k)
         l1, ridge = (0.0 if x is None else x for x in (problem.weights_penalties.l1, problem.weights_penalties.ridge))
-        W = NNLSLayer(backward="detached")(H, problem.Y, l1=l1, ridge=ridge)
+        W = NNLSLayer(backward="detached")(H, problem.dense, l1=l1, ridge=ridge)
         half = half_step(H.mT.contiguous(), problem.Y, problem.weights_penalties)
         return run_at_once(problem, half, W, budget)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_matrix
+from diffnmf.factorization.sparse_matrix import SparseMatrix
 from diffnmf.solvers.problem import one_where_zero
 
 
@@ -89,3 +90,23 @@ def singular_values(Y: Tensor, *, exact: bool) -> Tensor:
         return torch.linalg.svdvals(Y)
     gram = Y.mT @ Y if Y.shape[-1] <= Y.shape[-2] else Y @ Y.mT
     return torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(-1)
+
+
+def sparse_triplets(Y: SparseMatrix, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """As ``singular_triplets``, of a sparse Y (1, n, m), approximately: by products with a random subspace.
+
+    Source: Halko, Martinsson and Tropp (2011), Finding structure with randomness, SIAM Review 53(2), algorithm 4.4.
+    """
+    _, n, m = Y.shape
+    r = min(k, n, m)
+    generator = torch.Generator().manual_seed(0)
+    Q = torch.randn(m, min(r + 10, n, m), generator=generator, dtype=torch.float64).to(Y.rows)
+    for _ in range(7):
+        P, _ = torch.linalg.qr(Y.rows @ Q)
+        Q, _ = torch.linalg.qr(Y.columns @ P)
+    P, _ = torch.linalg.qr(Y.rows @ Q)
+    U, sigma, Vh = torch.linalg.svd((Y.columns @ P).mT.double(), full_matrices=False)
+    sigma = torch.where(sigma > 1e-7 * sigma[:1], sigma, 0.0)
+    vectors = (P.double() @ U[:, :r], Vh[:r].mT)
+    U, V = (torch.where(x.abs() > 1e-9, x, 0.0).unsqueeze(0) for x in vectors)  # a zero of Y is none with rounding
+    return U, sigma[None, None, :r], V

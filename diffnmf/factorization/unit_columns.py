@@ -133,7 +133,7 @@ class UnitColumns(AlternatingMethod):
                 'l1_H, l1_W, ridge_H, ridge_W: expected 0 for method "unit_columns", which has penalties of its own; '
                 'use UnitColumns(sparsity=...), or method "hals"'
             )
-        self._unit_prototypes(problem.Y.shape[1], problem.k, problem.Y)  # an error here, not in a thread
+        self._unit_prototypes(problem.Y.shape[1], problem.k, problem.dense)  # an error here, not in a thread
         return super().run(problem, W, Ht, budget)
 
     def begin(self, problem: NMFProblem, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:

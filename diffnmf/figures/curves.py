@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from diffnmf.checks import check_not_empty
-from diffnmf.factorization import RankScores
+from diffnmf.factorization import ConsensusScores, RankScores
 from diffnmf.figures.drawing import COLOURS, LINE_STYLES, FigureFile, label_axes, new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -67,6 +67,29 @@ def save_rank_selection(path: FigureFile, scores: RankScores, svd: Tensor | None
     label_axes(ax, title, "components k", "relative error")
     ax.set_ylim(bottom=0)
     figure.legend(loc="outside lower center", ncols=2, fontsize=10)
+    save_figure(figure, path)
+
+
+def save_consensus(path: FigureFile, scores: ConsensusScores, *, title: str = "") -> None:
+    """Save the stability of the components over their number, beside the error.
+
+    Arguments:
+        path: as in ``save_curves``.
+        scores: what ``consensus_curve`` returned.
+        title: a line above the panels.
+    """
+    figure = new_figure(9.6, 4.2, title)
+    left, right = figure.subplots(1, 2)
+    for values, label, style in ((scores.stability, "mean", "o-"), (scores.least, "least stable component", "s--")):
+        left.plot(scores.ks, values.numpy(), style, color=COLOURS[0], markersize=4, linewidth=1.8, label=label)
+    label_axes(left, "", "components k", "silhouette over replicates")
+    left.set_ylim(top=1.02)
+    for values, label, style in ((scores.error, "consensus", "o-"), (scores.best_error, "best replicate", "s--")):
+        right.plot(scores.ks, values.numpy(), style, color=COLOURS[1], markersize=4, linewidth=1.8, label=label)
+    label_axes(right, "", "components k", "relative error")
+    right.set_ylim(bottom=0)
+    for ax in (left, right):
+        ax.legend(fontsize=10)
     save_figure(figure, path)
 
 

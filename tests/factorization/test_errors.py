@@ -22,7 +22,12 @@ Y = torch.rand(2, 6, 5, generator=torch.Generator().manual_seed(0))
         ((Y[:, :0], 2), {}, ValueError, r"Y: expected at least one row and one column; got \(2, 0, 5\)"),
         ((Y[0, :, :0], 2), {}, ValueError, r"Y: expected at least one row and one column; got \(6, 0\)"),
         ((Y[:0, :, :0], 2), {}, ValueError, r"Y: expected at least one row and one column; got \(0, 6, 0\)"),
-        ((Y.to_sparse(), 2), {}, TypeError, r"Y: expected a dense tensor; .*sparse_coo \(use Y\.to_dense\(\)\)"),
+        (
+            (Y.to_sparse(), 2),
+            {},
+            TypeError,
+            r"Y: expected a dense tensor, or a matrix of layout .*sparse_csr; .*sparse_coo \(use Y.to_sparse_csr\(\)",
+        ),
         ((Y, 2), {"H0": torch.rand(6, 2).to_sparse()}, TypeError, r"H0: expected a dense tensor"),
         ((Y - 0.5, 2), {}, ValueError, r"Y: expected entries ≥ 0; got -0.\d+ \(clip with .clamp\(min=0\)\)"),
         ((Y, 0), {}, ValueError, r"k: expected an int ≥ 1; got 0"),

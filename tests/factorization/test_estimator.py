@@ -24,7 +24,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import diffnmf
 from diffnmf import NMF
 from diffnmf.errors import ConvergenceWarning
-from diffnmf.factorization import HALS, METHODS
+from diffnmf.factorization import HALS, MU, Merge, PublishedHALS, UnitColumns
 
 DTYPES = [np.float64, np.float32]
 
@@ -47,7 +47,14 @@ class TestScikitLearn:
     # They fit noise with few iterations, which does not converge and is not meant to.
     @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
     @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-    @parametrize_with_checks([NMF(), NMF(2, init="nndsvd", l1_W=0.01, ridge_H=0.01)])
+    @parametrize_with_checks(
+        [
+            NMF(),
+            NMF(2, init="nndsvd", alpha_W=0.01, l1_ratio=0.5),
+            NMF(2, solver="mu", beta_loss="kullback-leibler"),
+            NMF(2, missing="ignore"),
+        ]
+    )
     def test_every_check(self, estimator, check):
         check(estimator)
 
@@ -90,7 +97,7 @@ class TestScikitLearn:
         pipeline = make_pipeline(MinMaxScaler(clip=True), NMF(3, random_state=0, max_iter=2000, tol=1e-3))
         assert pipeline.fit_transform(X).shape == (60, 3)
         search = GridSearchCV(
-            NMF(random_state=0, method=HALS(sweeps=2), tol=1e-3, max_iter=2000),
+            NMF(random_state=0, solver=HALS(sweeps=2), tol=1e-3, max_iter=2000),
             {"n_components": np.arange(1, 4), "tol": [np.float32(1e-3)]},
             scoring=lambda model, X, y=None: -np.linalg.norm(X - model.inverse_transform(model.transform(X))),
             cv=2,
@@ -111,12 +118,12 @@ class TestScikitLearn:
 
 class TestWeights:
     @pytest.mark.parametrize("dtype", DTYPES)
-    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize("solver", ["cd", "anls", "mu", UnitColumns(), PublishedHALS(), Merge(), MU(1.5)])
     @pytest.mark.parametrize("order", ["C", "F"])
-    def test_fit_transform_is_fit_then_transform(self, X, dtype, method, order):
+    def test_fit_transform_is_fit_then_transform(self, X, dtype, solver, order):
         X = np.asarray(X, dtype, order=order)
-        l1_W = 0.0 if method == "unit_columns" else 0.01  # it has penalties of its own
-        model = NMF(3, method=method, random_state=0, tol=0, max_iter=20, l1_W=l1_W)
+        alpha_W = 0.0 if isinstance(solver, UnitColumns | PublishedHALS) else 1e-3  # they have penalties of their own
+        model = NMF(3, solver=solver, random_state=0, tol=0, max_iter=20, alpha_W=alpha_W, alpha_H=0.0)
         W = model.fit_transform(X)
         assert W.dtype == model.components_.dtype == dtype
         np.testing.assert_array_equal(W, model.transform(X))
@@ -129,7 +136,7 @@ class TestWeights:
         np.testing.assert_allclose(model.transform(new), expected, atol=1e-12)
 
     def test_they_feel_the_penalties(self, X):
-        plain, sparse = fitted(X), fitted(X, l1_W=0.3, ridge_H=0.3)  # l1_W alone: W shrinks and H grows for ever
+        plain, sparse = fitted(X), fitted(X, alpha_W=0.025, alpha_H=0.005, l1_ratio=1.0)
         assert (sparse.transform(X) == 0).mean() > (plain.transform(X) == 0).mean()
         H, rows = sparse.components_, sparse.transform(X)
         gradient = (rows @ H - X) @ H.T + 0.3
@@ -193,7 +200,7 @@ class TestTensors:
             (lambda X: X[0], ValueError, r"X: Expected 2D array.*got \(12,\)"),
             (lambda X: X[:0], ValueError, r"X: expected at least one sample.*shape \(0, 12\)"),
             (lambda X: X[:, :0], ValueError, r"X: expected at least one feature.*shape \(60, 0\)"),
-            (lambda X: X.to_sparse(), TypeError, r"X: expected a dense tensor.*X.to_dense\(\)"),
+            (lambda X: X.to_sparse(), TypeError, r"X: expected a dense tensor.*X.to_sparse_csr\(\)"),
             (lambda X: X.to(torch.complex64), ValueError, r"X: Complex data not supported"),
         ],
     )
@@ -220,15 +227,27 @@ class TestMessages:
             ({"n_components": 2.5}, TypeError, "n_components: expected an int ≥ 1.*got 2.5"),
             ({"n_components": True}, TypeError, "n_components: expected an int ≥ 1.*got True"),
             ({"n_components": "all"}, TypeError, "n_components: expected an int ≥ 1.*got 'all'"),
+            ({"solver": "pg"}, ValueError, "solver: expected one of anls, cd, hals, mu; got 'pg'"),
             (
-                {"method": "cd"},
+                {"solver": "spa"},
                 ValueError,
-                "method: expected one of anls, hals, merge, mu, .*; got 'cd'",
+                "solver: expected one of hals, cd, .*'spa' .use init='spa' with max_iter=0",
             ),
-            ({"init": "custom"}, ValueError, "init: expected one of .*; got 'custom'"),
+            ({"solver": "unit_columns"}, ValueError, r"solver: .*use an instance, UnitColumns\(\)"),
+            ({"solver": 3}, TypeError, "solver: expected one of hals, cd, .*; got 3"),
+            ({"beta_loss": "kullback-leibler"}, ValueError, "solver 'hals' does not handle beta_loss"),
+            ({"beta_loss": "hinge", "solver": "mu"}, ValueError, "beta_loss: expected one of .*; got 'hinge'"),
+            ({"init": "custom"}, ValueError, "init: expected W or H, or both, of fit with init='custom'"),
+            ({"init": "pca"}, ValueError, "init: expected one of .*; got 'pca'"),
+            ({"missing": "drop"}, ValueError, "missing: expected one of error, ignore; got 'drop'"),
+            ({"n_init": 0}, ValueError, "n_init: expected an int ≥ 1"),
+            ({"n_init": 2, "init": "nndsvd"}, ValueError, "init: expected one that draws"),
+            ({"dtype": "int32"}, ValueError, "dtype: expected None, 'float32' or 'float64'; got 'int32'"),
             ({"tol": -1.0}, ValueError, "tol: expected a finite number ≥ 0; got -1.0"),
             ({"max_iter": 1.5}, TypeError, "max_iter: expected an int ≥ 0; got 1.5"),
-            ({"l1_W": -1.0}, ValueError, "l1_W: expected a finite number ≥ 0; got -1.0"),
+            ({"alpha_W": -1.0}, ValueError, "alpha_W: expected a finite number ≥ 0; got -1.0"),
+            ({"alpha_H": "other"}, TypeError, "alpha_H: expected a finite number ≥ 0, or 'same'"),
+            ({"l1_ratio": 2.0}, ValueError, r"l1_ratio: expected a number in \[0, 1\]; got 2.0"),
             ({"device": "nowhere"}, ValueError, "device: expected None or a device such as.*got 'nowhere'"),
         ],
     )
@@ -239,8 +258,8 @@ class TestMessages:
     def test_wrong_data(self, X):
         with pytest.raises(ValueError, match=r"Negative values in data passed to NMF.*got -1"):
             NMF(3).fit(-np.ones((4, 3)))
-        with pytest.raises(TypeError, match=r"Sparse data was passed.*toarray"):
-            NMF(3).fit(csr_array(X))
+        with pytest.raises(ValueError, match=r"weights: expected None for a sparse X"):
+            NMF(3).fit(csr_array(X), weights=np.ones(60))
         with pytest.raises(NotFittedError):
             NMF(3).transform(X)
         model = fitted(X)

@@ -7,7 +7,7 @@ from nmf_problems import random_matrix
 
 from diffnmf.factorization import HALS, PAPER, factorize
 from diffnmf.factorization.hals import sweep_
-from diffnmf.factorization.nmf_problem import make_nmf_problem
+from diffnmf.factorization.problem_input import make_nmf_problem
 from diffnmf.factorization.revival import dead_components, revive_
 
 

@@ -148,7 +148,7 @@ class TestCrossValidation:
     @pytest.mark.parametrize(
         ("change", "error", "message"),
         [
-            ({"Y": [[1.0]]}, TypeError, "Y: expected a torch.Tensor; got list"),
+            ({"Y": [1.0]}, ValueError, "Expected 2D array, got 1D array instead"),
             ({"Y": torch.ones(3)}, ValueError, r"Y: expected a matrix .* 2 dimensions; got \(3,\)"),
             ({"Y": torch.ones(3, 4).int()}, TypeError, "Y: expected.*floating-point.*got.*torch.int32"),
             ({"Y": torch.ones(3, 0)}, ValueError, r"Y: expected.*n and m ≥ 1; got \(3, 0\)"),
@@ -160,7 +160,7 @@ class TestCrossValidation:
             ({"folds": 1}, ValueError, "folds: expected an int ≥ 2; got 1"),
             ({"folds": 10}, ValueError, r"folds: expected at most max\(n, m\) = 9.*got 10"),
             ({"rounds": 0}, ValueError, "rounds: expected an int ≥ 1; got 0"),
-            ({"method": "spa"}, ValueError, "method: expected one that goes on from H and W.*got SPA"),
+            ({"method": "spa"}, ValueError, "method: expected one that can leave entries out.*got SPA"),
             ({"method": "cd"}, ValueError, "method: expected one of anls, hals, merge, mu, .*; got 'cd'"),
             ({"l1_W": -1.0}, ValueError, "l1_W: expected a finite number ≥ 0; got -1.0"),
         ],

@@ -1,0 +1,152 @@
+"""The commands for classical NMF of a file: ``nmf``, ``rank``, ``consensus``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from diffnmf.cli.reporting import announce, explained
+from diffnmf.runs.nmf_files import factorize_table, score_consensus, score_ranks
+
+Data = Annotated[
+    Path,
+    typer.Argument(
+        help="A folder of images, or a file: .npy, .npz, .csv, .tsv, .mtx or .parquet, with a sample in each row.",
+        show_default=False,
+    ),
+]
+Output = Annotated[Path, typer.Option(help="The folder for what is written.", show_default=False)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the files that --output holds.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of random starts.")]
+MaxIter = Annotated[int, typer.Option(min=0, help="Iterations at the most.")]
+Ks = Annotated[
+    str,
+    typer.Option("--k", help="Numbers of components: 2:20 for 2 to 20, 5:50:5 in steps, or 3,5,8.", show_default=False),
+]
+
+
+def nmf(
+    data: Data,
+    output: Output,
+    k: Annotated[int, typer.Option(min=1, help="Components.", show_default=False)],
+    solver: Annotated[str, typer.Option(help="hals, anls or mu.")] = "hals",
+    beta_loss: Annotated[
+        str, typer.Option(help="frobenius; with --solver mu kullback-leibler, itakura-saito, or a number.")
+    ] = "frobenius",
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to start: auto, merge, random, nndsvd, nndsvda, nndsvdar, spa or uniform.",
+            show_default="that of the solver",
+        ),
+    ] = None,
+    n_init: Annotated[int, typer.Option(min=1, help="Random starts, of which the best is kept.")] = 1,
+    alpha_w: Annotated[float, typer.Option(min=0, help="Penalty of the weights, as in scikit-learn.")] = 0.0,
+    alpha_h: Annotated[
+        float | None, typer.Option(min=0, help="Penalty of the components.", show_default="that of the weights")
+    ] = None,
+    l1_ratio: Annotated[float, typer.Option(min=0, max=1, help="Share of the sum in the penalties.")] = 0.0,
+    tol: Annotated[float, typer.Option(min=0, help="Of the projected gradient; 0 runs all iterations.")] = 1e-4,
+    max_iter: MaxIter = 1000,
+    seed: Seed = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="cpu")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Factorise a table, or a folder of images: components and weights with their names, and pictures of images.
+
+    What is missing (an empty cell, a NaN) does not count.
+    """
+    with explained():
+        found = factorize_table(
+            data,
+            output,
+            k,
+            overwrite=overwrite,
+            announce=announce,
+            solver=solver,
+            beta_loss=_number_or_name(beta_loss),
+            init=init,
+            n_init=n_init,
+            alpha_W=alpha_w,
+            alpha_H="same" if alpha_h is None else alpha_h,
+            l1_ratio=l1_ratio,
+            tol=tol,
+            max_iter=max_iter,
+            random_state=seed,
+            device=device,
+        )
+    if not found.converged:
+        typer.echo(f"Warning: not converged to --tol {tol} in --max-iter {max_iter} iterations", err=True)
+    relative = found.relative_error
+    typer.echo(f"relative error {relative:.4f}" if relative == relative else f"divergence, √(2 Σ d): {found.loss:.6g}")
+    for file in found.files:
+        typer.echo(file)
+
+
+def rank(
+    data: Data,
+    ks: Ks,
+    output: Output = Path("rank"),
+    folds: Annotated[int, typer.Option(min=2, help="Parts of the entries, each of which is hidden once.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Iterations of each fit.")] = 50,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """How many components predict hidden entries best: a table and a picture."""
+    with explained():
+        numbers = numbers_of(ks)
+        options: dict[str, Any] = {"folds": folds, "rounds": rounds, "seed": seed}
+        scores = score_ranks(data, output, numbers, overwrite=overwrite, announce=announce, **options)
+    for i, k in enumerate(scores.ks):
+        typer.echo(f"{k:4d}  {float(scores.mean[i]):.4f} ± {float(scores.std[i]):.4f}")
+    typer.echo(f"smallest error on hidden entries: k = {int(scores.best)}")
+    typer.echo(output / "rank.png")
+
+
+def consensus(
+    data: Data,
+    ks: Ks,
+    output: Output = Path("consensus"),
+    n_init: Annotated[int, typer.Option(min=2, help="Random starts for every k.")] = 20,
+    keep: Annotated[float, typer.Option(help="The share of them that counts, the best ones.")] = 0.8,
+    tol: Annotated[float, typer.Option(min=0, help="As for nmf.")] = 1e-3,
+    max_iter: MaxIter = 500,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """How stable the components of many random starts are, for several k: tables, a picture, the common components."""
+    with explained():
+        numbers = numbers_of(ks)
+        options: dict[str, Any] = {"n_init": n_init, "keep": keep, "tol": tol, "max_iter": max_iter, "seed": seed}
+        scores = score_consensus(data, output, numbers, overwrite=overwrite, announce=announce, **options)
+    typer.echo("   k  silhouette: mean, least  relative error")
+    for i, k in enumerate(scores.ks):
+        mean, least, error = (float(x[i]) for x in (scores.stability, scores.least, scores.error))
+        typer.echo(f"{k:4d}  {mean:16.3f}  {least:5.3f}  {error:14.4f}")
+    typer.echo(output / "consensus.png")
+
+
+def numbers_of(text: str) -> list[int]:
+    """The numbers of "2:20", "5:50:5" or "3,5,8".
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    try:
+        found: list[int] = []
+        for part in text.split(","):
+            ends = [int(x) for x in part.split(":")]
+            first, last, step = ends[0], ends[min(1, len(ends) - 1)], ends[2] if len(ends) > 2 else 1
+            if len(ends) > 3 or first < 1 or last < first or step < 1:
+                raise ValueError
+            found += range(first, last + 1, step)
+    except ValueError:
+        raise ValueError(f"k: expected numbers ≥ 1 such as 2:20, 5:50:5 or 3,5,8; got {text!r}") from None
+    return found
+
+
+def _number_or_name(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,0 +1,160 @@
+"""How stable the components are: what factorisations from many starts have in common."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffnmf.checks import check_count, check_counts, check_number
+from diffnmf.factorization.exact_weights import exact_weights
+from diffnmf.factorization.reconstruction import distance
+from diffnmf.factorization.replicates import replicate
+from diffnmf.factorization.sample_arrays import columns_of
+from diffnmf.factorization.slots import match_slots, slot_prototypes, take_slots
+from diffnmf.factorization.sparse_matrix import SparseMatrix
+from diffnmf.solvers.problem import one_where_zero
+
+
+class Consensus(NamedTuple):
+    """What R factorisations of Y with k components have in common.
+
+    Attributes:
+        H: (n, k), the median of every cluster of components, columns of norm 1; the most stable ones first.
+        W: (k, m), the exact weights for them.
+        silhouettes: (R', k) float64, how much closer every component is to its own cluster than to the nearest other
+            one, in [−1, 1], of the R' replicates that are kept.
+        stability: (k,) float64, their mean for every cluster.
+        error: ‖Y − HW‖_F / ‖Y‖_F of the consensus.
+        errors: (R,) float64, those of the replicates.
+        kept: (R',) int64, which replicates are kept.
+    """
+
+    H: Tensor
+    W: Tensor
+    silhouettes: Tensor
+    stability: Tensor
+    error: float
+    errors: Tensor
+    kept: Tensor
+
+
+class ConsensusScores(NamedTuple):
+    """Stability and error over the number of components.
+
+    Attributes:
+        ks: the numbers that were tried, ascending.
+        stability: (len(ks),) float64, the mean silhouette.
+        least: (len(ks),) float64, that of the least stable component.
+        error: (len(ks),) float64, the relative error of the consensus.
+        best_error: (len(ks),) float64, that of the best replicate.
+        found: a ``Consensus`` for every k.
+    """
+
+    ks: tuple[int, ...]
+    stability: Tensor
+    least: Tensor
+    error: Tensor
+    best_error: Tensor
+    found: tuple[Consensus, ...]
+
+
+@torch.no_grad()
+def consensus(Y: Any, k: int, *, n_init: int = 20, keep: float = 0.8, seed: int = 0, **options: Any) -> Consensus:
+    """Factorise Y from many random starts, match the components of all, and take the median of each cluster.
+
+    Every cluster has one component of each replicate: they are assigned to common prototypes one to one (see
+    ``match_slots``), in turns with new prototypes. Components count with norm 1, and their distance is 1 − cosine.
+
+    Arguments:
+        Y: (n, m), dense or sparse; or, with a sample in each row, an array or a data frame (m, n).
+        k: components, ≥ 1. With 1, silhouettes are 1 − the mean distance from the others.
+        n_init: replicates, ≥ 2.
+        keep: the share of them that counts, in (0, 1]: those of the smallest errors, at least two. A start that ends in
+            a bad minimum says little about the data.
+        seed: of the starts.
+        options: as in ``factorize``.
+
+    Raises:
+        TypeError, ValueError: as ``replicate``; the message names the argument.
+
+    Sources: Kotliar et al. (2019), Identifying gene expression programs of cell-type identity and cellular activity
+    with single-cell RNA-Seq, eLife 8 (cNMF), for the median of clustered components; Alexandrov and Vesselinov (2014),
+    Blind source separation for groundwater pressure analysis based on nonnegative matrix factorization, Water Resources
+    Research 50(9) (NMFk), for clusters of one component of each replicate; Rousseeuw (1987), Silhouettes.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import consensus
+        >>> Y = torch.rand(30, 3) @ torch.rand(3, 40)
+        >>> found = consensus(Y, 3, n_init=5, tol=0.0, max_iter=100)
+        >>> found.H.shape, found.W.shape
+        (torch.Size([30, 3]), torch.Size([3, 40]))
+    """
+    Y = columns_of("Y", Y)
+    n_init = check_count("n_init", n_init, at_least=2)
+    keep = check_number("keep", keep, "(0, 1]")
+    replicates = replicate(Y, k, n_init=n_init, seed=seed, **options)
+    kept = replicates.order[: max(2, round(keep * n_init))]
+    bases = replicates.factors.H[kept]  # (R', n, k)
+    prototypes = slot_prototypes(bases, rounds=50)
+    order = match_slots(bases, prototypes)
+    bases = _unit(take_slots(bases, bases.mT, order)[0])
+    silhouettes = _silhouettes(bases)
+    by_stability = silhouettes.mean(0).argsort(descending=True)
+    H = _unit(bases.median(0).values)[:, by_stability].to(Y.dtype)
+    sparse = Y.layout != torch.strided
+    W = exact_weights(H.unsqueeze(0), SparseMatrix.of(Y) if sparse else Y.unsqueeze(0))[0]
+    whole = torch.linalg.vector_norm(Y.values() if sparse else Y, dtype=torch.float64)
+    return Consensus(
+        H,
+        W,
+        silhouettes[:, by_stability],
+        silhouettes.mean(0)[by_stability],
+        distance(H, W, Y, None, 2.0) / float(one_where_zero(whole)),
+        replicates.factors.errors[-1],
+        kept,
+    )
+
+
+def consensus_curve(Y: Any, ks: Iterable[int], **options: Any) -> ConsensusScores:
+    """``consensus`` for several numbers of components: a k is good where it is stable and its error has come down.
+
+    Arguments:
+        Y: as in ``consensus``.
+        ks: numbers of components to try, ≥ 1.
+        options: as in ``consensus``.
+
+    Raises:
+        TypeError, ValueError: as ``consensus``, and for ks.
+    """
+    numbers = tuple(sorted(set(check_counts("ks", ks, at_least=1))))
+    Y = columns_of("Y", Y)
+    found = tuple(consensus(Y, k, **options) for k in numbers)
+    curves = [
+        [float(x.stability.mean()) for x in found],
+        [float(x.stability.min()) for x in found],
+        [x.error for x in found],
+        [float(x.errors.min()) for x in found],
+    ]
+    stability, least, error, best = (torch.tensor(curve, dtype=torch.float64) for curve in curves)
+    return ConsensusScores(numbers, stability, least, error, best, found)
+
+
+def _silhouettes(bases: Tensor) -> Tensor:
+    """Of unit columns (R, n, k), those of equal place in one cluster: (R, k) float64."""
+    R, _, k = bases.shape
+    flat = bases.movedim(2, 0).reshape(k * R, -1).double()  # cluster after cluster
+    distances = (1 - flat @ flat.T).clamp(min=0).reshape(k * R, k, R)
+    own = torch.arange(k, device=bases.device).repeat_interleave(R)
+    means = distances.mean(2)  # (k·R, k), to every cluster; a component's distance to itself is zero
+    within = means.gather(1, own[:, None]).squeeze(1) * R / (R - 1)
+    if k == 1:
+        return (1 - within).reshape(1, R).T
+    nearest = means.scatter(1, own[:, None], torch.inf).amin(1)
+    largest = torch.maximum(within, nearest)
+    return torch.where(largest > 0, (nearest - within) / one_where_zero(largest), 0.0).reshape(k, R).T
+
+
+def _unit(H: Tensor) -> Tensor:
+    return H / one_where_zero(torch.linalg.vector_norm(H.double(), dim=-2, keepdim=True)).to(H.dtype)

@@ -1,0 +1,184 @@
+"""Beta-divergences between Y and HW, and the two sums that multiplicative updates are made of.
+
+    d_β(y | p) = (y^β + (β − 1) p^β − β y p^(β−1)) / (β (β − 1)),
+
+with the limits y log(y/p) − y + p at β = 1 (Kullback-Leibler) and y/p − log(y/p) − 1 at β = 0 (Itakura-Saito); β = 2 is
+half the squared error. Févotte and Idier (2011), Algorithms for nonnegative matrix factorization with the
+β-divergence, Neural Computation 23(9).
+
+Of a dense Y some columns are worked on at a time, which stay in the cache with the product that they are held against.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffnmf.checks import check_number
+from diffnmf.errors import unknown_name
+from diffnmf.factorization.nmf_problem import Penalties
+from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
+
+LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
+# What an entry of HW counts as at the least where it is divided by: Y is about 1. That of scikit-learn, so that the
+# iterates are the same.
+FLOOR = torch.finfo(torch.float32).eps
+PIECE = 2**17  # entries of Y (B, p, N) at a time on the CPU: what a second-level cache holds
+
+
+def check_beta(name: str, value: object) -> float:
+    """β of a loss: a number, or a name of ``LOSSES``."""
+    if isinstance(value, str):
+        if value not in LOSSES:
+            raise unknown_name(name, value, LOSSES)
+        return LOSSES[value]
+    return float(check_number(name, value, "(-inf, inf)", alternative=f"one of {', '.join(LOSSES)}"))
+
+
+@dataclass(frozen=True)
+class DivergenceHalfStep:
+    """Reduce Σ V d_β(T | FᵀX) + l1 ΣX + ½ ridge ‖X‖² over X (B, k, N) ≥ 0.
+
+    Attributes:
+        fixed: F (B, k, p), the other factor.
+        target: T (B, p, N).
+        penalties: of X.
+        beta: β.
+        weights: V (B, p, N) ≥ 0, or None where all are 1.
+    """
+
+    fixed: Tensor
+    target: Matrix
+    penalties: Penalties
+    beta: float
+    weights: Tensor | None = None
+
+    @property
+    def knows_error(self) -> bool:
+        """The divergence has to be computed by itself, with a logarithm an entry: only now and then."""
+        return False
+
+    def pulls(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """What makes X grow and what makes it shrink, (B, k, N) each: the gradient is the second less the first."""
+        up, down = (_sparse_sums if isinstance(self.target, SparseMatrix) else _dense_sums)(self, X)
+        if self.penalties.l1 is not None:
+            down = down + self.penalties.l1
+        if self.penalties.ridge is not None:
+            down = down + self.penalties.ridge * X
+        return up, down
+
+    def error(self, square: Tensor, X: Tensor, *, may_look: bool) -> Tensor:
+        """√(2 Σ V d_β), (B,) float64, as scikit-learn reports it; in the scaled units."""
+        if isinstance(self.target, SparseMatrix):
+            total = _sparse_divergence(self, X)
+        else:
+            total = torch.zeros(len(X), dtype=torch.float64, device=X.device)
+            for _, T, P, V in _pieces(self, X):
+                terms = divergences(T, P, self.beta)
+                total += (terms if V is None else V * terms).sum(1).sum(1, dtype=torch.float64)
+        return (2 * total.clamp(min=0)).sqrt()
+
+
+def divergences(T: Tensor, P: Tensor, beta: float) -> Tensor:
+    """d_β(T | P), entry by entry; P counts as ``FLOOR`` at the least where it is divided by."""
+    if beta == 2:
+        return 0.5 * (T - P).square()
+    Q = P.clamp(min=FLOOR)
+    if beta == 1:
+        return (T.clamp(min=torch.finfo(T.dtype).tiny) / Q).log_().mul_(T).sub_(T).add_(P)
+    if beta == 0:
+        ratio = T.clamp(min=torch.finfo(T.dtype).tiny) / Q
+        return ratio - ratio.log() - 1
+    if beta < 0:
+        T = T.clamp(min=FLOOR)
+    outer = P.pow(beta) if beta > 1 else Q.pow(beta)
+    return (T.pow(beta) + (beta - 1) * outer - beta * T * Q.pow(beta - 1)) / (beta * (beta - 1))
+
+
+def _pieces(half: DivergenceHalfStep, X: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, Tensor | None]]:
+    """Some columns at a time: which, T, P = FᵀX, V."""
+    T = half.target
+    assert isinstance(T, Tensor)
+    width = X.shape[2]
+    size = max(1, PIECE // max(1, len(X) * T.shape[1])) if X.device.type == "cpu" else width
+    size = max(size, 16) if X.device.type == "cpu" else size
+    F, turned = half.fixed, T.stride(-1) != 1 and T.stride(-2) == 1  # P lies in memory as T does
+    for start in range(0, width, size):
+        some = slice(start, start + size)
+        V = None if half.weights is None else half.weights[..., some]
+        P = (X[..., some].mT @ F).mT if turned else F.mT @ X[..., some]
+        yield some, T[..., some], P, V
+
+
+def _dense_sums(half: DivergenceHalfStep, X: Tensor) -> tuple[Tensor, Tensor]:
+    """F (V T P^(β−2)) and F (V P^(β−1)), both (B, k, N)."""
+    F, beta = half.fixed, half.beta
+    up = torch.empty_like(X)
+    Q: Tensor
+    R: Tensor | None
+    whole = beta == 1 and half.weights is None
+    down = F.sum(2, keepdim=True).expand_as(X) if whole else torch.empty_like(X)
+    for some, T, P, V in _pieces(half, X):
+        if beta == 2:
+            Q, R = T, P
+        elif beta == 1:
+            Q = T / P.clamp_(min=FLOOR)
+            R = None if V is None else torch.ones_like(P)
+        else:
+            P = P.clamp_(min=FLOOR) if beta < 2 else P
+            R = P.pow(beta - 1)
+            Q = T * P.pow(beta - 2)
+        up[..., some] = F @ (Q if V is None else Q * V)
+        if R is not None:
+            down[..., some] = F @ (R if V is None else R * V)
+    return up, down
+
+
+def _sparse_sums(half: DivergenceHalfStep, X: Tensor) -> tuple[Tensor, Tensor]:
+    """The same where T is sparse: the first sum needs P only where T is not zero, the second one column by column."""
+    T, F, beta = half.target, half.fixed, half.beta
+    assert isinstance(T, SparseMatrix)
+    turned = T.mT  # (N, p): products with F from the right
+    P = turned.sampled_product(X[0], F[0])
+    values = turned.values
+    if beta == 2:
+        return (turned.rows @ F[0].mT.contiguous()).mT.unsqueeze(0), (F @ F.mT) @ X
+    P = P.clamp_(min=FLOOR) if beta < 2 else P
+    ratio = values / P if beta == 1 else values * P.pow(beta - 2)
+    up = (turned.with_values(ratio).rows @ F[0].mT.contiguous()).mT.unsqueeze(0)
+    if beta == 1:
+        return up, F.sum(2, keepdim=True).expand_as(X)
+    return up, _sum_of_powers(F, X, beta)
+
+
+def _sum_of_powers(F: Tensor, X: Tensor, beta: float) -> Tensor:
+    """F P^(β−1) with P = FᵀX, some columns at a time."""
+    down = torch.empty_like(X)
+    size = max(16, PIECE // F.shape[2])
+    for start in range(0, X.shape[2], size):
+        some = slice(start, start + size)
+        P = F.mT @ X[..., some]
+        down[..., some] = F @ (P.clamp_(min=FLOOR) if beta < 2 else P).pow(beta - 1)
+    return down
+
+
+def _sparse_divergence(half: DivergenceHalfStep, X: Tensor) -> Tensor:
+    """Σ d_β(T | P): the entries where T is zero add Σ P^β / β (Σ P at β = 1) over all of them."""
+    T, F, beta = half.target, half.fixed, half.beta
+    assert isinstance(T, SparseMatrix)
+    P, values = T.sampled_product(F[0], X[0]), T.values
+    if beta == 2:  # ½‖T‖² − ⟨T, P⟩ + ½‖P‖²
+        products = ((F @ F.mT) * (X @ X.mT)).sum((1, 2), dtype=torch.float64)
+        return 0.5 * products + (0.5 * values * values - values * P).sum(dtype=torch.float64)
+    stored = divergences(values, P, beta).sum(dtype=torch.float64)
+    if beta == 1:
+        total = (F.sum(2, dtype=torch.float64) * X.sum(2, dtype=torch.float64)).sum(1)
+        return stored + total - P.sum(dtype=torch.float64)
+    least = FLOOR if beta < 2 else 0.0
+    total = torch.zeros(1, dtype=torch.float64, device=X.device)
+    size = max(16, PIECE // F.shape[2])
+    for start in range(0, X.shape[2], size):
+        piece = F.mT @ X[..., start : start + size]
+        total += (piece.clamp(min=least).pow(beta) / beta).sum((1, 2), dtype=torch.float64)
+    return stored + total - (P.clamp(min=least).pow(beta) / beta).sum(dtype=torch.float64)

@@ -1,0 +1,176 @@
+"""What ``NMF`` and ``non_negative_factorization`` do: check what they are given, factorise Y = Xᵀ, solve for W."""
+
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+from diffnmf.checks import check_count, check_flag, check_name, check_number
+from diffnmf.errors import ConvergenceWarning
+from diffnmf.factorization.estimator_start import Starts, check_starts
+from diffnmf.factorization.factorize import Factors, factorize
+from diffnmf.factorization.reconstruction import Loss, distance, weights_of
+from diffnmf.factorization.replicates import replicate
+from diffnmf.factorization.sample_arrays import (
+    check_non_negative,
+    device_of,
+    dtype_of,
+    entry_weights,
+    matrix_of,
+    sparse_tensor_of,
+    tensor_of,
+)
+from diffnmf.factorization.solver_names import solver_named
+
+
+class NMFConvergenceWarning(ConvergenceWarning, SklearnConvergenceWarning):
+    """What ``NMF`` warns with: filters on the class of this library and on that of scikit-learn both catch it."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """X as the work is done on it.
+
+    Attributes:
+        Y: (F, N), Xᵀ, dense or in torch's CSC layout; NaN where nothing is known.
+        weights: (F, N), or None where every entry counts once.
+    """
+
+    Y: Tensor
+    weights: Tensor | None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """H (F, k), W (k, N), and what the estimator tells of them; ``complaint`` is the arguments of a warning."""
+
+    H: Tensor
+    W: Tensor
+    iterations: int
+    errors: np.ndarray
+    distance: float
+    complaint: tuple[str, type[Warning]] | None
+
+
+def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples:
+    """X and its weights, checked, where the work is done."""
+    missing = check_name("missing", model.missing, ("error", "ignore")) == "ignore"
+    device, dtype = device_of(model.device), dtype_of(model.dtype)
+    if isinstance(X, Tensor):
+        rows = matrix_of(X, allow_nan=missing)
+        validate_data(model, X, reset=reset, skip_check_array=True)
+    else:
+        checked = validate_data(
+            model,
+            X,
+            reset=reset,
+            accept_sparse=("csr", "csc"),
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan" if missing else True,
+        )
+        rows = tensor_of(checked) if isinstance(checked, np.ndarray) else sparse_tensor_of(checked)
+    if rows.layout != torch.strided and bool(rows.values().isnan().any()):
+        raise ValueError("X: expected finite numbers in a sparse matrix; Input contains NaN (use a dense X)")
+    check_non_negative(rows)
+    rows = rows.to(device=device, dtype=dtype)
+    V = entry_weights(weights, rows, missing=missing)
+    return Samples(rows.mT, None if V is None else V.mT)
+
+
+def fit(model: Any, samples: Samples, W: Any, H: Any, *, update_H: bool = True) -> Fit:
+    """Factorise, with the parameters of ``model``; with ``update_H`` false solve for W alone."""
+    Y = samples.Y
+    starts = check_starts(model, samples.Y, W, H, update_H=update_H)
+    if not update_H:
+        assert starts.H is not None
+        weights = fitted_weights(model, samples, starts.H.mT)
+        return Fit(starts.H, weights, 1, np.empty(0), np.nan, None)
+    factors = _factorize(model, samples, starts)
+    weights = fitted_weights(model, samples, factors.H.T)
+    complaint = None
+    if model.tol > 0 and not bool(factors.converged):
+        complaint = _complaint(model, int(factors.iterations))
+    far = distance(factors.H, weights, Y, samples.weights, _solver(model).beta)
+    # A start that needs no iterations counts as one: scikit-learn asks for at least that.
+    iterations = max(1, int(factors.iterations))
+    return Fit(factors.H, weights, iterations, factors.errors.cpu().numpy(), far, complaint)
+
+
+def fitted_weights(model: Any, samples: Samples, components: Tensor) -> Tensor:
+    """W (k, N) for ``components`` (k, F) alone, so that every way in gives the same."""
+    H = components.to(samples.Y.device, samples.Y.dtype).T
+    l1, ridge = _penalties(model, samples)[0]
+    return weights_of(H, samples.Y, samples.weights, Loss(_solver(model).beta, l1, ridge))
+
+
+def _solver(model: Any) -> Any:
+    return solver_named(model.solver, model.beta_loss, shuffle=check_flag("shuffle", model.shuffle))
+
+
+def _penalties(model: Any, samples: Samples) -> tuple[tuple[float, float], tuple[float, float]]:
+    """l1 and ridge of W, then of H, in the scaling of scikit-learn."""
+    features, count = samples.Y.shape
+    alpha_W, ratio = check_number("alpha_W", model.alpha_W), check_number("l1_ratio", model.l1_ratio, "[0, 1]")
+    same = isinstance(model.alpha_H, str) and model.alpha_H == "same"
+    alpha_H = alpha_W if same else check_number("alpha_H", model.alpha_H, alternative="'same'")
+    scaled = (alpha_W * features, alpha_H * count)
+    return tuple((x * ratio, x * (1 - ratio)) for x in scaled)  # type: ignore[return-value]
+
+
+def _factorize(model: Any, samples: Samples, starts: Starts) -> Factors:
+    """The factors, without a warning."""
+    random = check_random_state(model.random_state)
+    seed = int(random.randint(np.iinfo(np.int32).max))
+    (l1_W, ridge_W), (l1_H, ridge_H) = _penalties(model, samples)
+    n_init = check_count("n_init", model.n_init, at_least=1)
+    options = {
+        "method": _solver(model),
+        "tol": check_number("tol", model.tol),
+        "max_iter": check_count("max_iter", model.max_iter),
+        "l1_W": l1_W,
+        "ridge_W": ridge_W,
+        "l1_H": l1_H,
+        "ridge_H": ridge_H,
+        "fixed": starts.fixed,
+        "weights": samples.weights,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        if n_init > 1:
+            if starts.H is not None or starts.W is not None:
+                raise ValueError(f"n_init: expected 1 with a start of your own; got {n_init}")
+            found = replicate(samples.Y, starts.k, n_init=n_init, init=starts.init, seed=seed, **options)
+            return found.best
+        report = _Report() if model.verbose else None
+        factors = factorize(
+            samples.Y, starts.k, init=starts.init, H0=starts.H, W0=starts.W, seed=seed, callback=report, **options
+        )
+    if report is not None:
+        print(f"Iteration {int(factors.iterations)}: error {float(factors.errors[-1]):.6g}")
+    return factors
+
+
+class _Report:
+    """Prints every tenth iteration."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __call__(self, iteration: int, H: Tensor, W: Tensor) -> None:
+        if iteration % 10 == 0:
+            print(f"Iteration {iteration} after {time.perf_counter() - self.start:.3f} seconds")
+
+
+def _complaint(model: Any, iterations: int) -> tuple[str, type[Warning]]:
+    text = (
+        f"Maximum number of iterations {model.max_iter} reached. Increase it to improve convergence. (NMF has not"
+        f" converged to tol={model.tol} in max_iter={model.max_iter} iterations; raise one of them)"
+    )
+    return text, NMFConvergenceWarning

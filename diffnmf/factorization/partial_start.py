@@ -1,0 +1,54 @@
+"""A start where Y is known in part, or H is: for the rest, the usual starts."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from diffnmf.factorization.exact_weights import exact_weights
+from diffnmf.factorization.nmf_problem import NMFProblem, Penalties
+from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
+from diffnmf.solvers.problem import one_where_zero
+
+Start = tuple[Tensor, Tensor]  # H (B, n, k), W (B, k, m)
+
+
+def partial_start(problem: NMFProblem, known: Tensor | None, whole: Callable[[NMFProblem], Start]) -> Start:
+    """A start of a problem with weights or with known columns of H.
+
+    Arguments:
+        problem: B problems.
+        known: (B, n, f), the first columns of H, or None.
+        whole: a start of a problem that has neither.
+    """
+    filled = problem if problem.weights is None else _filled(problem, problem.weights)
+    if known is None:
+        return whole(filled)
+    rest = problem.k - known.shape[2]
+    none = Penalties(None, None)
+    W_known = exact_weights(known, problem.Y, weights=problem.weights)
+    if rest == 0:
+        return known, W_known
+    if isinstance(filled.Y, SparseMatrix):
+        left: Matrix = filled.Y  # what is left of it would be dense
+    else:
+        left = torch.baddbmm(filled.dense, known, W_known, alpha=-1).clamp_(min=0)
+    H, W = whole(replace(filled, Y=left, k=rest, known=0, weights_penalties=none, basis_penalties=none))
+    batch = len(known)
+    return torch.cat((known, H.expand(batch, -1, -1)), 2), torch.cat((W_known, W.expand(batch, -1, -1)), 1)
+
+
+def _filled(problem: NMFProblem, V: Tensor) -> NMFProblem:
+    """Without weights: what is not known becomes row mean · column mean / mean of what is, a model of rank one."""
+    Y = problem.dense
+    weighted = Y * V
+    mean = weighted.sum((1, 2), keepdim=True) / one_where_zero(V.sum((1, 2), keepdim=True))
+    lines = []
+    for dim in (2, 1):
+        count = V.sum(dim, keepdim=True)
+        # A row of which nothing is known is like the others.
+        lines.append(torch.where(count > 0, weighted.sum(dim, keepdim=True) / one_where_zero(count), mean))
+    filled = torch.where(V > 0, Y, lines[0] * (lines[1] / one_where_zero(mean)))
+    square = torch.linalg.vector_norm(filled, dim=(1, 2), dtype=torch.float64).square()
+    return replace(problem, Y=filled, square=square, weights=None)

@@ -1,0 +1,227 @@
+"""The arguments of a factorisation, checked, and brought to one batch dimension and to units in which Y is about 1."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffnmf.checks import (
+    check_count,
+    check_expands,
+    check_matrix,
+    check_number,
+    check_same_device,
+    check_tensor,
+)
+from diffnmf.factorization.nmf_problem import NMFProblem, Penalties, Units
+from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is given of the factors, in the scaled units, or None: H0 (B, n, k), W0 (B, k, m), known (B, n, f)."""
+
+    H: Tensor | None = None
+    W: Tensor | None = None
+    known: Tensor | None = None
+
+
+def make_nmf_problem(
+    Y: Tensor,
+    k: int,
+    *,
+    H0: Tensor | None = None,
+    W0: Tensor | None = None,
+    fixed: Tensor | None = None,
+    mask: Tensor | None = None,
+    weights: Tensor | None = None,
+    l1_H: float = 0.0,
+    l1_W: float = 0.0,
+    ridge_H: float = 0.0,
+    ridge_W: float = 0.0,
+    beta: float = 2.0,
+) -> tuple[NMFProblem, Units, Given]:
+    """Check the arguments of a factorisation and bring them to one batch dimension and to the scaled units.
+
+    Returns:
+        The problem, its units, and the given factors in them.
+
+    Raises:
+        TypeError, ValueError: as ``factorize``.
+    """
+    k = check_count("k", k, at_least=1)
+    sparse = isinstance(Y, Tensor) and Y.layout != torch.strided
+    flat, batch = _sparse(Y) if sparse else _dense(Y)
+    _, n, m = flat.shape
+    dtype, shape = flat.dtype, (*batch, n, m)
+    V = _entry_weights(mask, weights, Y, shape, sparse)
+    if V is not None:
+        assert isinstance(flat, Tensor)
+        flat = torch.where(V > 0, flat, 0.0)  # whatever stands where nothing is known
+    known = _known(fixed, Y, batch, n, k, dtype)
+    given = [_given("H0", H0, Y, (*batch, n, k), dtype), _given("W0", W0, Y, (*batch, k, m), dtype), known]
+    smallest, largest = _extremes(flat)  # in one pass: Y may be large
+    finite = smallest.isfinite() & largest.isfinite()
+    for x in given:
+        if x is not None:
+            finite = finite & x.isfinite().flatten(1).all(1)
+    whole = bool(finite.all())
+    if not whole:
+        flat = _without_broken(flat, finite)
+        smallest, largest = (torch.where(finite, x, 0.0) for x in (smallest, largest))
+    if bool((smallest < 0).any()):
+        _check_sign("Y", flat.values if isinstance(flat, SparseMatrix) else flat)
+
+    exponent = torch.where(largest > 0, torch.frexp(largest)[1].div(2, rounding_mode="floor"), 0)  # of s = 4^exponent
+    unit = not bool(exponent.any())
+    root = torch.ldexp(torch.ones_like(largest), exponent)[:, None, None]  # (B, 1, 1)
+    units = Units(torch.Size(batch), Y.dtype, root, finite, unit, whole)
+    scaled = flat if unit else _divided(flat, root)
+    powers = (1 - 2 * beta, 2 - 2 * beta)  # in units of s^β: an l1 of s^β/√s, a ridge of s^β/s
+    penalties = [
+        Penalties(_penalty(l1_name, l1, root, powers[0]), _penalty(ridge_name, ridge, root, powers[1]))
+        for l1_name, l1, ridge_name, ridge in (("l1_W", l1_W, "ridge_W", ridge_W), ("l1_H", l1_H, "ridge_H", ridge_H))
+    ]
+    H, W, known = (None if x is None else units.scale(x) for x in given)
+    _check_size(H, W)
+    of_W, of_H = penalties
+    problem = NMFProblem(scaled, _square(scaled, V), k, of_W, of_H, V, 0 if known is None else known.shape[2])
+    return problem, units, Given(H, W, known)
+
+
+def _dense(Y: Tensor) -> tuple[Tensor, list[int]]:
+    """Y (B, n, m) in the dtype that is worked in, and the batch dimensions that B stands for."""
+    check_matrix("Y", Y)
+    *batch, n, m = Y.shape
+    _check_not_empty(Y)
+    dtype = torch.promote_types(Y.dtype, torch.float32)  # half precision is computed in float32
+    return Y.detach().reshape(-1, n, m).to(dtype), batch
+
+
+def _sparse(Y: Tensor) -> tuple[SparseMatrix, list[int]]:
+    """The same of a sparse Y, a single matrix."""
+    if Y.layout not in (torch.sparse_csr, torch.sparse_csc):
+        raise TypeError(
+            f"Y: expected a dense tensor, or a matrix of layout torch.sparse_csr; got layout {Y.layout}"
+            " (use Y.to_sparse_csr() or Y.to_dense())"
+        )
+    if not Y.is_floating_point():
+        raise TypeError(f"Y: expected a real floating-point dtype; got {Y.dtype} (use Y.to(torch.float32))")
+    if Y.ndim != 2:
+        raise ValueError(f"Y: expected a single matrix (n, m) where it is sparse; got {tuple(Y.shape)}")
+    _check_not_empty(Y)
+    return SparseMatrix.of(Y.detach().to(torch.promote_types(Y.dtype, torch.float32))), []
+
+
+def _check_not_empty(Y: Tensor) -> None:
+    if 0 in Y.shape[-2:]:
+        raise ValueError(f"Y: expected at least one row and one column; got {tuple(Y.shape)} (leave empty ones out)")
+
+
+def _entry_weights(
+    mask: Tensor | None, weights: Tensor | None, Y: Tensor, shape: tuple[int, ...], sparse: bool
+) -> Tensor | None:
+    """V (B, n, m) of mask and weights together."""
+    if mask is None and weights is None:
+        return None
+    if sparse:
+        raise ValueError("mask, weights: expected None for a sparse Y, whose empty entries are 0 (use Y.to_dense())")
+    dtype = torch.promote_types(Y.dtype, torch.float32)
+    V = torch.ones((), dtype=dtype, device=Y.device)
+    if mask is not None:
+        check_tensor("mask", mask)
+        check_same_device("mask", mask, "Y", Y.device)
+        if mask.dtype != torch.bool:
+            raise TypeError(f"mask: expected a tensor of dtype bool, True where Y is known; got {mask.dtype}")
+        V = check_expands("mask", mask, shape, "that of Y").to(dtype)
+    if weights is not None:
+        check_tensor("weights", weights)
+        check_same_device("weights", weights, "Y", Y.device)
+        weights = check_expands("weights", weights.detach().to(dtype), shape, "that of Y")
+        if not bool(weights.isfinite().all()) or bool((weights < 0).any()):
+            raise ValueError("weights: expected finite numbers ≥ 0, 0 for an entry that is not known; got others")
+        V = V * weights
+    return V.expand(shape).reshape(-1, *shape[-2:])
+
+
+def _known(fixed: Tensor | None, Y: Tensor, batch: list[int], n: int, k: int, dtype: torch.dtype) -> Tensor | None:
+    if fixed is None:
+        return None
+    count = check_matrix("fixed", fixed).shape[-1]
+    if count > k:
+        raise ValueError(f"fixed: expected at most k = {k} columns; got {tuple(fixed.shape)}")
+    return _given("fixed", fixed, Y, (*batch, n, count), dtype)
+
+
+def _extremes(X: Matrix) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest entry of every matrix, (B,) each; NaN where it holds one."""
+    if isinstance(X, SparseMatrix):
+        values = torch.cat((X.values, X.values.new_zeros(1)))
+        return values.amin().reshape(1), values.amax().reshape(1)
+    if X.numel() == 0:
+        return X.new_zeros(len(X)), X.new_zeros(len(X))
+    smallest, largest = torch.aminmax(X.flatten(1), dim=1)
+    return smallest, largest
+
+
+def _without_broken(X: Matrix, finite: Tensor) -> Matrix:
+    """Zero where a problem is not finite."""
+    if isinstance(X, SparseMatrix):
+        return X.map(torch.zeros_like)
+    return torch.where(finite[:, None, None], X, 0.0)
+
+
+def _divided(X: Matrix, root: Tensor) -> Matrix:
+    """X / root²."""
+    if isinstance(X, SparseMatrix):
+        return X.map(lambda values: values / root.flatten() / root.flatten())
+    return X / root / root
+
+
+def _square(X: Matrix, V: Tensor | None) -> Tensor:
+    """Σ V X², (B,) float64."""
+    if isinstance(X, SparseMatrix):
+        return torch.linalg.vector_norm(X.values, dtype=torch.float64).square().reshape(1)
+    if V is not None:
+        return (X * V * X).sum(1).sum(1, dtype=torch.float64)
+    return torch.linalg.vector_norm(X, dim=(1, 2), dtype=torch.float64).square()
+
+
+def _penalty(name: str, value: float, root: Tensor, power: float) -> Tensor | None:
+    """In the scaled units."""
+    value = check_number(name, value)
+    if value == 0:
+        return None
+    largest = math.sqrt(torch.finfo(root.dtype).max)  # more penalty than that changes nothing any more
+    return (value * root.double() ** power).clamp(max=largest).to(root.dtype)
+
+
+def _given(name: str, X: Tensor | None, Y: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
+    """A given factor with one batch dimension, in memory of its own."""
+    if X is None:
+        return None
+    check_matrix(name, X)
+    check_same_device(name, X, "Y", Y.device)
+    expanded = check_expands(name, X.detach(), shape)
+    _check_sign(name, X)
+    return expanded.to(dtype).reshape(-1, *shape[-2:])
+
+
+def _check_size(H: Tensor | None, W: Tensor | None) -> None:
+    """Raise where HHᵀ, WWᵀ or ⟨HHᵀ, WWᵀ⟩ of a given start would overflow, in the scaled units."""
+    sizes = {name: float(X.max()) if X is not None and X.numel() else 0.0 for name, X in (("H0", H), ("W0", W))}
+    dtype = next((X.dtype for X in (H, W) if X is not None), torch.float64)
+    largest = math.exp2(math.log2(torch.finfo(dtype).max) // 2 - 16)  # room for sums of 2^16 products
+    if max(*sizes.values(), sizes["H0"] * sizes["W0"]) > largest:
+        name = max(sizes, key=lambda key: sizes[key])
+        raise ValueError(
+            f"{name}: expected entries whose products can be represented in {dtype}; got one {sizes[name]:.1e} times"
+            " what suits Y (scale H0 and W0 so that H0 @ W0 is of the size of Y)"
+        )
+
+
+def _check_sign(name: str, X: Tensor) -> None:
+    if bool((X < 0).any()):
+        smallest = X.nan_to_num().min().item()
+        raise ValueError(f"{name}: expected entries ≥ 0; got {smallest:.3g} (clip with .clamp(min=0))")

@@ -1,0 +1,78 @@
+"""What the estimator computes for given components: the weights of every sample, and how far HW is from Y."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffnmf.factorization.divergence import DivergenceHalfStep, divergences
+from diffnmf.factorization.divergence_weights import divergence_weights
+from diffnmf.factorization.exact_weights import exact_weights
+from diffnmf.factorization.nmf_problem import Penalties
+from diffnmf.factorization.sparse_matrix import SparseMatrix
+from diffnmf.solvers.norms import safe_norm
+
+
+@dataclass(frozen=True)
+class Loss:
+    """½ Σ V (Y − HW)², or Σ V d_β(Y | HW), and the penalties of W.
+
+    Attributes:
+        beta: β.
+        l1: of W, ≥ 0.
+        ridge: of W, ≥ 0.
+    """
+
+    beta: float = 2.0
+    l1: float = 0.0
+    ridge: float = 0.0
+
+
+@torch.no_grad()
+def weights_of(H: Tensor, Y: Tensor, V: Tensor | None, loss: Loss) -> Tensor:
+    """W (k, m) ≥ 0 for H (n, k), Y (n, m), dense or sparse, and V (n, m) or None: at a minimum of the loss."""
+    H, target = H.unsqueeze(0), _batch_of_one(Y)
+    V = None if V is None else V.unsqueeze(0)
+    if V is not None and isinstance(target, Tensor):
+        target = torch.where(V > 0, target, 0.0)
+    if loss.beta == 2:
+        return exact_weights(H, target, weights=V, l1=loss.l1, ridge=loss.ridge)[0].to(Y.dtype)
+    # In units in which Y is about 1: what is divided by has a floor.
+    values = target.values if isinstance(target, SparseMatrix) else target
+    scale = float(values.amax()) if values.numel() else 0.0
+    scale = scale if scale > 0 else 1.0
+    shared = (loss.l1 * scale ** (1 - loss.beta), loss.ridge * scale ** (2 - loss.beta))
+    penalties = Penalties(*(H.new_full((1, 1, 1), x) if x else None for x in shared))
+    scaled = target.map(lambda x: x / scale) if isinstance(target, SparseMatrix) else target / scale
+    half = DivergenceHalfStep(H.mT.contiguous(), scaled, penalties, loss.beta, V)
+    return (divergence_weights(half) * scale)[0].to(Y.dtype)
+
+
+@torch.no_grad()
+def distance(H: Tensor, W: Tensor, Y: Tensor, V: Tensor | None, beta: float) -> float:
+    """√(Σ V (Y − HW)²), or √(2 Σ V d_β(Y | HW)) for another β than 2."""
+    target = _batch_of_one(Y)
+    if isinstance(target, SparseMatrix):
+        if beta != 2:
+            half = DivergenceHalfStep(H.mT.unsqueeze(0), target, Penalties(None, None), beta)
+            return float(half.error(W.new_zeros(1), W.unsqueeze(0), may_look=True))
+        return _sparse_distance(H, W, target)
+    if V is not None:
+        Y = torch.where(V > 0, Y, 0.0)
+    if beta == 2:
+        residual = Y - H @ W
+        return float(safe_norm(residual if V is None else residual * V.sqrt(), dim=(0, 1)))
+    terms = divergences(Y, H @ W, beta)
+    return float((2 * (terms if V is None else V * terms).sum(dtype=torch.float64)).clamp(min=0).sqrt())
+
+
+def _sparse_distance(H: Tensor, W: Tensor, Y: SparseMatrix) -> float:
+    """Σ over the stored entries of (y − p)² − p², and all of ‖HW‖²."""
+    P = Y.sampled_product(H.mT, W).double()
+    H, W = H.double(), W.double()
+    stored = (Y.values.double() * (Y.values.double() - 2 * P)).sum()
+    return float((stored + ((H.mT @ H) * (W @ W.mT)).sum()).clamp(min=0).sqrt())
+
+
+def _batch_of_one(Y: Tensor) -> Tensor | SparseMatrix:
+    return Y.unsqueeze(0) if Y.layout == torch.strided else SparseMatrix.of(Y)

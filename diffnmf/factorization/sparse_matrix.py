@@ -1,0 +1,146 @@
+"""A sparse Y: its entries that are not zero, by rows and by columns, so that both products with it are fast."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+BLOCK = 2**21  # entries of gathered rows at a time
+
+
+@dataclass(frozen=True)
+class SparseMatrix:
+    """A batch of one matrix (1, n, m), which looks like a tensor to the methods that only multiply with it.
+
+    Attributes:
+        rows: Y as (n, m) in torch's CSR layout.
+        columns: Yᵀ as (m, n), likewise.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+    @staticmethod
+    def of(Y: Tensor) -> "SparseMatrix":
+        """From a tensor (n, m) in torch's CSR or CSC layout, without duplicates."""
+        if Y.layout == torch.sparse_csr:
+            return SparseMatrix(Y, _transposed(Y))
+        with quietly():
+            columns = torch.sparse_csr_tensor(Y.ccol_indices(), Y.row_indices(), Y.values(), (Y.shape[1], Y.shape[0]))
+        return SparseMatrix(_transposed(columns), columns)
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((1, *self.rows.shape))
+
+    @property
+    def ndim(self) -> int:
+        return 3
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.rows.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.rows.device
+
+    @property
+    def mT(self) -> "SparseMatrix":
+        return SparseMatrix(self.columns, self.rows)
+
+    @cached_property
+    def values(self) -> Tensor:
+        """The entries that are stored, (nnz,), row after row."""
+        return self.rows.values()
+
+    @cached_property
+    def places(self) -> tuple[Tensor, Tensor]:
+        """Row and column of each of them, (nnz,) each."""
+        counts = self.rows.crow_indices().diff()
+        rows = torch.arange(len(counts), device=self.device).repeat_interleave(counts)
+        return rows, self.rows.col_indices()
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: object) -> "SparseMatrix":
+        """The whole: a batch of one has one part."""
+        return self
+
+    def element_size(self) -> int:
+        return self.values.element_size()
+
+    def left_multiplied(self, F: Tensor) -> Tensor:
+        """F @ Y for F (1, k, n): (1, k, m)."""
+        return (self.columns @ F[0].mT.contiguous()).mT.contiguous().unsqueeze(0)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "SparseMatrix":
+        """With its entries changed, one by one; what is zero stays zero."""
+        return SparseMatrix(*(_with_values(x, change(x.values())) for x in (self.rows, self.columns)))
+
+    def with_values(self, values: Tensor) -> "SparseMatrix":
+        """Other entries (nnz,) in the same places. Only for products from the right: ``columns`` stay as they are."""
+        return SparseMatrix(_with_values(self.rows, values), self.columns)
+
+    def sampled_product(self, F: Tensor, X: Tensor) -> Tensor:
+        """The entries of FᵀX at the places of Y, (nnz,), for F (k, n) and X (k, m)."""
+        rows, columns = self.places
+        left, right = F.mT.contiguous(), X.mT.contiguous()
+        found = torch.empty_like(self.values)
+        size = max(1, BLOCK // len(F))
+        for start in range(0, len(found), size):
+            some = slice(start, start + size)
+            torch.sum(left[rows[some]].mul_(right[columns[some]]), dim=1, out=found[some])
+        return found
+
+    def mean(self, dim: tuple[int, ...] = (), keepdim: bool = True) -> Tensor:
+        """(1, 1, 1)."""
+        n, m = self.rows.shape
+        return (self.values.sum(dtype=torch.float64) / (n * m)).to(self.dtype).reshape(1, 1, 1)
+
+    def to_dense(self) -> Tensor:
+        """(1, n, m)."""
+        return self.rows.to_dense().unsqueeze(0)
+
+
+Matrix = Tensor | SparseMatrix
+
+
+def multiply(F: Tensor, Y: Matrix) -> Tensor:
+    """F @ Y: (B, k, n) and (B, n, m) to (B, k, m)."""
+    return Y.left_multiplied(F) if isinstance(Y, SparseMatrix) else F @ Y
+
+
+def _transposed(csr: Tensor) -> Tensor:
+    """In the CSR layout again."""
+    n, m = csr.shape
+    if csr.device.type != "cpu":
+        with quietly():
+            csc = csr.to_sparse_csc()
+            return torch.sparse_csr_tensor(csc.ccol_indices(), csc.row_indices(), csc.values(), (m, n))
+    from scipy.sparse import csr_array  # its conversion takes a fifth of the time of torch's
+
+    parts = (csr.values().numpy(), csr.col_indices().numpy(), csr.crow_indices().numpy())
+    csc = csr_array(parts, shape=(n, m)).tocsc()
+    pointers, places = (torch.from_numpy(x.astype("int64")) for x in (csc.indptr, csc.indices))
+    with quietly():
+        return torch.sparse_csr_tensor(pointers, places, torch.from_numpy(csc.data), (m, n))
+
+
+def _with_values(csr: Tensor, values: Tensor) -> Tensor:
+    with quietly():
+        return torch.sparse_csr_tensor(csr.crow_indices(), csr.col_indices(), values, csr.shape)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without what torch says about the making of sparse tensors: that they are new, and not checked."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CS[RC] tensor support is in beta state")
+        warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
+        yield

@@ -1,0 +1,190 @@
+"""Classical NMF of a file: what the commands ``nmf``, ``rank`` and ``consensus`` do and write."""
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffnmf.checks import check_count
+from diffnmf.data.tables import Table, read_table
+from diffnmf.errors import RunFolderError
+from diffnmf.factorization import (
+    ConsensusScores,
+    RankScores,
+    consensus_curve,
+    cross_validate_rank,
+    svd_curve,
+)
+from diffnmf.figures.curves import save_consensus, save_rank_selection
+from diffnmf.figures.montages import save_image_grid, unit_peak
+from diffnmf.files import explained_errors, explained_replacing, write_json
+
+Announce = Callable[[str], None]
+
+
+class TableFactors(NamedTuple):
+    """What ``factorize_table`` found: weights (N, k), components (k, F), ‖X − WH‖ / ‖X‖ (nan for other losses)."""
+
+    weights: np.ndarray
+    components: np.ndarray
+    relative_error: float
+    loss: float
+    converged: bool
+    files: list[Path]
+
+
+def factorize_table(
+    data: str | Path,
+    output: str | Path,
+    k: int,
+    *,
+    overwrite: bool = False,
+    announce: Announce | None = None,
+    **options: Any,
+) -> TableFactors:
+    """Factorise the table in a file with ``diffnmf.NMF``, and write factors and pictures into a folder.
+
+    Arguments:
+        data: as ``read_table`` takes it.
+        output: the folder: components.csv, weights.csv, with the names of rows and columns, factors.npz, summary.json,
+            and components.png where the rows are images.
+        k: components.
+        overwrite: whether files of that name may be replaced.
+        announce: told what is about to be done.
+        options: parameters of ``NMF``. ``missing`` is "ignore" unless given.
+
+    Raises:
+        ValueError: names what is wrong with the data or an option.
+        RunFolderError: the folder holds such files already.
+    """
+    import warnings
+
+    from diffnmf.factorization.estimator import NMF
+    from diffnmf.factorization.estimator_fit import NMFConvergenceWarning
+
+    k = check_count("k", k, at_least=1)
+    output = Path(output)
+    _check_free(output, ["components.csv", "weights.csv", "factors.npz"], overwrite)
+    table = _announced(data, announce)
+    model = NMF(k, **{"missing": "ignore", **options})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", NMFConvergenceWarning)
+        weights = model.fit_transform(table.X)
+    converged = not any(issubclass(entry.category, NMFConvergenceWarning) for entry in caught)
+    names = [f"component_{i + 1}" for i in range(k)]
+    files = [output / "components.csv", output / "weights.csv", output / "factors.npz", output / "summary.json"]
+    with explained_errors(files[0]):
+        _save_named(files[0], model.components_, names, table.columns)
+        _save_named(files[1], weights, table.rows, names)
+        with explained_replacing(files[2]) as file, file.open("wb") as stream:
+            np.savez_compressed(stream, W=weights, H=model.components_)
+    error = model.reconstruction_err_
+    relative = error / _norm(table) if options.get("beta_loss", "frobenius") == "frobenius" else float("nan")
+    summary = {"data": str(data), "shape": list(table.X.shape), "k": k, "iterations": model.n_iter_}
+    summary |= {"converged": converged, "loss": error, "relative_error": relative}
+    write_json(files[3], summary)
+    if table.image_shape is not None:
+        files.append(output / "components.png")
+        H = unit_peak(torch.from_numpy(model.components_).T)
+        save_image_grid(files[-1], H, table.image_shape, title=f"{k} components, each at its own brightest")
+    return TableFactors(weights, model.components_, relative, error, converged, files)
+
+
+def score_ranks(
+    data: str | Path,
+    output: str | Path,
+    ks: Sequence[int],
+    *,
+    overwrite: bool = False,
+    announce: Announce | None = None,
+    **options: Any,
+) -> RankScores:
+    """``cross_validate_rank`` of the table in a file; writes rank.csv and rank.png into a folder."""
+    output = Path(output)
+    _check_free(output, ["rank.csv", "rank.png"], overwrite)
+    table = _announced(data, announce)
+    X = table.X if isinstance(table.X, np.ndarray) else table.X.toarray()
+    scores = cross_validate_rank(X, ks, missing="ignore", **options)
+    svd = None if np.isnan(X).any() else svd_curve(X, max(ks))
+    header = ["k", "held_out_error", "std", "svd"]
+    rows = [
+        [k, float(scores.mean[i]), float(scores.std[i]), "" if svd is None else float(svd[k])]
+        for i, k in enumerate(scores.ks)
+    ]
+    _save_rows(output / "rank.csv", [header, *rows])
+    save_rank_selection(output / "rank.png", scores, svd, title=str(Path(data).name))
+    return scores
+
+
+def score_consensus(
+    data: str | Path,
+    output: str | Path,
+    ks: Sequence[int],
+    *,
+    overwrite: bool = False,
+    announce: Announce | None = None,
+    **options: Any,
+) -> ConsensusScores:
+    """``consensus_curve`` of the table in a file; writes consensus.csv, consensus.png and the components of each k."""
+    output = Path(output)
+    _check_free(output, ["consensus.csv", "consensus.png"], overwrite)
+    table = _announced(data, announce)
+    Y = table.X if isinstance(table.X, np.ndarray) else _columns(table)
+    scores = consensus_curve(Y, ks, **options)
+    columns = (scores.stability, scores.least, scores.error, scores.best_error)
+    rows = [[k, *(float(x[i]) for x in columns)] for i, k in enumerate(scores.ks)]
+    header = ["k", "mean_silhouette", "least_silhouette", "relative_error", "relative_error_of_the_best"]
+    _save_rows(output / "consensus.csv", [header, *rows])
+    save_consensus(output / "consensus.png", scores, title=str(Path(data).name))
+    for k, found in zip(scores.ks, scores.found, strict=True):
+        names = [f"component_{i + 1}" for i in range(k)]
+        _save_named(output / f"components_{k}.csv", found.H.T.numpy(), names, table.columns)
+    return scores
+
+
+def _columns(table: Table) -> Tensor:
+    """A sparse table as (F, N)."""
+    from diffnmf.factorization.sample_arrays import sparse_tensor_of
+
+    return sparse_tensor_of(table.X).mT
+
+
+def _norm(table: Table) -> float:
+    values = table.X if isinstance(table.X, np.ndarray) else table.X.data
+    return float(np.sqrt(np.nansum(np.square(values, dtype=np.float64)))) or 1.0
+
+
+def _announced(data: str | Path, announce: Announce | None) -> Table:
+    """The table, and what it is."""
+    table = read_table(data)
+    samples, features = table.X.shape
+    if isinstance(table.X, np.ndarray):
+        unknown = np.isnan(table.X).mean()
+        more = f", {unknown:.1%} missing" if unknown else ""
+    else:
+        more = f", {table.X.nnz / max(1, samples * features):.2%} stored"
+    if announce is not None:
+        announce(f"{data}: {samples} samples of {features} features{more}")
+    return table
+
+
+def _check_free(output: Path, names: list[str], overwrite: bool) -> None:
+    if not overwrite and any((output / name).exists() for name in names):
+        raise RunFolderError(f"{output}: holds {', '.join(names)} already; take another --output, or --overwrite")
+
+
+def _save_named(path: Path, matrix: np.ndarray, rows: list[str] | None, columns: list[str] | None) -> None:
+    """A matrix with the names of its rows and columns; numbers where there are none."""
+    rows = [str(i) for i in range(len(matrix))] if rows is None else rows
+    columns = [str(i) for i in range(matrix.shape[1])] if columns is None else columns
+    lines = ([name, *(f"{x:.9g}" for x in values)] for name, values in zip(rows, matrix, strict=True))
+    _save_rows(path, [["", *columns], *lines])
+
+
+def _save_rows(path: Path, rows: list[list[Any]]) -> None:
+    with explained_replacing(path) as file, file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(rows)

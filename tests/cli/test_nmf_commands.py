@@ -1,0 +1,200 @@
+"""The commands for classical NMF: what they read, what they write, what they refuse."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.io
+import scipy.sparse
+from PIL import Image
+from typer.testing import CliRunner
+
+from diffnmf.cli import app
+from diffnmf.cli.nmf_commands import numbers_of
+from diffnmf.data.tables import read_table
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def X():
+    random = np.random.default_rng(0)
+    return random.random((20, 3)) @ random.random((3, 6))
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def written(path):
+    with path.open(newline="", encoding="utf-8") as stream:
+        header, *rows = csv.reader(stream)
+    return header[1:], [row[0] for row in rows], np.array([row[1:] for row in rows], dtype=float)
+
+
+def save_csv(path, X, hidden=()):
+    lines = [["sample", *(f"f{j}" for j in range(X.shape[1]))]]
+    lines += [[f"s{i}", *("" if (i, j) in hidden else x for j, x in enumerate(row))] for i, row in enumerate(X)]
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(lines)
+
+
+class TestNMF:
+    def test_names_are_kept_and_missing_cells_do_not_count(self, X, tmp_path):
+        save_csv(tmp_path / "t.csv", X, hidden={(2, 3), (7, 0)})
+        result = invoke("nmf", "t.csv", "--k", 3, "--output", "out", "--tol", "1e-6", "--max-iter", 5000)
+        assert result.exit_code == 0, result.output
+        assert "20 samples of 6 features, 1.7% missing" in result.stderr
+        columns, rows, H = written(tmp_path / "out" / "components.csv")
+        assert columns == [f"f{j}" for j in range(6)]
+        assert rows == ["component_1", "component_2", "component_3"]
+        columns, rows, W = written(tmp_path / "out" / "weights.csv")
+        assert rows == [f"s{i}" for i in range(20)]
+        np.testing.assert_allclose(W @ H, X, rtol=0.05, atol=0.02)
+        factors = np.load(tmp_path / "out" / "factors.npz")
+        np.testing.assert_allclose(factors["W"] @ factors["H"], W @ H, rtol=1e-6)
+        summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+        assert summary["k"] == 3
+        assert summary["relative_error"] < 1e-3
+        again = invoke("nmf", "t.csv", "--k", 3, "--output", "out")
+        assert again.exit_code == 2
+        assert "--overwrite" in again.stderr
+        assert invoke("nmf", "t.csv", "--k", 2, "--output", "out", "--overwrite").exit_code == 0
+
+    def test_images_become_pictures(self, X, tmp_path):
+        folder = tmp_path / "images"
+        folder.mkdir()
+        for i, row in enumerate(X):
+            Image.fromarray((255 * row.reshape(2, 3) / X.max()).astype(np.uint8)).save(folder / f"image{i:02}.png")
+        result = invoke("nmf", folder, "--k", 2, "--output", "out", "--init", "merge", "--max-iter", 0, "--tol", 0)
+        assert result.exit_code == 0, result.output
+        assert (tmp_path / "out" / "components.png").stat().st_size > 1000
+        assert written(tmp_path / "out" / "weights.csv")[1] == [f"image{i:02}.png" for i in range(20)]
+
+    def test_a_sparse_matrix_and_another_loss(self, X, tmp_path):
+        scipy.io.mmwrite(tmp_path / "t.mtx", scipy.sparse.coo_array(X * (X > 0.5)))
+        options = ("--solver", "mu", "--beta-loss", "kullback-leibler", "--max-iter", 5)
+        result = invoke("nmf", "t.mtx", "--k", 2, "--output", "out", *options)
+        assert result.exit_code == 0, result.output
+        assert "stored" in result.stderr
+        assert "not converged" in result.stderr
+        assert "divergence" in result.stdout
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("nmf", "none.csv", "--k", 2, "--output", "out"), "none.csv does not exist"),
+            (("nmf", "t.csv", "--k", 2, "--output", "out", "--solver", "pg"), "solver: expected one of"),
+            (("nmf", "t.csv", "--k", 2, "--output", "out", "--init", "pca"), "init: expected one of"),
+            (("rank", "t.csv", "--k", "0:3"), "k: expected numbers ≥ 1 such as 2:20"),
+            (("rank", "t.csv", "--k", "a"), "k: expected numbers ≥ 1 such as 2:20"),
+        ],
+    )
+    def test_slips_cost_one_line(self, X, tmp_path, arguments, words):
+        save_csv(tmp_path / "t.csv", X)
+        result = invoke(*arguments)
+        assert result.exit_code == 2
+        assert words in result.stderr
+        assert "Traceback" not in result.output
+
+
+def test_rank(tmp_path):
+    random = np.random.default_rng(0)
+    X = random.random((60, 3)) @ random.random((3, 40))
+    np.save(tmp_path / "t.npy", X + 0.05 * random.random(X.shape))
+    result = invoke("rank", "t.npy", "--k", "1:4", "--output", "out", "--rounds", 100)
+    assert result.exit_code == 0, result.output
+    assert "smallest error on hidden entries: k = 3" in result.stdout
+    assert (tmp_path / "out" / "rank.png").stat().st_size > 1000
+    with (tmp_path / "out" / "rank.csv").open() as stream:
+        assert [row["k"] for row in csv.DictReader(stream)] == ["1", "2", "3", "4"]
+
+
+def test_consensus(X, tmp_path):
+    save_csv(tmp_path / "t.csv", X)
+    result = invoke("consensus", "t.csv", "--k", "2,3", "--n-init", 4, "--output", "out", "--max-iter", 50)
+    assert result.exit_code == 0, result.output
+    assert written(tmp_path / "out" / "components_3.csv")[0] == [f"f{j}" for j in range(6)]
+    assert (tmp_path / "out" / "consensus.png").stat().st_size > 1000
+    assert written(tmp_path / "out" / "consensus.csv")[1] == ["2", "3"]
+
+
+def test_the_module_is_the_program():
+    command = [sys.executable, "-m", "diffnmf", "nmf", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "--beta-loss" in shown.stdout
+
+
+def test_numbers():
+    assert numbers_of("2:5") == [2, 3, 4, 5]
+    assert numbers_of("5:20:5") == [5, 10, 15, 20]
+    assert numbers_of("3,5,8:9") == [3, 5, 8, 9]
+    for wrong in ("", "3:2", "1:2:3:4", "2:4:0"):
+        with pytest.raises(ValueError, match="k: expected numbers"):
+            numbers_of(wrong)
+
+
+class TestTables:
+    @pytest.mark.parametrize(
+        ("text", "rows", "columns", "shape"),
+        [
+            ("1,2\n3,4\n", None, None, (2, 2)),
+            ("a,b\n1,2\n3,4\n", None, ["a", "b"], (2, 2)),
+            (",a,b\nx,1,2\ny,3,\n", ["x", "y"], ["a", "b"], (2, 2)),
+            ("name,a,b\nx,1,2\ny,3,NA\n", ["x", "y"], ["a", "b"], (2, 2)),
+            ("a,b\nx,1,2\ny,3,4\n", ["x", "y"], ["a", "b"], (2, 2)),
+            ("x;1;2\ny;3;4\n", ["x", "y"], None, (2, 2)),
+            ("\ufeffa,b\n1,2\n", None, ["a", "b"], (1, 2)),
+        ],
+    )
+    def test_text(self, tmp_path, text, rows, columns, shape):
+        (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+        table = read_table(tmp_path / "t.csv")
+        assert (table.rows, table.columns, table.X.shape) == (rows, columns, shape)
+        assert table.X[0].tolist() == [1, 2]
+        assert np.isnan(table.X).sum() == text.count("NA") + text.count(",\n")
+
+    def test_arrays(self, X, tmp_path):
+        np.save(tmp_path / "a.npy", X)
+        np.save(tmp_path / "b.npy", X.reshape(20, 2, 3).astype(np.float32))
+        np.savez(tmp_path / "c.npz", X=X, rows=[f"r{i}" for i in range(20)])
+        scipy.sparse.save_npz(tmp_path / "d.npz", scipy.sparse.csr_array(X))
+        np.testing.assert_array_equal(read_table(tmp_path / "a.npy").X, X)
+        images = read_table(tmp_path / "b.npy")
+        assert images.image_shape == (2, 3)
+        assert images.X.dtype == np.float32
+        assert read_table(tmp_path / "c.npz").rows[3] == "r3"
+        np.testing.assert_array_equal(read_table(tmp_path / "d.npz").X.toarray(), X)
+
+    def test_parquet(self, X, tmp_path):
+        pandas, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+        pandas.DataFrame(X, columns=list("abcdef")).assign(name=[f"r{i}" for i in range(20)]).to_parquet(
+            tmp_path / "t.parquet"
+        )
+        table = read_table(tmp_path / "t.parquet")
+        assert table.columns == list("abcdef")
+        assert table.rows[1] == "r1"
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("t.csv", "", "the file is empty"),
+            ("t.csv", "1,2\n3\n", "line 2: expected 2 numbers, as in the first; got 1"),
+            ("t.csv", "a,b\n1,2\n3,x\n", "line 3: expected numbers; got 'x'"),
+            ("t.npy", "nonsense", "t.npy: "),
+            ("t.xlsx", "", "expected a folder of images, or a file .npy"),
+        ],
+    )
+    def test_what_is_wrong_is_said(self, tmp_path, name, content, message):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(ValueError, match=message):
+            read_table(tmp_path / name)

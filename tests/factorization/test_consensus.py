@@ -1,0 +1,91 @@
+"""Consensus: planted components are stable and found; what is not there is not."""
+
+import numpy as np
+import pytest
+import torch
+from nmf_problems import random_matrix
+from sklearn.metrics import silhouette_samples
+
+from diffnmf.factorization import consensus, consensus_curve
+from diffnmf.factorization.consensus import _silhouettes
+from diffnmf.figures.curves import save_consensus
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::diffnmf.errors.ConvergenceWarning"),
+    pytest.mark.usefixtures("one_thread"),
+]
+
+
+def planted(k=4, n=40, m=80, noise=0.02):
+    """Sparse parts, so that the factorisation is unique."""
+    H = random_matrix(n, k) * (torch.arange(n)[:, None] % (k + 1) == torch.arange(k))
+    W = random_matrix(k, m, seed=1) * (random_matrix(k, m, seed=2) < 0.5)
+    return H @ W + noise * random_matrix(n, m, seed=3), H
+
+
+def test_planted_components_are_found_and_stable():
+    Y, H = planted()
+    found = consensus(Y, 4, n_init=8, max_iter=300, tol=1e-4)
+    assert found.H.shape == (40, 4)
+    assert found.silhouettes.shape == (6, 4)
+    assert (found.stability > 0.95).all()
+    assert (found.stability.diff() <= 0).all()
+    cosines = (H / H.norm(dim=0)).T @ found.H
+    assert (cosines.amax(1) > 0.98).all()
+    assert found.error < 1.1 * found.errors.min()
+
+
+def test_the_curve_tells_how_many_there_are():
+    Y, _ = planted()
+    scores = consensus_curve(Y, range(2, 7), n_init=8, max_iter=300, tol=1e-4)
+    assert scores.ks == (2, 3, 4, 5, 6)
+    assert scores.least[2] > 0.95
+    assert (scores.least[3:] < 0.9).all()
+    assert scores.error[2] < 0.7 * scores.error[1]
+    assert (scores.best_error.diff() < 0).all()
+
+
+def test_silhouettes_are_those_of_scikit_learn():
+    bases = random_matrix(5, 12, 3)
+    bases = bases / bases.norm(dim=1, keepdim=True)
+    points = bases.movedim(2, 0).reshape(15, 12).numpy()
+    expected = silhouette_samples(points, np.repeat(np.arange(3), 5), metric="cosine").reshape(3, 5).T
+    np.testing.assert_allclose(_silhouettes(bases).numpy(), expected, atol=1e-12)
+    alike = _silhouettes(bases[..., :1].expand(5, 12, 1)[:1].expand(4, 12, 1))
+    assert torch.allclose(alike, torch.ones(4, 1).double())
+
+
+def test_arrays_have_samples_in_rows_and_sparse_matrices_count():
+    Y, _ = planted()
+    options = {"n_init": 4, "max_iter": 60, "tol": 0.0}
+    by_tensor, by_array = consensus(Y, 3, **options), consensus(Y.T.numpy(), 3, **options)
+    torch.testing.assert_close(by_tensor.H, by_array.H)
+    from diffnmf.factorization.sparse_matrix import quietly
+
+    with quietly():
+        sparse = (Y * (Y > 0.1)).to_sparse_csr()
+    assert consensus(sparse, 3, **options).error == pytest.approx(consensus(sparse.to_dense(), 3, **options).error)
+
+
+def test_one_component_is_as_stable_as_its_replicates_are_alike():
+    found = consensus(planted()[0], 1, n_init=4, max_iter=200)
+    assert found.stability[0] > 0.999
+
+
+def test_the_picture(tmp_path):
+    scores = consensus_curve(planted()[0], [2, 3], n_init=3, max_iter=20, tol=0.0)
+    save_consensus(tmp_path / "consensus.png", scores, title="planted")
+    assert (tmp_path / "consensus.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_init": 1}, "n_init: expected an int ≥ 2"),
+        ({"keep": 0.0}, "keep: expected a number in"),
+        ({"init": "nndsvd"}, "init: expected one that draws"),
+    ],
+)
+def test_bad_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        consensus(torch.rand(6, 5), 2, **options)

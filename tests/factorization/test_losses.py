@@ -1,0 +1,139 @@
+"""Beta-divergences: the formulas, the iterates of scikit-learn, descent, zeros, weights at the minimum."""
+
+import numpy as np
+import pytest
+import torch
+from nmf_problems import random_matrix
+from scipy.optimize import minimize
+from sklearn.decomposition import NMF as THEIRS
+from sklearn.decomposition import non_negative_factorization
+from torch.testing import assert_close
+
+from diffnmf import NMF
+from diffnmf.factorization import MU, factorize
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::diffnmf.errors.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.usefixtures("one_thread"),
+]
+BETAS = [-0.5, 0, 0.5, 1, 1.5, 2.5]
+
+
+def divergence(Y, P, beta):
+    """√(2 Σ d_β), from the formulas, for positive P."""
+    Y, P = np.asarray(Y, dtype=float), np.asarray(P, dtype=float)
+    if beta == 1:
+        terms = np.where(Y > 0, Y * np.log(np.where(Y > 0, Y, 1) / P), 0) - Y + P
+    elif beta == 0:
+        terms = Y / P - np.log(Y / P) - 1
+    else:
+        terms = (Y**beta + (beta - 1) * P**beta - beta * Y * P ** (beta - 1)) / (beta * (beta - 1))
+    return np.sqrt(2 * terms.sum())
+
+
+@pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_the_iterates_are_those_of_scikit_learn(beta, scale):
+    Y = scale * (random_matrix(20, 9) + 0.05)
+    H0, W0 = random_matrix(20, 4, seed=1), scale * random_matrix(4, 9, seed=2)
+    weights, components, _ = non_negative_factorization(
+        Y.T.numpy(), W=W0.T.numpy().copy(), H=H0.T.numpy().copy(), n_components=4, init="custom", solver="mu",
+        beta_loss=beta, tol=0, max_iter=30, alpha_W=1e-3, l1_ratio=0.5,
+    )  # fmt: skip
+    penalties = {"l1_W": 20e-3 / 2, "ridge_W": 20e-3 / 2, "l1_H": 9e-3 / 2, "ridge_H": 9e-3 / 2}
+    H, W, errors, *_ = factorize(Y, 4, method=MU(beta), H0=H0, W0=W0, tol=0.0, max_iter=30, **penalties)
+    assert_close(H, torch.from_numpy(components.T), rtol=1e-6, atol=1e-9)
+    assert_close(W, torch.from_numpy(weights.T), rtol=1e-6, atol=1e-9 * scale)
+    assert float(errors[-1]) == pytest.approx(divergence(Y, H @ W, beta), rel=1e-9)
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_the_divergence_never_increases(beta):
+    Y = random_matrix(2, 15, 10) + 0.01
+    errors = factorize(Y, 4, method=MU(beta), init="random", tol=1e-12, max_iter=200).errors
+    assert (errors.diff(dim=0) <= 1e-12 * errors[0]).all()
+    assert (errors[-1] < errors[0]).all()
+    assert len(errors) == 201
+
+
+def test_extrapolation_gets_further():
+    for beta in (1.0, 1.5):
+        Y = torch.poisson(5 * random_matrix(60, 80, rank=6), generator=torch.Generator().manual_seed(0))
+        plain, ahead = (
+            factorize(Y, 6, method=MU(beta, extrapolate=x), init="random", tol=0.0, max_iter=iterations).errors[-1]
+            for x, iterations in ((False, 60), (True, 30))
+        )
+        assert ahead < plain
+        later = factorize(Y, 6, method=MU(beta, extrapolate=True), init="random", tol=0.0, max_iter=500)
+        assert later.errors[-1] < ahead
+
+
+@pytest.mark.parametrize("name", ["kullback-leibler", 0.5, 1.5, 2.5])
+def test_zeros_of_all_kinds(name):
+    Y = torch.poisson(random_matrix(15, 12), generator=torch.Generator().manual_seed(1))
+    Y[3], Y[:, 4] = 0, 0
+    H, W, errors, *_ = factorize(Y, 4, method=MU(name), init="random", tol=0.0, max_iter=300)
+    assert H.isfinite().all()
+    assert W.isfinite().all()
+    assert errors.isfinite().all()
+    assert (H @ W)[3].max() < 0.1
+    zero = factorize(torch.zeros(5, 4), 2, method=MU(name), tol=0.0, max_iter=10)
+    assert zero.errors.isfinite().all()
+
+
+def test_zeros_are_refused_where_they_cost_without_end():
+    with pytest.raises(ValueError, match="Y: expected entries > 0 at beta_loss ≤ 0"):
+        factorize(torch.zeros(5, 4), 2, method=MU("itakura-saito"))
+    mask = torch.ones(5, 4, dtype=torch.bool)
+    mask[0, 0] = False
+    Y = torch.rand(5, 4) + 0.1
+    Y[0, 0] = 0
+    assert factorize(Y, 2, method=MU("itakura-saito"), mask=mask, tol=0.0, max_iter=5).errors.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"beta_loss": "hinge"}, ValueError, "beta_loss: expected one of frobenius, itakura-saito, kullback-leibler"),
+        ({"beta_loss": None}, TypeError, "beta_loss: expected a finite number"),
+        ({"beta_loss": float("nan")}, ValueError, "beta_loss: expected a finite number"),
+        ({"beta_loss": 0.5, "extrapolate": True}, ValueError, r"extrapolate: expected False but for beta_loss in"),
+    ],
+)
+def test_bad_options(options, error, message):
+    with pytest.raises(error, match=message):
+        MU(**options)
+
+
+class TestEstimator:
+    @pytest.fixture
+    def X(self):
+        random = np.random.default_rng(0)
+        return random.poisson(5 * random.random((50, 3)) @ random.random((3, 12))).astype(float)
+
+    @pytest.mark.parametrize("beta", ["kullback-leibler", 1.5, 0.5])
+    def test_the_divergence_is_that_of_its_own(self, X, beta):
+        theirs = THEIRS(3, solver="mu", beta_loss=beta, init="nndsvda", tol=0, max_iter=1000).fit(X)
+        ours = NMF(3, solver="mu", beta_loss=beta, init="nndsvda", tol=0, max_iter=1000).fit(X)
+        assert ours.reconstruction_err_ <= theirs.reconstruction_err_ * (1 + 1e-6)
+
+    @pytest.mark.parametrize("penalty", [0.0, 0.01])
+    @pytest.mark.parametrize("beta", [1.0, 1.7])
+    def test_the_weights_are_at_the_minimum(self, X, beta, penalty):
+        model = NMF(3, solver="mu", beta_loss=beta, tol=0, max_iter=50, alpha_W=penalty, l1_ratio=1.0).fit(X)
+        H, l1 = model.components_, 12 * penalty
+
+        def cost(w, row):
+            return divergence(row, np.maximum(w @ H, 1e-12), beta) ** 2 / 2 + l1 * w.sum()
+
+        for row, w in zip(X[:8], model.transform(X[:8]), strict=True):
+            best = minimize(cost, w + 0.01, args=(row,), bounds=[(0, None)] * 3, tol=1e-14)
+            assert cost(w, row) <= best.fun * (1 + 1e-7) + 1e-9
+
+    def test_they_do_not_depend_on_the_company(self, X):
+        model = NMF(3, solver="mu", beta_loss=1, tol=0, max_iter=50).fit(X)
+        together = model.transform(X)
+        alone = np.concatenate([model.transform(row[None]) for row in X])
+        np.testing.assert_allclose(alone, together, rtol=1e-6, atol=1e-7)
+        np.testing.assert_array_equal(model.fit_transform(X), model.transform(X))
