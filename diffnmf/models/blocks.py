@@ -2,7 +2,9 @@
 
 import math
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def group_norm(channels: int) -> nn.Module:
@@ -36,12 +38,40 @@ def bottleneck_mlp(channels: int, outputs: int, hidden: int = 512) -> nn.Sequent
     """
     pooled = 4
     return nn.Sequential(
-        nn.AdaptiveAvgPool2d(pooled),
+        AveragePool(pooled),
         nn.Flatten(),
         nn.Linear(channels * pooled**2, hidden),
         nn.SiLU(inplace=True),
         nn.Linear(hidden, outputs),
     )
+
+
+class AveragePool(nn.Module):
+    """``nn.AdaptiveAvgPool2d``, elsewhere than on the CPU as two products, whose gradient is the same every time.
+
+    The gradient of the former adds up in any order on a GPU, and is an error there where ``--deterministic`` asks for
+    the same bits.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C, size, size)."""
+        if x.device.type == "cpu":
+            return F.adaptive_avg_pool2d(x, self.size)
+        rows, columns = (averages(length, self.size, x) for length in x.shape[-2:])
+        return rows @ x @ columns.mT
+
+
+def averages(length: int, size: int, like: Tensor) -> Tensor:
+    """(size, length): row i takes the mean of the entries ⌊i·length/size⌋ to ⌈(i + 1)·length/size⌉ − 1."""
+    first = torch.arange(size, device=like.device) * length // size
+    last = -((torch.arange(size, device=like.device) + 1) * -length // size)
+    at = torch.arange(length, device=like.device)
+    inside = ((at >= first[:, None]) & (at < last[:, None])).to(like.dtype)
+    return inside / inside.sum(1, keepdim=True)
 
 
 def halvings(image_shape: tuple[int, int]) -> int:
