@@ -74,6 +74,10 @@ class Log:
     uploads: list[Event] = field(default_factory=list)
 
     @property
+    def parts(self) -> tuple[list[Event], list[Event], list[Event]]:
+        return self.kernels, self.waits, self.uploads
+
+    @property
     def counts(self) -> tuple[int, int, int]:
         return len(self.kernels), len(self.waits), len(self.uploads)
 

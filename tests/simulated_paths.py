@@ -129,18 +129,18 @@ def _factorization(method: str, init: str | None, iterations: int) -> Log:
 def _hals_iteration() -> Log:
     """Ten of them between two checks: all of it over ten is one."""
     Y = on_device(groups(batch=2, n=96, k=30, m=40)[1])
-    few, many = (
-        recorded(lambda n=n: factorize(Y, 30, init="random", max_iter=n, tol=0, callback=None)) for n in (10, 20)
-    )
+    few, many = (recorded(lambda n=n: factorize(Y, 30, init="random", max_iter=n, tol=0)) for n in (10, 20))
     return _tenth(few, many)
 
 
 def _tenth(few: Log, many: Log) -> Log:
-    parts = []
-    for before, after in zip((few.kernels, few.waits, few.uploads), (many.kernels, many.waits, many.uploads), strict=True):
-        more = len(after) - len(before)
-        parts.append(after[:: max(1, len(after) // max(1, more // 10))][: -(-more // 10)] if more > 0 else [])
-    return Log(*parts)
+    """One of the ten iterations that one log has more than the other: evenly spread events of it."""
+    return Log(*(_share(a, b) for a, b in zip(few.parts, many.parts, strict=True)))
+
+
+def _share(few: list[Event], many: list[Event]) -> list[Event]:
+    more = -(-(len(many) - len(few)) // 10)
+    return many[len(few) :: 10][:more] if more > 0 else []
 
 
 def _add_generators() -> None:

@@ -190,7 +190,7 @@ class _Alternation:
     def measure(self, problem: NMFProblem, iterate: FactorState) -> tuple[Tensor, Stationarity | None]:
         """The relative errors (B,), and, where that is asked for, how far the iterates are from a stationary point."""
         half_W = half_step(iterate.Ht, problem.Y, problem.weights_penalties)
-        error = half_W.error(problem.square, iterate.W, may_look=True)
+        error = half_W.error(problem.square, iterate.W, may_look=self.may_look)
         if self.budget.tol == 0:
             return error, None
         half_H = half_step(iterate.W, problem.Y.mT, problem.basis_penalties)

@@ -13,6 +13,7 @@ from diffnmf.factorization.base import Budget, Method, Run
 from diffnmf.factorization.initialization import check_start, complete, start
 from diffnmf.factorization.nmf_problem import NMFProblem, Units, make_nmf_problem
 from diffnmf.factorization.registry import get_method
+from diffnmf.solvers.devices import ieee_products
 
 Callback = Callable[[int, Tensor, Tensor], bool | None]
 
@@ -117,7 +118,8 @@ def factorize(
         stopped = bool(callback and callback(iteration, *units.unscale_factors(H, W, unit_basis=method.unit_basis)))
         return stopped
 
-    with torch.autocast(device_type=Y.device.type, enabled=False):  # it would lower the products to half precision
+    # Both would lower the products: to half precision, and to that of TF32.
+    with torch.autocast(device_type=Y.device.type, enabled=False), ieee_products():
         Ht, W = _start(problem, units, method, H, W, init, seed)
         run = method.run(problem, W, Ht, Budget(tol, max_iter, observer if callback else None))
     return _factors(run, units, method, may_warn=tol > 0 and not stopped)

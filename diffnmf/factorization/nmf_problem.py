@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_expands, check_matrix, check_number, check_same_device
+from diffnmf.solvers.devices import check_float64
 from diffnmf.solvers.problem import one_where_zero
 
 Index = slice | Tensor  # some problems of a batch: neighbours, or any by their numbers (N,)
@@ -133,7 +134,7 @@ def make_nmf_problem(
         TypeError, ValueError: as ``factorize``.
     """
     k = check_count("k", k, at_least=1)
-    check_matrix("Y", Y)
+    check_float64("Y", check_matrix("Y", Y))
     *batch, n, m = Y.shape
     if n == 0 or m == 0:
         raise ValueError(f"Y: expected at least one row and one column; got {tuple(Y.shape)} (leave empty ones out)")

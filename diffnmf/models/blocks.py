@@ -1,6 +1,7 @@
 """The pieces that the U-Net and the critic are made of."""
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -61,17 +62,19 @@ class AveragePool(nn.Module):
         """(B, C, h, w) to (B, C, size, size)."""
         if x.device.type == "cpu":
             return F.adaptive_avg_pool2d(x, self.size)
-        rows, columns = (averages(length, self.size, x) for length in x.shape[-2:])
+        rows, columns = (_averages(length, self.size, x.dtype, x.device) for length in x.shape[-2:])
         return rows @ x @ columns.mT
 
 
-def averages(length: int, size: int, like: Tensor) -> Tensor:
+@cache
+@torch.inference_mode(False)  # what is kept may be asked for a gradient later
+def _averages(length: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(size, length): row i takes the mean of the entries ⌊i·length/size⌋ to ⌈(i + 1)·length/size⌉ − 1."""
-    first = torch.arange(size, device=like.device) * length // size
-    last = -((torch.arange(size, device=like.device) + 1) * -length // size)
-    at = torch.arange(length, device=like.device)
-    inside = ((at >= first[:, None]) & (at < last[:, None])).to(like.dtype)
-    return inside / inside.sum(1, keepdim=True)
+    first = torch.arange(size, device="cpu") * length // size
+    last = -((torch.arange(size, device="cpu") + 1) * -length // size)
+    at = torch.arange(length, device="cpu")
+    inside = ((at >= first[:, None]) & (at < last[:, None])).to(dtype)
+    return (inside / inside.sum(1, keepdim=True)).to(device)
 
 
 def halvings(image_shape: tuple[int, int]) -> int:

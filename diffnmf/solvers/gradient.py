@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.solvers.devices import looking_is_free
-from diffnmf.solvers.exact.chunks import MAX_ENTRIES, columns_in_cache
+from diffnmf.solvers.exact.chunks import columns_in_cache, columns_in_memory
 from diffnmf.solvers.exact.finish import WELL_CONDITIONED_PIVOT
 from diffnmf.solvers.exact.systems import FreeSystems
 from diffnmf.solvers.problem import Problem
@@ -106,7 +106,7 @@ def _solve(systems: FreeSystems, H: Tensor, ridge: Tensor, row_scale: Tensor, gr
     if H.dtype != torch.float64 or (looking_is_free(H.device) and not wanted.any()):
         return V  # in float32 the last digits would be rounded away
     with torch.no_grad():
-        squared = [H.mT @ (H @ V_run) for V_run in V.split(_columns_at_once(H), dim=-1)]
+        squared = [H.mT @ (H @ V_run) for V_run in V.split(columns_in_memory(H), dim=-1)]
         residual = grad_W - torch.cat(squared, dim=-1) - ridge * V
         correction = systems.solve(residual / row_scale) / row_scale
         return torch.where(wanted.reshape(len(H), 1, -1), V + correction, V)
@@ -136,15 +136,10 @@ def _target_gradient(H: Tensor, V: Tensor) -> Tensor:
 def _accurate_basis_gradient(H: Tensor, Y: Tensor, W: Tensor, V: Tensor) -> Tensor:
     """∂L/∂H as in (2), run by run of columns to bound the memory."""
     gradient = torch.zeros_like(H)
-    for Y_run, W_run, V_run in zip(*(x.split(_columns_at_once(H), dim=-1) for x in (Y, W, V)), strict=True):
+    for Y_run, W_run, V_run in zip(*(x.split(columns_in_memory(H), dim=-1) for x in (Y, W, V)), strict=True):
         residual = torch.baddbmm(Y_run, H, W_run, alpha=-1)
         gradient = gradient + residual @ V_run.mT - (H @ V_run) @ W_run.mT
     return gradient
-
-
-def _columns_at_once(H: Tensor) -> int:
-    """How many columns of Y, of every problem, may be in memory once more."""
-    return max(1, MAX_ENTRIES // max(1, H.shape[0] * H.shape[1]))
 
 
 def _with_derivatives_of(lender: Tensor, value: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from diffnmf.checks import check_name
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.solvers.base import BACKWARDS, NNLSSolver, Solved
 from diffnmf.solvers.certificate import is_best
-from diffnmf.solvers.devices import looking_is_free
+from diffnmf.solvers.devices import looking_is_free, needs_float64
 from diffnmf.solvers.direct import kernel_solves, solve_directly, solve_small
 from diffnmf.solvers.largest_l1 import largest_l1
 from diffnmf.solvers.problem import Problem, kkt_residual, make_problem, solution_size
@@ -46,6 +46,7 @@ class NNLSSolution(NamedTuple):
     largest_useful_l1: Tensor
 
 
+@needs_float64
 def nnls(
     H: Tensor,
     Y: Tensor,
@@ -100,7 +101,7 @@ def nnls(
         converged = converged & is_best(ranged.problem, judged)
     # A transform has no single answer to the question, and a compiled graph no place for a warning.
     if not transformed(problem) and not (converged.all() and (ranged.finite is None or ranged.finite.all())):
-        warnings.warn(_complaint(solver, residual, converged, ranged.finite), ConvergenceWarning, stacklevel=2)
+        warnings.warn(_complaint(solver, residual, converged, ranged.finite), ConvergenceWarning, stacklevel=3)
     if ranged.finite is not None:
         finite = ranged.finite.flatten(1).all(1)
         residual, converged = torch.where(finite, residual, torch.nan), converged & finite
@@ -131,6 +132,7 @@ def _complaint(solver: NNLSSolver, residual: Tensor, converged: Tensor, finite: 
     return f"{type(solver).__name__}: {'; '.join(complaints)}; see `converged` of the result"
 
 
+@needs_float64
 def solve_nnls(
     H: Tensor,
     Y: Tensor,

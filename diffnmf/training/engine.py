@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
-# How long a process waits for the others before it gives up: the main one scores, beside rivals that iterate, while they
-# wait. NCCL would give up after ten minutes, gloo after thirty.
+# How long a process waits for the others before it gives up: the main one scores while they wait, beside rivals that
+# iterate. NCCL would give up after ten minutes, gloo after thirty.
 PATIENCE = timedelta(hours=6)
 
 
