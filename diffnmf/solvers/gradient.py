@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffnmf.kernels.cuda import calling as cuda
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.exact.chunks import columns_in_cache, columns_in_memory
 from diffnmf.solvers.exact.finish import WELL_CONDITIONED_PIVOT
@@ -86,9 +87,14 @@ class _ImplicitGradient(torch.autograd.Function):
             well_conditioned = H.dtype != torch.float64 or (
                 looking_is_free(H.device) and bool((ctx.systems.factor.pivot >= WELL_CONDITIONED_PIVOT).all())
             )
+            if well_conditioned and not torch.is_grad_enabled() and cuda.available(H.shape[-1], H, Y, W, V):
+                grad_H, grad_Y = cuda.gradients(H, Y, W, V, wants_H=needs_H, wants_Y=needs_Y)
+                needs_H = needs_Y = False
+            else:
+                grad_H = grad_Y = None
             gradient = _basis_gradient if well_conditioned else _accurate_basis_gradient
-            grad_H = gradient(H, Y, W, V) if needs_H else None
-            grad_Y = _target_gradient(H, V) if needs_Y else None
+            grad_H = gradient(H, Y, W, V) if needs_H else grad_H
+            grad_Y = _target_gradient(H, V) if needs_Y else grad_Y
             grad_ridge = -(V * W).sum_to_size(ridge.shape).to(H.dtype) if ctx.needs_input_grad[2] else None
             grad_l1 = -V.sum_to_size(ctx.shape_l1).to(H.dtype) if ctx.needs_input_grad[3] else None
         return (grad_H, grad_Y, grad_ridge, grad_l1, None, None, None)

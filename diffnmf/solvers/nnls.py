@@ -11,7 +11,7 @@ from diffnmf.errors import ConvergenceWarning
 from diffnmf.solvers.base import BACKWARDS, NNLSSolver, Solved
 from diffnmf.solvers.certificate import is_best
 from diffnmf.solvers.devices import looking_is_free, needs_float64
-from diffnmf.solvers.direct import kernel_solves, solve_directly, solve_small
+from diffnmf.solvers.direct import device_solves, kernel_solves, solve_directly, solve_on_device, solve_small
 from diffnmf.solvers.largest_l1 import largest_l1
 from diffnmf.solvers.problem import Problem, kkt_residual, make_problem, solution_size
 from diffnmf.solvers.ranges import in_range
@@ -172,6 +172,10 @@ def _solve(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:
     if wanted and not transformed(problem) and kernel_solves(problem):
         solved = solve_directly(problem, backward)
         if solved is not None:  # in range, as nearly all problems are
+            return solved
+    if wanted and not transformed(problem) and device_solves(problem):
+        solved = solve_on_device(problem, backward)
+        if solved is not None:
             return solved
     ranged = in_range(problem, may_look=_may_look(problem))
     solved = _solve_in_range(ranged.problem, solver, backward)
