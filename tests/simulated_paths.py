@@ -26,7 +26,7 @@ from diffnmf.factorization.initialization import INITS
 from diffnmf.layers import NNLSLayer
 from diffnmf.metrics import summarize
 from diffnmf.models import GANUNMF, Critic, Generator, GeneratorConfig
-from diffnmf.solvers import SOLVERS
+from diffnmf.solvers import SOLVERS, devices
 from diffnmf.training import Trainer, TrainingConfig
 from diffnmf.training.engine import make_accelerator
 
@@ -221,6 +221,62 @@ def _scoring() -> Log:
         numbers = GroupSampler(images, M).epoch(0)[:2].to(DEVICE)
         accelerator.log = Log()
         score_generator(generator, on_it, numbers)
+    return accelerator.log
+
+
+@path("ahead of 128 groups: PCA and starts by merging")
+def _ahead() -> Log:
+    accelerator = make_accelerator()
+    type(accelerator).device = DEVICE
+    images = _images()
+    with SimulatedAccelerator() as device:
+        on_it = ImageSet(images.name, images.images.to(DEVICE), None)
+        config = TrainingConfig(batch_size=2)
+        trainer = Trainer(
+            _made({"basis_init": "merge"}), Critic(SHAPE, M, width=8), GroupSampler(on_it, M), config, accelerator
+        )
+        plan = trainer._plan(1)
+        device.log = Log()
+        plan.batch(*plan.slices(0)[0])
+    return device.log
+
+
+@path("layer on a device without float64")
+def _without_float64() -> Log:
+    """There and back: the device copies, and computes nothing."""
+    devices.WITHOUT_FLOAT64.add(DEVICE.type)
+    try:
+        H, Y = (on_device(x.requires_grad_()) for x in groups())
+        with SimulatedAccelerator() as accelerator:
+            W = NNLSLayer()(H, Y)
+            assert W.device == DEVICE and W.dtype == torch.float32
+            torch.autograd.grad(W.sum(), (H, Y))
+    finally:
+        devices.WITHOUT_FLOAT64.discard(DEVICE.type)
+    return accelerator.log
+
+
+@path("factorize on a device without float64")
+def _refused() -> Log:
+    devices.WITHOUT_FLOAT64.add(DEVICE.type)
+    try:
+        factorize(on_device(groups()[1]), K)
+    except ValueError as error:
+        assert "Y.cpu()" in str(error)
+    else:
+        raise AssertionError("an error was expected")
+    finally:
+        devices.WITHOUT_FLOAT64.discard(DEVICE.type)
+    return Log()
+
+
+@path("the simulation itself")
+def _itself() -> Log:
+    x, y = on_device(torch.ones(3)), torch.ones(3)
+    with SimulatedAccelerator() as accelerator:
+        (x + y.to(DEVICE)).view(3, 1).mT  # two kernels, an upload
+        x[x > 0]  # two kernels, a wait
+        x.cpu()  # a copy, for which it waits
     return accelerator.log
 
 

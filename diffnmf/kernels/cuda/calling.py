@@ -2,19 +2,21 @@
 
 import importlib.util
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from diffnmf.kernels.columns import Direct, Search
-from diffnmf.kernels.library import kernel, kernel_is_asked_for
+from diffnmf.kernels.library import kernel_is_asked_for
 
 DEVICES = {"cuda"}  # tests put the CPU in their place: Triton's interpreter computes there
 MAX_COMPONENTS = 64  # beyond, the tableau of a column has no place in the registers
+MAX_COMPONENTS_OF_OTHERS = 32  # on cards that are not ``DATA_CENTRE``: nor have the sums of ``gram``
 LARGEST_K_OF_ONE_WARP = 32
 WARPS_BEYOND = 8
 GOOD, WANTS_CARE, OUT_OF_RANGE = range(3)  # what ``search`` says of a column
+DATA_CENTRE = {(8, 0), (9, 0), (10, 0)}  # multiply matrices of float64 in hardware, and hold their sums spread out
 INPUTS = (torch.float32, torch.float64)
 
 # As in ``solvers/exact/finish.py`` and nnls.c.
@@ -33,14 +35,19 @@ def available(k: int, *tensors: Tensor) -> bool:
     """Whether the programs can take these tensors: plain ones on a CUDA device, seen by no transform."""
     return (
         all(x.device.type in DEVICES and type(x) in (Tensor, torch.nn.Parameter) for x in tensors)
-        and 0 < k <= MAX_COMPONENTS
         and _can_run()
+        and 0 < k <= most_components(_capability(tensors[0].device))
         and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
         and not torch._C._are_functorch_transforms_active()
         and torch._C._get_tracing_state() is None
         and torch._C._len_torch_dispatch_stack() == 0
         and not any(x.is_neg() or x._is_zerotensor() or x.layout is not torch.strided for x in tensors)
     )
+
+
+@cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
 
 
 @cache
@@ -67,7 +74,9 @@ def search(A: Tensor, C: Tensor, guess: Tensor | None) -> Search:
             *(A, C, A if given is None else given, A, A, A, A, A),
             *(x, free.view(torch.int8), pivot, steps, code, m, 0, 0, 0),
             *_limits(k, 0.0),
-            **_sizes(k, RAW=False, GUESSED=given is not None),
+            **column_sizes(k),
+            RAW=False,
+            GUESSED=given is not None,
         )
     return Search(x, free, pivot, code == 0, steps.long())
 
@@ -80,13 +89,11 @@ def solve(A: Tensor, free: Tensor, b: Tensor) -> Tensor:
     v = b.new_empty(batch, m, k)
     if batch * m:
         flags = free.contiguous().view(torch.int8)
-        programs.solve[(batch * m,)](A.contiguous(), flags, b, v, m, *b.stride(), 2 * k * EPS, **_sizes(k))
+        programs.solve[(batch * m,)](A.contiguous(), flags, b, v, m, *b.stride(), 2 * k * EPS, **column_sizes(k))
     return v.mT
 
 
-def direct(
-    H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, guess: Tensor | None, least_pivot: float
-) -> OnDevice:
+def direct(H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, guess: Tensor | None, least_pivot: float) -> OnDevice:
     """``diffnmf.kernels.columns.direct``, in three launches and without a wait: nothing is read back.
 
     Arguments:
@@ -113,19 +120,22 @@ def direct(
     G, C, squares = new(batch, k, k), new(batch, m, k), new(batch, m)
     size_h, size_y, state = new(batch, k), new(batch, m), new(batch, dtype=torch.int32)
     code = new(batch * m, dtype=torch.int32)
-    K = _padded(k)
-    tile = {"COLUMNS": 16 if m <= 16 else 32 if m <= 32 else 64, "ROWS": 32}
+    tile = gram_tile(k, m, _capability(H.device))
     programs.gram[(batch, -(-m // tile["COLUMNS"]))](
-        *(H, Y, G, C, squares, size_h, size_y, n, m, *H.stride(), *Y.stride()), k=k, K=K, **tile, num_warps=4
+        *(H, Y, G, C, squares, size_h, size_y, n, m, *H.stride(), *Y.stride()), **tile
     )
     limits = INDEPENDENT_PIVOT, INDEPENDENT_ROW_SUM, 2 * k * EPS
-    programs.prepare[(batch,)](G, ridge, size_h, found.A, found.scale, state, *ridge.stride()[:2], *limits, **_sizes(k))
+    programs.prepare[(batch,)](
+        G, ridge, size_h, found.A, found.scale, state, *ridge.stride()[:2], *limits, **column_sizes(k)
+    )
     given = None if guess is None else guess.contiguous().view(torch.int8)
     programs.search[(batch * m,)](
         *(found.A, C, found.A if given is None else given, l1, found.scale, squares, size_y, state),
         *(found.W, found.free.view(torch.int8), found.pivot, found.steps, code, m, *l1.stride()),
         *_limits(k, least_pivot),
-        **_sizes(k, RAW=True, GUESSED=given is not None),
+        **column_sizes(k),
+        RAW=True,
+        GUESSED=given is not None,
     )
     return OnDevice(found, code)
 
@@ -141,22 +151,42 @@ def gradients(
     grad_Y = torch.empty_like(Y, memory_format=torch.contiguous_format) if wants_Y else None
     cross = W @ V.mT
     columns = V.mT.contiguous()  # (B, m, k)
-    rows = 32 if k > LARGEST_K_OF_ONE_WARP else 64
-    programs.gradients[(batch, -(-n // rows))](
+    tile = gradients_tile(k)
+    programs.gradients[(batch, -(-n // tile["ROWS"]))](
         *(H, Y, columns, (cross + cross.mT).contiguous(), H if grad_H is None else grad_H),
         *(Y if grad_Y is None else grad_Y, n, m, *H.stride(), *Y.stride()),
-        **dict(k=k, K=_padded(k), COLUMNS=16, ROWS=rows, WANTS_H=wants_H, WANTS_Y=wants_Y, num_warps=4),
+        **tile,
+        WANTS_H=wants_H,
+        WANTS_Y=wants_Y,
     )
     return grad_H, grad_Y
 
 
+def most_components(capability: tuple[int, int]) -> int:
+    """Up to which k the programs stay in the registers of such a card (tests compile them)."""
+    return MAX_COMPONENTS if capability in DATA_CENTRE else MAX_COMPONENTS_OF_OTHERS
+
+
+def gram_tile(k: int, m: int, capability: tuple[int, int]) -> dict[str, int]:
+    """How ``gram`` cuts a problem up, so that its sums have room in the registers (tests compile it)."""
+    if capability in DATA_CENTRE:
+        columns = 16 if m <= 16 else 32 if m <= 32 else 64
+        return {"k": k, "K": _padded(k), "COLUMNS": columns, "ROWS": 32, "num_warps": 4 if k <= 32 else 8}
+    return {"k": k, "K": _padded(k), "COLUMNS": 16, "ROWS": 16, "num_warps": 8}
+
+
+def gradients_tile(k: int) -> dict[str, int]:
+    """As ``gram_tile``, for ``gradients``."""
+    return {"k": k, "K": _padded(k), "COLUMNS": 16, "ROWS": 64 if k <= 32 else 32, "num_warps": 4}
+
+
+def column_sizes(k: int) -> dict[str, int]:
+    """The number of components, and the warps that a tableau of that size needs not to leave the registers."""
+    return {"k": k, "K": _padded(k), "num_warps": 1 if k <= LARGEST_K_OF_ONE_WARP else WARPS_BEYOND}
+
+
 def _padded(k: int) -> int:
     return max(16, 1 << (k - 1).bit_length())
-
-
-def _sizes(k: int, **more: Any) -> dict[str, Any]:
-    """The number of components, and the warps that a tableau of that size needs not to leave the registers."""
-    return {"k": k, "K": _padded(k), **more, "num_warps": 1 if k <= LARGEST_K_OF_ONE_WARP else WARPS_BEYOND}
 
 
 def _limits(k: int, least_pivot: float) -> tuple[int | float, ...]:
