@@ -1,4 +1,4 @@
-"""The kernels in Triton without a GPU: what they find, in Triton's interpreter, and what they need, compiled for GPUs."""
+"""The kernels in Triton without a GPU: what they find, in Triton's interpreter; what they need, compiled for GPUs."""
 
 import importlib.util
 import json

@@ -1,9 +1,10 @@
 """The programs themselves, in Triton. What calls them, and what their arguments are: ``calling.py`` beside this file.
 
-One column of W is one program: principal pivoting on the tableau of its Gram form, which stays in registers. The tableau
-M of a free set F begins as A and holds −A_FF⁻¹ on F, the Schur complement A_NN − A_NF A_FF⁻¹ A_FN off F, and A_FF⁻¹A_FN
-between, so that it is symmetric. Beside it v holds x on F and the negative gradient c − Ax off F. Exchanging entry j, in
-either direction, is one symmetric step of rank one (Cottle and Dantzig 1968; Murty 1974 for the backup rule).
+One column of W is one program: principal pivoting on the tableau of its Gram form, which stays in registers. The
+tableau M of a free set F begins as A and holds −A_FF⁻¹ on F, the Schur complement A_NN − A_NF A_FF⁻¹ A_FN off F, and
+A_FF⁻¹A_FN between, so that it is symmetric. Beside it v holds x on F and the negative gradient c − Ax off F. Exchanging
+entry j, in either direction, is one symmetric step of rank one (Cottle and Dantzig 1968; Murty 1974 for the backup
+rule).
 """
 
 import triton
