@@ -33,7 +33,10 @@ def machine(device: torch.device) -> Section:
     if device.type == "cuda":
         card = torch.cuda.get_device_properties(device)
         about |= {"multiprocessors": card.multi_processor_count, "capability": f"{card.major}.{card.minor}"}
-        about |= {"GiB": card.total_memory >> 30, "kernels in Triton": calling.available(30, torch.zeros(1, device=device))}
+        about |= {
+            "GiB": card.total_memory >> 30,
+            "kernels in Triton": calling.available(30, torch.zeros(1, device=device)),
+        }
     x = torch.rand(2**26 if device.type == "cuda" else 2**20, device=device)
     about["GB a second"] = round(8e-6 * x.numel() / milliseconds([x.clone], device))
     batch = 256 if device.type == "cuda" else 2

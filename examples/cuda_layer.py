@@ -200,4 +200,6 @@ def graphs(device: torch.device) -> dict[str, Row]:
     graph.replay()
     torch.cuda.synchronize(device)
     error = off_by(W, eager)
-    return rows | {"CUDA graph": {"changes W by": error, "ms": milliseconds([graph.replay], device), "ok": error <= 1e-5}}
+    return rows | {
+        "CUDA graph": {"changes W by": error, "ms": milliseconds([graph.replay], device), "ok": error <= 1e-5}
+    }

@@ -13,9 +13,10 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from types import SimpleNamespace
 
 import torch
-from simulated_accelerator import DEVICE, Event, Log, SimulatedAccelerator, on_device
+from simulated_accelerator import DEVICE, Event, Log, SimulatedAccelerator, SimulatedTensor, on_device
 from torch import Tensor
 
 from diffnmf import nnls
@@ -23,6 +24,8 @@ from diffnmf.data import GroupSampler, ImageSet, group_matrix
 from diffnmf.evaluation.scoring import score_generator
 from diffnmf.factorization import METHODS, factorize
 from diffnmf.factorization.initialization import INITS
+from diffnmf.kernels import cuda
+from diffnmf.kernels.cuda import calling
 from diffnmf.layers import NNLSLayer
 from diffnmf.metrics import summarize
 from diffnmf.models import GANUNMF, Critic, Generator, GeneratorConfig
@@ -88,6 +91,54 @@ def _layer(name: str, dtype: torch.dtype, backward: str) -> tuple[Log, Log]:
         W = NNLSLayer(name, backward=backward)(H, Y)
     seed = on_device(torch.ones(W.shape, dtype=dtype))
     return accelerator.log, recorded(lambda: torch.autograd.grad(W, (H, Y), seed))
+
+
+class _Launches:
+    """In the place of a program in Triton: it counts, and says of every column that it is good."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        def launch(*args: object, **sizes: object) -> None:
+            launched.append(Event(self.name, "kernels/cuda/calling.py"))
+            for x in args:
+                if isinstance(x, SimulatedTensor):
+                    x.inner.zero_() if x.dtype == torch.int32 else None
+
+        return launch
+
+
+launched: list[Event] = []
+
+
+def _with_triton(dtype: torch.dtype) -> tuple[Log, Log]:
+    """The way through the kernels in Triton, which are counted and not run."""
+    before = calling.available
+    calling.available = lambda k, *tensors: True  # type: ignore[assignment]
+    cuda.programs = SimpleNamespace(**{name: _Launches(name) for name in PROGRAMS})  # type: ignore[attr-defined]
+    sys.modules["diffnmf.kernels.cuda.programs"] = cuda.programs  # type: ignore[assignment, attr-defined]
+    try:
+        logs = []
+        H, Y = (on_device(x.to(dtype).requires_grad_()) for x in groups())
+        launched.clear()
+        with SimulatedAccelerator() as accelerator:
+            W = NNLSLayer()(H, Y)
+        logs.append(Log([*accelerator.log.kernels, *launched], accelerator.log.waits, accelerator.log.uploads))
+        seed = on_device(torch.ones(W.shape, dtype=dtype))
+        launched.clear()
+        log = recorded(lambda: torch.autograd.grad(W, (H, Y), seed))
+        logs.append(Log([*log.kernels, *launched], log.waits, log.uploads))
+    finally:
+        calling.available = before
+    return logs[0], logs[1]
+
+
+PROGRAMS = ("gram", "prepare", "search", "solve", "gradients")
+for _dtype in (torch.float32, torch.float64):
+    _name = str(_dtype).removeprefix("torch.")
+    PATHS[f"layer forward, Triton, {_name}"] = lambda dtype=_dtype: _with_triton(dtype)[0]  # type: ignore[misc]
+    PATHS[f"layer backward, Triton, {_name}"] = lambda dtype=_dtype: _with_triton(dtype)[1]  # type: ignore[misc]
 
 
 @path("nnls with diagnostics")

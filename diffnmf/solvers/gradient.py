@@ -108,9 +108,11 @@ def _solve(systems: FreeSystems, H: Tensor, ridge: Tensor, row_scale: Tensor, gr
     """
     grad_W = grad_W.double()
     V = systems.solve(grad_W / row_scale) / row_scale
+    if H.dtype != torch.float64:
+        return V  # the last digits would be rounded away
     wanted = systems.factor.pivot < WELL_CONDITIONED_PIVOT  # (B·m,)
-    if H.dtype != torch.float64 or (looking_is_free(H.device) and not wanted.any()):
-        return V  # in float32 the last digits would be rounded away
+    if looking_is_free(H.device) and not wanted.any():
+        return V
     with torch.no_grad():
         squared = [H.mT @ (H @ V_run) for V_run in V.split(columns_in_memory(H), dim=-1)]
         residual = grad_W - torch.cat(squared, dim=-1) - ridge * V

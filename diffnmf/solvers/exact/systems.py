@@ -46,13 +46,14 @@ class FreeSystems:
     def solve(self, b: Tensor) -> Tensor:
         """X (B, k, m) with A_FF x_F = b_F in every column and zero off F; b (B, k, m)."""
         batch, k, m = b.shape
-        columns, free = as_columns(b), self.factor.free
+        free = self.factor.free
         if self.factor.L is not None:
-            return from_columns(self.factor.solve(columns), batch)
+            return from_columns(self.factor.solve(as_columns(b)), batch)
         if available(self.A, b):
             return self._solve_compiled(b)
         if cuda.available(k, self.A, b):
             return self._care_for_difficult(cuda.solve(self.A, self.factor.free, b), b)
+        columns = as_columns(b)
         x = torch.cat([factorize_masked(A, free[tile]).solve(columns[tile]) for A, tile in tiles(self.A, m)])
         return self._care_for_difficult(from_columns(x, batch), b)
 
