@@ -165,12 +165,16 @@ def warps(device: torch.device) -> dict[str, Row]:
     for k in (10, 30, 50):
         H, Y = (x.detach() for x in _leaves(device, 256, k))
         for count in (1, 2, 4, 8):
-            calling.column_sizes = lambda size, count=count: {**sizes(size), "num_warps": count}
+            calling.column_sizes = partial(_with_warps, sizes, count)
             try:
                 rows[f"k = {k}, {count} warps"] = {"forward ms": milliseconds([partial(NNLSLayer(), H, Y)], device)}
             finally:
                 calling.column_sizes = sizes
     return rows
+
+
+def _with_warps(sizes: Callable[[int], dict[str, int]], count: int, k: int) -> dict[str, int]:
+    return {**sizes(k), "num_warps": count}
 
 
 def graphs(device: torch.device) -> dict[str, Row]:

@@ -104,7 +104,7 @@ def _training_step(
         trainer = Trainer(generator, critic, GroupSampler(images, m), config, accelerator)
         if channels_last:
             for model in (trainer.generator, critic):
-                model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                model.to(memory_format=torch.channels_last)
         plan = trainer._plan(1)
         batches = [plan.batch(*part) for part in plan.slices(0)]
         step = partial(trainer.step, batches)

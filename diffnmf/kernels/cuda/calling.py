@@ -1,12 +1,14 @@
 """Calling the programs in Triton: which tensors they take, and with what numbers."""
 
 import importlib.util
+import warnings
 from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from diffnmf.errors import DeviceWarning
 from diffnmf.kernels.columns import Direct, Search
 from diffnmf.kernels.library import kernel_is_asked_for
 
@@ -35,7 +37,7 @@ def available(k: int, *tensors: Tensor) -> bool:
     """Whether the programs can take these tensors: plain ones on a CUDA device, seen by no transform."""
     return (
         all(x.device.type in DEVICES and type(x) in (Tensor, torch.nn.Parameter) for x in tensors)
-        and _can_run()
+        and _can_run(tensors[0].device)
         and 0 < k <= most_components(_capability(tensors[0].device))
         and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
         and not torch._C._are_functorch_transforms_active()
@@ -51,11 +53,22 @@ def _capability(device: torch.device) -> tuple[int, int]:
 
 
 @cache
-def _can_run() -> bool:
-    """Whether there is a Triton, and a GPU that is new enough for it."""
+def _can_run(device: torch.device) -> bool:
+    """Whether there is a Triton, a GPU that is new enough for it, and all that it needs to compile; seen by trying."""
     if kernel_is_asked_for("torch") or importlib.util.find_spec("triton") is None:
         return False
-    return not torch.cuda.is_available() or torch.cuda.get_device_capability() >= (8, 0)
+    if device.type != "cuda":
+        return True  # Triton's interpreter, in tests
+    if torch.version.hip is not None or _capability(device) < (8, 0):
+        return False
+    try:
+        one = torch.ones(1, 1, 1, dtype=torch.float64, device=device)
+        return bool(solve(one, one[0] > 0, one) == 1)
+    except Exception as error:  # of a compiler that is missing, say: whatever it is, torch goes on without
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        message = f"the kernels in Triton cannot be run on {device}, operations of torch are used: {first}"
+        warnings.warn(message, DeviceWarning, stacklevel=2)
+        return False
 
 
 def search(A: Tensor, C: Tensor, guess: Tensor | None) -> Search:
