@@ -21,7 +21,7 @@ CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuob
 DOUBLES = ["A", "C", "B", "V", "W", "G", "RIDGE", "L1", "SCALE", "SQUARES", "SIZE_Y", "SIZE_H", "PIVOT", "S"]
 NUMBERS = ["tiny", "tolerance", "least_pivot", "near_tie", "independent_pivot", "independent_sum", "large"]
 TYPES = {"STATE": "*i32", "STEPS": "*i32", "CODE": "*i32", "FREE": "*i8", "GUESS": "*i8"}
-TYPES |= dict.fromkeys(DOUBLES, "*fp64") | dict.fromkeys(NUMBERS, "fp64")
+TYPES |= dict.fromkeys(DOUBLES, "*fp64") | dict.fromkeys(NUMBERS, "fp32")
 
 
 def usage(program: Any, capability: int, constants: dict[str, Any], data: str = "*fp32") -> dict[str, int]:

@@ -2,8 +2,9 @@
 
 import importlib.util
 import warnings
-from functools import cache
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ INPUTS = (torch.float32, torch.float64)
 # As in ``solvers/exact/finish.py`` and nnls.c.
 INDEPENDENT_PIVOT, INDEPENDENT_ROW_SUM, NEAR_TIE, LARGE_SOLUTION = 1e-8, 1e8, 1e-9, 1e5
 EPS = torch.finfo(torch.float64).eps
+
+
+Launching = TypeVar("Launching", bound=Callable[..., Any])
 
 
 class OnDevice(NamedTuple):
@@ -71,6 +75,20 @@ def _can_run(device: torch.device) -> bool:
         return False
 
 
+def _where_the_tensors_are(function: Launching) -> Launching:
+    """Triton launches on the current device, whatever device its tensors are on."""
+
+    @wraps(function)
+    def wrapped(x: Tensor, *args: Any, **options: Any) -> Any:
+        if x.device.type != "cuda":
+            return function(x, *args, **options)
+        with torch.cuda.device(x.device):
+            return function(x, *args, **options)
+
+    return wrapped  # type: ignore[return-value]
+
+
+@_where_the_tensors_are
 def search(A: Tensor, C: Tensor, guess: Tensor | None) -> Search:
     """``diffnmf.kernels.columns.search``: A (B, k, k) of unit diagonal, C (N, k), guess (N, k) bool or None."""
     from diffnmf.kernels.cuda import programs
@@ -94,6 +112,7 @@ def search(A: Tensor, C: Tensor, guess: Tensor | None) -> Search:
     return Search(x, free, pivot, code == 0, steps.long())
 
 
+@_where_the_tensors_are
 def solve(A: Tensor, free: Tensor, b: Tensor) -> Tensor:
     """``diffnmf.kernels.columns.solve``: A (B, k, k), free (B·m, k) bool, b (B, k, m); v (B, k, m)."""
     from diffnmf.kernels.cuda import programs
@@ -106,6 +125,7 @@ def solve(A: Tensor, free: Tensor, b: Tensor) -> Tensor:
     return v.mT
 
 
+@_where_the_tensors_are
 def direct(H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, guess: Tensor | None, least_pivot: float) -> OnDevice:
     """``diffnmf.kernels.columns.direct``, in three launches and without a wait: nothing is read back.
 
@@ -153,6 +173,7 @@ def direct(H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, guess: Tensor | None
     return OnDevice(found, code)
 
 
+@_where_the_tensors_are
 def gradients(
     H: Tensor, Y: Tensor, W: Tensor, V: Tensor, *, wants_H: bool, wants_Y: bool
 ) -> tuple[Tensor | None, Tensor | None]:
