@@ -7,6 +7,10 @@ class ConvergenceWarning(UserWarning):
     """A solver stopped before its tolerance; the result is usable but not exact."""
 
 
+class DeviceWarning(UserWarning):
+    """A device lacks what a computation needs; it is done elsewhere, and the message says where."""
+
+
 class CheckpointWarning(UserWarning):
     """The last checkpoint of a run is damaged; the one before it was taken."""
 

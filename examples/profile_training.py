@@ -8,7 +8,10 @@ import argparse
 import time
 from itertools import islice
 
+import torch
+
 from diffnmf.data import GroupSampler
+from diffnmf.hardware import AUTO, DEVICE_HELP, device_named
 from diffnmf.interrupts import interruptible
 from diffnmf.models import W_SOLVERS
 from diffnmf.runs import DataConfig, ModelConfig, RunConfig
@@ -20,7 +23,7 @@ from diffnmf.training.randomness import seeded
 PARTS = ("data", "U-Net and optimisers", "W-solver", "critic")
 
 
-def profile(config: RunConfig, data_dir: str | None, device: str, steps: int) -> dict[str, float]:
+def profile(config: RunConfig, data_dir: str | None, device: torch.device, steps: int) -> dict[str, float]:
     """Seconds a step by part, after a few steps that warm up.
 
     The critic's part is its own step and its judgement in the step of the generator; that of the W-solver both its
@@ -69,8 +72,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="steps that are timed")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--data-dir", help="where the data sets are, or go (default: $DIFFNMF_DATA, ~/.cache/diffnmf)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--device", default=AUTO, help=DEVICE_HELP)
     options = parser.parse_args()
+    device = device_named(options.device)
 
     data = DataConfig(options.dataset, options.group_size)
     training = TrainingConfig(batch_size=options.batch_size, precision=options.precision)
@@ -78,7 +82,7 @@ def main() -> None:
     for w_solver in options.w_solvers:
         model = ModelConfig(options.k, w_solver, width=options.width, critic_width=options.critic_width)
         config = RunConfig(data, model, training)
-        profiles[w_solver] = profile(config, options.data_dir, options.device, options.steps)
+        profiles[w_solver] = profile(config, options.data_dir, device, options.steps)
     images = load_run_data(data, seed=0, data_dir=options.data_dir, device="cpu").split.train
     groups = len(GroupSampler(images, options.group_size))
     print(f"{options.dataset}, k = {options.k}, {groups} groups an epoch, {options.batch_size} in a step\n")

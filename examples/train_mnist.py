@@ -7,6 +7,7 @@ python examples/train_mnist.py --w-solver cvxpylayer --limit-groups 8 --epochs 2
 import argparse
 
 from diffnmf.cli import announce, print_epoch, print_result, progress_bar
+from diffnmf.hardware import AUTO, DEVICE_HELP, device_named
 from diffnmf.interrupts import interruptible
 from diffnmf.options import options_of
 from diffnmf.runs import DataConfig, ModelConfig, RunConfig, run_experiment
@@ -25,7 +26,7 @@ def main() -> None:
             parser.add_argument(flag, type=option.kind, default=option.default, help=text)
     parser.add_argument("--data-dir", help="Where the data sets are, or go (default: $DIFFNMF_DATA, ~/.cache/diffnmf)")
     parser.add_argument("--output", help="The run folder (default: a new one below runs/)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N.")
+    parser.add_argument("--device", default=AUTO, help=DEVICE_HELP)
     options = parser.parse_args()
 
     try:
@@ -36,7 +37,7 @@ def main() -> None:
         config,
         options.output,
         data_dir=options.data_dir,
-        device=options.device,
+        device=device_named(options.device),
         on_epoch=print_epoch,
         progress=progress_bar,
         announce=announce,

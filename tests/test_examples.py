@@ -228,3 +228,34 @@ def test_the_benchmark_of_sparse_data_and_spectrograms(tmp_path, monkeypatch, ca
     assert all(row.our_error <= row.error * (1 + 1e-5) for row in rows)
     assert all(row.iterations < row.sklearn_iterations for row in rows if row.method != "mu")
     assert capsys.readouterr().out.count("\n") == 8
+
+
+def test_the_check_of_a_gpu_tries_itself_on_the_cpu(tmp_path):
+    sections = ["machine", "the same as on the CPU", "the layer", "beside others", "warps", "factorize"]
+    sections += ["training steps", "two processes"]
+    options = ["--device", "cpu", "--output", "tried", "--sections", *sections]
+    run = run_example("check_cuda", *options, folder=tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    result = json.loads((tmp_path / "tried" / "check_cuda.json").read_text())
+    assert list(result) == sections
+    assert sum(row.get("ok") is True for section in result.values() for row in section["rows"].values()) > 30
+    text = (tmp_path / "tried" / "check_cuda.md").read_text()
+    assert all(f"| {section} |" in text for section in sections)
+
+
+def test_the_check_of_a_gpu_fails_where_something_is_wrong(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    example = load_example("check_cuda")
+
+    def broken(device):
+        raise RuntimeError("no kernel image is available")
+
+    monkeypatch.setitem(example.SECTIONS, "machine", broken)
+    monkeypatch.setitem(example.SECTIONS, "warps", lambda device: {"a row": {"error": 1.0, "ok": False}})
+    options = ["--device", "cpu", "--output", str(tmp_path), "--sections", "machine", "warps"]
+    monkeypatch.setattr(sys, "argv", ["check_cuda.py", *options])
+    with pytest.raises(SystemExit) as ended:
+        example.main()
+    assert ended.value.code == 1
+    assert "2 problems" in capsys.readouterr().out
+    assert (tmp_path / "check_cuda.md").read_text().count("**no**") == 2

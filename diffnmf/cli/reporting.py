@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 import typer
 
 from diffnmf.errors import (
@@ -83,23 +82,6 @@ def print_result(result: ExperimentResult) -> None:
     if result.metrics:
         typer.echo(metrics_table(result.metrics, "GAN-UNET"))
         typer.echo(result.folder)
-
-
-def device_named(name: str) -> torch.device:
-    """The device of an option, or the error that says what there is."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device: expected auto, cpu, cuda or cuda:N; got {name!r}") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device: expected auto, cpu, cuda or cuda:N (the solvers compute in float64); got {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device: torch sees {torch.cuda.device_count()} CUDA devices; got {name!r} (use --device cpu)"
-        )
-    return device
 
 
 def was_given(context: typer.Context, name: str) -> bool:

@@ -6,8 +6,16 @@ from typing import Annotated
 import typer
 import yaml
 
-from diffnmf.cli.reporting import announce, device_named, explained
-from diffnmf.runs import RunFolder, describe_run, evaluate_run, factorize_images, metrics_table
+from diffnmf.cli.reporting import announce, explained
+from diffnmf.hardware import AUTO, DEVICE_HELP, device_named
+from diffnmf.runs import (
+    RunFolder,
+    describe_installation,
+    describe_run,
+    evaluate_run,
+    factorize_images,
+    metrics_table,
+)
 
 Run = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
 Weights = Annotated[
@@ -17,7 +25,7 @@ Weights = Annotated[
         show_default="best",
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
 DataDir = Annotated[
     Path | None,
     typer.Option(help="Where the data sets are, or go.", show_default="$DIFFNMF_DATA, or ~/.cache/diffnmf"),
@@ -35,7 +43,7 @@ def evaluate(
         ),
     ] = None,
     data_dir: DataDir = None,
-    device: Device = "auto",
+    device: Device = AUTO,
 ) -> None:
     """Score a run on training and test groups, beside ANLS, merging, spa and the SVD; writes RUN/evaluation.json."""
     with explained():
@@ -60,7 +68,7 @@ def factorize(
     shuffle: Annotated[bool, typer.Option("--shuffle", help="Mix the images before they are grouped.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the mixing.")] = 0,
     resize: Annotated[bool, typer.Option("--resize", help="Scale the images to the size of the run.")] = False,
-    device: Device = "auto",
+    device: Device = AUTO,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the factors that --output holds.")] = False,
 ) -> None:
     """Factorise your own images: H, W and HW of every group as factors.npz, and a picture of each.
@@ -87,8 +95,12 @@ def factorize(
     typer.echo(output)
 
 
-def info(run: Run) -> None:
-    """Show what a run is, how far it is, and how well it does."""
+def info(
+    run: Annotated[
+        Path | None, typer.Argument(help="A run folder; none: this installation.", show_default=False)
+    ] = None,
+) -> None:
+    """Show what a run is, how far it is, and how well it does; and what would compute here."""
     with explained():
-        about = describe_run(run)
+        about = describe_installation() if run is None else describe_run(run) | describe_installation()
     typer.echo(yaml.safe_dump(about, sort_keys=False, allow_unicode=True).rstrip())

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from diffnmf.cli.reporting import announce, device_named, explained, was_given
+from diffnmf.cli.reporting import announce, explained, was_given
 from diffnmf.cli.run_commands import DataDir, Device
 from diffnmf.errors import unknown_name
+from diffnmf.hardware import AUTO, device_named
 from diffnmf.runs import PRESETS, DataConfig, RunConfig, RunFolder
 from diffnmf.studies.frontier import measure_frontier
 from diffnmf.studies.paper import STUDIES, reproduce
@@ -60,7 +61,7 @@ def compare(
         ),
     ] = False,
     data_dir: DataDir = None,
-    device: Device = "auto",
+    device: Device = AUTO,
 ) -> None:
     """Compare W-solvers: is H sparse, is it local, does it copy the images, and how long does a step take?
 
@@ -130,7 +131,7 @@ def reproduce_command(
         bool, typer.Option("--report-only", help="Measure nothing, and write the report of what exists.")
     ] = False,
     data_dir: DataDir = None,
-    device: Device = "auto",
+    device: Device = AUTO,
 ) -> None:
     """Reproduce the tables and figures of the GAN-UNET paper; writes OUTPUT/report.html and report.md.
 

@@ -7,7 +7,6 @@ import typer
 
 from diffnmf.cli.reporting import (
     announce,
-    device_named,
     explained,
     print_epoch,
     print_result,
@@ -16,6 +15,7 @@ from diffnmf.cli.reporting import (
 )
 from diffnmf.cli.run_options import with_run_options
 from diffnmf.errors import unknown_name
+from diffnmf.hardware import AUTO, DEVICE_HELP, device_named
 from diffnmf.runs import PRESETS, ExperimentResult, RunConfig, resume_experiment, run_experiment
 
 # What may be said beside --resume: the rest is in the configuration of the run.
@@ -68,8 +68,8 @@ def train(
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda (each process its own) or cuda:N.", rich_help_panel=RUN)
-    ] = "auto",
+        str, typer.Option(help=f"{DEVICE_HELP} Of several processes each takes its own GPU.", rich_help_panel=RUN)
+    ] = AUTO,
     **options: Any,
 ) -> None:
     """Train GAN-UNET, score it on held-out groups beside ANLS, merging, spa and the SVD, and leave a run folder.

@@ -209,7 +209,7 @@ class _Alternation:
     def measure(self, problem: NMFProblem, iterate: FactorState) -> tuple[Tensor, Stationarity | None]:
         """The relative errors (B,), and, where that is asked for, how far the iterates are from a stationary point."""
         half_W = self.method.half_step(problem, "W", iterate.Ht)
-        error = half_W.error(problem.square, iterate.W, may_look=True)
+        error = half_W.error(problem.square, iterate.W, may_look=self.may_look)
         if self.budget.tol == 0:
             return error, None
         half_H = self.method.half_step(problem, "H", iterate.W)

@@ -17,6 +17,7 @@ from diffnmf.factorization.partial_start import partial_start
 from diffnmf.factorization.problem_input import Given, make_nmf_problem
 from diffnmf.factorization.registry import get_method
 from diffnmf.factorization.sparse_matrix import SparseMatrix
+from diffnmf.solvers.devices import ieee_products
 
 Callback = Callable[[int, Tensor, Tensor], bool | None]
 
@@ -148,7 +149,8 @@ def factorize(
         stopped = bool(callback and callback(iteration, *units.unscale_factors(H, W, unit_basis=method.unit_basis)))
         return stopped
 
-    with torch.autocast(device_type=Y.device.type, enabled=False):  # it would lower the products to half precision
+    # Both would lower the products: to half precision, and to that of TF32.
+    with torch.autocast(device_type=Y.device.type, enabled=False), ieee_products():
         Ht, W = _start(problem, units, method, given, init, seed)
         run = method.run(problem, W, Ht, Budget(tol, max_iter, observer if callback else None))
     return _factors(run, units, method, may_warn=tol > 0 and not stopped)

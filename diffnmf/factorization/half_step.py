@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from diffnmf.factorization.base import Budget, Run
-from diffnmf.factorization.nmf_problem import NMFProblem, Penalties, relative
+from diffnmf.factorization.nmf_problem import Index, NMFProblem, Penalties, relative
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, multiply
+from diffnmf.solvers.devices import looking_is_free
 
 # Below this relative error, squared, ‖Y‖² − 2⟨C, X⟩ + ⟨A, XXᵀ⟩ is mostly rounding.
 TRUSTED_SQUARE = {torch.float32: 1e-3, torch.float64: 1e-8}
@@ -62,9 +63,10 @@ class HalfStep:
         return torch.baddbmm(C, A, X, beta=-1)
 
     def error(self, square: Tensor, X: Tensor, *, may_look: bool) -> Tensor:
-        """The relative error of X, (B,) float64, from the Gram matrix: p is gone.
+        """The relative error of X, (B,) float64.
 
-        Where the error is small the difference of large numbers cancels, and the residual itself is formed.
+        On the CPU from the Gram matrix: p is gone. Where the error is small the difference of large numbers cancels,
+        and the residual itself is formed. Elsewhere it always is: two launches, where looking for small ones waits.
 
         Arguments:
             square: (B,) float64, ‖T‖².
@@ -75,16 +77,22 @@ class HalfStep:
             assert isinstance(self.target, Tensor)
             residual = torch.baddbmm(self.target, self.fixed.mT, X, beta=-1)
             return relative(square, _dot(residual * self.weights, residual))
+        if not may_look and isinstance(self.target, Tensor):
+            return relative(square, self._residual_square(slice(None), X))
         cross = _dot(self.C, X)
         products = _dot(self.A, X @ X.mT)
         error = square - 2 * cross + products
         if may_look:
             small = (error <= TRUSTED_SQUARE[X.dtype] * square).nonzero().squeeze(-1)
             if len(small) and isinstance(self.target, Tensor):
-                residual = torch.baddbmm(self.target[small], self.fixed[small].mT, X[small], beta=-1)
-                norm = torch.linalg.vector_norm(residual, dim=(1, 2), dtype=torch.float64)
-                error[small] = norm.square()
+                error[small] = self._residual_square(small, X)
         return relative(square, error)
+
+    def _residual_square(self, index: Index, X: Tensor) -> Tensor:
+        """‖FᵀX − T‖² of some problems, in float64."""
+        assert isinstance(self.target, Tensor)
+        residual = torch.baddbmm(self.target[index], self.fixed[index].mT, X[index], beta=-1)
+        return torch.linalg.vector_norm(residual, dim=(1, 2), dtype=torch.float64).square()
 
     def without_known(self, known: int, X: Tensor) -> "HalfStep":
         """The same over all rows of X but the first ``known`` ones, which are held."""
@@ -118,7 +126,8 @@ def run_at_once(problem: NMFProblem, half: HalfStep, W: Tensor, budget: Budget) 
         W: the weights.
         budget: its observer is called once.
     """
-    errors = [half.error(problem.square, x, may_look=True) for x in (torch.zeros_like(W), W)]
+    may_look = looking_is_free(W.device)
+    errors = [half.error(problem.square, x, may_look=may_look) for x in (torch.zeros_like(W), W)]
     if budget.observer is not None:
         budget.observer(1, half.fixed.mT, W)
     ones = torch.ones(len(W), dtype=torch.int64, device=W.device)

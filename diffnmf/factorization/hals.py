@@ -30,11 +30,12 @@ from diffnmf.factorization.revival import revive_
 from diffnmf.factorization.weighted_sweep import majorizer, weighted_sweep_
 from diffnmf.kernels import hals as kernels
 from diffnmf.kernels.calling import available
+from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.problem import one_where_zero
 
 # Rows that one matrix product serves: fewer would read X more often, more would correct each row more often.
 BLOCK = 10
-# Entries of X (B, k, N) at a time: what a last-level cache holds, and what is worth sharing among threads.
+# Entries of X (B, k, N) at a time on the CPU: what a last-level cache holds, and what is worth sharing among threads.
 PIECE = 2**22
 
 # Problems of so few multiplications n·m·k an iteration are iterated in the compiled kernel as a whole, each on one
@@ -185,7 +186,7 @@ def sweep_(
         kernels.half_(A, C, X, sweeps, negligible(X.dtype), past, beta)
         return
     batch, k, width = X.shape
-    size = max(1, PIECE // max(1, batch * k))
+    size = max(1, PIECE // max(1, batch * k)) if looking_is_free(X.device) else max(1, width)
     for start in range(0, width, size):
         columns = slice(start, start + size)
         _sweep_piece(A, C[..., columns], X[..., columns], sweeps)

@@ -16,6 +16,7 @@ from diffnmf.checks import (
 )
 from diffnmf.factorization.nmf_problem import NMFProblem, Penalties, Units
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
+from diffnmf.solvers.devices import check_float64
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def make_nmf_problem(
 
 def _dense(Y: Tensor) -> tuple[Tensor, list[int]]:
     """Y (B, n, m) in the dtype that is worked in, and the batch dimensions that B stands for."""
-    check_matrix("Y", Y)
+    check_float64("Y", check_matrix("Y", Y))
     *batch, n, m = Y.shape
     _check_not_empty(Y)
     dtype = torch.promote_types(Y.dtype, torch.float32)  # half precision is computed in float32

@@ -49,6 +49,11 @@ def kernel() -> Kernel:
     return _chosen
 
 
+def kernel_is_asked_for(name: str) -> bool:
+    """Whether the environment asks for that kernel."""
+    return os.environ.get(VARIABLE) == name
+
+
 def library() -> ctypes.CDLL | None:
     """The compiled library, loaded at the first call; None where there is none that fits."""
     with _lock:

@@ -46,23 +46,35 @@ class BasisStart(nn.Module):
         self.register_buffer("prototypes", torch.zeros(n, k))  # a zero prototype is none; saved with the model
 
     @torch.no_grad()
-    def forward(self, Y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, Y: Tensor, factors: Factors | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Y (B, n, m) to H₀ (B, n, k), W₀ (B, k, m), and what H₀ lacks (B, n, k), see ``lacking``.
 
-        Each column of H₀ is scaled to a maximum of 1, like an image.
+        Arguments:
+            Y: the groups.
+            factors: H₀ and W₀ as ``factors`` has found them for these groups, where they are known already.
         """
         with torch.autocast(Y.device.type, enabled=False):
-            H, W = BASIS_INITS[self.method](Y, self.k)
-            if bool(self.prototypes.any()):
-                H, W = take_slots(H, W, match_slots(H, self.prototypes))
-            brightest = one_where_zero(H.amax(-2, keepdim=True))  # (B, 1, k)
-            H, W = H / brightest, W * brightest.mT
+            H, W = self.factors(Y) if factors is None else factors
             return H, W, lacking(Y, H, W)
+
+    @torch.no_grad()
+    def factors(self, Y: Tensor) -> Factors:
+        """H₀ (B, n, k) and W₀ (B, k, m) of Y (B, n, m), in slots; columns of H₀ have a maximum of 1, like an image.
+
+        Found on the CPU wherever Y is: merging is a thousand small steps, each of which a GPU would have to be told.
+        """
+        with torch.autocast("cpu", enabled=False):
+            prototypes = self.prototypes.cpu()
+            H, W = BASIS_INITS[self.method](Y.cpu(), self.k)
+            if bool(prototypes.any()):
+                H, W = take_slots(H, W, match_slots(H, prototypes))
+            brightest = one_where_zero(H.amax(-2, keepdim=True))  # (B, 1, k)
+            return (H / brightest).to(Y.device), (W * brightest.mT).to(Y.device)
 
     @torch.no_grad()
     def set_prototypes(self, Y: Tensor) -> None:
         """Take what the bases of training groups Y (G, n, m) have in common; of many the first few."""
-        H, _ = BASIS_INITS[self.method](Y[:PROTOTYPE_GROUPS], self.k)
+        H, _ = BASIS_INITS[self.method](Y[:PROTOTYPE_GROUPS].cpu(), self.k)
         self.prototypes.copy_(slot_prototypes(H))
 
 

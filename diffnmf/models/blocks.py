@@ -1,8 +1,11 @@
 """The pieces that the U-Net and the critic are made of."""
 
 import math
+from functools import cache
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def group_norm(channels: int) -> nn.Module:
@@ -36,12 +39,42 @@ def bottleneck_mlp(channels: int, outputs: int, hidden: int = 512) -> nn.Sequent
     """
     pooled = 4
     return nn.Sequential(
-        nn.AdaptiveAvgPool2d(pooled),
+        AveragePool(pooled),
         nn.Flatten(),
         nn.Linear(channels * pooled**2, hidden),
         nn.SiLU(inplace=True),
         nn.Linear(hidden, outputs),
     )
+
+
+class AveragePool(nn.Module):
+    """``nn.AdaptiveAvgPool2d``, elsewhere than on the CPU as two products, whose gradient is the same every time.
+
+    The gradient of the former adds up in any order on a GPU, and is an error there where ``--deterministic`` asks for
+    the same bits.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C, size, size)."""
+        if x.device.type == "cpu":
+            return F.adaptive_avg_pool2d(x, self.size)
+        rows, columns = (_averages(length, self.size, x.dtype, x.device) for length in x.shape[-2:])
+        return rows @ x @ columns.mT
+
+
+@cache
+@torch.inference_mode(False)  # what is kept may be asked for a gradient later
+def _averages(length: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(size, length): row i takes the mean of the entries ⌊i·length/size⌋ to ⌈(i + 1)·length/size⌉ − 1."""
+    first = torch.arange(size, device="cpu") * length // size
+    last = -((torch.arange(size, device="cpu") + 1) * -length // size)
+    at = torch.arange(length, device="cpu")
+    inside = ((at >= first[:, None]) & (at < last[:, None])).to(dtype)
+    return (inside / inside.sum(1, keepdim=True)).to(device)
 
 
 def halvings(image_shape: tuple[int, int]) -> int:

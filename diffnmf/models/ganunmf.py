@@ -13,7 +13,9 @@ from diffnmf.models.generator import Factorization, Generator
 from diffnmf.models.generator_config import GeneratorConfig
 from diffnmf.models.saved_model import load_config, load_weights, save_config, save_weights
 
-BATCH = 32  # groups that go through the network at once
+BATCH = 32  # groups that go through the network at once on the CPU
+# Elsewhere as many as have about so many pixels an image together: an accelerator needs more of them to be busy.
+BATCH_PIXELS = 2**19
 PIXEL_ROUNDING = 1e-2  # above 1, of pixels that were scaled in half precision
 
 
@@ -72,11 +74,18 @@ class GANUNMF(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            results = [self._factorized(part.to(device, torch.float32), refine) for part in groups.split(BATCH)]
+            results = [
+                self._factorized(part.to(device, torch.float32), refine)
+                for part in groups.split(self._batch_size(device))
+            ]
         finally:
             self.train(was_training)
         parts = (torch.cat(part) for part in zip(*results, strict=True))
         return Factorization(*(part.reshape(*Y.shape[:-2], *part.shape[-2:]) for part in parts))
+
+    def _batch_size(self, device: torch.device) -> int:
+        height, width = self.config.image_shape
+        return BATCH if device.type == "cpu" else max(BATCH, BATCH_PIXELS // (height * width))
 
     def _factorized(self, Y: Tensor, refine: int) -> Factorization:
         result = self.generator(Y)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffnmf.layers import NNLSLayer
-from diffnmf.models.basis_start import BasisStart
+from diffnmf.models.basis_start import BasisStart, Factors
 from diffnmf.models.generator_config import GeneratorConfig
 from diffnmf.models.mixture import ImageMixtures
 from diffnmf.models.slot_head import HINTS, SlotHead
@@ -88,14 +88,19 @@ class Generator(nn.Module):
         ):  # where a normalisation follows, the size of the weights does not matter
             _spread_columns(self.unet.head)
 
-    def forward(self, Y: Tensor) -> Factorization:
-        """Factorise B groups: Y (B, n, m), pixels in [0, 1]."""
+    def forward(self, Y: Tensor, start: Factors | None = None) -> Factorization:
+        """Factorise B groups: Y (B, n, m), pixels in [0, 1].
+
+        Arguments:
+            Y: the groups.
+            start: with ``basis_init``, what ``BasisStart.factors`` has found for them, where it is known already.
+        """
         self._check(Y)
         images, W0 = self._images(Y), None  # (B, m, h, w)
         if self.start is None or self.slot_head is None:
             maps, bottleneck = self.unet(images)  # (B, k, h, w), (B, C, h', w')
         else:
-            H0, W0, lacks = self.start(Y)
+            H0, W0, lacks = self.start(Y, start)
             parts = self._images(H0), self._images(lacks)  # (B, k, h, w) each
             hints, bottleneck = self.unet(torch.cat((images, *parts), dim=1))  # (B, HINTS · k, h, w), (B, C, h', w')
             maps = parts[0] + self.slot_head(hints, *parts)  # (B, k, h, w)

@@ -7,7 +7,7 @@ from diffnmf.runs.presets import PRESETS
 from diffnmf.runs.run import resume_experiment, run_experiment
 from diffnmf.runs.run_folder import RunFolder
 from diffnmf.runs.table import metrics_table
-from diffnmf.runs.trained_run import describe_run, evaluate_run
+from diffnmf.runs.trained_run import describe_installation, describe_run, evaluate_run
 
 __all__ = [
     "PRESETS",
@@ -17,6 +17,7 @@ __all__ = [
     "ModelConfig",
     "RunConfig",
     "RunFolder",
+    "describe_installation",
     "describe_run",
     "evaluate_run",
     "factorize_images",

@@ -9,6 +9,7 @@ from typing import Any
 from diffnmf.data import group_matrix
 from diffnmf.errors import DivergenceError, RunFolderError
 from diffnmf.evaluation import score_generator, score_rivals
+from diffnmf.hardware import hardware
 from diffnmf.kernels import kernel
 from diffnmf.runs.checkpoints import position
 from diffnmf.runs.config import RunConfig
@@ -100,6 +101,7 @@ class Experiment:
             self._state()
             return ExperimentResult(folder.path, {})
         callbacks.announce(f"run folder: {folder.path}")
+        callbacks.announce(f"computing on {self.accelerator.device} ({hardware(self.accelerator.device)})")
         if self.other_kernel is not None:
             callbacks.announce(
                 f"until now this run was computed with the kernel {self.other_kernel!r}, from here with"

@@ -10,6 +10,8 @@ import torch
 from diffnmf.errors import RunFolderError
 from diffnmf.evaluation import score_generator, score_rivals
 from diffnmf.files import write_json
+from diffnmf.hardware import AUTO, device_named, hardware
+from diffnmf.kernels import kernel
 from diffnmf.models import GANUNMF
 from diffnmf.models.saved_model import default_weights
 from diffnmf.runs.checkpoints import position
@@ -86,6 +88,18 @@ def check_image_shape(model: GANUNMF, image_shape: tuple[int, int], images: str)
             f"images: expected {h}×{w} (height×width), the size that the model was trained on; {images} has "
             f"{image_shape[0]}×{image_shape[1]} (scale or crop them; factorize does it with --resize)"
         )
+
+
+def describe_installation() -> dict[str, Any]:
+    """The version of torch, and the devices that ``--device auto`` has to choose from; plain values."""
+    device = device_named(AUTO)
+    gpus = [f"cuda:{i} ({hardware(f'cuda:{i}')})" for i in range(torch.cuda.device_count())]
+    return {
+        "torch": str(torch.__version__),
+        "device": f"{device} ({hardware(device)}), which --device auto means here",
+        "CUDA devices": gpus or "none that torch sees",
+        "kernel on the CPU": f"{kernel().name} ({kernel().reason})",
+    }
 
 
 def describe_run(run: str | Path) -> dict[str, Any]:

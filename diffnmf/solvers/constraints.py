@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -104,6 +104,11 @@ class Asked:
     def __bool__(self) -> bool:
         """Whether there are any."""
         return any(x is not None for x in (self.allowed, self.weights, self.total, self.upper, self.signed))
+
+    def cpu(self) -> "Asked":
+        """The same on the CPU."""
+        values = [getattr(self, field.name) for field in fields(self)]
+        return Asked(*(x.cpu() if isinstance(x, Tensor) else x for x in values))
 
     def of_problem(
         self, batch: torch.Size, sizes: tuple[int, int, int], device: torch.device, dtype: torch.dtype

@@ -1,4 +1,4 @@
-"""The way to W through the compiled kernel on the CPU: one call, and care for the columns that want it.
+"""The way to W through a kernel, compiled for the CPU or in Triton: one call, and care for the columns that want it.
 
 It gives the same as the operations of torch (``gram.py``, ``exact/finish.py``) to rounding, without the some hundred
 small ones of them.
@@ -11,11 +11,12 @@ from torch import Tensor
 
 from diffnmf.kernels import columns as kernels
 from diffnmf.kernels.calling import available
+from diffnmf.kernels.cuda import calling as cuda
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.exact.exchanges import ColumnSolution
 from diffnmf.solvers.exact.finish import TRUSTED_PIVOT, WELL_CONDITIONED_PIVOT, take_care
 from diffnmf.solvers.exact.masked import MaskedFactor, as_columns, from_columns
-from diffnmf.solvers.exact.systems import FreeSystems
+from diffnmf.solvers.exact.systems import DifficultColumns, FreeSystems
 from diffnmf.solvers.gradient import with_implicit_gradient
 from diffnmf.solvers.gram import gram_form
 from diffnmf.solvers.problem import Problem
@@ -51,17 +52,65 @@ def solve_directly(problem: Problem, backward: str) -> Solved | None:
             return None
         factor, difficult = MaskedFactor(None, found.free.flatten(0, 1), found.pivot.flatten()), None
         if not found.solved.all():
-            form = gram_form(problem)
-            x = as_columns(found.W.mT * form.row_scale / form.column_scale)
-            solution = ColumnSolution(x, factor, found.solved.flatten().clone(), found.steps.flatten())
-            difficult = take_care(problem, form, solution)  # changes the factor, too
-            cared = form.unscale(from_columns(solution.x, len(H))).mT
-            found.W.copy_(torch.where(found.solved.unsqueeze(-1), found.W, cared))
+            difficult = _with_care(problem, found, factor, found.solved.flatten())
     W, iterations = found.W.mT, found.steps.amax(1)
     if backward == "detached" or not problem.needs_gradient:
         return Solved(W.to(H.dtype), iterations)
     systems = FreeSystems(found.A, factor, difficult)
     return Solved(with_implicit_gradient(problem, W, systems, found.scale.unsqueeze(-1)), iterations)
+
+
+def device_solves(problem: Problem) -> bool:
+    """Whether the kernels in Triton can take a problem: on a CUDA device, and not under a transform."""
+    with torch.no_grad():
+        return problem.H.dtype in cuda.INPUTS and cuda.available(problem.H.shape[2], *problem.inputs)
+
+
+def solve_on_device(problem: Problem, backward: str) -> Solved | None:
+    """``solve_directly`` with the kernels in Triton: three launches, and one wait to see whether a column wants care.
+
+    While a CUDA graph is recorded nothing may wait: there, W is NaN in a column that would have wanted care, and so it
+    is seen whenever the graph is replayed.
+    """
+    problem = with_penalty_for_allowed(problem)
+    H, Y, ridge, l1 = (x.detach() for x in problem.inputs)
+    batch, k, m = len(H), H.shape[2], Y.shape[2]
+    with torch.no_grad(), torch.autocast(H.device.type, enabled=False):
+        found, code = cuda.direct(
+            H,
+            Y,
+            ridge.double().expand(batch, k, 1),
+            l1.double().expand(batch, k, m),
+            None if problem.W0 is None else (problem.W0 > 0).mT,
+            _least_pivot(H.dtype),
+        )
+        factor, difficult = MaskedFactor(None, found.free.flatten(0, 1), found.pivot.flatten()), None
+        if H.is_cuda and torch.cuda.is_current_stream_capturing():
+            found.W.masked_fill_((code != cuda.GOOD).reshape(batch, m, 1), torch.nan)
+        else:
+            worst = int(code.amax())  # the one wait
+            if worst == cuda.OUT_OF_RANGE:
+                return None
+            if worst != cuda.GOOD:
+                difficult = _with_care(problem, found, factor, code == cuda.GOOD)
+    W, iterations = found.W.mT, found.steps.amax(1).long()
+    if backward == "detached" or not problem.needs_gradient:
+        return Solved(W.to(H.dtype), iterations)
+    systems = FreeSystems(found.A, factor, difficult)
+    return Solved(with_implicit_gradient(problem, W, systems, found.scale.unsqueeze(-1)), iterations)
+
+
+def _with_care(
+    problem: Problem, found: kernels.Direct, factor: MaskedFactor, solved: Tensor
+) -> DifficultColumns | None:
+    """Care for the columns that a kernel has marked, not ``solved`` (B·m,); W and the free sets in place."""
+    form = gram_form(problem)
+    x = as_columns(found.W.mT * form.row_scale / form.column_scale)
+    solution = ColumnSolution(x, factor, solved.clone(), found.steps.flatten().long())
+    difficult = take_care(problem, form, solution)  # changes the factor, too
+    cared = form.unscale(from_columns(solution.x, len(found.W))).mT
+    found.W.copy_(torch.where(solved.reshape(*found.W.shape[:2], 1), found.W, cared))
+    return difficult
 
 
 def solve_small(

@@ -9,7 +9,7 @@ from diffnmf.solvers.base import BACKWARDS, NNLSSolver, Solved
 from diffnmf.solvers.constrained.ranges import constrained_in_range, nothing_in_range, with_a_row
 from diffnmf.solvers.constraints import Constraints
 from diffnmf.solvers.devices import looking_is_free
-from diffnmf.solvers.direct import kernel_solves, solve_directly
+from diffnmf.solvers.direct import device_solves, kernel_solves, solve_directly, solve_on_device
 from diffnmf.solvers.problem import Problem
 from diffnmf.solvers.ranges import InRange, in_range
 from diffnmf.solvers.registry import name_of_solver
@@ -48,6 +48,10 @@ def solve_problem(problem: Problem, solver: NNLSSolver, backward: str) -> Solved
     if wanted and not transformed(problem) and kernel_solves(problem):
         solved = solve_directly(problem, backward)
         if solved is not None:  # in range, as nearly all problems are
+            return solved
+    if wanted and not transformed(problem) and device_solves(problem):
+        solved = solve_on_device(problem, backward)
+        if solved is not None:
             return solved
     ranged = ranged_problem(problem)
     solved = _solve_in_range(ranged.problem, solver, backward)

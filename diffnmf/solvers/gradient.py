@@ -28,8 +28,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffnmf.kernels.cuda import calling as cuda
 from diffnmf.solvers.devices import looking_is_free
-from diffnmf.solvers.exact.chunks import MAX_ENTRIES, columns_in_cache
+from diffnmf.solvers.exact.chunks import columns_in_cache, columns_in_memory
 from diffnmf.solvers.exact.finish import WELL_CONDITIONED_PIVOT
 from diffnmf.solvers.exact.systems import FreeSystems
 from diffnmf.solvers.problem import Problem
@@ -86,9 +87,14 @@ class _ImplicitGradient(torch.autograd.Function):
             well_conditioned = H.dtype != torch.float64 or (
                 looking_is_free(H.device) and bool((ctx.systems.factor.pivot >= WELL_CONDITIONED_PIVOT).all())
             )
+            if well_conditioned and not torch.is_grad_enabled() and cuda.available(H.shape[-1], H, Y, W, V):
+                grad_H, grad_Y = cuda.gradients(H, Y, W, V, wants_H=needs_H, wants_Y=needs_Y)
+                needs_H = needs_Y = False
+            else:
+                grad_H = grad_Y = None
             gradient = _basis_gradient if well_conditioned else _accurate_basis_gradient
-            grad_H = gradient(H, Y, W, V) if needs_H else None
-            grad_Y = _target_gradient(H, V) if needs_Y else None
+            grad_H = gradient(H, Y, W, V) if needs_H else grad_H
+            grad_Y = _target_gradient(H, V) if needs_Y else grad_Y
             grad_ridge = -(V * W).sum_to_size(ridge.shape).to(H.dtype) if ctx.needs_input_grad[2] else None
             grad_l1 = -V.sum_to_size(ctx.shape_l1).to(H.dtype) if ctx.needs_input_grad[3] else None
         return (grad_H, grad_Y, grad_ridge, grad_l1, None, None, None)
@@ -102,11 +108,13 @@ def _solve(systems: FreeSystems, H: Tensor, ridge: Tensor, row_scale: Tensor, gr
     """
     grad_W = grad_W.double()
     V = systems.solve(grad_W / row_scale) / row_scale
+    if H.dtype != torch.float64:
+        return V  # the last digits would be rounded away
     wanted = systems.factor.pivot < WELL_CONDITIONED_PIVOT  # (B·m,)
-    if H.dtype != torch.float64 or (looking_is_free(H.device) and not wanted.any()):
-        return V  # in float32 the last digits would be rounded away
+    if looking_is_free(H.device) and not wanted.any():
+        return V
     with torch.no_grad():
-        squared = [H.mT @ (H @ V_run) for V_run in V.split(_columns_at_once(H), dim=-1)]
+        squared = [H.mT @ (H @ V_run) for V_run in V.split(columns_in_memory(H), dim=-1)]
         residual = grad_W - torch.cat(squared, dim=-1) - ridge * V
         correction = systems.solve(residual / row_scale) / row_scale
         return torch.where(wanted.reshape(len(H), 1, -1), V + correction, V)
@@ -136,15 +144,10 @@ def _target_gradient(H: Tensor, V: Tensor) -> Tensor:
 def _accurate_basis_gradient(H: Tensor, Y: Tensor, W: Tensor, V: Tensor) -> Tensor:
     """∂L/∂H as in (2), run by run of columns to bound the memory."""
     gradient = torch.zeros_like(H)
-    for Y_run, W_run, V_run in zip(*(x.split(_columns_at_once(H), dim=-1) for x in (Y, W, V)), strict=True):
+    for Y_run, W_run, V_run in zip(*(x.split(columns_in_memory(H), dim=-1) for x in (Y, W, V)), strict=True):
         residual = torch.baddbmm(Y_run, H, W_run, alpha=-1)
         gradient = gradient + residual @ V_run.mT - (H @ V_run) @ W_run.mT
     return gradient
-
-
-def _columns_at_once(H: Tensor) -> int:
-    """How many columns of Y, of every problem, may be in memory once more."""
-    return max(1, MAX_ENTRIES // max(1, H.shape[0] * H.shape[1]))
 
 
 def _with_derivatives_of(lender: Tensor, value: Tensor) -> Tensor:

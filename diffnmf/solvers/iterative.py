@@ -12,7 +12,7 @@ from diffnmf.checks import check_count, check_flag, check_number, set_fields
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.constrained.gradient import with_constrained_gradient
 from diffnmf.solvers.constrained.solve import solve_constrained
-from diffnmf.solvers.direct import kernel_solves, solve_directly
+from diffnmf.solvers.direct import device_solves, kernel_solves, solve_directly, solve_on_device
 from diffnmf.solvers.exact.finish import MAX_EXCHANGES, exact_finish
 from diffnmf.solvers.gradient import with_implicit_gradient
 from diffnmf.solvers.gram import GramForm, form_residual, gram_form, reachable
@@ -138,6 +138,10 @@ def solve_by_iterations(
     if finish and kernel_solves(problem):
         solved = solve_directly(problem, backward)  # the finish alone: the kernel needs no guess
         if solved is not None:  # but for a penalty that is negative, or immense
+            return solved
+    if finish and device_solves(problem):
+        solved = solve_on_device(problem, backward)
+        if solved is not None:
             return solved
     with torch.no_grad():
         form = gram_form(problem)

@@ -11,6 +11,7 @@ from diffnmf.solvers.base import NNLSSolver
 from diffnmf.solvers.certificate import is_best
 from diffnmf.solvers.constrained.form import is_positive_semidefinite
 from diffnmf.solvers.constraints import Asked
+from diffnmf.solvers.devices import needs_float64
 from diffnmf.solvers.direct import solve_small
 from diffnmf.solvers.entry import ranged_problem, solve_problem, with_options
 from diffnmf.solvers.largest_l1 import largest_l1
@@ -54,6 +55,7 @@ class NNLSSolution(NamedTuple):
     total_dual: Tensor
 
 
+@needs_float64
 def nnls(
     H: Tensor,
     Y: Tensor,
@@ -125,6 +127,7 @@ def nnls(
     return _solution(problem, with_options(get_solver(solver), tol, max_iter), backward)
 
 
+@needs_float64
 def nnls_gram(
     G: Tensor,
     C: Tensor,
@@ -186,7 +189,7 @@ def _solution(problem: Problem, solver: NNLSSolver, backward: str) -> NNLSSoluti
         converged = converged & is_positive_semidefinite(ranged.problem.H.detach())
     # A transform has no single answer to the question, and a compiled graph no place for a warning.
     if not transformed(problem) and not (converged.all() and (ranged.finite is None or ranged.finite.all())):
-        warnings.warn(_complaint(solver, residual, converged, ranged.finite), ConvergenceWarning, stacklevel=3)
+        warnings.warn(_complaint(solver, residual, converged, ranged.finite), ConvergenceWarning, stacklevel=4)
     dual = ranged.gradient(judgement.gradient) + problem.l1.detach().double()
     total_dual = ranged.gradient(judgement.total_dual)[:, :1]  # with a sum all entries have one unit
     if ranged.finite is not None:
@@ -226,6 +229,7 @@ def _complaint(solver: NNLSSolver, residual: Tensor, converged: Tensor, finite: 
     return f"{type(solver).__name__}: {'; '.join(complaints)}; see `converged` of the result"
 
 
+@needs_float64
 def solve_nnls(
     H: Tensor,
     Y: Tensor,
@@ -244,6 +248,7 @@ def solve_nnls(
     return _weights(make_problem(H, Y, ridge, l1, W0, asked), solver, backward)
 
 
+@needs_float64
 def solve_nnls_gram(
     G: Tensor,
     C: Tensor,

@@ -6,6 +6,8 @@ free set is one opaque operation without derivative, and what follows is a solve
 differentiating that solve is the implicit function theorem.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -75,7 +77,13 @@ def solve_again(problem: Problem, W: Tensor) -> Tensor:
     return (again + (W - again).detach()).to(W.dtype)
 
 
-@torch.library.custom_op("diffnmf::nnls_solution", mutates_args=())
+# It reads from the device, which cannot be recorded: a compiled model that uses CUDA graphs leaves it out of them.
+_TAGS: dict[str, Any] = (
+    {"tags": (torch.Tag.cudagraph_unsafe,)} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
+)  # since torch 2.8
+
+
+@torch.library.custom_op("diffnmf::nnls_solution", mutates_args=(), **_TAGS)
 def _solution(H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, W0: Tensor | None, solver: str) -> tuple[Tensor, Tensor]:
     """W (B, k, m) and the iterations (B,), without derivative."""
     if len(H) == 0:  # under vmap over nothing; no solver is asked

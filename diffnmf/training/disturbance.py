@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def pca_disturbance(Y: Tensor, rank: int) -> Tensor:
+def pca_disturbance(Y: Tensor, rank: int, leading: Tensor | None = None) -> Tensor:
     """The rank-``rank`` PCA reconstruction of every group, clipped to [0, 1]: negative pixels would give it away.
 
     The columns of a group are the samples. m centred columns have rank m − 1, so that a rank of m − 1 or more is the
@@ -14,11 +14,23 @@ def pca_disturbance(Y: Tensor, rank: int) -> Tensor:
     Arguments:
         Y: (B, n, m), pixels in [0, 1].
         rank: principal components to keep, ≥ 1.
+        leading: what ``leading_components`` returned for them, where that is known already.
     """
-    m = Y.shape[-1]
     mean = Y.mean(dim=-1, keepdim=True)  # (B, n, 1)
     centred = Y - mean
-    # Eigenvectors of the m×m Gram matrix instead of an SVD of n×m: V Vᵀ projects the columns on the leading components.
-    kept = max(0, min(rank, m - 2))
-    leading = torch.linalg.eigh(centred.mT @ centred).eigenvectors[..., m - kept :]  # (B, m, kept)
+    if leading is None:
+        leading = leading_components(Y, rank)
     return (mean + centred @ leading @ leading.mT).clamp(0.0, 1.0)
+
+
+@torch.no_grad()
+def leading_components(Y: Tensor, rank: int) -> Tensor:
+    """V (B, m, kept) for Y (B, n, m): V Vᵀ projects the centred columns on the leading principal components.
+
+    Eigenvectors of the m×m Gram matrix, instead of an SVD of n×m. They are always found on the CPU: a GPU takes the
+    matrices of a batch one after the other beyond 32 columns.
+    """
+    m = Y.shape[-1]
+    centred = Y - Y.mean(dim=-1, keepdim=True)
+    kept = max(0, min(rank, m - 2))
+    return torch.linalg.eigh((centred.mT @ centred).cpu()).eigenvectors[..., m - kept :].to(Y.device)

@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
+# How long a process waits for the others before it gives up: the main one scores while they wait, beside rivals that
+# iterate. NCCL would give up after ten minutes, gloo after thirty.
+PATIENCE = timedelta(hours=6)
+
+
 def make_accelerator(device: torch.device | str = "cpu", precision: str = "float32") -> "Accelerator":
     """The engine of this process: alone, or one of those that ``torchrun`` or ``accelerate launch`` started.
 
@@ -26,7 +32,7 @@ def make_accelerator(device: torch.device | str = "cpu", precision: str = "float
     Raises:
         ValueError: the precision is unknown, or the device has none of it.
     """
-    from accelerate import Accelerator
+    from accelerate import Accelerator, InitProcessGroupKwargs
 
     check_name("precision", precision, PRECISIONS)
     device = torch.device(device)
@@ -39,7 +45,11 @@ def make_accelerator(device: torch.device | str = "cpu", precision: str = "float
         # DistributedDataParallel imports it anyway, but after accelerate has made the process group, and then default
         # arguments in it keep the group, and the threads of gloo, for ever: see leave_processes.
         importlib.import_module("torch.distributed.nn")
-    return Accelerator(cpu=device.type == "cpu", mixed_precision=PRECISIONS[precision])
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision=PRECISIONS[precision],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
 
 
 def leave_processes() -> None:

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from diffnmf.data import GroupSampler
 from diffnmf.models import Critic, Factorization, Generator
-from diffnmf.training.averaging import averaged
-from diffnmf.training.batches import Batch, EpochPlan
+from diffnmf.solvers.devices import looking_is_free
+from diffnmf.training.averaging import MovingAverage
+from diffnmf.training.batches import Batch, EpochPlan, Prepared
 from diffnmf.training.clock import Clock
 from diffnmf.training.config import TrainingConfig
-from diffnmf.training.disturbance import pca_disturbance
+from diffnmf.training.disturbance import leading_components, pca_disturbance
 from diffnmf.training.engine import Shell, make_accelerator
 from diffnmf.training.losses import (
     accuracy,
@@ -69,7 +70,7 @@ class Trainer:
         self.pca_rank = config.pca_rank or generator.k
         self.generator = generator.to(self.device)
         self.critic = critic.to(self.device) if critic is not None and config.adversarial else None
-        self.ema = averaged(self.generator, config.ema_decay) if config.ema_decay > 0 else None
+        self.ema = MovingAverage(self.generator, config.ema_decay) if config.ema_decay > 0 else None
         self.averaged = None if self.ema is None else cast(Generator, self.ema.module)
         # Shells around the models: they synchronise gradients and choose the precision.
         self._generator, self.generator_optimizer = self._prepare(self.generator, config.learning_rate)
@@ -123,7 +124,7 @@ class Trainer:
     def step(self, batches: list[Batch]) -> Log:
         """One step of the critic, then one of the generator, each on the gradients of all the batches together."""
         # One forward pass serves both; of several batches every graph would have to be kept until the critic is done.
-        result = self._generator(batches[0].Y) if len(batches) == 1 else None
+        result = self._factorize(batches[0]) if len(batches) == 1 else None
         log: Log = {}
         if self.critic is not None:
             with self.clock.part("critic"):
@@ -137,8 +138,9 @@ class Trainer:
         for batch in batches:
             with self._accumulating(self._critic, last=batch is batches[-1]):
                 with torch.no_grad():
-                    fakes = (result or self._generator(batch.Y)).Y_hat.detach()
-                candidates = torch.cat((pca_disturbance(batch.Y, self.pca_rank), fakes))  # (2B, n, m)
+                    fakes = (result or self._factorize(batch)).Y_hat.detach()
+                reals = pca_disturbance(batch.Y, self.pca_rank, batch.prepared.get("leading"))
+                candidates = torch.cat((reals, fakes))  # (2B, n, m)
                 real_logits, fake_logits = self._critic(candidates, batch.Y.repeat(2, 1, 1)).chunk(2)
                 loss = critic_loss(real_logits, fake_logits, batch.flipped)
                 self._backward(loss, batch)
@@ -150,7 +152,7 @@ class Trainer:
     def _generator_step(self, batches: list[Batch], result: Factorization | None, log: Log) -> None:
         for batch in batches:
             with self._accumulating(self._generator, last=batch is batches[-1]), self._judging():
-                H, _, Y_hat = result or self._generator(batch.Y)
+                H, _, Y_hat = result or self._factorize(batch)
                 reconstruction = reconstruction_loss(Y_hat, batch.Y, self.config.reconstruction)
                 _report(log, batch, "reconstruction_loss", reconstruction)
                 penalised = reconstruction
@@ -226,7 +228,22 @@ class Trainer:
             process=self.accelerator.process_index,
             processes=self.accelerator.num_processes,
             device=self.device,
+            prepare=None if looking_is_free(self.device) else self._ahead,
         )
+
+    @torch.no_grad()
+    def _ahead(self, Y: Tensor) -> Prepared:
+        """What the CPU finds out about groups Y (G, n, m) better than an accelerator, ahead of their steps."""
+        prepared: Prepared = {}
+        if self.critic is not None:
+            prepared["leading"] = leading_components(Y, self.pca_rank)
+        if self.generator.start is not None:
+            prepared["H0"], prepared["W0"] = self.generator.start.factors(Y)
+        return prepared
+
+    def _factorize(self, batch: Batch) -> Factorization:
+        known = batch.prepared
+        return self._generator(batch.Y, (known["H0"], known["W0"])) if "H0" in known else self._generator(batch.Y)
 
     @property
     def groups_per_step(self) -> int:

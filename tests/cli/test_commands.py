@@ -21,6 +21,8 @@ from typer.testing import CliRunner
 from diffnmf.cli import app
 from diffnmf.data import DATASETS
 from diffnmf.errors import DivergenceError
+from diffnmf.hardware import hardware
+from diffnmf.kernels import kernel
 from diffnmf.models import GANUNMF, W_SOLVERS
 from diffnmf.runs import PRESETS, ExperimentResult, RunConfig
 
@@ -83,8 +85,9 @@ class TestTrain:
 
     def test_tells_what_comes_after_them(self, finished):
         folder, result = finished
-        first, _, *rest = result.stderr.splitlines()
+        first, second, _, *rest = result.stderr.splitlines()
         assert first == f"run folder: {folder}"
+        assert second == f"computing on cpu ({hardware('cpu')})"
         assert [line.split()[0] for line in rest] == ["scoring", "scoring", "drawing"]
 
     def test_options_reach_the_configuration(self, tmp_path):
@@ -499,6 +502,11 @@ class TestInfo:
         assert about["last epoch"]["epoch"] == 1
         assert about["parameters of the generator"] > 1000
 
+    def test_tells_what_would_compute(self):
+        about = yaml.safe_load(invoke("info").stdout)
+        assert about["device"].startswith("cuda" if torch.cuda.is_available() else "cpu (")
+        assert about["kernel on the CPU"].startswith(kernel().name)
+
     def test_no_run(self):
         assert_refused(invoke("info", "missing"), "run", r"missing has no config\.yaml")
 
@@ -541,6 +549,7 @@ class TestCtrlC:
         assert result.stdout == ""
         assert result.stderr.splitlines() == [
             "run folder: my run",
+            f"computing on cpu ({hardware('cpu')})",
             "Stopped. Go on with: diffnmf train --resume 'my run'",
         ]
         result = invoke("train", "--resume", "my run")
@@ -548,7 +557,7 @@ class TestCtrlC:
 
     def test_names_a_new_folder(self, interrupted):
         result = interrupted(*DIGITS)
-        first, last = result.stderr.splitlines()
+        first, _, last = result.stderr.splitlines()
         assert last == f"Stopped. Go on with: diffnmf train --resume {first.removeprefix('run folder: ')}"
         assert "runs/digits-unrolled-" in last
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from diffnmf.models import Critic, UNet
+from diffnmf.models.blocks import _averages
 
 SIZES = [(8, 8), (28, 28), (64, 64), (5, 7), (1, 1), (30, 17), (1, 9)]
 
@@ -155,3 +156,10 @@ class TestNoBatchStatistics:
             trained = call(Y)
             model.eval()
             assert torch.equal(call(Y), trained)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (4, 4), (7, 7), (9, 16)])
+def test_the_pool_of_other_devices_is_that_of_the_cpu(shape):
+    x = torch.rand(2, 3, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rows, columns = (_averages(length, 4, x.dtype, x.device) for length in shape)
+    torch.testing.assert_close(rows @ x @ columns.mT, torch.nn.functional.adaptive_avg_pool2d(x, 4))

@@ -18,6 +18,7 @@ from diffnmf.cli import print_epoch
 from diffnmf.data import GroupSampler, group_matrix, load_dataset
 from diffnmf.errors import CheckpointWarning, DataUnavailableError, DivergenceError, RunFolderError
 from diffnmf.evaluation import score_generator, score_rivals
+from diffnmf.hardware import hardware
 from diffnmf.models import Generator, GeneratorConfig
 from diffnmf.runs import DataConfig, ModelConfig, RunConfig, RunFolder, metrics_table, resume_experiment, run_experiment
 from diffnmf.runs.curves import read_curves
@@ -555,6 +556,7 @@ class TestTelling:
         )
         assert told == [
             f"run folder: {tmp_path / 'run'}",
+            f"computing on cpu ({hardware('cpu')})",
             "epoch",
             "scoring the model on 2 groups of test images and as many of training images",
             "scoring its rivals ANLS, merge, spa and SVD on 2 of the test groups",
@@ -564,7 +566,7 @@ class TestTelling:
     def test_of_a_brief_run(self, tmp_path):
         told = []
         run_experiment(configuration(1), tmp_path / "run", announce=told.append, brief=True)
-        assert [line.split()[0] for line in told] == ["run", "scoring"]
+        assert [line.split()[0] for line in told] == ["run", "computing", "scoring"]
 
     def test_an_interrupt_says_how_to_go_on(self, tmp_path, without_pictures):
         def interrupt(row):

@@ -77,3 +77,25 @@ def test_groups_are_put_together_from_bytes_where_the_images_are(images):
     assert batch.Y.device == images.images.device
     expected = images.images[plan.groups[:3]].flatten(2).mT.float() / 255
     assert torch.equal(batch.Y, expected)
+
+
+@pytest.mark.parametrize(("processes", "accumulate"), [(1, 1), (1, 3), (2, 1), (3, 2)])
+def test_what_is_prepared_ahead_belongs_to_the_groups_of_the_batch(processes, accumulate, monkeypatch):
+    monkeypatch.setattr("diffnmf.training.batches.AHEAD", 5)
+    images = ImageSet("numbers", torch.rand(60, 2, 2, generator=torch.Generator().manual_seed(0)), None)
+    sampler, calls = GroupSampler(images, 4), []
+
+    def prepare(Y):
+        calls.append(len(Y))
+        return {"mean": Y.mean((1, 2)), "first": Y[:, 0]}
+
+    config = TrainingConfig(batch_size=2, accumulate=accumulate)
+    for process in range(processes):
+        calls.clear()
+        plan = EpochPlan(sampler, 1, config, process=process, processes=processes, prepare=prepare)
+        for step in range(len(plan)):
+            for part in plan.slices(step):
+                batch = plan.batch(*part)
+                assert torch.equal(batch.prepared["mean"], batch.Y.mean((1, 2)))
+                assert torch.equal(batch.prepared["first"], batch.Y[:, 0])
+        assert len(calls) < len(plan) * accumulate or len(plan) * accumulate <= 3

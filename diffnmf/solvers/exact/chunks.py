@@ -6,6 +6,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from diffnmf.solvers.devices import looking_is_free
+
 # Matrices beyond this many entries are neither made nor kept at once (32 MiB in float64): all the k×k systems of 60,000
 # columns at k = 50 would take 1.2 GB. An accelerator needs more of them to be busy, and has the memory.
 MAX_ENTRIES = 1 << 22
@@ -15,8 +17,22 @@ CACHED_ENTRIES = 1 << 19  # what is copied to be used once, run by run, should n
 
 
 def columns_in_cache(H: Tensor) -> int:
-    """How many columns of the height of H (B, n, k), of every problem, a cache holds in float64."""
-    return max(1, CACHED_ENTRIES // max(1, H.shape[0] * H.shape[1]))
+    """How many columns of the height of H (B, n, k), of every problem, a cache holds in float64.
+
+    On an accelerator, what it has room for.
+    """
+    entries = CACHED_ENTRIES if looking_is_free(H.device) else MAX_ENTRIES_ACCELERATOR
+    return max(1, entries // max(1, H.shape[0] * H.shape[1]))
+
+
+def columns_in_memory(H: Tensor) -> int:
+    """How many columns of the height of H (B, n, k), of every problem, may be in memory once more."""
+    return max(1, max_entries(H.device) // max(1, H.shape[0] * H.shape[1]))
+
+
+def max_entries(device: torch.device) -> int:
+    """Of what is made at once."""
+    return MAX_ENTRIES if looking_is_free(device) else MAX_ENTRIES_ACCELERATOR
 
 
 def tiles(A: Tensor, m: int) -> Iterator[tuple[Tensor, slice]]:
@@ -47,5 +63,4 @@ def index_chunks(numbers: Tensor, k: int) -> tuple[Tensor, ...]:
 
 
 def _columns_at_once(k: int, device: torch.device) -> int:
-    entries = MAX_ENTRIES if device.type == "cpu" else MAX_ENTRIES_ACCELERATOR
-    return max(1, entries // max(1, k * k))
+    return max(1, max_entries(device) // max(1, k * k))

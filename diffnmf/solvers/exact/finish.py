@@ -77,7 +77,7 @@ def take_care(problem: Problem, form: GramForm, found: ColumnSolution) -> Diffic
     """What the exact finish does after the search, for the columns that are not ``solved``; in place.
 
     Arguments:
-        problem: B problems, in range, on the CPU.
+        problem: B problems, in range.
         form: their scaled Gram form.
         found: what the kernel has found for their B·m columns.
 

@@ -1,7 +1,7 @@
 """The search for the free set: columns in, their solutions out.
 
-Two implementations of each search agree to rounding: operations of torch on any device, which are the reference, and
-the compiled kernels on the CPU (``diffnmf.kernels``).
+Three implementations agree to rounding: operations of torch on any device, which are the reference, the compiled
+kernels on the CPU (``diffnmf.kernels``), and those in Triton on CUDA (``diffnmf.kernels.cuda``).
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffnmf.kernels import columns as kernels
 from diffnmf.kernels.calling import available
+from diffnmf.kernels.cuda import calling as cuda
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.exact.active_set import active_set
 from diffnmf.solvers.exact.chunks import index_chunks, tiles
@@ -38,11 +39,20 @@ def search(columns: GramColumns, start: Tensor, max_exchanges: int) -> tuple[Col
     if available(columns.A, columns.c):
         found = kernels.search(columns.A, columns.c, start > 0)
         return _of_kernel(found), lambda: None
+    if cuda.available(columns.c.shape[-1], columns.A, columns.c):
+        return _on_device(columns, start, max_exchanges)
     m = len(columns.c) // max(1, len(columns.A))
     fixed = FIXED_ROUNDS_CPU if looking_is_free(start.device) else FIXED_ROUNDS_ACCELERATOR
     rounds = min(max_exchanges, fixed)
     solution, guess = _first_exchanges(columns, start > 0, m, rounds)
     return solution, partial(_solve_the_rest, columns, solution, start, guess, max_exchanges - rounds)
+
+
+def _on_device(columns: GramColumns, start: Tensor, rounds: int) -> tuple[ColumnSolution, Callable[[], None]]:
+    """In Triton. What that leaves unsolved, block pivoting goes on with."""
+    found = cuda.search(columns.A, columns.c, start > 0)
+    solution = _of_kernel(found)
+    return solution, partial(_solve_the_rest, columns, solution, start, found.free.clone(), rounds)
 
 
 def search_unsquared(problems: ReducedProblems, start: Tensor) -> ColumnSolution:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from diffnmf.kernels import columns as kernels
 from diffnmf.kernels.calling import available
+from diffnmf.kernels.cuda import calling as cuda
 from diffnmf.solvers.exact.chunks import index_chunks, tiles
 from diffnmf.solvers.exact.columns import reduced_columns, reduced_problems
 from diffnmf.solvers.exact.masked import MaskedFactor, as_columns, factorize_masked, from_columns
@@ -45,17 +46,25 @@ class FreeSystems:
     def solve(self, b: Tensor) -> Tensor:
         """X (B, k, m) with A_FF x_F = b_F in every column and zero off F; b (B, k, m)."""
         batch, k, m = b.shape
-        columns, free = as_columns(b), self.factor.free
+        free = self.factor.free
         if self.factor.L is not None:
-            return from_columns(self.factor.solve(columns), batch)
+            return from_columns(self.factor.solve(as_columns(b)), batch)
         if available(self.A, b):
             return self._solve_compiled(b)
+        if cuda.available(k, self.A, b):
+            return self._care_for_difficult(cuda.solve(self.A, self.factor.free, b), b)
+        columns = as_columns(b)
         x = torch.cat([factorize_masked(A, free[tile]).solve(columns[tile]) for A, tile in tiles(self.A, m)])
+        return self._care_for_difficult(from_columns(x, batch), b)
+
+    def _care_for_difficult(self, X: Tensor, b: Tensor) -> Tensor:
+        """X (B, k, m), with the columns for which A is too inaccurate solved without it, in place."""
         if self.difficult is not None:
-            for numbers in index_chunks(self.difficult.numbers, k):
+            x, columns, free = as_columns(X), as_columns(b), self.factor.free  # x is a view: X stands column by column
+            for numbers in index_chunks(self.difficult.numbers, b.shape[-2]):
                 exact = reduced_columns(self.difficult.problem, self.difficult.form, numbers)
                 x[numbers] = exact.minimum(free[numbers]).factor.solve(columns[numbers])
-        return from_columns(x, batch)
+        return X
 
     def _solve_compiled(self, b: Tensor) -> Tensor:
         X = kernels.solve(self.A, self.factor.free, b)

@@ -1,6 +1,5 @@
 """Measurements, one file each, so that an interrupted reproduction continues where it stopped."""
 
-import platform
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 
 from diffnmf.errors import RunFolderError
 from diffnmf.files import read_json, write_json
+from diffnmf.hardware import hardware
 from diffnmf.metrics.names import with_both_names
 from diffnmf.studies.progress import Announce
 
@@ -28,7 +28,7 @@ class Records:
     """
 
     def __init__(self, folder: Path, *, measure: bool, begin: Announce, device: torch.device | str) -> None:
-        self.maker = f"{datetime.now():%Y-%m-%d}, {_hardware(device)}, torch {torch.__version__}"
+        self.maker = f"{datetime.now():%Y-%m-%d}, {hardware(device)}, torch {torch.__version__}"
         self.folder, self.measure, self.begin = folder, measure, begin
         self.missing: list[str] = []  # names of records that were asked for and do not exist
         self._read: dict[str, Record] = {}  # tables, claims and pictures ask for the same ones
@@ -70,9 +70,3 @@ def _current(record: Record) -> Record:
     return with_both_names(
         {name: _current(entry) if isinstance(entry, dict) else entry for name, entry in record.items()}
     )
-
-
-def _hardware(device: torch.device | str) -> str:
-    if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(torch.device(device))
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads a process"

@@ -1,0 +1,44 @@
+"""Which device is meant by a name, and what it is called."""
+
+import platform
+
+import torch
+
+AUTO = "auto"
+DEVICE_HELP = "auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N."
+
+
+def device_named(name: str) -> torch.device:
+    """The device that an option means: "auto" is CUDA where torch sees such a device, and the CPU elsewhere.
+
+    Raises:
+        ValueError: there is no such device here, or it does not compute in float64.
+
+    Example:
+        >>> from diffnmf.hardware import device_named
+        >>> device_named("cpu")
+        device(type='cpu')
+    """
+    if name == AUTO:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device: expected auto, cpu, cuda or cuda:N; got {name!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected auto, cpu, cuda or cuda:N (the solvers compute in float64); got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device: torch sees {torch.cuda.device_count()} CUDA devices; got {name!r} (use --device cpu)"
+        )
+    return device
+
+
+def hardware(device: torch.device | str) -> str:
+    """The name of a GPU, or the kind of processor and the threads that torch has there."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        return f"{platform.machine()} CPU, {torch.get_num_threads()} threads a process"
+    return str(device)

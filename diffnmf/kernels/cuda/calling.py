@@ -1,0 +1,229 @@
+"""Calling the programs in Triton: which tensors they take, and with what numbers."""
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from diffnmf.errors import DeviceWarning
+from diffnmf.kernels.columns import Direct, Search
+from diffnmf.kernels.library import kernel_is_asked_for
+
+DEVICES = {"cuda"}  # tests put the CPU in their place: Triton's interpreter computes there
+MAX_COMPONENTS = 64  # beyond, the tableau of a column has no place in the registers
+MAX_COMPONENTS_OF_OTHERS = 32  # on cards that are not ``DATA_CENTRE``: nor have the sums of ``gram``
+LARGEST_K_OF_ONE_WARP = 32
+WARPS_BEYOND = 8
+GOOD, WANTS_CARE, OUT_OF_RANGE = range(3)  # what ``search`` says of a column
+DATA_CENTRE = {(8, 0), (9, 0), (10, 0)}  # multiply matrices of float64 in hardware, and hold their sums spread out
+INPUTS = (torch.float32, torch.float64)
+
+# As in ``solvers/exact/finish.py`` and nnls.c.
+INDEPENDENT_PIVOT, INDEPENDENT_ROW_SUM, NEAR_TIE, LARGE_SOLUTION = 1e-8, 1e8, 1e-9, 1e5
+EPS = torch.finfo(torch.float64).eps
+
+
+Launching = TypeVar("Launching", bound=Callable[..., Any])
+
+
+class OnDevice(NamedTuple):
+    """What ``direct`` finds, and for every column how that went (B·m,) int32: 0 good, 1 wants care, 2 out of range."""
+
+    found: Direct
+    code: Tensor
+
+
+def available(k: int, *tensors: Tensor) -> bool:
+    """Whether the programs can take these tensors: plain ones on a CUDA device, seen by no transform."""
+    return (
+        all(x.device.type in DEVICES and type(x) in (Tensor, torch.nn.Parameter) for x in tensors)
+        and _can_run(tensors[0].device)
+        and 0 < k <= most_components(_capability(tensors[0].device))
+        and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
+        and not torch._C._are_functorch_transforms_active()
+        and torch._C._get_tracing_state() is None
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not any(x.is_neg() or x._is_zerotensor() or x.layout is not torch.strided for x in tensors)
+    )
+
+
+@cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
+
+
+@cache
+def _can_run(device: torch.device) -> bool:
+    """Whether there is a Triton, a GPU that is new enough for it, and all that it needs to compile; seen by trying."""
+    if kernel_is_asked_for("torch") or importlib.util.find_spec("triton") is None:
+        return False
+    if device.type != "cuda":
+        return True  # Triton's interpreter, in tests
+    if torch.version.hip is not None or _capability(device) < (8, 0):
+        return False
+    try:
+        one = torch.ones(1, 1, 1, dtype=torch.float64, device=device)
+        return bool(solve(one, one[0] > 0, one) == 1)
+    except Exception as error:  # of a compiler that is missing, say: whatever it is, torch goes on without
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        message = f"the kernels in Triton cannot be run on {device}, operations of torch are used: {first}"
+        warnings.warn(message, DeviceWarning, stacklevel=2)
+        return False
+
+
+def _where_the_tensors_are(function: Launching) -> Launching:
+    """Triton launches on the current device, whatever device its tensors are on."""
+
+    @wraps(function)
+    def wrapped(x: Tensor, *args: Any, **options: Any) -> Any:
+        if x.device.type != "cuda":
+            return function(x, *args, **options)
+        with torch.cuda.device(x.device):
+            return function(x, *args, **options)
+
+    return wrapped  # type: ignore[return-value]
+
+
+@_where_the_tensors_are
+def search(A: Tensor, C: Tensor, guess: Tensor | None) -> Search:
+    """``diffnmf.kernels.columns.search``: A (B, k, k) of unit diagonal, C (N, k), guess (N, k) bool or None."""
+    from diffnmf.kernels.cuda import programs
+
+    A, C = A.contiguous(), C.contiguous()
+    columns, k = C.shape
+    x, free = torch.empty_like(C), C.new_empty(columns, k, dtype=torch.bool)
+    pivot, steps = C.new_empty(columns), C.new_empty(columns, dtype=torch.int32)
+    code = torch.empty_like(steps)
+    if columns:
+        m = columns // len(A)
+        given = None if guess is None else guess.contiguous().view(torch.int8)
+        programs.search[(columns,)](
+            *(A, C, A if given is None else given, A, A, A, A, A),
+            *(x, free.view(torch.int8), pivot, steps, code, m, 0, 0, 0),
+            *_limits(k, 0.0),
+            **column_sizes(k),
+            RAW=False,
+            GUESSED=given is not None,
+        )
+    return Search(x, free, pivot, code == 0, steps.long())
+
+
+@_where_the_tensors_are
+def solve(A: Tensor, free: Tensor, b: Tensor) -> Tensor:
+    """``diffnmf.kernels.columns.solve``: A (B, k, k), free (B·m, k) bool, b (B, k, m); v (B, k, m)."""
+    from diffnmf.kernels.cuda import programs
+
+    batch, k, m = b.shape
+    v = b.new_empty(batch, m, k)
+    if batch * m:
+        flags = free.contiguous().view(torch.int8)
+        programs.solve[(batch * m,)](A.contiguous(), flags, b, v, m, *b.stride(), 2 * k * EPS, **column_sizes(k))
+    return v.mT
+
+
+@_where_the_tensors_are
+def direct(H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, guess: Tensor | None, least_pivot: float) -> OnDevice:
+    """``diffnmf.kernels.columns.direct``, in three launches and without a wait: nothing is read back.
+
+    Arguments:
+        H: (B, n, k), float32 or float64, of any strides.
+        Y: (B, n, m), likewise.
+        ridge: (B, k, 1) float64, of any strides.
+        l1: (B, k, m) float64, of any strides.
+        guess: (B, m, k) bool, the first free sets, or None.
+        least_pivot: a column whose free set is less independent than this wants more care.
+    """
+    from diffnmf.kernels.cuda import programs
+
+    (batch, n, k), m = H.shape, Y.shape[2]
+    new = torch.empty((), dtype=torch.float64, device=H.device).new_empty
+    found = Direct(
+        new(batch, m, k),
+        new(batch, m, k, dtype=torch.bool),
+        new(batch, m),
+        new(batch, m, dtype=torch.int32),
+        new(batch, m, dtype=torch.bool),
+        new(batch, k, k),
+        new(batch, k),
+    )
+    G, C, squares = new(batch, k, k), new(batch, m, k), new(batch, m)
+    size_h, size_y, state = new(batch, k), new(batch, m), new(batch, dtype=torch.int32)
+    code = new(batch * m, dtype=torch.int32)
+    tile = gram_tile(k, m, _capability(H.device))
+    programs.gram[(batch, -(-m // tile["COLUMNS"]))](
+        *(H, Y, G, C, squares, size_h, size_y, n, m, *H.stride(), *Y.stride()), **tile
+    )
+    limits = INDEPENDENT_PIVOT, INDEPENDENT_ROW_SUM, 2 * k * EPS
+    programs.prepare[(batch,)](
+        G, ridge, size_h, found.A, found.scale, state, *ridge.stride()[:2], *limits, **column_sizes(k)
+    )
+    given = None if guess is None else guess.contiguous().view(torch.int8)
+    programs.search[(batch * m,)](
+        *(found.A, C, found.A if given is None else given, l1, found.scale, squares, size_y, state),
+        *(found.W, found.free.view(torch.int8), found.pivot, found.steps, code, m, *l1.stride()),
+        *_limits(k, least_pivot),
+        **column_sizes(k),
+        RAW=True,
+        GUESSED=given is not None,
+    )
+    return OnDevice(found, code)
+
+
+@_where_the_tensors_are
+def gradients(
+    H: Tensor, Y: Tensor, W: Tensor, V: Tensor, *, wants_H: bool, wants_Y: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """∂L/∂H (B, n, k) and ∂L/∂Y (B, n, m), as in ``solvers/gradient.py``, for W and V (B, k, m) in float64."""
+    from diffnmf.kernels.cuda import programs
+
+    (batch, n, k), m = H.shape, Y.shape[2]
+    grad_H = torch.empty_like(H, memory_format=torch.contiguous_format) if wants_H else None
+    grad_Y = torch.empty_like(Y, memory_format=torch.contiguous_format) if wants_Y else None
+    cross = W @ V.mT
+    columns = V.mT.contiguous()  # (B, m, k)
+    tile = gradients_tile(k)
+    programs.gradients[(batch, -(-n // tile["ROWS"]))](
+        *(H, Y, columns, (cross + cross.mT).contiguous(), H if grad_H is None else grad_H),
+        *(Y if grad_Y is None else grad_Y, n, m, *H.stride(), *Y.stride()),
+        **tile,
+        WANTS_H=wants_H,
+        WANTS_Y=wants_Y,
+    )
+    return grad_H, grad_Y
+
+
+def most_components(capability: tuple[int, int]) -> int:
+    """Up to which k the programs stay in the registers of such a card (tests compile them)."""
+    return MAX_COMPONENTS if capability in DATA_CENTRE else MAX_COMPONENTS_OF_OTHERS
+
+
+def gram_tile(k: int, m: int, capability: tuple[int, int]) -> dict[str, int]:
+    """How ``gram`` cuts a problem up, so that its sums have room in the registers (tests compile it)."""
+    if capability in DATA_CENTRE:
+        columns = 16 if m <= 16 else 32 if m <= 32 else 64
+        return {"k": k, "K": _padded(k), "COLUMNS": columns, "ROWS": 32, "num_warps": 4 if k <= 32 else 8}
+    return {"k": k, "K": _padded(k), "COLUMNS": 16, "ROWS": 16, "num_warps": 8}
+
+
+def gradients_tile(k: int) -> dict[str, int]:
+    """As ``gram_tile``, for ``gradients``."""
+    return {"k": k, "K": _padded(k), "COLUMNS": 16, "ROWS": 64 if k <= 32 else 32, "num_warps": 4}
+
+
+def column_sizes(k: int) -> dict[str, int]:
+    """The number of components, and the warps that a tableau of that size needs not to leave the registers."""
+    return {"k": k, "K": _padded(k), "num_warps": 1 if k <= LARGEST_K_OF_ONE_WARP else WARPS_BEYOND}
+
+
+def _padded(k: int) -> int:
+    return max(16, 1 << (k - 1).bit_length())
+
+
+def _limits(k: int, least_pivot: float) -> tuple[int | float, ...]:
+    """Steps by the steepest entry and at all, and what counts as zero; as in ``exact/columns.py``."""
+    rounding = 2 * k * EPS
+    return 5 * k, 10 * k + 20, rounding, rounding, least_pivot, NEAR_TIE, INDEPENDENT_PIVOT, LARGE_SOLUTION

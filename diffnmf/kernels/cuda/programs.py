@@ -1,0 +1,267 @@
+"""The programs themselves, in Triton. What calls them, and what their arguments are: ``calling.py`` beside this file.
+
+One column of W is one program: principal pivoting on the tableau of its Gram form, which stays in registers. The
+tableau M of a free set F begins as A and holds −A_FF⁻¹ on F, the Schur complement A_NN − A_NF A_FF⁻¹ A_FN off F, and
+A_FF⁻¹A_FN between, so that it is symmetric. Beside it v holds x on F and the negative gradient c − Ax off F. Exchanging
+entry j, in either direction, is one symmetric step of rank one (Cottle and Dantzig 1968; Murty 1974 for the backup
+rule).
+"""
+
+import triton
+import triton.language as tl
+
+SMALLEST = tl.constexpr(2.0**-680)  # squares of numbers in range, see ``solvers/ranges.py``
+LARGEST = tl.constexpr(2.0**680)
+LARGEST_DESCENT = tl.constexpr(1e30)
+GOOD = tl.constexpr(0)
+WANTS_CARE = tl.constexpr(1)
+OUT_OF_RANGE = tl.constexpr(2)
+
+
+@triton.jit
+def _is_square_in_range(square):
+    return (square == 0.0) | ((square >= SMALLEST) & (square <= LARGEST))
+
+
+@triton.jit
+def gram(
+    H, Y, G, C, SQUARES, SIZE_H, SIZE_Y, n, m, H_b, H_n, H_k, Y_b, Y_n, Y_m,
+    k: tl.constexpr, K: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """HᵀH, (HᵀY)ᵀ, the squares of the columns of Y, and the largest entries of all columns, summed in float64.
+
+    Program (b, part) takes some columns of Y; those of the first part form HᵀH as well. No copy in float64 is made.
+    """
+    b, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    at_k, at_m, at_n = tl.arange(0, K), part * COLUMNS + tl.arange(0, COLUMNS), tl.arange(0, ROWS)
+    of_k, of_m = at_k < k, at_m < m
+    total = tl.zeros((K, K), dtype=tl.float64)
+    cross = tl.zeros((K, COLUMNS), dtype=tl.float64)
+    squares = tl.zeros((COLUMNS,), dtype=tl.float64)
+    size_h, size_y = tl.zeros((K,), dtype=tl.float64), tl.zeros((COLUMNS,), dtype=tl.float64)
+    for first in range(0, n, ROWS):
+        row = first + at_n
+        inside = row < n
+        place_h = H + b * H_b + row[:, None] * H_n + at_k[None, :] * H_k
+        place_y = Y + b * Y_b + row[:, None] * Y_n + at_m[None, :] * Y_m
+        h = tl.load(place_h, mask=inside[:, None] & of_k[None, :], other=0.0).to(tl.float64)
+        y = tl.load(place_y, mask=inside[:, None] & of_m[None, :], other=0.0).to(tl.float64)
+        cross = tl.dot(tl.trans(h), y, cross, out_dtype=tl.float64)
+        squares += tl.sum(y * y, axis=0)
+        size_y = tl.maximum(size_y, tl.max(tl.abs(y), axis=0))
+        if part == 0:
+            total = tl.dot(tl.trans(h), h, total, out_dtype=tl.float64)
+            size_h = tl.maximum(size_h, tl.max(tl.abs(h), axis=0))
+    tl.store(C + b * m * k + at_m[None, :] * k + at_k[:, None], cross, mask=of_m[None, :] & of_k[:, None])
+    tl.store(SQUARES + b * m + at_m, squares, mask=of_m)
+    tl.store(SIZE_Y + b * m + at_m, size_y, mask=of_m)
+    if part == 0:
+        tl.store(G + b * k * k + at_k[:, None] * k + at_k[None, :], total, mask=of_k[:, None] & of_k[None, :])
+        tl.store(SIZE_H + b * k + at_k, size_h, mask=of_k)
+
+
+@triton.jit
+def _exchange(M, v, j, at):
+    """Exchange entry j: the tableau, v, and the pivot, which is positive where j enters the free set."""
+    here = at == j
+    column = tl.sum(tl.where(here[:, None], M, 0.0), axis=0)
+    pivot = tl.sum(tl.where(here, column, 0.0), axis=0)
+    step = tl.sum(tl.where(here, v, 0.0), axis=0) / pivot
+    sign = tl.where(pivot > 0.0, 1.0, -1.0)
+    # Row and column j become column / |pivot| and the corner −1 / pivot. With ``sign`` taken off the corner of the
+    # column, the product of rank one leaves just that, but for 2 · sign in the corner: no selection on all of M.
+    shifted = tl.where(here, pivot - sign, column)
+    excess = tl.where(here, 2.0 * sign, 0.0)
+    M = M - (shifted / pivot)[:, None] * shifted[None, :] - tl.where(here[None, :], excess[:, None], 0.0)
+    return M, tl.where(here, step * sign, v - column * step), pivot
+
+
+@triton.jit
+def _refined(M, matrix, c, v, free):
+    """x with A_FF x_F = c_F, after one step of refinement with the inverse in M: it forgets the rounding on the way."""
+    x = tl.where(free, v, 0.0)
+    left = tl.where(free, c - tl.sum(matrix * x[:, None], axis=0), 0.0)
+    return tl.where(free, x - tl.sum(M * left[:, None], axis=0), 0.0)
+
+
+@triton.jit
+def _matrix(A, p, at, k: tl.constexpr):
+    """Matrix p, continued by the identity."""
+    inside = (at < k)[:, None] & (at < k)[None, :]
+    identity = tl.where(at[:, None] == at[None, :], 1.0, 0.0).to(tl.float64)
+    loaded = tl.load(A + p * k * k + at[:, None] * k + at[None, :], mask=inside, other=0.0)
+    return tl.where(inside, loaded, identity)
+
+
+@triton.jit
+def prepare(
+    G, RIDGE, SIZE_H, A, SCALE, STATE, R_b, R_k, independent_pivot, independent_sum, tiny,
+    k: tl.constexpr, K: tl.constexpr,
+):  # fmt: skip
+    """Scale HᵀH + ridge I to a unit diagonal, and say what the whole of H is like: one problem a program.
+
+    STATE: 0 as usual; 1 nearly dependent; 2 so in disguise (pivots do not show it, A⁻¹1 does); 3 out of range.
+    """
+    b, at = tl.program_id(0).to(tl.int64), tl.arange(0, K)
+    inside = at < k
+    place = G + b * k * k + at[:, None] * k + at[None, :]
+    total = tl.load(place, mask=inside[:, None] & inside[None, :], other=0.0)
+    square = tl.load(G + b * k * k + at * k + at, mask=inside, other=1.0)
+    ridge = tl.load(RIDGE + b * R_b + at * R_k, mask=inside, other=0.0)
+    size = tl.load(SIZE_H + b * k + at, mask=inside, other=1.0)
+    # NaN is in no range, and the square of a number that is too small is zero.
+    good = _is_square_in_range(square) & ((square > 0.0) | (size == 0.0)) & (ridge >= 0.0) & (ridge <= LARGEST)
+    diagonal = square + ridge
+    scale = tl.where(diagonal == 0.0, 1.0, tl.sqrt(diagonal))
+    on = at[:, None] == at[None, :]
+    M = tl.where(on, 1.0, total / scale[:, None] / scale[None, :])
+    M = tl.where(inside[:, None] & inside[None, :], M, tl.where(on, 1.0, 0.0))
+    tl.store(A + b * k * k + at[:, None] * k + at[None, :], M, mask=inside[:, None] & inside[None, :])
+    tl.store(SCALE + b * k + at, scale, mask=inside)
+    whole = tl.sum((inside & (good == 0)).to(tl.int32), axis=0) == 0
+    v = tl.where(inside, 1.0, 0.0).to(tl.float64)
+    smallest = tl.sum(v, axis=0) * 0.0 + 1.0
+    j = 0
+    while (j < k) & whole & (smallest > independent_pivot):
+        M, v, pivot = _exchange(M, v, j, at)
+        smallest = tl.minimum(smallest, tl.where(pivot > tiny, pivot, 0.0))
+        j += 1
+    dependent = smallest <= independent_pivot
+    disguised = (dependent == 0) & (tl.max(tl.where(inside, tl.abs(v), 0.0), axis=0) > independent_sum)
+    state = tl.where(dependent, 1, tl.where(disguised, 2, 0))
+    tl.store(STATE + b, tl.where(whole, state, 3))
+
+
+@triton.jit
+def search(
+    A, C, GUESS, L1, SCALE, SQUARES, SIZE_Y, STATE, W, FREE, PIVOT, STEPS, CODE, m, L_b, L_k, L_m,
+    greedy, most, tiny, tolerance, least_pivot, near_tie, independent_pivot, large,
+    k: tl.constexpr, K: tl.constexpr, RAW: tl.constexpr, GUESSED: tl.constexpr,
+):  # fmt: skip
+    """min ½ xᵀAx − cᵀx, x ≥ 0 for one column: x, its free set, its smallest pivot, and whether it is certain.
+
+    RAW: C is HᵀY in the units of H and Y, and so is W; otherwise both are scaled already, and nothing is known of H.
+    """
+    p, at = tl.program_id(0).to(tl.int64), tl.arange(0, K)
+    b, inside = p // m, at < k
+    matrix = _matrix(A, b, at, k)
+    c = tl.load(C + p * k + at, mask=inside, other=0.0)
+    good = p >= 0
+    unit = tl.where(inside, 1.0, 1.0).to(tl.float64)
+    if RAW:
+        scale = tl.load(SCALE + b * k + at, mask=inside, other=1.0)
+        l1 = tl.load(L1 + b * L_b + at * L_k + (p % m) * L_m, mask=inside, other=0.0)
+        square = tl.load(SQUARES + p)
+        good = _is_square_in_range(square) & ((square > 0.0) | (tl.load(SIZE_Y + p) == 0.0))
+        good = good & (tl.load(STATE + b) < 3)
+        good = good & (tl.sum((inside & (((l1 >= 0.0) & (l1 <= LARGEST)) == 0)).to(tl.int32), axis=0) == 0)
+        length = tl.where(square == 0.0, 1.0, tl.sqrt(square))
+        c = tl.maximum((c - l1) / scale / length, -LARGEST_DESCENT)
+        unit = length / scale
+        inside_good = inside & (at * 0 + tl.where(good, 1, 0) > 0)
+        c = tl.where(inside_good, c, 0.0)
+    M, v = matrix, c
+    free = at < 0
+    smallest = tl.sum(c, axis=0) * 0.0 + 1.0
+    steps = 0
+    if GUESSED:
+        waiting = (tl.load(GUESS + p * k + at, mask=inside, other=0) != 0) & inside
+        more = (tl.sum(waiting.to(tl.int32), axis=0) > 0) & good
+        while more:
+            j = tl.min(tl.where(waiting, at, K), axis=0)
+            pivot = tl.sum(tl.where((at[:, None] == j) & (at[None, :] == j), M, 0.0))
+            if pivot > independent_pivot:  # what depends on the others may wait for its turn
+                M, v, pivot = _exchange(M, v, j, at)
+                smallest = tl.minimum(smallest, pivot)
+                free = free | (at == j)
+                steps += 1
+            waiting = waiting & (at != j)
+            more = tl.sum(waiting.to(tl.int32), axis=0) > 0
+    more = good
+    while more:
+        size = 1.0 + tl.sum(tl.where(free, tl.abs(v), 0.0), axis=0)
+        violation = tl.where(free, -v, v)
+        violation = tl.where(violation > tolerance * size, violation, 0.0)
+        worst = tl.max(violation, axis=0)
+        candidate = violation > 0.0
+        first = tl.min(tl.where(candidate, at, K), axis=0)  # the least index cannot cycle
+        steepest = tl.min(tl.where(candidate & (violation == worst), at, K), axis=0)
+        j = tl.where(steps < greedy, steepest, first)
+        more = (worst > 0.0) & (steps < most)
+        if more:
+            M, v, pivot = _exchange(M, v, j, at)
+            smallest = tl.where(pivot > 0.0, tl.minimum(smallest, pivot), smallest)
+            free = tl.where(at == j, pivot > 0.0, free)
+            steps += 1
+            more = (pivot > tiny) | (pivot < 0.0)
+    x = _refined(M, matrix, c, v, free)
+    descent = c - tl.sum(matrix * x[:, None], axis=0)
+    total = tl.sum(tl.abs(x), axis=0)
+    wrong = (tl.where(free, -x, descent) > tolerance * (1.0 + total)) & inside
+    sure = (tl.sum(wrong.to(tl.int32), axis=0) == 0) & (smallest > tiny) & (smallest >= least_pivot)
+    if RAW:
+        state = tl.load(STATE + b)
+        alone = tl.sum(tl.abs(matrix), axis=0) <= 1.0
+        tie = tl.sum((inside & (free == 0) & (alone == 0) & (descent > -near_tie)).to(tl.int32), axis=0) > 0
+        sure = sure & (state != 2) & (((state == 1) & tie) == 0) & (total <= large)
+    x = tl.maximum(x, 0.0) * unit
+    tl.store(W + p * k + at, x, mask=inside)
+    tl.store(FREE + p * k + at, free.to(tl.int8), mask=inside)
+    tl.store(PIVOT + p, tl.where(smallest > tiny, smallest, 0.0))
+    tl.store(STEPS + p, steps)
+    tl.store(CODE + p, tl.where(good, tl.where(sure, GOOD, WANTS_CARE), OUT_OF_RANGE))
+
+
+@triton.jit
+def solve(A, FREE, B, V, m, B_b, B_k, B_m, tiny, k: tl.constexpr, K: tl.constexpr):
+    """A_FF v_F = b_F and zero off F for one column; zero where A_FF is singular."""
+    p, at = tl.program_id(0).to(tl.int64), tl.arange(0, K)
+    inside = at < k
+    matrix = _matrix(A, p // m, at, k)
+    free = (tl.load(FREE + p * k + at, mask=inside, other=0) != 0) & inside
+    b = tl.load(B + (p // m) * B_b + at * B_k + (p % m) * B_m, mask=inside, other=0.0)
+    M, v, left = matrix, b, free
+    smallest = tl.sum(at, axis=0).to(tl.float64) * 0.0 + 1.0
+    more = tl.sum(left.to(tl.int32), axis=0) > 0
+    while more:
+        j = tl.min(tl.where(left, at, K), axis=0)
+        M, v, pivot = _exchange(M, v, j, at)
+        smallest = tl.minimum(smallest, tl.where(pivot > tiny, pivot, 0.0))
+        left = left & (at != j)
+        more = (tl.sum(left.to(tl.int32), axis=0) > 0) & (smallest > 0.0)
+    v = tl.where(smallest > 0.0, _refined(M, matrix, b, v, free), 0.0)
+    tl.store(V + p * k + at, v, mask=inside)
+
+
+@triton.jit
+def gradients(
+    H, Y, V, S, GRAD_H, GRAD_Y, n, m, H_b, H_n, H_k, Y_b, Y_n, Y_m,
+    k: tl.constexpr, K: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr,
+    WANTS_H: tl.constexpr, WANTS_Y: tl.constexpr,
+):  # fmt: skip
+    """∂L/∂H = YVᵀ − H(WVᵀ + VWᵀ) and ∂L/∂Y = HV for some rows of a problem, in float64 between load and store."""
+    b, row = tl.program_id(0).to(tl.int64), tl.program_id(1) * ROWS + tl.arange(0, ROWS)
+    at_k, at_m = tl.arange(0, K), tl.arange(0, COLUMNS)
+    in_n, of_k = row < n, at_k < k
+    place_h = H + b * H_b + row[:, None] * H_n + at_k[None, :] * H_k
+    h = tl.load(place_h, mask=in_n[:, None] & of_k[None, :], other=0.0).to(tl.float64)
+    gradient = tl.zeros((ROWS, K), dtype=tl.float64)
+    if WANTS_H:
+        place = S + b * k * k + at_k[:, None] * k + at_k[None, :]
+        both = tl.load(place, mask=of_k[:, None] & of_k[None, :], other=0.0)
+        gradient = tl.dot(h, -both, gradient, out_dtype=tl.float64)
+    for first in range(0, m, COLUMNS):
+        column = first + at_m
+        in_m = column < m
+        v = tl.load(V + b * m * k + column[:, None] * k + at_k[None, :], mask=in_m[:, None] & of_k[None, :], other=0.0)
+        if WANTS_H:
+            place_y = Y + b * Y_b + row[:, None] * Y_n + column[None, :] * Y_m
+            y = tl.load(place_y, mask=in_n[:, None] & in_m[None, :], other=0.0).to(tl.float64)
+            gradient = tl.dot(y, v, gradient, out_dtype=tl.float64)
+        if WANTS_Y:
+            moved = tl.dot(h, tl.trans(v), out_dtype=tl.float64)
+            out = GRAD_Y + b * n * m + row[:, None] * m + column[None, :]
+            tl.store(out, moved.to(GRAD_Y.dtype.element_ty), mask=in_n[:, None] & in_m[None, :])
+    if WANTS_H:
+        out = GRAD_H + b * n * k + row[:, None] * k + at_k[None, :]
+        tl.store(out, gradient.to(GRAD_H.dtype.element_ty), mask=in_n[:, None] & of_k[None, :])

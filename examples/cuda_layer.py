@@ -1,0 +1,209 @@
+"""The sections of ``check_cuda.py`` about the NNLS layer."""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import nnls_rivals
+import torch
+from cuda_measuring import Row, images_like, kernels, milliseconds, off_by, peak_mib, waits
+from torch import Tensor
+
+from diffnmf import nnls
+from diffnmf.kernels.cuda import calling
+from diffnmf.layers import NNLSLayer
+
+SIZES = [(1, 30), (8, 30), (64, 30), (256, 10), (256, 30), (256, 50), (2048, 30)]  # B and k of 784 × 40 problems
+SMALL_SIZES = [(1, 10), (2, 10)]
+ALLOWED = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+KKT = {torch.float64: 1e-12, torch.float32: 1e-5}
+
+
+@contextmanager
+def without_triton() -> Iterator[None]:
+    """With operations of torch alone, for what the kernels are worth."""
+    before = set(calling.DEVICES)
+    calling.DEVICES.clear()
+    try:
+        yield
+    finally:
+        calling.DEVICES.update(before)
+
+
+def agreement(device: torch.device) -> dict[str, Row]:
+    """W and gradients against those of the CPU, for every dtype, hard bases, NaN, and settings that lower products."""
+    rows = {}
+    for name, (H, Y, options) in _problems().items():
+        for solver in ("unrolled", "bpp", "hals"):
+            mine, theirs = (_solved(H, Y, place, solver, options) for place in (device, torch.device("cpu")))
+            errors = [off_by(a, b) for a, b in zip(mine, theirs, strict=True)]
+            allowed = ALLOWED[H.dtype] * (1e4 if "condition" in name else 1)
+            names = ("W", "gradient of H", "gradient of Y")
+            rows[f"{name}, {solver}"] = dict(zip(names, errors, strict=True)) | {"ok": max(errors) <= allowed}
+    rows |= {f"KKT residual, {dtype}": _residual(device, dtype) for dtype in KKT}
+    return rows | _settings(device)
+
+
+def _problems() -> dict[str, tuple[Tensor, Tensor, dict[str, Any]]]:
+    H, Y = images_like(4)
+    found: dict[str, tuple[Tensor, Tensor, dict[str, Any]]] = {
+        str(dtype).removeprefix("torch."): (H.to(dtype), Y.to(dtype), {}) for dtype in ALLOWED
+    }
+    g = torch.Generator().manual_seed(1)
+    U, V = (torch.linalg.qr(torch.randn(2, rows, 20, generator=g, dtype=torch.float64))[0] for rows in (60, 20))
+    target = torch.randn(2, 60, 30, generator=g, dtype=torch.float64)
+    hard = (U * torch.logspace(0, -5, 20, dtype=torch.float64)) @ V.mT
+    twins = torch.rand(2, 60, 20, generator=g, dtype=torch.float64)
+    twins[..., 3], twins[..., 5] = twins[..., 7], 0.0
+    broken = Y.clone()
+    broken[1, 3, 5] = torch.nan
+    return found | {
+        "condition 1e5": (hard, target, {}),
+        "twins and zeros": (twins, target, {"ridge": 1e-3}),
+        "penalties": (H, Y, {"ridge": 0.1, "l1": 0.5}),
+        "NaN": (H, broken, {}),
+    }
+
+
+def _solved(H: Tensor, Y: Tensor, place: torch.device, solver: str, options: dict[str, Any]) -> tuple[Tensor, ...]:
+    H, Y = (x.detach().clone().to(place).requires_grad_() for x in (H, Y))
+    W = NNLSLayer(solver)(H, Y, **options)
+    weights = torch.linspace(-1, 1, W.shape[-2], device=place, dtype=W.dtype).unsqueeze(-1)
+    return W.detach(), *torch.autograd.grad((W.nan_to_num() * weights).sum(), (H, Y))
+
+
+def _residual(device: torch.device, dtype: torch.dtype) -> Row:
+    solution = nnls(*(x.to(device, dtype) for x in images_like(64 if device.type == "cuda" else 2)))
+    residual = float(solution.kkt_residual.max())
+    return {"largest": residual, "ok": residual <= KKT[dtype] and bool(solution.converged.all())}
+
+
+def _settings(device: torch.device) -> dict[str, Row]:
+    """TF32 and autocast may change nothing: the solvers compute in float64."""
+    H, Y = (x.to(device, torch.float32) for x in images_like(4))
+    W = NNLSLayer()(H, Y)
+    torch.set_float32_matmul_precision("high")
+    try:
+        lowered = off_by(NNLSLayer()(H, Y), W)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        under = NNLSLayer()(H, Y)
+    cast = off_by(under, W)
+    return {
+        "TF32 allowed": {"changes W by": lowered, "ok": lowered <= 1e-5},
+        "autocast": {"changes W by": cast, "ok": cast <= 1e-5 and under.dtype == torch.float32},
+    }
+
+
+def layer(device: torch.device) -> dict[str, Row]:
+    """Times, memory, kernels and waits by size, with the kernels in Triton and without."""
+    rows = {}
+    for B, k in SIZES if device.type == "cuda" else SMALL_SIZES:
+        rows[f"B = {B}, k = {k}"] = _measured(device, B, k)
+        with without_triton():
+            row = _measured(device, B, k)
+        rows[f"B = {B}, k = {k}, torch alone"] = row
+    return rows
+
+
+def _measured(device: torch.device, B: int, k: int) -> Row:
+    inputs = [_leaves(device, B, k, seed) for seed in range(3 if B <= 256 else 2)]
+    gradient = torch.randn(B, k, 40, device=device)
+    solve = NNLSLayer()
+    forward: list[Callable[[], object]] = [partial(solve, H.detach(), Y.detach()) for H, Y in inputs]
+    both: list[Callable[[], object]] = [partial(_both, solve, H, Y, gradient) for H, Y in inputs]
+    where = waits(both[0], device)
+    return {
+        "forward ms": milliseconds(forward, device),
+        "forward and backward ms": milliseconds(both, device),
+        "peak MiB": peak_mib(both[0], device),
+        "waits": where,
+        "launched": kernels(both[0], device),
+        "ok": None if where is None else len(where) <= 1,
+    }
+
+
+def _leaves(device: torch.device, B: int, k: int, seed: int = 0) -> tuple[Tensor, ...]:
+    return tuple(x.to(device, torch.float32).requires_grad_() for x in images_like(B, k=k, seed=seed))
+
+
+def _both(solve: NNLSLayer, H: Tensor, Y: Tensor, gradient: Tensor) -> object:
+    return torch.autograd.grad(solve(H, Y), (H, Y), gradient)
+
+
+def rivals(device: torch.device) -> dict[str, Row]:
+    """The same problems on the CPU beside the device, and by qpth on the device, where it is installed."""
+    B = 256 if device.type == "cuda" else 2
+    rows: dict[str, Row] = {}
+    for place in dict.fromkeys((device, torch.device("cpu"))):
+        H, Y = _leaves(place, B, 30)
+        gradient = torch.randn(B, 30, 40, device=place)
+        call = partial(_both, NNLSLayer(), H, Y, gradient)
+        rows[f"this layer on {place}, B = {B}"] = {
+            "forward and backward ms": milliseconds([call], place, 5),
+            "threads": torch.get_num_threads() if place.type == "cpu" else None,
+        }
+    if importlib.util.find_spec("qpth") is None:
+        return rows | {"qpth": {"not run": "not installed"}}
+    H, Y = (x.detach().double().requires_grad_() for x in _leaves(device, B, 30))
+
+    def with_qpth() -> object:
+        W = nnls_rivals.qpth(H, Y)
+        return torch.autograd.grad(W.sum(), (H, Y))
+
+    return rows | {f"qpth, B = {B}": {"forward and backward ms": milliseconds([with_qpth], device, 3)}}
+
+
+def warps(device: torch.device) -> dict[str, Row]:
+    """The time of the layer by the number of warps that a column gets."""
+    if not calling.available(30, torch.zeros(1, device=device)):
+        return {"warps": {"not run": "the kernels in Triton do not run here"}}
+    rows, sizes = {}, calling.column_sizes
+    for k in (10, 30, 50):
+        H, Y = (x.detach() for x in _leaves(device, 256, k))
+        for count in (1, 2, 4, 8):
+            calling.column_sizes = partial(_with_warps, sizes, count)
+            try:
+                rows[f"k = {k}, {count} warps"] = {"forward ms": milliseconds([partial(NNLSLayer(), H, Y)], device)}
+            finally:
+                calling.column_sizes = sizes
+    return rows
+
+
+def _with_warps(sizes: Callable[[int], dict[str, int]], count: int, k: int) -> dict[str, int]:
+    return {**sizes(k), "num_warps": count}
+
+
+def graphs(device: torch.device) -> dict[str, Row]:
+    """Under torch.compile, and recorded in a CUDA graph."""
+    H, Y = (x.detach() for x in _leaves(device, 64 if device.type == "cuda" else 2, 30))
+    eager, rows = NNLSLayer()(H, Y), {}
+    for mode in ("default", "reduce-overhead"):
+        torch._dynamo.reset()
+        compiled = torch.compile(NNLSLayer(), mode=mode)
+        error = off_by(compiled(H, Y).clone(), eager)
+        rows[f"torch.compile, {mode}"] = {
+            "changes W by": error,
+            "ms": milliseconds([partial(compiled, H, Y)], device),
+            "ok": error <= 1e-5,
+        }
+    if not calling.available(30, H):
+        return rows | {"CUDA graph": {"not run": "the kernels in Triton do not run here"}}
+    solve = NNLSLayer()
+    stream = torch.cuda.Stream(device)
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            solve(H, Y)
+    torch.cuda.synchronize(device)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        W = solve(H, Y)
+    graph.replay()
+    torch.cuda.synchronize(device)
+    error = off_by(W, eager)
+    return rows | {
+        "CUDA graph": {"changes W by": error, "ms": milliseconds([graph.replay], device), "ok": error <= 1e-5}
+    }

@@ -1,0 +1,134 @@
+"""The sections of ``check_cuda.py`` about factorisation and training."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+
+import torch
+from cuda_measuring import Row, images_like, kernels, milliseconds, waits
+from torch import Tensor
+
+from diffnmf.data import GroupSampler, ImageSet
+from diffnmf.factorization import Factors, factorize
+from diffnmf.models import Critic, Generator, GeneratorConfig
+from diffnmf.training import Trainer, TrainingConfig
+from diffnmf.training.engine import make_accelerator
+from diffnmf.training.randomness import seeded
+
+ALLOWED_ERROR = 1e-2  # by which the error of the same method may differ: iterates part in rounding
+MAX_WAITS = 2  # of a training step: that of its solve, and of its batches now and then
+
+
+def factorizations(device: torch.device) -> dict[str, Row]:
+    """Errors against the CPU, with TF32 allowed and not, and the time of an iteration and of a whole run."""
+    batch, k = (256, 30) if device.type == "cuda" else (2, 5)
+    Y = images_like(batch)[1].float()
+    rows = {}
+    for method in ("hals", "anls", "mu"):
+        expected = _error(factorize(Y[:2], k, method=method, max_iter=30, tol=1e-3))
+        for precision in ("highest", "high"):
+            torch.set_float32_matmul_precision(precision)
+            try:
+                found = factorize(Y.to(device), k, method=method, max_iter=30, tol=1e-3)
+                each = _ms_an_iteration(Y.to(device), k, method, device)
+            finally:
+                torch.set_float32_matmul_precision("highest")
+            error = _error(found)
+            rows[f"{method}, {precision}"] = {
+                "relative error": error,
+                "on the CPU": expected,
+                "converged": int(found.converged.sum()),
+                "ms an iteration": each,
+                "ok": abs(error - expected) <= ALLOWED_ERROR * expected,
+            }
+    many = images_like(1355 if device.type == "cuda" else 2)[1].float().to(device)
+    start = time.perf_counter()
+    found = factorize(many, k, tol=1e-2)
+    error = float(found.errors[-1].mean())
+    rows[f"hals, {len(many)} groups, tol = 0.01"] = {
+        "s": round(time.perf_counter() - start, 3),
+        "iterations": int(found.iterations.max()),
+        "relative error": error,
+    }
+    return rows
+
+
+def _error(factors: Factors) -> float:
+    return float(factors.errors[-1][:2].mean())
+
+
+def _ms_an_iteration(Y: Tensor, k: int, method: str, device: torch.device) -> float:
+    """From runs of ten and of thirty iterations: what they have in common is no part of it."""
+    calls = (partial(factorize, Y, k, method=method, init="random", max_iter=n, tol=0) for n in (10, 30))
+    few, many = (milliseconds([call], device, 3) for call in calls)
+    return round((many - few) / 20, 4)
+
+
+def training_steps(device: torch.device) -> dict[str, Row]:
+    """The default model on noise: both precisions, every start, channels last, deterministic."""
+    rows = {}
+    for name, options in {
+        "float32": {},
+        "bfloat16": {"precision": "bfloat16"},
+        "fc": {"w_solver": "fc"},
+        "mixture": {"mixture": True},
+        "merge": {"basis_init": "merge"},
+        "channels last": {"channels_last": True},
+        "bfloat16, channels last": {"precision": "bfloat16", "channels_last": True},
+        "deterministic": {"deterministic": True, "mixture": True},
+    }.items():
+        rows[name] = _training_step(device, **options)  # type: ignore[arg-type]
+    return rows
+
+
+def _training_step(
+    device: torch.device,
+    *,
+    precision: str = "float32",
+    channels_last: bool = False,
+    deterministic: bool = False,
+    **options: object,
+) -> Row:
+    small = device.type != "cuda"
+    shape, m, k, width = ((8, 8), 12, 5, 8) if small else ((28, 28), 40, 30, 48)
+    with seeded(0, deterministic=deterministic):
+        pixels = images_like(1, shape[0] * shape[1], m=60 * m)[1][0].mT.clamp(0, 1).float()
+        images = ImageSet("noise", pixels.reshape(-1, *shape).to(device), None)
+        generator = Generator(GeneratorConfig(shape, m, k, width=width, **options))  # type: ignore[arg-type]
+        critic = Critic(shape, m, width=width)
+        accelerator = make_accelerator(device, precision)
+        config = TrainingConfig(batch_size=4, precision=precision)
+        trainer = Trainer(generator, critic, GroupSampler(images, m), config, accelerator)
+        if channels_last:
+            for model in (trainer.generator, critic):
+                model.to(memory_format=torch.channels_last)
+        plan = trainer._plan(1)
+        batches = [plan.batch(*part) for part in plan.slices(0)]
+        step = partial(trainer.step, batches)
+        each = milliseconds([step], device, 10)
+        where = waits(step, device)
+        loss = float(trainer.step(batches)["reconstruction_loss"])
+        return {
+            "ms a step": each,
+            "groups a second": round(1e3 * config.batch_size / each),
+            "waits": where,
+            "launched": kernels(step, device),
+            "ok": loss == loss and (where is None or len(where) <= MAX_WAITS),  # not NaN
+        }
+
+
+def two_processes(device: torch.device) -> dict[str, Row]:
+    """A training on two GPUs with NCCL, from the command line."""
+    cards = torch.cuda.device_count()
+    if device.type != "cuda" or cards < 2:
+        return {"two processes": {"not run": f"torch sees {cards} CUDA devices, and two are needed"}}
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "diffnmf.cli", "train"]
+        command += ["--dataset", "digits", "--epochs", "1", "--width", "8", "--k", "5", "--output", f"{folder}/run"]
+        start = time.perf_counter()
+        run = subprocess.run(command, capture_output=True, text=True, env={**os.environ}, timeout=240, check=False)
+    row = {"s": round(time.perf_counter() - start, 1), "ok": run.returncode == 0}
+    return {"two processes": row if run.returncode == 0 else row | {"error": run.stderr[-500:]}}

@@ -1,0 +1,76 @@
+"""The programs in Triton compiled for GPUs that are not here: registers and spills of each, as JSON on the output.
+
+python tests/kernels/compiled_programs.py 80 89 90 10 30 50 64      # compute capabilities, then numbers of components
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from diffnmf.kernels.cuda import calling, programs
+
+CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+DOUBLES = ["A", "C", "B", "V", "W", "G", "RIDGE", "L1", "SCALE", "SQUARES", "SIZE_Y", "SIZE_H", "PIVOT", "S"]
+NUMBERS = ["tiny", "tolerance", "least_pivot", "near_tie", "independent_pivot", "independent_sum", "large"]
+TYPES = {"STATE": "*i32", "STEPS": "*i32", "CODE": "*i32", "FREE": "*i8", "GUESS": "*i8"}
+TYPES |= dict.fromkeys(DOUBLES, "*fp64") | dict.fromkeys(NUMBERS, "fp32")
+
+
+def usage(program: Any, capability: int, constants: dict[str, Any], data: str = "*fp32") -> dict[str, int]:
+    """Registers a thread, and bytes a thread that have no place in them."""
+    constants = dict(constants)
+    options = {"num_warps": constants.pop("num_warps")}
+    types = {"H": data, "Y": data, "GRAD_H": data, "GRAD_Y": data, **TYPES}
+    signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in program.arg_names}
+    source = ASTSource(program, signature, constexprs=constants)
+    made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(made.asm["cubin"])
+        file.flush()
+        out = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", out)
+    assert found, out
+    registers, stack, _, local = map(int, found.groups())
+    return {"registers": registers, "spilled bytes": stack + local}
+
+
+def cases(k: int, capability: int) -> dict[str, tuple[Any, dict[str, Any], str]]:
+    """Every program as ``calling.py`` calls it: its constants, and the type of H and Y."""
+    column, gradients = calling.column_sizes(k), calling.gradients_tile(k)
+    gram = calling.gram_tile(k, 40, divmod(capability, 10))
+    wanted = {"WANTS_H": True, "WANTS_Y": True}
+    return {
+        "search": (programs.search, {**column, "RAW": True, "GUESSED": False}, "*fp32"),
+        "search from a guess": (programs.search, {**column, "RAW": True, "GUESSED": True}, "*fp32"),
+        "search of a form": (programs.search, {**column, "RAW": False, "GUESSED": True}, "*fp32"),
+        "solve": (programs.solve, column, "*fp32"),
+        "prepare": (programs.prepare, column, "*fp32"),
+        "gram": (programs.gram, gram, "*fp32"),
+        "gram, float64": (programs.gram, gram, "*fp64"),
+        "gradients": (programs.gradients, {**gradients, **wanted}, "*fp32"),
+        "gradients, float64": (programs.gradients, {**gradients, **wanted}, "*fp64"),
+    }
+
+
+def main(capabilities: list[int], sizes: list[int]) -> None:
+    rows = {
+        f"{name}, k = {k}, sm_{capability}": usage(program, capability, constants, data)
+        for capability in capabilities
+        for k in sizes
+        if k <= calling.most_components(divmod(capability, 10))
+        for name, (program, constants, data) in cases(k, capability).items()
+    }
+    print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    words = [int(word) for word in sys.argv[1:]]
+    main([word for word in words if word >= 80] or [90], [word for word in words if word < 80] or [10, 30, 50, 64])

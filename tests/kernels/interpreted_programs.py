@@ -1,0 +1,163 @@
+"""The layer with the kernels in Triton, in Triton's interpreter, beside the operations of torch: differences as JSON.
+
+A program of its own: Triton decides once in a process whether it compiles or interprets.
+"""
+
+import json
+import os
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import torch
+from nnls_problems import kkt, random_problem, with_condition
+from torch import Tensor
+
+from diffnmf.kernels import library
+from diffnmf.kernels.cuda import calling
+from diffnmf.layers import NNLSLayer
+
+torch.set_num_threads(1)
+library._remember(library.Kernel("torch", "the kernels in C would come first"))
+
+
+def duplicates() -> tuple[Tensor, Tensor]:
+    H, Y = random_problem(2, n=30, k=8, m=4, seed=1)
+    H[0, :, 3] = H[0, :, 6]
+    return H, Y
+
+
+def zero_columns() -> tuple[Tensor, Tensor]:
+    H, Y = random_problem(2, n=30, k=6, m=4, seed=2)
+    H[0, :, 3], H[1, :, 0], Y[1, :, 2] = 0.0, 0.0, 0.0
+    return H, Y
+
+
+def not_finite() -> tuple[Tensor, Tensor]:
+    H, Y = random_problem(3, n=30, k=6, m=4, seed=3)
+    Y[0, 2, 1], H[1, 3, 3] = torch.nan, torch.inf
+    return H, Y
+
+
+def rank_deficient() -> tuple[Tensor, Tensor]:
+    H, Y = random_problem(n=30, k=6, m=4, seed=5)
+    mixing = torch.rand(6, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return H @ mixing, Y
+
+
+def strided() -> tuple[Tensor, Tensor]:
+    H, Y = random_problem(2, n=20, k=5, m=3, seed=4)
+    return H.mT.contiguous().mT, Y.movedim(0, -1).contiguous().movedim(-1, 0)
+
+
+PROBLEMS: dict[str, tuple[Tensor, Tensor]] = {
+    "float64": random_problem(2, n=40, k=10, m=5),
+    "float32": random_problem(2, n=40, k=10, m=5, dtype=torch.float32),
+    "bfloat16": random_problem(2, n=40, k=5, m=4, dtype=torch.bfloat16),
+    "one of each": random_problem(1, n=1, k=1, m=1),
+    "k > n": random_problem(1, n=6, k=9, m=4),
+    "k = 40": random_problem(1, n=60, k=40, m=2),
+    "rank-deficient": rank_deficient(),
+    "condition 1e5": (with_condition(40, 10, 1e5), random_problem(n=40, m=5)[1]),
+    "duplicates": duplicates(),
+    "zero columns": zero_columns(),
+    "not finite": not_finite(),
+    "strided": strided(),
+    "tiny": tuple(x * 1e-200 for x in random_problem(1, n=12, k=4, m=3)),
+    "out of range": tuple(x * 1e-290 for x in random_problem(1, n=12, k=4, m=3)),
+}  # fmt: skip
+OPTIONS: dict[str, dict[str, object]] = {
+    "ridge and l1": {"ridge": 0.3, "l1": 0.2},
+    "ridge and l1 a problem": {"ridge": torch.tensor([0.3, 0.0]), "l1": torch.tensor([0.0, 0.4])},
+}
+
+
+def solve(H: Tensor, Y: Tensor, *, triton: bool, solver: str = "unrolled", **options: object) -> list[Tensor]:
+    """W and the gradients towards H and Y."""
+    calling.DEVICES.clear()
+    calling.DEVICES.add("cpu" if triton else "cuda")
+    H, Y = H.clone().requires_grad_(), Y.clone().requires_grad_()
+    W = NNLSLayer(solver)(H, Y, **options)
+    gradients = torch.autograd.grad(W.nan_to_num().double().square().sum(), (H, Y))
+    return [W.detach(), *gradients]
+
+
+def compared(H: Tensor, Y: Tensor, **options: object) -> dict[str, object]:
+    """The largest differences from torch in units of the largest entry, and the KKT residual where it is plain."""
+    used.clear()
+    mine, theirs = (solve(H, Y, triton=triton, **options) for triton in (True, False))
+    scale = [float(x.nan_to_num().abs().max()) or 1.0 for x in theirs]
+    differences = [
+        float((a.double() - b.double()).nan_to_num(nan=0.0).abs().max()) / s
+        for a, b, s in zip(mine, theirs, scale, strict=True)
+    ]
+    same_nan = all(torch.equal(a.isnan(), b.isnan()) for a, b in zip(mine, theirs, strict=True))
+    row: dict[str, object] = dict(zip(("W", "grad H", "grad Y"), differences, strict=True))
+    row |= {"NaN where they are": same_nan, "codes": sorted(set(used))}
+    if not options and bool(H.isfinite().all()) and bool(Y.isfinite().all()):
+        parts = zip(*(x.reshape(-1, *x.shape[-2:]) for x in (H, Y, mine[0])), strict=True)
+        row["KKT"] = max(kkt(*part) for part in parts)
+    return row
+
+
+used: list[int] = []
+_direct = calling.direct
+
+
+def _spied(*args: object) -> calling.OnDevice:
+    result = _direct(*args)  # type: ignore[arg-type]
+    used.extend(result.code.tolist())
+    return result
+
+
+calling.direct = _spied  # type: ignore[assignment]
+
+
+def warm_start() -> dict[str, object]:
+    """From the solution itself, and from everything free: fewer steps, the same W."""
+    H, Y = random_problem(1, n=40, k=10, m=5)
+    W = solve(H, Y, triton=False)[0]
+    rows = [compared(H, Y, W0=start) for start in (W, torch.ones_like(W))]
+    return {"W": max(float(row["W"]) for row in rows), "grad H": max(float(row["grad H"]) for row in rows)}  # type: ignore[arg-type]
+
+
+def form_and_systems() -> dict[str, object]:
+    """The two other places of the seam: a search on a Gram form, and a system for another right-hand side."""
+    from diffnmf.solvers.exact.columns import GramColumns
+    from diffnmf.solvers.exact.masked import as_columns, factorize_masked
+    from diffnmf.solvers.exact.search import search
+    from diffnmf.solvers.exact.systems import FreeSystems
+    from diffnmf.solvers.gram import gram_form
+    from diffnmf.solvers.problem import make_problem
+
+    form = gram_form(make_problem(*random_problem(2, n=30, k=7, m=4)))
+    columns, start = GramColumns(form.A, as_columns(form.C)), torch.rand(8, 7, dtype=torch.float64) - 0.5
+    found = {}
+    for device in ("cpu", "cuda"):
+        calling.DEVICES.clear()
+        calling.DEVICES.add(device)
+        solution, rest = search(columns, start.clamp(min=0), 10)
+        rest()
+        found[device] = solution
+    calling.DEVICES.clear()
+    calling.DEVICES.add("cpu")
+    b = torch.randn(2, 7, 4, dtype=torch.float64)
+    v = FreeSystems(form.A, found["cpu"].factor).solve(b)
+    expected = factorize_masked(form.A, found["cpu"].factor.free).solve(as_columns(b))
+    return {
+        "W": float((found["cpu"].x - found["cuda"].x).abs().max()),
+        "solved": bool(found["cpu"].solved.all()),
+        "systems": float((as_columns(v) - expected).abs().max() / expected.abs().max()),
+    }
+
+
+def main() -> None:
+    rows: dict[str, dict[str, object]] = {name: compared(*problem) for name, problem in PROBLEMS.items()}
+    pair = random_problem(2, n=20, k=6, m=4)
+    rows |= {name: compared(*pair, **options) for name, options in OPTIONS.items()}
+    rows |= {f"solver {name}": compared(*pair, solver=name) for name in ("bpp", "hals")}
+    rows |= {"warm start": warm_start(), "form and systems": form_and_systems()}
+    print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

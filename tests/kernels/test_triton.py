@@ -1,0 +1,96 @@
+"""The kernels in Triton without a GPU: what they find, in Triton's interpreter; what they need, compiled for GPUs."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).parent
+NAMES = ("float64", "one of each", "k > n", "k = 40", "rank-deficient", "duplicates", "zero columns", "not finite")
+NAMES += ("strided", "tiny", "out of range", "ridge and l1", "ridge and l1 a problem", "solver bpp", "solver hals")
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs Triton")
+
+
+def output_of(program: str, *arguments: str) -> dict[str, dict]:
+    """What a program of this folder prints: Triton decides once in a process whether it compiles or interprets."""
+    path = os.pathsep.join([str(HERE.parent), str(HERE.parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    run = subprocess.run(
+        [sys.executable, HERE / f"{program}.py", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+@pytest.fixture(scope="module")
+def interpreted():
+    return output_of("interpreted_programs")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_as_torch(interpreted, name):
+    row = interpreted[name]
+    assert row["W"] <= 1e-13
+    assert max(row["grad H"], row["grad Y"]) <= 1e-12
+    assert row["NaN where they are"]
+    assert row.get("KKT", 0.0) <= 1e-12
+
+
+@pytest.mark.parametrize(("name", "residual"), [("float32", 1e-6), ("bfloat16", 1e-2)])
+def test_lower_precision(interpreted, name, residual):
+    row = interpreted[name]
+    eps = torch.finfo(getattr(torch, name)).eps
+    assert max(row["W"], row["grad H"], row["grad Y"]) <= 4 * eps
+    assert row["KKT"] <= residual
+
+
+def test_ill_conditioned_columns_are_marked_and_go_the_way_of_torch(interpreted):
+    row = interpreted["condition 1e5"]
+    assert row["codes"] == [1]
+    assert row["W"] <= 1e-12
+    assert row["KKT"] <= 1e-12
+    assert max(row["grad H"], row["grad Y"]) <= 1e-9
+
+
+def test_what_is_easy_is_not_marked(interpreted):
+    for name in ("float64", "float32", "k > n", "k = 40", "zero columns", "ridge and l1"):
+        assert interpreted[name]["codes"] == [0], name
+
+
+def test_what_is_out_of_range_is_said(interpreted):
+    assert 2 in interpreted["not finite"]["codes"]
+    assert 2 in interpreted["out of range"]["codes"]
+
+
+def test_a_warm_start_changes_nothing(interpreted):
+    assert max(interpreted["warm start"].values()) <= 1e-12
+
+
+def test_the_search_on_a_form_and_other_systems(interpreted):
+    row = interpreted["form and systems"]
+    assert row["solved"]
+    assert max(row["W"], row["systems"]) <= 1e-12
+
+
+def test_compiles_for_hopper_without_spills():
+    assert_no_spills(output_of("compiled_programs", "90", "30"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", ["80", "89", "90"])
+def test_compiles_without_spills(capability):
+    assert_no_spills(output_of("compiled_programs", capability))
+
+
+def assert_no_spills(rows):
+    assert len(rows) >= 9
+    assert {name: row for name, row in rows.items() if row["spilled bytes"]} == {}
