@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -107,8 +108,8 @@ class Asked:
 
     def cpu(self) -> "Asked":
         """The same on the CPU."""
-        values = [getattr(self, field.name) for field in fields(self)]
-        return Asked(*(x.cpu() if isinstance(x, Tensor) else x for x in values))
+        values: list[Any] = [getattr(self, field.name) for field in fields(self)]
+        return Asked(*[x.cpu() if isinstance(x, Tensor) else x for x in values])
 
     def of_problem(
         self, batch: torch.Size, sizes: tuple[int, int, int], device: torch.device, dtype: torch.dtype
