@@ -12,6 +12,7 @@ from diffnmf.errors import unknown_name
 from diffnmf.runs import PRESETS, DataConfig, RunConfig, RunFolder
 from diffnmf.studies.frontier import measure_frontier
 from diffnmf.studies.paper import STUDIES, reproduce
+from diffnmf.studies.recognition import measure_recognition
 from diffnmf.studies.w_solvers import compare_runs, compare_w_solvers
 from diffnmf.studies.w_solvers.rows import DEFAULT_ROWS, W_SOLVER_ROWS
 
@@ -59,6 +60,14 @@ def compare(
             "consistency of H. Nothing is trained.",
         ),
     ] = False,
+    accuracy: Annotated[
+        bool,
+        typer.Option(
+            "--accuracy",
+            help="Compare with ANLS, merging and HALS instead, by the accuracy of a classifier on reconstructions: "
+            "does the critic help where errors do not tell? Only the classifier is trained.",
+        ),
+    ] = False,
     data_dir: DataDir = None,
     device: Device = "auto",
 ) -> None:
@@ -80,7 +89,13 @@ def compare(
     given = {name: value for name, value in training.items() if value is not None}
     with explained(SAME_COMMAND):
         around["device"] = device_named(device)
-        if frontier:
+        if frontier and accuracy:
+            raise ValueError("frontier: expected it without --accuracy; got both (one after the other)")
+        if accuracy:
+            data, components = _frontier_of(runs or [], given, preset, config)
+            ks = {components, *(RunFolder.open(run)[1].model.k for run in runs or [])}
+            measure_recognition(data, sorted(ks), output, runs=runs or [], **around)
+        elif frontier:
             data, components = _frontier_of(runs or [], given, preset, config)
             measure_frontier(data, components, output, runs=runs or [], **around)
         elif runs:
@@ -95,7 +110,7 @@ def compare(
             base = _preset(preset, config).with_options(**given)
             names = [row.strip() for row in rows.split(",") if row.strip()]
             compare_w_solvers(base, output, rows=names, seeds=range(seeds), **around)
-        report = "frontier.md" if frontier else "comparison.md"
+        report = "frontier.md" if frontier else "recognition.md" if accuracy else "comparison.md"
         typer.echo((output / report).read_text(encoding="utf-8"))
         typer.echo(output)
 
