@@ -60,6 +60,15 @@ def compare(
             "consistency of H. Nothing is trained.",
         ),
     ] = False,
+    direct: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --frontier: also reduce every training loss group by group, by so many steps of Adam: what any "
+            "network could reach.",
+            show_default="not at all",
+        ),
+    ] = None,
     accuracy: Annotated[
         bool,
         typer.Option(
@@ -91,13 +100,15 @@ def compare(
         around["device"] = device_named(device)
         if frontier and accuracy:
             raise ValueError("frontier: expected it without --accuracy; got both (one after the other)")
+        if direct is not None and not frontier:
+            raise ValueError("direct: expected --frontier with it; got it alone (add --frontier)")
         if accuracy:
             data, components = _frontier_of(runs or [], given, preset, config)
             ks = {components, *(RunFolder.open(run)[1].model.k for run in runs or [])}
             measure_recognition(data, sorted(ks), output, runs=runs or [], **around)
         elif frontier:
             data, components = _frontier_of(runs or [], given, preset, config)
-            measure_frontier(data, components, output, runs=runs or [], **around)
+            measure_frontier(data, components, output, runs=runs or [], direct=direct, **around)
         elif runs:
             others = [name for name in (*training, "rows", "seeds", "preset", "config") if was_given(context, name)]
             if others:
