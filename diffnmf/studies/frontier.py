@@ -57,8 +57,8 @@ def measure_frontier(
     """Score merging, HALS from it with each penalty of H, ANLS, and trained runs on the same unseen groups.
 
     Writes to OUTPUT: frontier.md and .html (the table), frontier.csv, frontier.png (sparsity against error),
-    bases.png (H of one group), and frontier.json, from which the same call goes on where it was stopped. Runs are scored
-    anew every time.
+    bases.png (H of one group), and frontier.json, from which the same call goes on where it was stopped. Runs are
+    scored anew every time.
 
     Arguments:
         config: the images and groups; ``limit_test_groups`` of them are scored.
