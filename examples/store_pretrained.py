@@ -54,7 +54,11 @@ def main() -> None:
         save_weights(halves, file)
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     # All test groups, whatever the run has scored.
-    shape = {"dataset": config.data.dataset, "group_size": config.data.group_size, "order": config.data.order}
+    shape: dict[str, Any] = {
+        "dataset": config.data.dataset,
+        "group_size": config.data.group_size,
+        "order": config.data.order,
+    }
     data = load_run_data(type(config.data)(**shape), seed=config.training.seed, data_dir=options.data_dir, device="cpu")
     entry = {
         "model": asdict(model.config),

@@ -136,7 +136,10 @@ def _hals_at(rows: Mapping[str, Scores], k: int | None, error: float) -> float:
     """The accuracy of HALS with k components at an error, between the points where it was stopped; NaN outside."""
     found = [rows[name] for rounds in ROUNDS if (name := f"HALS, {rounds} rounds, k = {k}") in rows]
     points = sorted((scores["relative_error"], scores["accuracy"]) for scores in found)
-    return float(np.interp(error, *np.array(points).T, left=np.nan, right=np.nan)) if points else float("nan")
+    if not points:
+        return float("nan")
+    errors, accuracies = np.array(points).T
+    return float(np.interp(error, errors, accuracies, left=np.nan, right=np.nan))
 
 
 def _critic(runs: Sequence[RunConfig], scores: Sequence[Scores]) -> list[list[object]]:
