@@ -46,11 +46,15 @@ class Option:
 
     def default_in_words(self) -> str:
         """The default as it is shown to people."""
-        if self.default is None:
+        return self.in_words(self.default)
+
+    def in_words(self, value: Any) -> str:
+        """A value as it is shown to people."""
+        if value is None:
             return self.none
-        if isinstance(self.default, bool):
-            return "yes" if self.default else "no"
-        return str(self.default)
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return str(value)
 
 
 def option(default: Any, help: str, check: Check, *, none: str = "", topic: str = "", command_line: bool = True) -> Any:

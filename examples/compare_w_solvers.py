@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/w-solvers"))
     options = parser.parse_args()
 
-    config = PRESETS["default"].with_options(
+    config = PRESETS["scratch"].with_options(
         dataset=options.dataset,
         k=options.k,
         epochs=options.epochs,

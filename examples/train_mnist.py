@@ -10,7 +10,7 @@ from diffnmf.cli import announce, print_epoch, print_result, progress_bar
 from diffnmf.hardware import AUTO, DEVICE_HELP, device_named
 from diffnmf.interrupts import interruptible
 from diffnmf.options import options_of
-from diffnmf.runs import DataConfig, ModelConfig, RunConfig, run_experiment
+from diffnmf.runs import PRESETS, DataConfig, ModelConfig, run_experiment
 from diffnmf.training import TrainingConfig
 
 # Of the options of a run, those that this example lets you choose; `diffnmf train` has all of them.
@@ -19,18 +19,19 @@ CHOICES = ("w_solver", "dataset", "k", "group_size", "epochs", "limit_groups", "
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    preset = {name: value for section in PRESETS["default"].to_dict().values() for name, value in section.items()}
     for option in (*options_of(DataConfig), *options_of(ModelConfig), *options_of(TrainingConfig)):
         if option.name in CHOICES:
-            text = f"{option.help} (default: {option.default_in_words()})"
+            text = f"{option.help} (default: {option.in_words(preset[option.name])})"
             flag = f"--{option.name.replace('_', '-')}"
-            parser.add_argument(flag, type=option.kind, default=option.default, help=text)
+            parser.add_argument(flag, type=option.kind, default=preset[option.name], help=text)
     parser.add_argument("--data-dir", help="Where the data sets are, or go (default: $DIFFNMF_DATA, ~/.cache/diffnmf)")
     parser.add_argument("--output", help="The run folder (default: a new one below runs/)")
     parser.add_argument("--device", default=AUTO, help=DEVICE_HELP)
     options = parser.parse_args()
 
     try:
-        config = RunConfig().with_options(**{name: getattr(options, name) for name in CHOICES})
+        config = PRESETS["default"].with_options(**{name: getattr(options, name) for name in CHOICES})
     except (TypeError, ValueError) as error:
         parser.error(str(error))
     result = run_experiment(

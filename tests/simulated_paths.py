@@ -151,7 +151,7 @@ def _diagnostics() -> Log:
 def _penalties() -> Log:
     H, Y = (on_device(x) for x in groups())
     start = on_device(torch.ones(3, K, M))
-    ridge, l1 = on_device(torch.full((3,), 0.1)), on_device(torch.full((3,), 0.01))
+    ridge, l1 = (on_device(torch.full((3, 1, 1), penalty)) for penalty in (0.1, 0.01))
     return recorded(lambda: NNLSLayer()(H, Y, ridge=ridge, l1=l1, W0=start))
 
 

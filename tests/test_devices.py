@@ -80,7 +80,8 @@ class TestLayer:
 
     def test_penalties_and_a_warm_start(self, device):
         H, Y = random_problem(2, n=20, k=6, m=5)
-        ridge, l1, start = torch.tensor([0.1, 0.0]), torch.tensor([0.0, 0.3]), torch.ones(2, 6, 5)
+        ridge, l1 = torch.tensor([0.1, 0.0])[:, None, None], torch.tensor([0.0, 0.3])[:, None, None]
+        start = torch.ones(2, 6, 5)
         options = [{"ridge": ridge.to(d), "l1": l1.to(d), "W0": start.to(d)} for d in (device, "cpu")]
         mine, theirs = (solved(NNLSLayer(), H, Y, d, **o) for d, o in zip((device, "cpu"), options, strict=True))
         for value, expected in zip(mine, theirs, strict=True):

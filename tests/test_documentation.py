@@ -71,12 +71,14 @@ def test_the_wheel_works_outside_the_checkout(tmp_path):
     subprocess.run(install, check=True, capture_output=True)
     program = (
         "import diffnmf, torch; from diffnmf.layers import NNLSLayer; print(diffnmf.__file__);"
-        "print(tuple(NNLSLayer()(torch.rand(2, 5, 3), torch.rand(2, 5, 4)).shape))"
+        "print(tuple(NNLSLayer()(torch.rand(2, 5, 3), torch.rand(2, 5, 4)).shape));"
+        "from diffnmf.models import GANUNMF; print(GANUNMF.pretrained('digits-k16').config.k)"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
     )
-    path, shape = result.stdout.split("\n")[:2]
+    path, shape, k = result.stdout.split("\n")[:3]
+    assert k == "16"
     assert Path(path).is_relative_to(tmp_path)
     assert shape == "(2, 3, 4)"

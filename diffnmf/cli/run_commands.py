@@ -8,6 +8,7 @@ import yaml
 
 from diffnmf.cli.reporting import announce, explained
 from diffnmf.hardware import AUTO, DEVICE_HELP, device_named
+from diffnmf.models.pretrained import WITH_WEIGHTS, is_pretrained
 from diffnmf.runs import (
     RunFolder,
     describe_installation,
@@ -18,6 +19,9 @@ from diffnmf.runs import (
 )
 
 Run = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
+RunOrName = Annotated[
+    Path, typer.Argument(help=f"A run folder, or a pretrained model: {', '.join(WITH_WEIGHTS)}.", show_default=False)
+]
 Weights = Annotated[
     str | None,
     typer.Option(
@@ -33,7 +37,7 @@ DataDir = Annotated[
 
 
 def evaluate(
-    run: Run,
+    run: RunOrName,
     weights: Weights = None,
     dataset: Annotated[
         str | None,
@@ -45,16 +49,20 @@ def evaluate(
     data_dir: DataDir = None,
     device: Device = AUTO,
 ) -> None:
-    """Score a run on training and test groups, beside ANLS, merging, spa and the SVD; writes RUN/evaluation.json."""
+    """Score a run on training and test groups, beside ANLS, merging, spa and the SVD; writes RUN/evaluation.json.
+
+    A pretrained model is scored on its own images or on --dataset, and nothing is written.
+    """
     with explained():
         options = {"weights": weights, "dataset": dataset, "data_dir": data_dir, "announce": announce}
         scores = evaluate_run(run, device=device_named(device), **options)  # type: ignore[arg-type]
     typer.echo(metrics_table(scores, "GAN-UNET"))
-    typer.echo(RunFolder(run).evaluation_file)
+    if not is_pretrained(run):
+        typer.echo(RunFolder(run).evaluation_file)
 
 
 def factorize(
-    run: Run,
+    run: RunOrName,
     images: Annotated[
         Path,
         typer.Argument(

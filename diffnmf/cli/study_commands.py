@@ -13,6 +13,7 @@ from diffnmf.hardware import AUTO, device_named
 from diffnmf.runs import PRESETS, DataConfig, RunConfig, RunFolder
 from diffnmf.studies.frontier import measure_frontier
 from diffnmf.studies.paper import STUDIES, reproduce
+from diffnmf.studies.recognition import measure_recognition
 from diffnmf.studies.w_solvers import compare_runs, compare_w_solvers
 from diffnmf.studies.w_solvers.rows import DEFAULT_ROWS, W_SOLVER_ROWS
 
@@ -60,6 +61,23 @@ def compare(
             "consistency of H. Nothing is trained.",
         ),
     ] = False,
+    direct: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --frontier: also reduce every training loss group by group, by so many steps of Adam: what any "
+            "network could reach.",
+            show_default="not at all",
+        ),
+    ] = None,
+    accuracy: Annotated[
+        bool,
+        typer.Option(
+            "--accuracy",
+            help="Compare with ANLS, merging and HALS instead, by the accuracy of a classifier on reconstructions: "
+            "does the critic help where errors do not tell? Only the classifier is trained.",
+        ),
+    ] = False,
     data_dir: DataDir = None,
     device: Device = AUTO,
 ) -> None:
@@ -81,9 +99,17 @@ def compare(
     given = {name: value for name, value in training.items() if value is not None}
     with explained(SAME_COMMAND):
         around["device"] = device_named(device)
-        if frontier:
+        if frontier and accuracy:
+            raise ValueError("frontier: expected it without --accuracy; got both (one after the other)")
+        if direct is not None and not frontier:
+            raise ValueError("direct: expected --frontier with it; got it alone (add --frontier)")
+        if accuracy:
             data, components = _frontier_of(runs or [], given, preset, config)
-            measure_frontier(data, components, output, runs=runs or [], **around)
+            ks = {components, *(RunFolder.open(run)[1].model.k for run in runs or [])}
+            measure_recognition(data, sorted(ks), output, runs=runs or [], **around)
+        elif frontier:
+            data, components = _frontier_of(runs or [], given, preset, config)
+            measure_frontier(data, components, output, runs=runs or [], direct=direct, **around)
         elif runs:
             others = [name for name in (*training, "rows", "seeds", "preset", "config") if was_given(context, name)]
             if others:
@@ -96,7 +122,7 @@ def compare(
             base = _preset(preset, config).with_options(**given)
             names = [row.strip() for row in rows.split(",") if row.strip()]
             compare_w_solvers(base, output, rows=names, seeds=range(seeds), **around)
-        report = "frontier.md" if frontier else "comparison.md"
+        report = "frontier.md" if frontier else "recognition.md" if accuracy else "comparison.md"
         typer.echo((output / report).read_text(encoding="utf-8"))
         typer.echo(output)
 

@@ -101,5 +101,5 @@ def check_basis_init(method: str | None, n: int, m: int, k: int) -> None:
     if method == "merge" and not can_merge(n, m, k):
         raise ValueError(
             f"basis_init: expected at most k = max(n, m) = {max(n, m)} for 'merge', which merges images or pixels;"
-            f" got k = {k} (leave it out)"
+            f" got k = {k} (leave it out; diffnmf train --preset scratch does)"
         )

@@ -11,6 +11,7 @@ from diffnmf.checks import check_count, check_tensor
 from diffnmf.factorization import factorize
 from diffnmf.models.generator import Factorization, Generator
 from diffnmf.models.generator_config import GeneratorConfig
+from diffnmf.models.pretrained import pretrained_config, pretrained_state
 from diffnmf.models.saved_model import load_config, load_weights, save_config, save_weights
 
 BATCH = 32  # groups that go through the network at once on the CPU
@@ -118,6 +119,30 @@ class GANUNMF(nn.Module):
         """
         model = cls(load_config(Path(path)))
         load_weights(model.generator, Path(path), weights)
+        return model.to(device).eval()
+
+    @classmethod
+    def pretrained(cls, name: str, *, device: torch.device | str = "cpu") -> "GANUNMF":
+        """A trained model that comes with the library; ``diffnmf.models.pretrained.registry()`` says what they are.
+
+        Arguments:
+            name: "digits-k16", "mnist-k10", "mnist-k30" or "fashion-k30".
+            device: where the model is put.
+
+        Raises:
+            TypeError, ValueError: no model has that name, or it comes without weights; the message lists those that
+                have some.
+            RunFolderError: its file is missing or damaged.
+
+        Example:
+            >>> import torch
+            >>> from diffnmf.models import GANUNMF
+            >>> model = GANUNMF.pretrained("digits-k16")
+            >>> model.factorize(torch.rand(64, 40)).H.shape  # 40 images of 8×8
+            torch.Size([64, 16])
+        """
+        model = cls(pretrained_config(name))
+        model.generator.load_state_dict(pretrained_state(name))
         return model.to(device).eval()
 
     def _checked(self, Y: Tensor) -> Tensor:

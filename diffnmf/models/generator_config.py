@@ -65,7 +65,7 @@ class GeneratorOptions(Options):
         if self.basis_init is not None and self.mixture:
             raise ValueError(
                 f"basis_init: expected none with mixture, which is another start of H; got {self.basis_init!r}"
-                " (leave one of them out)"
+                " (leave one of them out; of the presets of diffnmf train, scratch has none)"
             )
         check_w_options(self.w_solver, self.w_steps, self.w_backward, self.l1, unit_norm=self.unit_norm)
 

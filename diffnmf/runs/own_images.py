@@ -14,9 +14,8 @@ from diffnmf.figures.montages import save_decomposition
 from diffnmf.files import explained_errors, replacing
 from diffnmf.metrics import column_error, relative_error
 from diffnmf.metrics.names import with_both_names
-from diffnmf.models import GANUNMF
 from diffnmf.runs.pictures import model_name
-from diffnmf.runs.trained_run import check_image_shape
+from diffnmf.runs.trained_run import check_image_shape, open_model
 
 FACTORS = "factors.npz"
 PICTURES = 100  # one a group; more than anyone looks at would only take time
@@ -61,7 +60,7 @@ def factorize_images(
     some are in two groups where their number is no multiple of m.
 
     Arguments:
-        run: a run folder, or one that ``GANUNMF.save`` wrote.
+        run: a run folder, one that ``GANUNMF.save`` wrote, or the name of a pretrained model.
         images: a folder of image files, or an .npy or .npz file of images (N, h, w), N ≥ m.
         output: a folder; made where it does not exist.
         weights: "best", "generator" or "ema"; by default the first of these that is there.
@@ -82,7 +81,7 @@ def factorize_images(
         raise RunFolderError(f"output: {output / FACTORS} is there already (--overwrite, or another folder)")
     if output.exists() and not output.is_dir():
         raise RunFolderError(f"output: expected a folder; {output} is a file")
-    model = GANUNMF.load(run, weights=weights, device=device)
+    model = open_model(run, weights, device)
     image_set = load_images(images, resize=model.config.image_shape if resize else None)
     check_image_shape(model, image_set.image_shape, str(images))
     indices = _groups(len(image_set), model.config.m, seed if shuffle else None)  # (G, m)

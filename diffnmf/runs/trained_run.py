@@ -13,9 +13,10 @@ from diffnmf.files import write_json
 from diffnmf.hardware import AUTO, device_named, hardware
 from diffnmf.kernels import kernel
 from diffnmf.models import GANUNMF
+from diffnmf.models.pretrained import is_pretrained, registry
 from diffnmf.models.saved_model import default_weights
 from diffnmf.runs.checkpoints import position
-from diffnmf.runs.config import RunConfig
+from diffnmf.runs.config import DataConfig, RunConfig
 from diffnmf.runs.parts import RIVAL_GROUPS, load_run_data
 from diffnmf.runs.places import absolute_dataset, check_images_are_there
 from diffnmf.runs.recorder import best_of
@@ -34,7 +35,7 @@ def evaluate_run(
     """Score the weights of a run on training and test groups, beside its rivals, and write RUN/evaluation.json.
 
     Arguments:
-        run: the run folder.
+        run: the run folder, or the name of a pretrained model; nothing is written then.
         weights: "best", "generator" or "ema"; by default the first of these that is there.
         dataset: other images than those of the run, of the same size: how does it carry over? Or those of the run,
             where they have been moved.
@@ -47,25 +48,40 @@ def evaluate_run(
             are no longer there.
         ValueError: the images are of another size than those of the run.
     """
-    folder, config = RunFolder.open(run)
-    model = load_model_of(folder, config, weights, device)
-    if dataset is None:
-        check_images_are_there(config.data, folder.config_file)
-    data_config = replace(config.data, dataset=absolute_dataset(config.data.dataset if dataset is None else dataset))
-    data = load_run_data(data_config, seed=config.training.seed, data_dir=data_dir, device=device)
+    folder = None
+    if is_pretrained(run):
+        known = registry()[str(run)]
+        model, trained_on, seed = open_model(run, weights, device), DataConfig(**known["data"]), known["seed"]
+    else:
+        folder, config = RunFolder.open(run)
+        model, trained_on, seed = load_model_of(folder, config, weights, device), config.data, config.training.seed
+        if dataset is None:
+            check_images_are_there(config.data, folder.config_file)
+    data_config = replace(trained_on, dataset=absolute_dataset(trained_on.dataset if dataset is None else dataset))
+    data = load_run_data(data_config, seed=seed, data_dir=data_dir, device=device)
     check_image_shape(model, data.split.test.image_shape, data_config.dataset)
     announce(f"scoring the model on {len(data.test_groups)} groups of test images and as many of training images")
     evaluation: dict[str, Any] = {
         "dataset": data_config.dataset,
-        "weights": weights or default_weights(folder.path),
+        "weights": "pretrained" if folder is None else weights or default_weights(folder.path),
         "train": score_generator(model.generator, data.split.train, data.train_groups),
         "test": score_generator(model.generator, data.split.test, data.test_groups),
     }
     rival_groups = data.test_groups[:RIVAL_GROUPS]
     announce(f"scoring its rivals ANLS, merge, spa and SVD on {len(rival_groups)} of the test groups")
     evaluation["test"] |= score_rivals(data.split.test, rival_groups, model.config.k)
-    write_json(folder.evaluation_file, evaluation)
+    if folder is not None:
+        write_json(folder.evaluation_file, evaluation)
     return evaluation
+
+
+def open_model(run: str | Path, weights: str | None, device: torch.device | str) -> GANUNMF:
+    """The model of a folder, or the pretrained one of that name, which has one set of weights."""
+    if not is_pretrained(run):
+        return GANUNMF.load(run, weights=weights, device=device)
+    if weights is not None:
+        raise ValueError(f"weights: expected none beside the pretrained model {run}; got {weights!r} (leave it out)")
+    return GANUNMF.pretrained(str(run), device=device)
 
 
 def load_model_of(folder: RunFolder, config: RunConfig, weights: str | None, device: torch.device | str) -> GANUNMF:

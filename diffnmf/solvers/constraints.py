@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -108,8 +108,9 @@ class Asked:
 
     def cpu(self) -> "Asked":
         """The same on the CPU."""
-        values: list[Any] = [getattr(self, field.name) for field in fields(self)]
-        return Asked(*[x.cpu() if isinstance(x, Tensor) else x for x in values])
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors: dict[str, Any] = {name: x.cpu() for name, x in values.items() if isinstance(x, Tensor)}
+        return replace(self, **tensors)
 
     def of_problem(
         self, batch: torch.Size, sizes: tuple[int, int, int], device: torch.device, dtype: torch.dtype

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,8 +15,7 @@ from diffnmf.errors import RunFolderError
 from diffnmf.evaluation.rivals import ANLS_SETTINGS
 from diffnmf.evaluation.scoring import mean_of
 from diffnmf.factorization import UnitColumns, factorize, match_slots, merge, slot_prototypes, take_slots
-from diffnmf.figures.comparisons import save_lines
-from diffnmf.files import explained_errors, read_json, write_csv, write_json
+from diffnmf.files import read_json, write_json
 from diffnmf.metrics import slot_consistency, summarize
 from diffnmf.models import GANUNMF
 from diffnmf.models.basis_start import PROTOTYPE_GROUPS
@@ -25,11 +23,12 @@ from diffnmf.runs import DataConfig, RunFolder
 from diffnmf.runs.parts import RunData, load_run_data
 from diffnmf.runs.places import absolute_dataset
 from diffnmf.runs.trained_run import load_model_of
+from diffnmf.studies.direct import reduce_directly
+from diffnmf.studies.frontier_report import COLUMNS, HALS_ROW, ORDERED, PLAIN, Scores, at_error, curve, write_frontier
 from diffnmf.studies.progress import Announce, Progress
-from diffnmf.studies.report import check_folder, markdown_table, write_report
+from diffnmf.studies.report import check_folder
 
 Factors = tuple[Tensor, Tensor]
-Scores = dict[str, float]
 
 ROUNDS = 60  # extrapolated ones: the objective of groups of images hardly moves any more
 WEIGHTS: dict[str, tuple[float, ...]] = {
@@ -39,16 +38,7 @@ WEIGHTS: dict[str, tuple[float, ...]] = {
 }
 SLOT_GROUPS = 64  # slots are compared from each to each
 BATCH = 32
-COLUMNS = {
-    "relative_error": "relative error",
-    "hoyer_H": "Hoyer H",
-    "part_overlap": "part overlap",
-    "slot_consistency": "slot consistency",
-    "copying": "copying",
-    "dead_components": "dead",
-    "ms_a_group": "ms a group",
-}
-PLAIN, ORDERED, HALS_ROW = "merge", "merge, ordered slots", "HALS from merge"
+PICTURED = ("ANLS from random", ORDERED, HALS_ROW)
 
 
 def measure_frontier(
@@ -59,14 +49,16 @@ def measure_frontier(
     runs: Sequence[str | Path] = (),
     weights: Mapping[str, Sequence[float]] = WEIGHTS,
     rounds: int = ROUNDS,
+    direct: int | None = None,
     data_dir: str | Path | None = None,
     device: torch.device | str = "cpu",
     announce: Announce = lambda message: None,
 ) -> dict[str, Scores]:
     """Score merging, HALS from it with each penalty of H, ANLS, and trained runs on the same unseen groups.
 
-    Writes to OUTPUT: frontier.md and .html (the table), frontier.csv, frontier.png (sparsity against error), and
-    frontier.json, from which the same call goes on where it was stopped. Runs are scored anew every time.
+    Writes to OUTPUT: frontier.md and .html (the table), frontier.csv, frontier.png (sparsity against error),
+    bases.png (H of one group), and frontier.json, from which the same call goes on where it was stopped. Runs are
+    scored anew every time.
 
     Arguments:
         config: the images and groups; ``limit_test_groups`` of them are scored.
@@ -75,6 +67,7 @@ def measure_frontier(
         runs: folders of finished runs with k components, trained on groups of the same shape.
         weights: penalty of ``UnitColumns`` -> its weights.
         rounds: iterations of HALS and ``UnitColumns``, an int ≥ 1.
+        direct: steps of Adam on each training loss, group by group, an int ≥ 1; None leaves these rows out.
         data_dir: as in ``run_experiment``.
         device: where to compute.
         announce: told what is about to be done.
@@ -90,6 +83,8 @@ def measure_frontier(
     """
     output, k = Path(output), check_count("k", k, at_least=1)
     check_count("rounds", rounds, at_least=1)
+    if direct is not None:
+        check_count("direct", direct, at_least=1)
     check_folder(output)
     config = replace(config, dataset=absolute_dataset(config.dataset))
     settings = {
@@ -105,6 +100,7 @@ def measure_frontier(
     data = load_run_data(config, seed=0, data_dir=data_dir, device=device)
     prototypes = _prototypes(data, k)
     rows = _classical_rows(k, prototypes, weights, rounds)
+    rows |= {} if direct is None else _direct_rows(k, weights.get("sparsity", ()), direct)
     progress = Progress(len([name for name in rows if name not in known]) + len(models), announce)
     for name, method in rows.items():
         if name not in known:
@@ -112,15 +108,17 @@ def measure_frontier(
             known[name] = _score(method, data)
             write_json(output / "frontier.json", {"settings": settings, "rows": known})
     result = {name: known[name] for name in rows}
-    curve = _curve(result, "sparsity")
+    points = curve(result, "sparsity")
+    bases = _bases({name: rows[name] for name in _pictured(weights) if name in rows}, data)
     for name, model, objective in models:
         progress.begin(f"scoring {name}")
         scores = _score(lambda Y, model=model: model.factorize(Y)[:2], data)  # type: ignore[misc]
-        scores["beyond_frontier"] = scores["hoyer_H"] - _at(curve, scores["relative_error"])
+        scores["beyond_frontier"] = scores["hoyer_H"] - at_error(points, scores["relative_error"])
         if objective is not None:
             scores["gap_closed"] = _gap_closed(model, objective, data, k, rounds)
         result[name] = scores
-    _write(output, result, config, k)
+        bases |= _bases({name: lambda Y, model=model: model.factorize(Y)[:2]}, data)  # type: ignore[misc]
+    write_frontier(output, result, config, k, tuple(weights), bases, data.split.test.image_shape)
     return result
 
 
@@ -193,6 +191,28 @@ def _classical_rows(
     return rows
 
 
+def _direct_rows(k: int, weights: Sequence[float], steps: int) -> dict[str, Callable[[Tensor], Factors]]:
+    """Each loss that the generator can be trained on, and the relative error with each weight of the sparsity."""
+
+    def row(options: Any) -> Callable[[Tensor], Factors]:
+        return lambda Y: reduce_directly(Y, merge(Y, k)[0], steps=steps, **options)
+
+    losses = {f"direct, {name}": row({"reconstruction": name}) for name in ("l1", "column_error", "relative")}
+    return losses | {f"direct, relative, sparsity {weight:g}": row({"sparsity": weight}) for weight in weights}
+
+
+def _pictured(weights: Mapping[str, Sequence[float]]) -> list[str]:
+    """The rows whose H is shown: those of no penalty, and each penalty with its middle weight."""
+    middle = [f"{penalty} {values[len(values) // 2]:g}" for penalty, values in weights.items() if values]
+    return [*PICTURED, *middle]
+
+
+def _bases(methods: Mapping[str, Callable[[Tensor], Factors]], data: RunData) -> dict[str, Tensor]:
+    """H (n, k) of the first unseen group."""
+    Y = group_matrix(data.split.test, data.test_groups[:1])
+    return {name: method(Y)[0][0].cpu() for name, method in methods.items()}
+
+
 def _optimum(method: UnitColumns, Y: Tensor, merged: Factors, rounds: int) -> Factors:
     """From merging in fixed slots; with closeness every group takes the better of that and the prototypes as a start.
 
@@ -241,57 +261,3 @@ def _gap_closed(model: GANUNMF, objective: UnitColumns, data: RunData, k: int, r
         totals += torch.stack([value.sum().cpu() for value in values])
     begin, reached, end = totals.tolist()
     return (begin - reached) / (begin - end)
-
-
-def _curve(rows: Mapping[str, Scores], penalty: str) -> list[tuple[float, float]]:
-    """(relative error, Hoyer sparsity) of HALS and the rows of a penalty, by growing error."""
-    chosen = [scores for name, scores in rows.items() if name == HALS_ROW or name.startswith(f"{penalty} ")]
-    return sorted((scores["relative_error"], scores["hoyer_H"]) for scores in chosen)
-
-
-def _at(curve: Sequence[tuple[float, float]], error: float) -> float:
-    """Hoyer sparsity at an error, between the points of a curve; NaN outside."""
-    errors, sparsities = np.array(curve).T
-    return float(np.interp(error, errors, sparsities, left=np.nan, right=np.nan))
-
-
-def _write(output: Path, rows: Mapping[str, Scores], config: DataConfig, k: int) -> None:
-    columns = dict(COLUMNS)
-    if any("beyond_frontier" in scores for scores in rows.values()):
-        columns |= {"beyond_frontier": "Hoyer beyond the frontier", "gap_closed": "gap closed"}
-    lines = [
-        f"# Error against sparsity of H on unseen groups of {config.dataset}",
-        "",
-        f"k = {k}, m = {config.group_size}, {config.order} order of columns; means over the groups.",
-        "",
-        markdown_table(
-            ["row", *columns.values()],
-            [[name, *(_shown(scores.get(column)) for column in columns)] for name, scores in rows.items()],
-        ),
-        "",
-        "![Hoyer sparsity of H against the relative error](frontier.png)",
-        "",
-        "`sparsity`, `overlap` and `closeness` are the weights of `UnitColumns`, started at merging in fixed slots "
-        "(closeness: or at the prototypes, whichever ends better). Slot consistency is the mean cosine of equal slots "
-        "of H in different groups. Hoyer beyond the frontier: that of the sparsity rows at the same error is "
-        "subtracted; a dash outside of their range. Gap closed: of the difference between merging and the optimum of "
-        "the objective that a run was trained on.",
-    ]
-    curves = {f"HALS, {penalty}": _curve(rows, penalty) for penalty in WEIGHTS}
-    curves = {name: points for name, points in curves.items() if len(points) > 1}
-    others = [name for name in rows if not name.startswith(tuple(f"{penalty} " for penalty in WEIGHTS))]
-    curves |= {name: [(rows[name]["relative_error"], rows[name]["hoyer_H"])] for name in others if name != PLAIN}
-    with explained_errors(output, "free disk space or make the folder writable, then run the same command again"):
-        save_lines(
-            output / "frontier.png",
-            {name: [(*point, float("nan")) for point in points] for name, points in curves.items()},
-            title=f"{config.dataset}, k = {k}",
-            x="relative error",
-            y="Hoyer sparsity of H",
-        )
-        write_csv(output / "frontier.csv", [{"row": name, **scores} for name, scores in rows.items()])
-        write_report(output, "frontier", "\n".join(lines))
-
-
-def _shown(value: float | None) -> float | None:
-    return None if value is None or value != value else value

@@ -197,7 +197,7 @@ class TestSlips:
             (["--ema-decay", "1"], ["ema.decay", r"\[0, 1\)"]),
             (["--precision", "half"], ["precision", "bfloat16, float16, float32", "half"]),
             (["--precision", "float16", "--device", "cpu"], ["precision", "float16", "bfloat16"]),
-            (["--preset", "huge"], ["preset", "default, paper, quick", "huge"]),
+            (["--preset", "huge"], ["preset", "default, paper, quick, scratch", "huge"]),
             (["--config", "missing.yaml"], [r"missing\.yaml", "YAML"]),
             (["--device", "tpu9"], ["device", "tpu9", "cpu"]),
             (["--dataset", "mnist", "--data-dir", "missing"], ["data.dir", "missing does not exist", "digits"]),
@@ -298,7 +298,8 @@ class TestPresetsAndFiles:
         return of
 
     def test_presets(self, config):
-        assert config() == PRESETS["default"] == RunConfig()
+        assert config() == PRESETS["default"]
+        assert config("--preset", "scratch") == RunConfig()
         assert config("--preset", "paper") == PRESETS["paper"]
         assert config("--preset", "quick", "--k", 3) == PRESETS["quick"].with_options(k=3)
 

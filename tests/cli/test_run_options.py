@@ -13,7 +13,7 @@ from diffnmf.cli.train_command import train
 from diffnmf.models import GANUNMF, GeneratorConfig
 from diffnmf.models.generator_config import GeneratorOptions
 from diffnmf.options import documented, option, options_of, within
-from diffnmf.runs import DataConfig, ModelConfig, RunConfig
+from diffnmf.runs import PRESETS, DataConfig, ModelConfig, RunConfig
 from diffnmf.training import TrainingConfig
 
 OF_THE_IMAGES = ("image_shape", "m")  # a run has them from its images and from group_size
@@ -46,7 +46,8 @@ def test_an_option_of_the_run_is_one_of_the_command(known):
         return
     kind, shown = options[known.name]
     assert kind == known.kind | None
-    assert shown.help == f"{known.help} (default: {known.default_in_words()})"
+    default = {name: value for section in PRESETS["default"].to_dict().values() for name, value in section.items()}
+    assert shown.help == f"{known.help} (default: {known.in_words(default[known.name])})"
     assert inspect.signature(train).parameters[known.name].default is None  # the preset decides
 
 
@@ -77,7 +78,7 @@ def test_what_a_new_option_takes():
     def command(first: int, **options):
         return first, options
 
-    made = with_run_options(command, Run)
+    made = with_run_options(command, Run())
     kind, shown = on_the_command_line(made)["dropout"]
     assert (kind, shown.help) == (float | None, "Share of the channels that are left out. (default: 0.0)")
     assert made(first=1, dropout=0.5) == (1, {"dropout": 0.5})

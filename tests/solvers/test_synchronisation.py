@@ -30,7 +30,7 @@ class CountReads(TorchDispatchMode):
 
 @pytest.fixture
 def as_on_an_accelerator(torch_alone, monkeypatch):
-    for module in ("exact.finish", "exact.search", "nnls", "gradient"):
+    for module in ("exact.finish", "exact.search", "entry", "gradient"):
         # By import_module, since the attribute "nnls" of the package is the function.
         monkeypatch.setattr(import_module(f"diffnmf.solvers.{module}"), "looking_is_free", lambda device: False)
 

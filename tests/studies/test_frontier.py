@@ -38,7 +38,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def measured(run, tmp_path_factory):
     output = tmp_path_factory.mktemp("frontier")
-    return output, measure_frontier(DATA, 5, output, runs=[run], weights=WEIGHTS, rounds=30)
+    return output, measure_frontier(DATA, 5, output, runs=[run], weights=WEIGHTS, rounds=30, direct=60)
 
 
 def test_every_row_is_what_its_name_says(measured):
@@ -52,6 +52,20 @@ def test_every_row_is_what_its_name_says(measured):
     assert hals["relative_error"] < rows["sparsity 0.4"]["relative_error"]
     assert rows["overlap 0.1"]["part_overlap"] < hals["part_overlap"]
     assert rows["closeness 0.3"]["slot_consistency"] > ordered["slot_consistency"] + 0.02
+
+
+def test_what_a_loss_could_reach(measured):
+    _, rows = measured
+    assert rows["direct, relative"]["relative_error"] == pytest.approx(
+        rows["HALS from merge"]["relative_error"], rel=0.02
+    )
+    assert rows["direct, relative"]["relative_error"] < rows["direct, l1"]["relative_error"]
+    hoyer = [
+        rows[name]["hoyer_H"]
+        for name in ("direct, relative", *(f"direct, relative, sparsity {w:g}" for w in (0.2, 0.4)))
+    ]
+    assert hoyer == sorted(hoyer)
+    assert hoyer[-1] > hoyer[0] + 0.05  # sixty steps are not its end
 
 
 def test_a_run_is_placed_on_it(measured):
@@ -69,6 +83,7 @@ def test_the_files(measured):
     with (output / "frontier.csv").open(encoding="utf-8") as file:
         assert [line["row"] for line in csv.DictReader(file)] == list(rows)
     assert (output / "frontier.png").stat().st_size > 10_000
+    assert (output / "bases.png").stat().st_size > 10_000
     assert (output / "frontier.html").exists()
 
 
