@@ -43,7 +43,7 @@ class Constraints:
         weights, total, upper = (None if x is None else next(given) for x in (self.weights, self.total, self.upper))
         return Constraints(weights, total, self.at_most, upper, self.signed)
 
-    def part(self, problems: slice, columns: slice) -> "Constraints":
+    def part(self, problems: slice, columns: slice | Tensor) -> "Constraints":
         """Some columns of some problems."""
 
         def some(x: Tensor | None) -> Tensor | None:

@@ -60,6 +60,14 @@ class ConstrainedForm:
         """From a derivative by W (B, k, m) to that by x, (N, k)."""
         return as_columns(G) / self.scaled.d / self.s
 
+    def take(self, numbers: Tensor) -> "ConstrainedForm":
+        """The columns ``numbers`` (N,) of one problem, each with a matrix of its own."""
+        columns = self.columns.take(numbers)
+        d, unit = self.scaled.d[numbers], self.scaled.unit[numbers]
+        return ConstrainedForm(
+            columns, self.at_most, ScaledGram(columns.A, columns.weight, d, unit, 1), self.s[numbers]
+        )
+
     def start(self, W0: Tensor) -> tuple[Tensor, Tensor]:
         """A warm start: x (N, k) within the bounds, and which entries are in between, bool."""
         x = as_columns(W0.double()) * self.scaled.d / self.s

@@ -27,6 +27,9 @@ from diffnmf.solvers.exact.search import search
 from diffnmf.solvers.optimality import objective_gradient
 from diffnmf.solvers.problem import Problem
 
+# Where no more than one column in so many, of no more than so many problems, wants a step, the others are left out.
+FEW, FEW_PROBLEMS = 4, 8
+
 
 @dataclass(frozen=True)
 class ConstrainedSolution:
@@ -55,7 +58,7 @@ class ConstrainedSolution:
         return ConstrainedSolution(W, free, binds, pivot, difficult, self.iterations[problems])
 
 
-def part(problem: Problem, problems: slice, columns: slice) -> Problem:
+def part(problem: Problem, problems: slice, columns: slice | Tensor) -> Problem:
     """Some columns of some problems."""
     assert problem.constraints is not None
     narrow = problems, slice(None), columns
@@ -70,7 +73,7 @@ def part(problem: Problem, problems: slice, columns: slice) -> Problem:
         ridge=of_columns(problem.ridge),
         l1=of_columns(problem.l1),
         W0=None if problem.W0 is None else problem.W0[narrow],
-        constraints=problem.constraints.part(*narrow[::2]),
+        constraints=problem.constraints.part(problems, columns),
     )
 
 
@@ -192,39 +195,57 @@ def _refine(problem: Problem, form: ConstrainedForm, found: BoundedSolution) -> 
     wanted = found.pivot < WELL_CONDITIONED_PIVOT
     if problem.squared or problem.H.dtype != torch.float64 or not wanted.any():
         return suspect
+    m = problem.Y.shape[-1]
+    numbers = wanted.nonzero().squeeze(-1)
+    problems = torch.unique(numbers // m).tolist()
+    if FEW * len(numbers) > len(wanted) or len(problems) > FEW_PROBLEMS:
+        return suspect | _correct(problem, form, found, torch.arange(len(wanted), device=wanted.device), wanted)
+    for number in problems:
+        own = numbers[numbers // m == number]
+        some = part(problem, slice(number, number + 1), own % m)
+        suspect[own] |= _correct(some, form.take(own), found, own, wanted[own])
+    return suspect
+
+
+def _correct(
+    problem: Problem, form: ConstrainedForm, found: BoundedSolution, numbers: Tensor, wanted: Tensor
+) -> Tensor:
+    """The step of ``_refine`` for the columns ``numbers`` (N,) of ``found``, where it is wanted; who is suspect, (N,).
+
+    ``problem`` and ``form`` hold these columns alone.
+    """
     columns = form.columns
-    descent = -form.gradient(objective_gradient(problem, form.unscale(found.x)) + problem.l1.double())
-    left = torch.zeros_like(found.pivot)
+    x, free, multiplies = found.x[numbers], found.free[numbers], found.multiplies[numbers]
+    descent = -form.gradient(objective_gradient(problem, form.unscale(x)) + problem.l1.double())
+    left = torch.zeros_like(x[:, 0])
     if columns.a is not None and columns.t is not None:
-        left = torch.where(found.multiplies, columns.t - (columns.a * found.x).sum(-1), 0.0)
-    systems = BorderedSystems(columns.A, columns.a, found.free, found.multiplies)
-    correction, multiplier = systems.solve(descent, left)
-    corrected = found.x + correction
+        left = torch.where(multiplies, columns.t - (columns.a * x).sum(-1), 0.0)
+    correction, multiplier = BorderedSystems(columns.A, columns.a, free, multiplies).solve(descent, left)
+    corrected = x + correction
     gradient = descent - columns.times_A(correction)
     if columns.a is not None:
         gradient = gradient - multiplier[:, None] * columns.a
     tolerance = 2 * columns.entry_tolerance(corrected)
     up, down = gradient > tolerance, gradient < -tolerance
     wrong = torch.where(
-        found.free,
+        free,
         (corrected < columns.lower - tolerance) | (corrected > columns.upper + tolerance),
-        (up & (found.x < columns.upper)) | (down & (found.x > columns.lower)),
+        (up & (x < columns.upper)) | (down & (x > columns.lower)),
     ).any(-1)
     if columns.a is not None:
-        wrong = wrong & (found.multiplies | ~_is_one_point(form, found))
-    large = correction.abs().amax(-1) > TRUSTED_CORRECTION * found.x.abs().amax(-1)
-    suspect = suspect | (wanted & (wrong | large))
+        wrong = wrong & (multiplies | ~_is_one_point(columns, x, free))
+    large = correction.abs().amax(-1) > TRUSTED_CORRECTION * x.abs().amax(-1)
+    suspect = wanted & (wrong | large)
     corrected = torch.maximum(torch.minimum(corrected, columns.upper), columns.lower)
-    found.x = torch.where((wanted & ~suspect)[:, None], corrected, found.x)
+    found.x[numbers] = torch.where((wanted & ~suspect)[:, None], corrected, x)
     return suspect
 
 
-def _is_one_point(form: ConstrainedForm, found: BoundedSolution) -> Tensor:
+def _is_one_point(columns: BoundedColumns, x: Tensor, free: Tensor) -> Tensor:
     """Whether nothing can move (N,): the sum holds, and no entry is free."""
-    columns = form.columns
     assert columns.a is not None and columns.t is not None
-    left = (columns.t - (columns.a * found.x).sum(-1)).abs()
-    return ~found.free.any(-1) & (left <= columns.entry_tolerance(found.x).squeeze(-1))
+    left = (columns.t - (columns.a * x).sum(-1)).abs()
+    return ~free.any(-1) & (left <= columns.entry_tolerance(x).squeeze(-1))
 
 
 def _without_squaring(
