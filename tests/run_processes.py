@@ -27,7 +27,8 @@ from diffnmf.runs.lock import locked
 
 DIGITS = ["train", "--dataset", "digits", "--k", "4", "--width", "8", "--critic-width", "8", "--limit-groups", "13"]
 # 13 groups in steps of 4: a checkpoint after every step, and so after the last one of an epoch, too.
-OPTIONS = [*DIGITS, "--epochs", "3", "--checkpoint-every", "1", "--flip-probability", "0.5", "--device", "cpu"]
+OPTIONS = [*DIGITS, "--preset", "scratch", "--epochs", "3", "--checkpoint-every", "1", "--flip-probability", "0.5"]
+OPTIONS += ["--device", "cpu"]
 OPTIONS += ["--limit-test-groups", "2", "--picture-every", "2"]
 HEAVY = ["diffnmf.cli", "accelerate", "sklearn.datasets", "torch._dynamo", "torch.utils.tensorboard", "PIL.Image"]
 

@@ -64,12 +64,12 @@ def test_training_with_every_w_solver(w_solver, tmp_path, monkeypatch, capsys):
 
 
 def test_training_in_a_process_of_its_own(tmp_path):
-    """As a user runs it: on the standard error are where the run is, the epochs, and what follows, and nothing else."""
+    """As a user runs it: the standard error says where the run is, the device, epochs, and what follows; no more."""
     result = run_example("train_mnist", *DIGITS, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert_trained(result.stdout, tmp_path)
     told = [line.split()[0] for line in result.stderr.splitlines()]
-    assert told == ["run", "epoch", "scoring", "scoring", "drawing"]
+    assert told == ["run", "computing", "epoch", "scoring", "scoring", "drawing"]
 
 
 @pytest.mark.slow

@@ -61,6 +61,7 @@ BOUNDS: dict[str, tuple[int, int, int]] = {
     "start, uniform": (118, 7, 2),
     "start, nndsvd": (164, 8, 0),
     "start, nndsvda": (171, 8, 0),
+    "start, nndsvdar": (179, 8, 2),
     "start, spa": (735, 8, 0),
     "generator, unrolled": (530, 1, 0),
     "training step, unrolled": (760, 1, 0),

@@ -67,7 +67,10 @@ PROBLEMS: dict[str, tuple[Tensor, Tensor]] = {
 }  # fmt: skip
 OPTIONS: dict[str, dict[str, object]] = {
     "ridge and l1": {"ridge": 0.3, "l1": 0.2},
-    "ridge and l1 a problem": {"ridge": torch.tensor([0.3, 0.0]), "l1": torch.tensor([0.0, 0.4])},
+    "ridge and l1 a problem": {
+        "ridge": torch.tensor([0.3, 0.0])[:, None, None],
+        "l1": torch.tensor([0.0, 0.4])[:, None, None],
+    },
 }
 
 

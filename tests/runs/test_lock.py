@@ -108,7 +108,7 @@ class TestRuns:
 
         run_experiment(CONFIG, tmp_path / "run", brief=True, announce=second)
         resume_experiment(tmp_path / "run", epochs=2, brief=True, announce=second)
-        assert len(refused) == 4
+        assert len(refused) == 6
 
     def test_a_lock_is_no_file_of_a_run(self, tmp_path):
         (tmp_path / LOCK).write_text("process 1 on elsewhere")
