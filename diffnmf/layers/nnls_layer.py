@@ -52,6 +52,9 @@ class NNLSLayer(nn.Module):
         >>> (Y - H @ W).abs().mean().backward()  # the gradient reaches H through W, too
     """
 
+    ridge: float | Tensor
+    l1: float | Tensor
+
     def __init__(
         self,
         solver: str | NNLSSolver = "unrolled",
@@ -114,12 +117,20 @@ class NNLSLayer(nn.Module):
             tol, max_iter: replace those of the solver for this call.
         """
         given = {"ridge": ridge, "l1": l1, "allowed": allowed, "weights": weights, "total": total, "upper": upper}
+        if self.plain and tol is max_iter is total_kind is signed is None and all(x is None for x in given.values()):
+            # As most calls are: for one small problem the rest would take a noticeable part of the time.
+            return solve_nnls(H, Y, self.solver, self.ridge, self.l1, W0, self.backward_mode)
         ridge, l1, asked = self._asked({**given, "signed": signed}, total_kind)
         solver = self.solver if tol is None and max_iter is None else with_options(self.solver, tol, max_iter)
         if self.rows:
             Y, W0 = check_matrix("Y", Y).mT, _transposed(W0)
         W = solve_nnls(H, Y, solver, ridge, l1, W0, self.backward_mode, asked if asked else None)
         return W.mT if self.rows else W
+
+    @property
+    def plain(self) -> bool:
+        """Whether the layer asks for columns and for W ≥ 0 alone."""
+        return not self.rows and self.allowed is self.weights is self.total is self.upper is self.signed is None
 
     def solve_gram(self, G: Tensor, C: Tensor, *, W0: Tensor | None = None) -> Tensor:
         """W (*batch, k, m) from G = HᵀH (*batch, k, k) and C = HᵀY (*batch, k, m), see ``diffnmf.nnls_gram``.

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from diffnmf.solvers.constrained.form import correlation
 from diffnmf.solvers.constraints import Constraints
-from diffnmf.solvers.optimality import objective_gradient
 from diffnmf.solvers.problem import make_problem
 from diffnmf.solvers.ranges import InRange, in_range
 
@@ -47,16 +47,15 @@ def largest_useful_l1(H: Tensor, Y: Tensor) -> Tensor:
 def largest_l1(ranged: InRange, allowed: Tensor | None = None) -> Tensor:
     """``largest_useful_l1`` of B problems in range: (B,), in their dtype; ``allowed`` (B, k, m) as in ``Problem``."""
     problem = ranged.problem
-    (batch, k), m = problem.H.shape[::2], problem.Y.shape[-1]
-    nothing = problem.H.new_zeros(batch, k, m, dtype=torch.float64)
-    correlation, dtype = ranged.gradient(-objective_gradient(problem, nothing)), problem.H.dtype
+    gains, dtype = ranged.gradient(correlation(problem)), problem.H.dtype
     if allowed is not None:
-        correlation = torch.where(allowed, correlation, -torch.inf)
-    never = torch.zeros(batch, dtype=torch.bool, device=correlation.device)
+        gains = torch.where(allowed, gains, -torch.inf)
+    never = None
     if problem.constraints is not None:
-        correlation, never = _constrained(problem.constraints, correlation)
-    exact = correlation.flatten(1).amax(1) if correlation[0:1].numel() else correlation.new_zeros(batch)
-    exact = torch.where(never, torch.inf, exact)
+        gains, never = _constrained(problem.constraints, gains)
+    exact = gains.flatten(1).amax(1) if gains[0:1].numel() else gains.new_zeros(len(gains))
+    if never is not None:
+        exact = torch.where(never, torch.inf, exact)
     if ranged.finite is not None:
         exact = torch.where(ranged.finite.flatten(1).any(1), exact, torch.nan)
     rounded = exact.to(dtype)
@@ -64,15 +63,15 @@ def largest_l1(ranged: InRange, allowed: Tensor | None = None) -> Tensor:
     return torch.where(rounded.double() < exact, rounded * (1 + torch.finfo(dtype).eps), rounded).clamp(min=0)
 
 
-def _constrained(asked: Constraints, correlation: Tensor) -> tuple[Tensor, Tensor]:
-    """The correlation (B, k, m) without the entries that are zero at every l1; and what no l1 empties, (B,)."""
-    never = torch.zeros(len(correlation), dtype=torch.bool, device=correlation.device)
+def _constrained(asked: Constraints, gains: Tensor) -> tuple[Tensor, Tensor]:
+    """HᵀY (B, k, m) without the entries that are zero at every l1; and what no l1 empties, (B,)."""
+    never = torch.zeros(len(gains), dtype=torch.bool, device=gains.device)
     if asked.signed is not None:
         never = asked.signed.flatten(1).any(1)
     elif asked.total is not None:
-        correlation = torch.where(asked.total == 0, -torch.inf, correlation)
+        gains = torch.where(asked.total == 0, -torch.inf, gains)
     if asked.upper is not None:
-        correlation = torch.where(asked.upper == 0, -torch.inf, correlation)
+        gains = torch.where(asked.upper == 0, -torch.inf, gains)
     if asked.total is not None and not asked.at_most:
         never = never | (asked.total != 0).flatten(1).any(1)
-    return correlation, never
+    return gains, never

@@ -111,8 +111,7 @@ def correlation(problem: Problem) -> Tensor:
     """HᵀΩY (B, k, m), in float64."""
     if problem.squared:
         return problem.Y.double()
-    assert problem.constraints is not None
-    Y, weights = problem.Y.double(), problem.constraints.weights
+    Y, weights = problem.Y.double(), None if problem.constraints is None else problem.constraints.weights
     return problem.H.double().mT @ (Y if weights is None else Y * weights.double())
 
 
