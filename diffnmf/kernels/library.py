@@ -11,7 +11,7 @@ from typing import NamedTuple
 from diffnmf.errors import unknown_name
 
 VARIABLE = "DIFFNMF_KERNEL"
-VERSION = 1  # what version.c returns
+VERSION = 2  # what version.c returns
 PATH = Path(__file__).with_name("_kernels" + {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so"))
 
 

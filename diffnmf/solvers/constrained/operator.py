@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.solvers.base import Solved
-from diffnmf.solvers.constrained.gradient import solve_again_constrained
+from diffnmf.solvers.constrained.again import solve_again_constrained
 from diffnmf.solvers.constrained.solve import solve_constrained
 from diffnmf.solvers.constraints import Constraints
 from diffnmf.solvers.problem import Problem

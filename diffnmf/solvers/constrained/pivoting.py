@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.solvers.constrained.columns import LEAST_RESIDUAL, BoundedColumns, BoundedSolution
+from diffnmf.solvers.constrained.starts import minimum_over, vertex, warm
 from diffnmf.solvers.constrained.systems import BorderedSystems
 
 
@@ -52,7 +53,7 @@ def principal_pivoting(columns: BoundedColumns, start: tuple[Tensor, Tensor] | N
     """
     everything = torch.arange(len(columns.c), device=columns.c.device)
     columns = columns.take(everything)  # a matrix each
-    x, free, multiplies, reachable = _vertex(columns) if start is None else _warm(columns, *start)
+    x, free, multiplies, reachable = vertex(columns) if start is None else warm(columns, *start)
     nothing = torch.zeros_like(reachable, dtype=torch.int64)
     found = BoundedSolution(x, free, multiplies, torch.ones_like(x[:, 0]), reachable, nothing)
     # Where a sum holds no entry there is one point only, or none.
@@ -67,7 +68,7 @@ def principal_pivoting(columns: BoundedColumns, start: tuple[Tensor, Tensor] | N
             break
         part = columns.take(left)
         if again is not None:
-            x, free, multiplies, _ = _warm(part, found.x[left], found.free[left]) if again else _vertex(part)
+            x, free, multiplies, _ = warm(part, found.x[left], found.free[left]) if again else vertex(part)
         else:
             x, free, multiplies = x[left], free[left], multiplies[left]
         found.put(left, _attempt(part, x, free, multiplies))
@@ -76,77 +77,9 @@ def principal_pivoting(columns: BoundedColumns, start: tuple[Tensor, Tensor] | N
     return found
 
 
-def _vertex(columns: BoundedColumns) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The first x and free set: the lower bounds; with a sum entries are filled, those first that gain most for it.
-
-    Returns:
-        x, free (N, k), whether the sum has a multiplier (N,), and whether it can be reached (N,).
-    """
-    lower, upper = columns.lower, columns.upper
-    unbounded = lower.isinf()
-    x = torch.where(unbounded, upper.clamp(max=0.0), lower)
-    free = torch.zeros_like(unbounded)
-    if columns.a is None or columns.t is None:
-        nothing = torch.zeros_like(free[:, 0])  # of its own: results are written into it
-        return x, free, nothing, ~nothing
-    a, numbers = columns.a, torch.arange(x.shape[-1], device=x.device)
-    left = columns.t - (a * x).sum(-1)
-    nothing = 2 * x.shape[-1] * torch.finfo(x.dtype).eps * (columns.t.abs() + (a * x.abs()).sum(-1))
-    done = ~unbounded.any(-1) & (left <= nothing)  # x is the only point, or there is none
-    reachable = ~done | (left >= -nothing)
-    diagonal = columns.A.diagonal(dim1=-2, dim2=-1)
-    for _ in range(x.shape[-1]):
-        room = upper - x
-        step = torch.minimum(room, (left / a.mT).mT)
-        gain = (0.5 * step * diagonal - columns.c + columns.times_A(x)) / a
-        first = unbounded & ((room > 0) | (left < 0)[:, None])
-        gain = torch.where(first, -torch.inf, torch.where(room > 0, gain, torch.inf))
-        best, j = gain.min(-1)
-        chosen = (numbers == j[:, None]) & (best < torch.inf)[:, None] & ~done[:, None]
-        fits = (left / a.gather(1, j[:, None]).squeeze(1)) < room.gather(1, j[:, None]).squeeze(1)
-        exhausted = ~done & (best == torch.inf)
-        reachable &= ~exhausted | (left <= nothing)
-        step = torch.where(fits[:, None], (left / a.mT).mT, room)
-        moved = torch.where(chosen & fits[:, None], x + step, torch.where(chosen, upper, x))
-        left = left - torch.where(chosen, a * torch.where(step.isfinite(), step, 0.0), 0.0).sum(-1)
-        x, free = moved, free | (chosen & fits[:, None])
-        done = done | exhausted | (chosen.any(-1) & fits)
-    reachable &= done | (left <= nothing)  # or everything is full
-    return x, free, free.any(-1), reachable
-
-
-def _warm(columns: BoundedColumns, x: Tensor, free: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As ``_vertex``: the minimum over ``free``, less what is then beyond a bound; a vertex where that leaves none."""
-    summed = torch.full_like(free[:, 0], columns.a is not None)
-    x = torch.where(x.isfinite(), x, 0.0)
-    for _ in range(x.shape[-1] + 1):
-        there = _minimum(columns, x, free, summed & free.any(-1))
-        below, above = free & (there < columns.lower), free & (there > columns.upper)
-        if not (below | above).any():
-            break
-        x = torch.where(below, columns.lower, torch.where(above, columns.upper, x))
-        free = free & ~below & ~above
-    multiplies = summed & free.any(-1)
-    x0, free0, multiplies0, reachable = _vertex(columns)
-    good = ~summed | (multiplies & reachable)
-    x = torch.where(good[:, None], x, x0)
-    return x, torch.where(good[:, None], free, free0), torch.where(good, multiplies, multiplies0), reachable
-
-
-def _minimum(columns: BoundedColumns, x: Tensor, free: Tensor, multiplies: Tensor) -> Tensor:
-    """x minimal over ``free``, with the other entries where they are."""
-    systems = BorderedSystems(columns.A, columns.a, free, multiplies)
-    fixed = torch.where(free, 0.0, x)
-    left = torch.zeros_like(x[:, 0])
-    if columns.a is not None and columns.t is not None:
-        left = columns.t - (columns.a * fixed).sum(-1)
-    v, _ = systems.solve_here(columns.c - columns.times_A(fixed), left)
-    return torch.where(free, v, x)
-
-
 def _begin(columns: BoundedColumns, x: Tensor, free: Tensor, multiplies: Tensor) -> _Walk:
     """The tableau of a free set, and x and r minimal over it."""
-    x = _minimum(columns, x, free, multiplies)
+    x = minimum_over(columns, x, free, multiplies)
     K, border = columns.A, None
     k = x.shape[-1]
     if columns.a is not None:

@@ -1,6 +1,5 @@
 """From a constrained problem to its exact W: search, refinement, and the unsquared way for what is left."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,22 +12,18 @@ from diffnmf.solvers.constrained.form import (
     ConstrainedForm,
     ScaledGram,
     constrained_form,
-    has_own_matrices,
     with_room,
 )
 from diffnmf.solvers.constrained.pivoting import principal_pivoting
+from diffnmf.solvers.constrained.refinement import refine
+from diffnmf.solvers.constrained.runs import part, runs
 from diffnmf.solvers.constrained.systems import BorderedSystems
 from diffnmf.solvers.constrained.unsquared import active_set, few, hidden_sum, reduced
-from diffnmf.solvers.exact.chunks import MAX_ENTRIES, MAX_ENTRIES_ACCELERATOR
 from diffnmf.solvers.exact.columns import GramColumns
-from diffnmf.solvers.exact.finish import MAX_EXCHANGES, TRUSTED_CORRECTION, TRUSTED_PIVOT, WELL_CONDITIONED_PIVOT
+from diffnmf.solvers.exact.finish import MAX_EXCHANGES
 from diffnmf.solvers.exact.masked import from_columns
 from diffnmf.solvers.exact.search import search
-from diffnmf.solvers.optimality import objective_gradient
 from diffnmf.solvers.problem import Problem
-
-# Where no more than one column in so many, of no more than so many problems, wants a step, the others are left out.
-FEW, FEW_PROBLEMS = 4, 8
 
 
 @dataclass(frozen=True)
@@ -56,43 +51,6 @@ class ConstrainedSolution:
         tensors = (self.W, self.free, self.binds, self.pivot, self.difficult)
         W, free, binds, pivot, difficult = (x[problems, :, columns] for x in tensors)
         return ConstrainedSolution(W, free, binds, pivot, difficult, self.iterations[problems])
-
-
-def part(problem: Problem, problems: slice, columns: slice | Tensor) -> Problem:
-    """Some columns of some problems."""
-    assert problem.constraints is not None
-    narrow = problems, slice(None), columns
-
-    def of_columns(x: Tensor) -> Tensor:
-        return x[narrow] if x.shape[-1] > 1 else x[problems]
-
-    return replace(
-        problem,
-        H=problem.H[problems],
-        Y=problem.Y[narrow],
-        ridge=of_columns(problem.ridge),
-        l1=of_columns(problem.l1),
-        W0=None if problem.W0 is None else problem.W0[narrow],
-        constraints=problem.constraints.part(problems, columns),
-    )
-
-
-def runs(problem: Problem) -> Iterator[tuple[slice, slice]]:
-    """Problems and columns whose k×k matrices may be in memory at once; all of them where they share few."""
-    batch, m, k = len(problem.H), problem.Y.shape[-1], problem.H.shape[-1]
-    if available(problem.H.detach(), problem.Y.detach()) and not has_own_matrices(problem):
-        yield slice(0, batch), slice(0, m)
-        return
-    entries = MAX_ENTRIES if problem.H.device.type == "cpu" else MAX_ENTRIES_ACCELERATOR
-    size = max(1, entries // (4 * (k + 1) ** 2))  # a tableau, a factor and copies
-    if size >= m:
-        step = max(1, size // max(1, m))
-        for first in range(0, batch, step):
-            yield slice(first, min(first + step, batch)), slice(0, m)
-    else:
-        for number in range(batch):
-            for first in range(0, m, size):
-                yield slice(number, number + 1), slice(first, min(first + size, m))
 
 
 @torch.no_grad()
@@ -128,7 +86,7 @@ def _solve_run(problem: Problem) -> ConstrainedSolution:
     form = constrained_form(problem)
     start = None if problem.W0 is None else form.start(problem.W0)
     found = search_bounded(form, start, bounded=_is_bounded(problem))
-    suspect = ~found.solved | _refine(problem, form, found)
+    suspect = ~found.solved | refine(problem, form, found)
     if not problem.squared:
         for numbers in few(suspect.nonzero().squeeze(-1), problem):
             found.put(numbers, _without_squaring(problem, form, found, numbers))
@@ -187,65 +145,6 @@ def _with_room_left(columns: BoundedColumns, x: Tensor, free: Tensor) -> tuple[T
     assert columns.a is not None and columns.t is not None
     room = (columns.t - (columns.a[:, :-1] * x).sum(-1, keepdim=True).squeeze(-1)).clamp(min=0)[:, None]
     return torch.cat((x, room), dim=-1), torch.cat((free, room > 0), dim=-1)
-
-
-def _refine(problem: Problem, form: ConstrainedForm, found: BoundedSolution) -> Tensor:
-    """One corrected step with the unsquared residual, in place, as ``exact/finish.py`` has it; who is suspect, (N,)."""
-    suspect = found.pivot < TRUSTED_PIVOT
-    wanted = found.pivot < WELL_CONDITIONED_PIVOT
-    if problem.squared or problem.H.dtype != torch.float64 or not wanted.any():
-        return suspect
-    m = problem.Y.shape[-1]
-    numbers = wanted.nonzero().squeeze(-1)
-    problems = torch.unique(numbers // m).tolist()
-    if FEW * len(numbers) > len(wanted) or len(problems) > FEW_PROBLEMS:
-        return suspect | _correct(problem, form, found, torch.arange(len(wanted), device=wanted.device), wanted)
-    for number in problems:
-        own = numbers[numbers // m == number]
-        some = part(problem, slice(number, number + 1), own % m)
-        suspect[own] |= _correct(some, form.take(own), found, own, wanted[own])
-    return suspect
-
-
-def _correct(
-    problem: Problem, form: ConstrainedForm, found: BoundedSolution, numbers: Tensor, wanted: Tensor
-) -> Tensor:
-    """The step of ``_refine`` for the columns ``numbers`` (N,) of ``found``, where it is wanted; who is suspect, (N,).
-
-    ``problem`` and ``form`` hold these columns alone.
-    """
-    columns = form.columns
-    x, free, multiplies = found.x[numbers], found.free[numbers], found.multiplies[numbers]
-    descent = -form.gradient(objective_gradient(problem, form.unscale(x)) + problem.l1.double())
-    left = torch.zeros_like(x[:, 0])
-    if columns.a is not None and columns.t is not None:
-        left = torch.where(multiplies, columns.t - (columns.a * x).sum(-1), 0.0)
-    correction, multiplier = BorderedSystems(columns.A, columns.a, free, multiplies).solve(descent, left)
-    corrected = x + correction
-    gradient = descent - columns.times_A(correction)
-    if columns.a is not None:
-        gradient = gradient - multiplier[:, None] * columns.a
-    tolerance = 2 * columns.entry_tolerance(corrected)
-    up, down = gradient > tolerance, gradient < -tolerance
-    wrong = torch.where(
-        free,
-        (corrected < columns.lower - tolerance) | (corrected > columns.upper + tolerance),
-        (up & (x < columns.upper)) | (down & (x > columns.lower)),
-    ).any(-1)
-    if columns.a is not None:
-        wrong = wrong & (multiplies | ~_is_one_point(columns, x, free))
-    large = correction.abs().amax(-1) > TRUSTED_CORRECTION * x.abs().amax(-1)
-    suspect = wanted & (wrong | large)
-    corrected = torch.maximum(torch.minimum(corrected, columns.upper), columns.lower)
-    found.x[numbers] = torch.where((wanted & ~suspect)[:, None], corrected, x)
-    return suspect
-
-
-def _is_one_point(columns: BoundedColumns, x: Tensor, free: Tensor) -> Tensor:
-    """Whether nothing can move (N,): the sum holds, and no entry is free."""
-    assert columns.a is not None and columns.t is not None
-    left = (columns.t - (columns.a * x).sum(-1)).abs()
-    return ~free.any(-1) & (left <= columns.entry_tolerance(x).squeeze(-1))
 
 
 def _without_squaring(
