@@ -403,3 +403,14 @@ def test_ls_hals_leaves_out_what_is_not_allowed():
         W = nnls(H, Y, solver="ls_hals", allowed=mask, backward="unrolled").W
     assert (W[~mask.squeeze()] == 0).all()
     assert (W - nnls(H, Y, allowed=mask).W).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("kernel_", ["compiled", "torch_alone"])
+def test_under_a_sum_the_cheaper_entry_is_taken_however_much_both_cost(kernel_, request):
+    """An l1 far beyond HᵀY, in units of a tiny total: the differences count, not what is left of them at a limit."""
+    request.getfixturevalue(kernel_)
+    H = torch.tensor([[3e29, -2e30]], dtype=torch.float64)
+    l1 = torch.tensor([[5.6e28], [3.5e28]], dtype=torch.float64)
+    solution = nnls(H, torch.ones(1, 1, dtype=torch.float64), weights=torch.zeros(1, 1).double(), total=2e-30, l1=l1)
+    assert solution.converged
+    torch.testing.assert_close(solution.W, torch.tensor([[0.0], [2e-30]], dtype=torch.float64), rtol=1e-12, atol=0)

@@ -11,6 +11,8 @@ from diffnmf.solvers.exact.masked import as_columns, from_columns
 from diffnmf.solvers.gram import LARGEST_DESCENT
 from diffnmf.solvers.problem import Problem, one_where_zero
 
+LARGEST_COST = 1e100  # whose square is still a number
+
 
 @dataclass(frozen=True)
 class ScaledGram:
@@ -98,7 +100,8 @@ def constrained_form(problem: Problem) -> ConstrainedForm:
         s = torch.maximum(s, total.abs() / scaled.unit)
     s = one_where_zero(s)
     descent = as_columns(correlation(problem) - problem.l1.double())
-    c = (descent / scaled.d / s).clamp(min=-LARGEST_DESCENT)
+    # Under a sum some entry has to be there, however much all of them cost: the differences count.
+    c = (descent / scaled.d / s).clamp(min=-LARGEST_DESCENT if total is None else -LARGEST_COST)
     infinite = c.new_full((), torch.inf).expand_as(c)
     upper = infinite if asked.upper is None else as_columns(asked.upper.double()) * scaled.d / s
     lower = torch.zeros_like(c) if asked.signed is None else torch.where(as_columns(asked.signed), -infinite, 0.0)
