@@ -59,7 +59,7 @@ def warm(columns: BoundedColumns, x: Tensor, free: Tensor) -> tuple[Tensor, Tens
         free = free & ~below & ~above
     multiplies = summed & free.any(-1)
     x0, free0, multiplies0, reachable = vertex(columns)
-    good = ~summed | (multiplies & reachable)
+    good = ~summed | (multiplies & multiplies0 & reachable)  # otherwise there is one point only
     x = torch.where(good[:, None], x, x0)
     return x, torch.where(good[:, None], free, free0), torch.where(good, multiplies, multiplies0), reachable
 
