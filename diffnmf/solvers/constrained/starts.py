@@ -6,6 +6,8 @@ from torch import Tensor
 from diffnmf.solvers.constrained.columns import BoundedColumns
 from diffnmf.solvers.constrained.systems import BorderedSystems
 
+INDEPENDENT_PIVOT = 1e-8
+
 
 def vertex(columns: BoundedColumns) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The first x and free set: the lower bounds; with a sum entries are filled, those first that gain most for it.
@@ -60,6 +62,8 @@ def warm(columns: BoundedColumns, x: Tensor, free: Tensor) -> tuple[Tensor, Tens
     multiplies = summed & free.any(-1)
     x0, free0, multiplies0, reachable = vertex(columns)
     good = ~summed | (multiplies & multiplies0 & reachable)  # otherwise there is one point only
+    # Entries that can replace each other have no minimum of their own.
+    good = good & (BorderedSystems(columns.A, columns.a, free, multiplies).pivot > INDEPENDENT_PIVOT)
     x = torch.where(good[:, None], x, x0)
     return x, torch.where(good[:, None], free, free0), torch.where(good, multiplies, multiplies0), reachable
 
