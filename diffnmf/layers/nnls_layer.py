@@ -121,7 +121,7 @@ class NNLSLayer(nn.Module):
             # As most calls are: for one small problem the rest would take a noticeable part of the time.
             return solve_nnls(H, Y, self.solver, self.ridge, self.l1, W0, self.backward_mode)
         ridge, l1, asked = self._asked({**given, "signed": signed}, total_kind)
-        solver = self.solver if tol is None and max_iter is None else with_options(self.solver, tol, max_iter)
+        solver = with_options(self.solver, tol, max_iter)
         if self.rows:
             Y, W0 = check_matrix("Y", Y).mT, _transposed(W0)
         W = solve_nnls(H, Y, solver, ridge, l1, W0, self.backward_mode, asked if asked else None)

@@ -17,12 +17,12 @@ from torch import Tensor
 from diffnmf.solvers.exact.accurate_residual import accurate_residual
 from diffnmf.solvers.exact.chunks import index_chunks
 from diffnmf.solvers.exact.columns import DEPENDENT, reduced_columns
+from diffnmf.solvers.exact.finish import INDEPENDENT_PIVOT
 from diffnmf.solvers.exact.masked import as_columns, inverse_row_sums
 from diffnmf.solvers.gram import GramForm, gram_form
 from diffnmf.solvers.problem import Problem
 
 ALLOWED_EXCESS = 5e-10  # of √(2f) over the least possible, in units of ‖y‖
-INDEPENDENT_PIVOT = 1e-8  # of the Gram matrix; the bound from it is used above this
 MAX_ROUNDS = 4  # in which M may grow
 
 

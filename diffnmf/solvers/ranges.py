@@ -82,7 +82,7 @@ def in_range(problem: Problem, *, may_look: bool) -> InRange:
     )
     if may_look and not (basis_exponent.any() or target_exponent.any()):
         return InRange(with_penalty_for_allowed(clean), finite)
-    return _scaled(clean, finite, basis_exponent, target_exponent)
+    return scaled(clean, finite, basis_exponent, target_exponent)
 
 
 def with_penalty_for_allowed(problem: Problem) -> Problem:
@@ -92,7 +92,7 @@ def with_penalty_for_allowed(problem: Problem) -> Problem:
     return replace(problem, l1=torch.where(problem.allowed, problem.l1.double(), ENOUGH_L1), allowed=None)
 
 
-def _scaled(clean: Problem, finite: Tensor, basis_exponent: Tensor, target_exponent: Tensor) -> InRange:
+def scaled(clean: Problem, finite: Tensor, basis_exponent: Tensor, target_exponent: Tensor) -> InRange:
     """H · 2^−basis_exponent (B, 1, k), Y · 2^−target_exponent (B, 1, m), and penalties that mean the same as before."""
     factor = torch.exp2(-basis_exponent)
     enough = min(ENOUGH_L1, torch.finfo(clean.l1.dtype).max)

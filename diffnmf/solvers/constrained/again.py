@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.solvers.constrained.form import correlation, gram_matrices
+from diffnmf.solvers.constrained.systems import without_hidden
 from diffnmf.solvers.exact.masked import as_columns, from_columns, mask_matrix
 from diffnmf.solvers.optimality import objective_gradient
 from diffnmf.solvers.problem import Problem, one_where_zero
@@ -64,8 +65,7 @@ def solve_again_constrained(problem: Problem, W: Tensor, free: Tensor, binds: Te
         w = torch.where(any_hidden[:, None], a / a_q[:, None], 0.0)
         row = (A * hidden.unsqueeze(-1)).sum(-2)
         A_qq, c_q = (row * hidden).sum(-1), (c * hidden).sum(-1)
-        cross = row.unsqueeze(-1) * w.unsqueeze(-2)
-        A = A - cross - cross.mT + A_qq[:, None, None] * (w.unsqueeze(-1) * w.unsqueeze(-2))
+        A = without_hidden(A, row, w, hidden)
         c = c - w * (c_q - A_qq * rest)[:, None] - row * rest[:, None]
     F = F & ~hidden
     L, info = torch.linalg.cholesky_ex(mask_matrix(A, F))

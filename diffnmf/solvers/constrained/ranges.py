@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffnmf.solvers.constraints import Constraints
 from diffnmf.solvers.problem import Problem
-from diffnmf.solvers.ranges import ENOUGH_L1, LARGEST, InRange, is_in_range, range_exponent, times_power
+from diffnmf.solvers.ranges import LARGEST, InRange, is_in_range, range_exponent, scaled, times_power
 
 # Weights beyond this are scaled, with the penalties: the objective as a whole has no unit.
 SMALLEST_WEIGHT, LARGEST_WEIGHT = 2.0**-100, 2.0**100
@@ -157,24 +157,13 @@ def _with_usual_weights(problem: Problem) -> tuple[Problem, Tensor | None]:
 
 
 def _scaled(clean: Problem, fits: Tensor, basis_exponent: Tensor, target_exponent: Tensor) -> InRange:
-    """As in ``ranges.py``, with the bounds and the sum in the units of W."""
-    assert clean.constraints is not None
-    basis, shift = torch.exp2(-basis_exponent), basis_exponent.mT - target_exponent  # W' = 2^shift W
-    asked = clean.constraints
-    total = asked.total
-    problem = replace(
-        clean,
-        H=clean.H * basis.to(clean.H),
-        Y=clean.Y * torch.exp2(-target_exponent).to(clean.Y),
-        ridge=clean.ridge * basis.mT.to(clean.H) * basis.mT.to(clean.H),
-        l1=times_power(clean.l1, -(basis_exponent.mT + target_exponent)).clamp(
-            max=min(ENOUGH_L1, torch.finfo(clean.l1.dtype).max)
-        ),
-        W0=None if clean.W0 is None else times_power(clean.W0, shift),
-        constraints=replace(
-            asked,
-            total=None if total is None else times_power(total, shift[:, :1]),
-            upper=None if asked.upper is None else times_power(asked.upper, shift),
-        ),
+    """``scaled``, with the bounds and the sum in the units of W."""
+    asked, shift = clean.constraints, basis_exponent.mT - target_exponent  # W' = 2^shift W
+    assert asked is not None
+    ranged = scaled(clean, fits.expand(len(clean.H), 1, clean.Y.shape[-1]), basis_exponent, target_exponent)
+    constraints = replace(
+        asked,
+        total=None if asked.total is None else times_power(asked.total, shift[:, :1]),
+        upper=None if asked.upper is None else times_power(asked.upper, shift),
     )
-    return InRange(problem, fits.expand(len(clean.H), 1, clean.Y.shape[-1]), basis_exponent, target_exponent)
+    return replace(ranged, problem=replace(ranged.problem, constraints=constraints))

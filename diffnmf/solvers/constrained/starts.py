@@ -5,8 +5,7 @@ from torch import Tensor
 
 from diffnmf.solvers.constrained.columns import BoundedColumns
 from diffnmf.solvers.constrained.systems import BorderedSystems
-
-INDEPENDENT_PIVOT = 1e-8
+from diffnmf.solvers.exact.finish import INDEPENDENT_PIVOT
 
 
 def vertex(columns: BoundedColumns) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -115,8 +115,11 @@ class BorderedSystems:
             return self.factor
         if self.a is None:
             return factorize_masked(self.A, self.free)
-        row, w = self._row, self.share
-        A_qq = (row * self.hidden).sum(-1)[:, None, None]
-        cross = row.unsqueeze(-1) * w.unsqueeze(-2)
-        reduced = self._own - cross - cross.mT + A_qq * (w.unsqueeze(-1) * w.unsqueeze(-2))
+        reduced = without_hidden(self._own, self._row, self.share, self.hidden)
         return factorize_masked(reduced, self.free & ~self.hidden)
+
+
+def without_hidden(A: Tensor, row: Tensor, w: Tensor, hidden: Tensor) -> Tensor:
+    """Ã (N, k, k) from A, its row q (N, k), the shares w (N, k) and where q is, (N, k) bool; differentiable."""
+    cross, A_qq = row.unsqueeze(-1) * w.unsqueeze(-2), (row * hidden).sum(-1)[:, None, None]
+    return A - cross - cross.mT + A_qq * (w.unsqueeze(-1) * w.unsqueeze(-2))
