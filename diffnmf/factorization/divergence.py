@@ -11,6 +11,7 @@ Of a dense Y some columns are worked on at a time, which stay in the cache with 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -34,6 +35,14 @@ def check_beta(name: str, value: object) -> float:
             raise unknown_name(name, value, LOSSES)
         return LOSSES[value]
     return float(check_number(name, value, "(-inf, inf)", alternative=f"one of {', '.join(LOSSES)}"))
+
+
+class Pulling(Protocol):
+    """A half-step of a divergence as the updates see it."""
+
+    def pulls(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """What makes X grow and what makes it shrink, (B, k, N) each: the gradient is the second less the first."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,11 +71,7 @@ class DivergenceHalfStep:
     def pulls(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """What makes X grow and what makes it shrink, (B, k, N) each: the gradient is the second less the first."""
         up, down = (_sparse_sums if isinstance(self.target, SparseMatrix) else _dense_sums)(self, X)
-        if self.penalties.l1 is not None:
-            down = down + self.penalties.l1
-        if self.penalties.ridge is not None:
-            down = down + self.penalties.ridge * X
-        return up, down
+        return up, self.penalties.added(down, X)
 
     def error(self, square: Tensor, X: Tensor, *, may_look: bool) -> Tensor:
         """√(2 Σ V d_β), (B,) float64, as scikit-learn reports it; in the scaled units."""

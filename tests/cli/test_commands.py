@@ -153,7 +153,7 @@ class TestTrain:
 
     @pytest.mark.slow
     def test_runs_as_a_command(self, tmp_path):
-        """A process of its own, with a clean standard error: where the run is, the epochs, and what follows."""
+        """A process of its own, with a clean standard error: the folder, the device, the epochs, and what follows."""
         result = subprocess.run(
             [sys.executable, "-c", "from diffnmf.cli import main; main()", *DIGITS, "--output", "run"],
             capture_output=True,
@@ -165,7 +165,7 @@ class TestTrain:
         assert result.returncode == 0, result.stderr
         assert result.stdout.splitlines()[-1] == "run"
         told = [line.split()[0] for line in result.stderr.splitlines()]
-        assert told == ["run", "epoch", "scoring", "scoring", "drawing"]
+        assert told == ["run", "computing", "epoch", "scoring", "scoring", "drawing"]
 
 
 class TestSlips:
