@@ -68,7 +68,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     l1_ratio : float, default=0.0
         Share of the sum in the penalties, in [0, 1]; the rest is half the squared norm.
     verbose : int, default=0
-        Print the iterations; for X in blocks show a bar.
+        Print the iterations; for X in blocks show a bar on a terminal.
     shuffle : bool, default=False
         Take the components in a random order in every sweep of 'hals'.
     missing : {'error', 'ignore'}, default='error'

@@ -1,5 +1,6 @@
 """What ``NMF`` and ``non_negative_factorization`` do: check what they are given, factorise Y = Xᵀ, solve for W."""
 
+import math
 import time
 import warnings
 from dataclasses import dataclass
@@ -49,7 +50,10 @@ class Samples:
 
 @dataclass(frozen=True)
 class Fit:
-    """H (F, k), W (k, N), and what the estimator tells of them; ``complaint`` is the arguments of a warning."""
+    """H (F, k), W (k, N), and what the estimator tells of them.
+
+    ``complaint`` is the arguments of a warning; ``norm`` is ‖X‖, where it took a pass to know it.
+    """
 
     H: Tensor
     W: Tensor
@@ -57,6 +61,7 @@ class Fit:
     errors: np.ndarray
     distance: float
     complaint: tuple[str, type[Warning]] | None
+    norm: float = math.nan
 
 
 def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples:

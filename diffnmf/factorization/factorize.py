@@ -117,7 +117,7 @@ def factorize(
             "rows". ``Blocks`` are split along the rows of the file.
         checkpoint: a folder, seen by all processes, in which the run is kept once a minute, and from which the same
             call goes on, to the same bits; with another number of processes to rounding.
-        progress: show a bar.
+        progress: show a bar on a terminal.
 
     Returns:
         The factors with the history of the errors. A problem that holds a NaN or an infinity has NaN factors and

@@ -4,6 +4,7 @@ folder/latest.json              which of the next is the last that is whole, and
 folder/iteration-00000120-of-2/ shared.npz: D, what the method remembers, errors; S-00000000.npy, ...: parts of S
 """
 
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ class Checkpoints:
             theirs, name = found["run"], found["folder"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunFolderError(f"{latest}: cannot be read ({error}); remove {self.folder} to begin anew") from error
-        different = [key for key in self.run if theirs.get(key) != self.run[key]]
+        different = [key for key, value in self.run.items() if not _alike(theirs.get(key), value)]
         if different:
             key = different[0]
             raise RunFolderError(
@@ -103,6 +104,13 @@ class Checkpoints:
                 if other != folder:
                     shutil.rmtree(other, ignore_errors=True)
         part.processes.wait()  # nobody writes the next one while old ones are removed
+
+
+def _alike(theirs: Any, ours: Any) -> bool:
+    """‖Y‖² is a sum that other processes round in another way."""
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return math.isclose(theirs, ours, rel_tol=1e-9)
+    return bool(theirs == ours)
 
 
 def _write_part(folder: Path, name: str, S: Tensor, part: Part) -> None:

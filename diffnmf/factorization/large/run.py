@@ -242,7 +242,7 @@ class LargeRun:
 def _bar(part: Part, budget: Budget) -> Any:
     from tqdm import tqdm
 
-    return tqdm(total=part.rows.count * budget.max_iter, unit="row", unit_scale=True)
+    return tqdm(total=part.rows.count * budget.max_iter, unit="row", unit_scale=True, leave=False, disable=None)
 
 
 def _squares(half: Any, X: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """What ``NMF`` does with samples that are read in blocks."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,16 +29,18 @@ class Sharing:
 def fit_blocks(model: Any, X: Blocks, W: Any, H: Any, weights: Any, sharing: Sharing | None = None) -> Fit:
     """As ``estimator_fit.fit``, of ``Blocks`` with a sample in each row; of W the part of this process."""
     X = checked_blocks(model, X, weights, reset=True)
-    for name, value, expected in (("n_init", model.n_init, 1), ("fixed", model.fixed, None)):
-        if value != expected:
-            raise ValueError(f"{name}: expected {expected} for data in blocks; got {value!r}")
+    if model.n_init != 1:
+        raise ValueError(f"n_init: expected 1 for data in blocks; got {model.n_init!r}")
+    if model.fixed is not None:
+        raise ValueError(f"fixed: expected None for data in blocks; got {type(model.fixed).__name__}")
     sharing = sharing or Sharing(checkpoint=model.checkpoint, progress=bool(model.verbose))
     samples = _outline(X)
     starts = check_starts(model, samples.Y, W, H, update_H=True)
     factors = factorize_samples(model, samples, starts, X.mT, **vars(sharing))
-    found, far = block_weights(factors.H, X, loss_of(model, samples), Processes(sharing.group, X.device))
+    loss, processes = loss_of(model, samples), Processes(sharing.group, X.device)
+    found, far, norm = block_weights(factors.H, X, loss, processes)
     complaint = complaint_of(model) if model.tol > 0 and not bool(factors.converged) else None
-    return Fit(factors.H, found, max(1, int(factors.iterations)), factors.errors.cpu().numpy(), far, complaint)
+    return Fit(factors.H, found, max(1, int(factors.iterations)), factors.errors.cpu().numpy(), far, complaint, norm)
 
 
 def transform_blocks(model: Any, X: Blocks, weights: Any, components: Tensor) -> Tensor:
@@ -66,15 +67,16 @@ def _outline(X: Blocks) -> Samples:
 
 
 @torch.no_grad()
-def block_weights(H: Tensor, X: Blocks, loss: Loss, processes: Processes) -> tuple[Tensor, float]:
-    """The exact weights W (k, N) for H (F, k) of the samples of this process, in one pass, and how far HW is from all.
+def block_weights(H: Tensor, X: Blocks, loss: Loss, processes: Processes) -> tuple[Tensor, float, float]:
+    """In one pass the exact weights W (k, N) of the samples of this process for H (F, k).
 
-    How far: see ``distance``.
+    Returns:
+        W; how far HW is from all samples, see ``distance``; ‖X‖ of all samples.
     """
     start, stop = share(X.shape[0], processes)
     k = H.shape[1]
     W = H.new_empty(k, stop - start)
-    square = torch.zeros(1, dtype=torch.float64, device=X.device)
+    squares = torch.zeros(2, dtype=torch.float64, device=X.device)
     size = rows_per_block(X, k, W.numel() * W.element_size())
     for rows, block in SourceRows(X, start, stop, size).blocks():
         if not bool(block.isfinite().all()) or bool((block < 0).any()):
@@ -84,5 +86,7 @@ def block_weights(H: Tensor, X: Blocks, loss: Loss, processes: Processes) -> tup
             )
         Y = block.mT.contiguous()
         W[:, rows] = weights_of(H, Y, None, loss)
-        square += distance(H, W[:, rows], Y, None, loss.beta) ** 2
-    return W, math.sqrt(float(processes.sums(square)[0]))
+        squares[0] += distance(H, W[:, rows], Y, None, loss.beta) ** 2
+        squares[1] += torch.linalg.vector_norm(block, dtype=torch.float64).square()
+    far, norm = processes.sums(squares)[0].sqrt().tolist()
+    return W, far, norm
