@@ -69,7 +69,8 @@ def reading(path: Path, k: int, memory: float) -> dict[str, Any]:
 
 def passes(path: Path, k: int, memory: float) -> dict[str, Any]:
     """Iterations of HALS in blocks, in every other one of which the file is cold."""
-    before, times, last = peak(), {True: [], False: []}, 0.0
+    before, last = peak(), 0.0
+    times: dict[bool, list[float]] = {True: [], False: []}
 
     def callback(iteration: int, H: torch.Tensor, W: torch.Tensor) -> None:
         nonlocal last
