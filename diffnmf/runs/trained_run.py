@@ -1,5 +1,6 @@
 """A run that has been trained, opened again: to score it, and to see what it is."""
 
+import platform
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import torch
 
+from diffnmf import __version__
 from diffnmf.errors import RunFolderError
 from diffnmf.evaluation import score_generator, score_rivals
 from diffnmf.files import write_json
@@ -107,10 +109,12 @@ def check_image_shape(model: GANUNMF, image_shape: tuple[int, int], images: str)
 
 
 def describe_installation() -> dict[str, Any]:
-    """The version of torch, and the devices that ``--device auto`` has to choose from; plain values."""
+    """Versions, and the devices that ``--device auto`` has to choose from; plain values."""
     device = device_named(AUTO)
     gpus = [f"cuda:{i} ({hardware(f'cuda:{i}')})" for i in range(torch.cuda.device_count())]
     return {
+        "diffnmf": __version__,
+        "Python": f"{platform.python_version()} on {platform.platform()}",
         "torch": str(torch.__version__),
         "device": f"{device} ({hardware(device)}), which --device auto means here",
         "CUDA devices": gpus or "none that torch sees",
