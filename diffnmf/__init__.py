@@ -13,6 +13,8 @@ scikit-learn takes more. ``help(diffnmf.nnls)`` explains the problem and every c
 
 from importlib import import_module
 
+from diffnmf.version import __version__
+
 TYPE_CHECKING = False  # for type checkers it is True; typing itself would be one more import before Ctrl-C is heard
 if TYPE_CHECKING:
     from diffnmf.factorization.estimator import NMF
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from diffnmf.layers import NNLSLayer
     from diffnmf.models.coder import NNLSCoder
     from diffnmf.solvers import NNLSSolution, nnls, nnls_gram
-
-__version__ = "0.1.0"
 
 __all__ = [
     "NMF",

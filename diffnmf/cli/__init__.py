@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from diffnmf import __version__
 from diffnmf.cli.commands import Commands
 from diffnmf.cli.nmf_commands import consensus, nmf, rank
 from diffnmf.cli.reporting import announce, print_epoch, print_result, progress_bar
@@ -12,6 +11,7 @@ from diffnmf.cli.run_commands import evaluate, factorize, info
 from diffnmf.cli.train_command import train
 from diffnmf.interrupts import interruptible
 from diffnmf.training.engine import leave_processes
+from diffnmf.version import __version__
 
 __all__ = ["announce", "app", "main", "print_epoch", "print_result", "progress_bar"]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from diffnmf import __version__
 from diffnmf.errors import RunFolderError
 from diffnmf.evaluation import score_generator, score_rivals
 from diffnmf.files import write_json
@@ -23,6 +22,7 @@ from diffnmf.runs.parts import RIVAL_GROUPS, load_run_data
 from diffnmf.runs.places import absolute_dataset, check_images_are_there
 from diffnmf.runs.recorder import best_of
 from diffnmf.runs.run_folder import RunFolder
+from diffnmf.version import __version__
 
 
 def evaluate_run(
