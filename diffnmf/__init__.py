@@ -3,7 +3,8 @@
 - ``NNLSLayer``: batches of non-negative least-squares problems as a layer, exact and differentiable, with masks,
   weights, sums and bounds. ``nnls`` is the same as a function with diagnostics, ``nnls_gram`` takes HᵀH and HᵀY.
 - ``NNLSCoder``: a layer that learns its dictionary.
-- ``NMF``: the scikit-learn estimator, with ``non_negative_factorization`` beside it. ``factorize``: batches.
+- ``NMF``: the scikit-learn estimator, with ``non_negative_factorization`` beside it. ``MiniBatchNMF``: for many
+  samples, and streams of them. ``factorize``: batches.
 - ``diffnmf.models``: GAN-UNET. ``diffnmf.metrics``, ``diffnmf.evaluation``: what tells factorisations apart.
 
 Each name is imported when it is first asked for: torch takes seconds, in which the command line already listens, and
@@ -16,6 +17,7 @@ TYPE_CHECKING = False  # for type checkers it is True; typing itself would be on
 if TYPE_CHECKING:
     from diffnmf.factorization.estimator import NMF
     from diffnmf.factorization.factorize import factorize
+    from diffnmf.factorization.mini_batch import MiniBatchNMF
     from diffnmf.factorization.nmf_function import non_negative_factorization
     from diffnmf.layers import NNLSLayer
     from diffnmf.models.coder import NNLSCoder
@@ -25,6 +27,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "NMF",
+    "MiniBatchNMF",
     "NNLSCoder",
     "NNLSLayer",
     "NNLSSolution",
@@ -37,6 +40,7 @@ __all__ = [
 
 
 _HOMES = {
+    "MiniBatchNMF": "diffnmf.factorization.mini_batch",
     "NMF": "diffnmf.factorization.estimator",
     "NNLSCoder": "diffnmf.models.coder",
     "NNLSLayer": "diffnmf.layers",
