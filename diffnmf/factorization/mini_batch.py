@@ -46,7 +46,7 @@ class MiniBatchNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     beta_loss : {'frobenius', 'kullback-leibler', 'itakura-saito'} or float, default='frobenius'
         The divergence to be minimised. X must not hold zeros at or below 0 ('itakura-saito').
     tol : float, default=1e-4
-        Stop when a batch moves H by less than that, relative to its norm. Also how much better costs have to become,
+        Stop when no batch moves H by more than that, relative to its norm. Also how much better costs have to become,
         see max_no_improvement. 0: never stop for H, and any improvement counts.
     max_no_improvement : int or None, default=10
         Stop when so many batches in a row have not improved the smoothed cost: the mean over all batches of what each
@@ -195,7 +195,7 @@ class MiniBatchNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             return self
         passes, first = fit_stream(self, Options.of(self), X, W, H)
         self._learnt(passes.learner, first)
-        self._passed(passes)
+        self._passed(passes, level=3)
         return self
 
     def fit_transform(self, X: Any, y: None = None, W: Any = None, H: Any = None) -> Any:
@@ -294,7 +294,7 @@ class MiniBatchNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         passes = fit_rows(self, options, rows, W, H)
         self._learnt(passes.learner, rows)
         weights, self.reconstruction_err_ = self._weights(options, rows)
-        self._passed(passes)
+        self._passed(passes, level=4)
         return weights
 
     def _weights(self, options: Options, rows: Rows) -> tuple[Any, float]:
@@ -311,12 +311,12 @@ class MiniBatchNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.components_ = rows.returned(learner.components)
         self.n_components_ = len(self.components_)
 
-    def _passed(self, passes: Passes) -> None:
-        """What there is to say of passes, three levels below the user."""
+    def _passed(self, passes: Passes, level: int) -> None:
+        """What there is to say of the passes; a warning points at the user, so many levels up."""
         self.n_iter_, self.n_steps_ = passes.iterations, passes.steps
         if self.tol > 0 and not passes.converged:
             text = (
                 f"Maximum number of iterations {self.max_iter} reached. Increase it to improve convergence."
                 f" (MiniBatchNMF has not stopped within max_iter={self.max_iter} passes; raise it, or tol={self.tol})"
             )
-            warnings.warn(text, NMFConvergenceWarning, stacklevel=4)
+            warnings.warn(text, NMFConvergenceWarning, stacklevel=level)

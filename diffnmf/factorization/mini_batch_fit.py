@@ -29,6 +29,7 @@ class Watch:
         options: of the model.
         costs: of a sample, in every batch when it was seen last, by number: their mean is free of what differs between
             batches.
+        moves: of H, by every batch when it was seen last: a batch of zeros, say, moves nothing.
         best: the smallest mean.
         waited: how many batches have not brought a mean that is better by ``tol``.
         steps: how many batches there were.
@@ -36,6 +37,7 @@ class Watch:
 
     options: Options
     costs: dict[int, float] = field(default_factory=dict)
+    moves: dict[int, float] = field(default_factory=dict)
     best: float = np.inf
     waited: int = 0
     steps: int = 0
@@ -44,12 +46,12 @@ class Watch:
         """Whether batch ``number``, which has moved H by ``move``, relative to its norm, was the last one."""
         options = self.options
         self.steps += 1
-        self.costs[number] = cost
+        self.costs[number], self.moves[number] = cost, move
         mean = float(np.mean(list(self.costs.values())))
         self._say(f"cost {cost:.6g}, mean {mean:.6g}")
         if first_pass:
             return False
-        if options.tol > 0 and move <= options.tol:
+        if options.tol > 0 and max(self.moves.values()) <= options.tol:
             self._say("H hardly moves any more")
             return True
         better = mean < (1 - options.tol) * self.best
@@ -84,7 +86,9 @@ def fit_rows(model: Any, options: Options, rows: Rows, W: Any, H: Any) -> Passes
         visits = [Visit(part.contiguous(), 0.0) for part in (given / learner.root).unsqueeze(0).split(size, 2)]
 
     def step(number: int, Y: Tensor, first_pass: bool) -> float:
-        rho = _first_rho(options, Y) if first_pass else options.forget_factor ** (Y.shape[1] / len(rows))
+        # Sums of squares soon leave behind a time when H was poor. What multiplicative updates lose does not come back.
+        fresh = first_pass and options.beta == 2
+        rho = fresh_rho(options, Y) if fresh else options.forget_factor ** (Y.shape[1] / len(rows))
         last = visits[number]
         for visit in visits:
             if visit is not None:
@@ -115,7 +119,7 @@ def fit_stream(model: Any, options: Options, X: Any, W: Any, H: Any) -> tuple[Pa
             yield rows.take(slice(None)).to(learner.Ht.device, learner.Ht.dtype)
 
     def step(number: int, Y: Tensor, first_pass: bool) -> float:
-        return learner.step(Y, options, _first_rho(options, Y))[1]
+        return learner.step(Y, options, fresh_rho(options, Y))[1]
 
     return _passes(options, learner, read, step, once=iter(X) is X), first
 
@@ -126,7 +130,7 @@ def learn_batch(model: Any, options: Options, learner: Learner | None, rows: Row
         learner, _ = started(model, options, rows, W, H)
     check_zeros(options, rows)
     Y = rows.take(slice(None)).to(learner.Ht.device, learner.Ht.dtype)
-    learner.step(Y, options, _first_rho(options, Y))
+    learner.step(Y, options, fresh_rho(options, Y))
     return learner
 
 
@@ -197,7 +201,7 @@ def _passes(
     return Passes(learner, iteration, watch.steps, once)
 
 
-def _first_rho(options: Options, Y: Tensor) -> float:
+def fresh_rho(options: Options, Y: Tensor) -> float:
     """What a batch leaves of those before where they are new: forget_factor, or more where the batch is small."""
     return options.forget_factor ** min(1.0, Y.shape[1] / options.batch_size)
 

@@ -130,11 +130,8 @@ class Rule(ABC):
     def cost(self, half: Any, Y: Matrix, W: Tensor, Ht: Tensor) -> float:
         """What a sample of the batch costs, with the penalties."""
         samples = Y.shape[2]
-        return (
-            self.divergence(half, Y, W)
-            + float(self.weights_penalties(W))
-            + float(self._basis_penalties(samples, Ht)(Ht))
-        ) / samples
+        penalties = self.weights_penalties(W) + self._basis_penalties(samples, Ht)(Ht)
+        return (self.divergence(half, Y, W) + float(penalties)) / samples
 
     def _basis_penalties(self, samples: float, Ht: Tensor) -> Penalties:
         """The penalties of H that so many samples bring."""
@@ -190,7 +187,8 @@ class DivergenceRule(Rule):
     beta: float
 
     def remember(self, Ht: Tensor) -> Memory:
-        return Memory(torch.zeros_like(Ht), torch.zeros_like(Ht))
+        # A little of the start, as in scikit-learn: what the first batch does not have would otherwise stay zero.
+        return Memory(Ht.pow(1 / safe_exponent(self.beta)), torch.ones_like(Ht))
 
     def half_step(self, Y: Matrix, Ht: Tensor) -> DivergenceHalfStep:
         return DivergenceHalfStep(Ht, Y, self.weights_penalties, self.beta)
