@@ -31,7 +31,7 @@ STARTS = ("nndsvda", "random")
 EARLY = (1, 2, 3, 5, 8, 12, 20, 30, 45)  # steps after which the error is looked at; from then on twice a pass
 
 
-class Reached(Exception):
+class ReachedError(Exception):
     """The race is over."""
 
 
@@ -91,7 +91,7 @@ def their_race(X: np.ndarray, W: np.ndarray, H: np.ndarray, options: dict[str, A
     """Steps, seconds and the error of scikit-learn's run, which stops by its own rules."""
     clock = Clock()
 
-    class Timed(decomposition.MiniBatchNMF):  # type: ignore[misc]
+    class Timed(decomposition.MiniBatchNMF):
         def _minibatch_step(self, *arguments: Any) -> Any:
             clock.begin()
             clock.steps += 1
@@ -121,13 +121,13 @@ def our_race(
             seconds = clock.seconds
             found = (clock.steps, seconds, clock.look(lambda: error_of(X, self.components.numpy())))
             if found[2] <= target:
-                raise Reached
+                raise ReachedError
         return result
 
     Learner.step = timed  # type: ignore[method-assign]
     try:
         MiniBatchNMF(len(H), init="custom", **options).fit(X, W=W, H=H)
-    except Reached:
+    except ReachedError:
         pass
     finally:
         Learner.step = step  # type: ignore[method-assign]
@@ -168,9 +168,9 @@ def main(
         race = (first, target, their_steps, their_seconds, reached, steps, seconds, ratio)
         rows.append(Row(name, dtype, start, *race, *their_fit, *our_fit))
         print(
-            f"{name}, {dtype}, from {start} ({first:.4f}): scikit-learn stops at {target:.4f} after {their_steps} steps,"
-            f" {their_seconds:.2f} s; ours is at {reached:.4f} after {steps} steps, {seconds:.3f} s: {ratio:.0f} times"
-            " faster",
+            f"{name}, {dtype}, from {start} ({first:.4f}): scikit-learn stops at {target:.4f} after {their_steps}"
+            f" steps, {their_seconds:.2f} s; ours is at {reached:.4f} after {steps} steps, {seconds:.3f} s:"
+            f" {ratio:.0f} times faster",
             flush=True,
         )
     print(

@@ -8,21 +8,18 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
 
 from diffnmf.factorization.estimator import NMF
 from diffnmf.factorization.estimator_fit import NMFConvergenceWarning
 from diffnmf.factorization.mini_batch_data import Rows, checked_rows, is_stream
-from diffnmf.factorization.mini_batch_fit import Passes, fit_rows, fit_stream, learn_batch, solved_weights
+from diffnmf.factorization.mini_batch_fit import Passes, fit_rows, fit_stream, learn_batch
+from diffnmf.factorization.mini_batch_fitted import FittedParts
 from diffnmf.factorization.mini_batch_learner import Learner, Options
-from diffnmf.factorization.reconstruction import distance
-from diffnmf.factorization.sample_arrays import tensor_of
 
 __all__ = ["MiniBatchNMF"]
 
 
-class MiniBatchNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class MiniBatchNMF(FittedParts):
     """NMF of a batch of samples at a time: ``sklearn.decomposition.MiniBatchNMF``, also fed by streams.
 
     It reduces what ``NMF`` reduces, X ≈ W H with the same penalties, for data of which there are many samples, or which
@@ -237,74 +234,15 @@ class MiniBatchNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.n_steps_: int = self.n_steps_ + 1 if begun else 1
         return self
 
-    def transform(self, X: Any) -> Any:
-        """The weights of every sample for the parts learnt; exact ones, unless transform_max_iter says otherwise.
-
-        Parameters
-        ----------
-        X : array-like, sparse matrix or Tensor of shape (n_samples, n_features)
-            Non-negative data.
-
-        Returns
-        -------
-        W : ndarray or Tensor of shape (n_samples, n_components)
-        """
-        check_is_fitted(self)
-        rows = checked_rows(self, X, reset=False)
-        return self._weights(Options.of(self), rows)[0]
-
-    def inverse_transform(self, X: Any) -> Any:
-        """What the parts make of given weights: X @ components_.
-
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (n_samples, n_components)
-            Weights.
-
-        Returns
-        -------
-        X_original : ndarray or Tensor of shape (n_samples, n_features)
-        """
-        check_is_fitted(self)
-        whole = NMF(self.n_components_)
-        whole.components_, whole.n_components_ = self.components_, self.n_components_
-        return whole.inverse_transform(X)
-
-    @property
-    def _n_features_out(self) -> int:
-        """How many names get_feature_names_out makes."""
-        return self.n_components_
-
-    @property
-    def _n_components(self) -> int:
-        """The name under which scikit-learn's own class keeps it."""
-        return self.n_components_
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
-        tags.input_tags.sparse = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
-
     def _fit_rows(self, X: Any, W: Any, H: Any) -> Any:
         """Set the attributes and return the weights."""
         options = Options.of(self)
         rows = checked_rows(self, X, reset=True)
         passes = fit_rows(self, options, rows, W, H)
         self._learnt(passes.learner, rows)
-        weights, self.reconstruction_err_ = self._weights(options, rows)
+        weights, self.reconstruction_err_ = self._weights(rows)
         self._passed(passes, level=4)
         return weights
-
-    def _weights(self, options: Options, rows: Rows) -> tuple[Any, float]:
-        """(N, k) as the user wants it, and how far what they make is from X."""
-        Ht = tensor_of(self.components_).to(rows.device, rows.dtype)
-        parts, distances = [], []
-        for Y, weights in solved_weights(options, rows, Ht):
-            parts.append(weights.mT)
-            distances.append(distance(Ht.mT, weights, Y, None, options.beta))
-        return rows.returned(torch.cat(parts)), float(np.linalg.norm(distances))
 
     def _learnt(self, learner: Learner, rows: Rows) -> None:
         self._learner = learner
