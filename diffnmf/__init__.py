@@ -3,8 +3,8 @@
 - ``NNLSLayer``: batches of non-negative least-squares problems as a layer, exact and differentiable, with masks,
   weights, sums and bounds. ``nnls`` is the same as a function with diagnostics, ``nnls_gram`` takes HᵀH and HᵀY.
 - ``NNLSCoder``: a layer that learns its dictionary.
-- ``NMF``: the scikit-learn estimator, with ``non_negative_factorization`` beside it. ``factorize``: batches.
-  ``Blocks``: matrices larger than memory for both.
+- ``NMF``: the scikit-learn estimator, with ``non_negative_factorization`` beside it. ``MiniBatchNMF``: for many
+  samples, and streams of them. ``factorize``: batches. ``Blocks``: matrices larger than memory.
 - ``diffnmf.models``: GAN-UNET. ``diffnmf.metrics``, ``diffnmf.evaluation``: what tells factorisations apart.
 
 Each name is imported when it is first asked for: torch takes seconds, in which the command line already listens, and
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from diffnmf.factorization.estimator import NMF
     from diffnmf.factorization.factorize import factorize
     from diffnmf.factorization.large.blocks import Blocks
+    from diffnmf.factorization.mini_batch import MiniBatchNMF
     from diffnmf.factorization.nmf_function import non_negative_factorization
     from diffnmf.layers import NNLSLayer
     from diffnmf.models.coder import NNLSCoder
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NMF",
     "Blocks",
+    "MiniBatchNMF",
     "NNLSCoder",
     "NNLSLayer",
     "NNLSSolution",
@@ -41,6 +43,7 @@ __all__ = [
 
 _HOMES = {
     "Blocks": "diffnmf.factorization.large.blocks",
+    "MiniBatchNMF": "diffnmf.factorization.mini_batch",
     "NMF": "diffnmf.factorization.estimator",
     "NNLSCoder": "diffnmf.models.coder",
     "NNLSLayer": "diffnmf.layers",

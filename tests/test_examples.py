@@ -242,6 +242,18 @@ def test_the_benchmark_of_large_matrices(tmp_path, monkeypatch, capsys):
     assert "two processes / one" in capsys.readouterr().out
 
 
+def test_the_benchmark_of_mini_batches(tmp_path, monkeypatch, capsys):
+    """Every race ends at an error that is not above scikit-learn's, after fewer batches."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    rows = load_example("benchmark_mini_batch").main(small=True, output=tmp_path / "mini_batch.csv")
+    assert [row.start for row in rows] == ["nndsvda", "random"]
+    assert all(row.our_error <= row.error < row.start_error for row in rows)
+    assert all(row.steps < 0.2 * row.sklearn_steps for row in rows)
+    assert capsys.readouterr().out.count("\n") == 3
+    with (tmp_path / "mini_batch.csv").open(newline="") as stream:
+        assert len(list(csv.DictReader(stream))) == 2
+
+
 def test_the_check_of_a_gpu_tries_itself_on_the_cpu(tmp_path):
     sections = ["machine", "the same as on the CPU", "the layer", "beside others", "warps", "factorize"]
     sections += ["training steps", "two processes"]

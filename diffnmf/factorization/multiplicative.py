@@ -12,7 +12,8 @@ from diffnmf.factorization.divergence import DivergenceHalfStep, Pulling, check_
 from diffnmf.factorization.half_step import HalfStep, Quadratic, Stationarity, negligible, stationarity_of
 from diffnmf.factorization.nmf_problem import NMFProblem
 
-OVERRELAXATION = 1.3  # exponent of the extrapolated updates; with 1.7 they diverge on a spectrogram
+# Exponent of the extrapolated updates: up to 2 the updates still converge, but with 1.7 they diverge on a spectrogram.
+OVERRELAXATION = 1.3
 
 
 @dataclass(frozen=True)
@@ -78,18 +79,10 @@ class MU(AlternatingMethod):
         up, down = _pulls(half, X)
         # Where the denominator is zero, so is the numerator, or X already is.
         down = down.clamp(min=torch.finfo(X.dtype).tiny)
-        exponent = self._exponent()
+        exponent = OVERRELAXATION if self.extrapolate else safe_exponent(self.beta)
         X.mul_(up).div_(down) if exponent == 1 else X.mul_((up / down).pow_(exponent))
         # Entries that go to zero would slow everything down as denormal numbers.
         torch.threshold_(X, negligible(X.dtype), 0.0)
-
-    def _exponent(self) -> float:
-        """With which the divergence never increases; beyond that, up to 2, the updates still converge."""
-        if self.extrapolate:
-            return OVERRELAXATION
-        if self.beta < 1:
-            return 1 / (2 - self.beta)
-        return 1 / (self.beta - 1) if self.beta > 2 else 1.0
 
     def update_beside(self, known: int, half: Any, Ht: Tensor, memory: dict[str, Tensor]) -> None:
         held = Ht[:, :known].clone()
@@ -104,6 +97,13 @@ class MU(AlternatingMethod):
             up, down = half.pulls(X)
             parts.append(((X * (down - up))[:, known:], (X * down)[:, known:]))
         return stationarity_of(parts)
+
+
+def safe_exponent(beta: float) -> float:
+    """With which a multiplicative update never increases the divergence."""
+    if beta < 1:
+        return 1 / (2 - beta)
+    return 1 / (beta - 1) if beta > 2 else 1.0
 
 
 def _pulls(half: Quadratic | Pulling, X: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,123 @@
+"""The data of ``MiniBatchNMF``: a matrix of which some rows at a time are taken, or a stream of batches."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+from diffnmf.factorization.sample_arrays import (
+    check_non_negative,
+    device_of,
+    dtype_of,
+    matrix_of,
+    sparse_tensor_of,
+    tensor_of,
+)
+
+KINDS = "a matrix (n_samples, n_features), or batches of rows: an iterator, a DataLoader or a list of matrices"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A checked X (N, n) where it is, of which batches go where the work is done.
+
+    Attributes:
+        data: an array (a memory-mapped one, too), a dense tensor, or a CSR matrix of SciPy.
+        device: where the work is done.
+        dtype: float32 or float64, in which it is done.
+        home: the device of the user's tensor, to which results go back; None where they become arrays.
+    """
+
+    data: Any
+    device: torch.device
+    dtype: torch.dtype
+    home: torch.device | None = None
+
+    def __len__(self) -> int:
+        return int(self.data.shape[0])
+
+    @property
+    def features(self) -> int:
+        return int(self.data.shape[1])
+
+    def take(self, some: slice | np.ndarray) -> Tensor:
+        """Y (n, b): rows as columns, dense or in torch's CSC layout."""
+        part = self.data[some]
+        rows = part if isinstance(part, Tensor) else tensor_of(part) if _is_array(part) else sparse_tensor_of(part)
+        return rows.to(device=self.device, dtype=self.dtype).mT
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """All rows in order, so many at a time."""
+        for start in range(0, len(self), size):
+            yield self.take(slice(start, min(start + size, len(self))))
+
+    def returned(self, result: Tensor) -> Any:
+        """A result as the user wants it: a tensor where X was one, otherwise an array."""
+        result = result.contiguous()
+        return result.cpu().numpy() if self.home is None else result.to(self.home)
+
+    def has_zeros(self) -> bool:
+        if isinstance(self.data, Tensor) or _is_array(self.data):
+            return bool((self.data == 0).any())
+        return int((self.data.data > 0).sum()) < len(self) * self.features
+
+
+def checked_rows(model: Any, X: Any, *, reset: bool) -> Rows:
+    """X as ``model`` can work on it: an array, a data frame, a sparse matrix of SciPy or torch, a dense tensor.
+
+    Raises:
+        TypeError, ValueError: it is something else, or holds what is not finite or negative.
+    """
+    device, dtype = device_of(model.device), dtype_of(model.dtype)
+    if isinstance(X, Tensor):
+        rows = matrix_of(X)
+        validate_data(model, X, reset=reset, skip_check_array=True)
+        check_non_negative(rows)
+        data = rows if rows.layout == torch.strided else _scipy_of(rows)
+        return Rows(data, device or X.device, dtype or rows.dtype, X.device)
+    if not isinstance(X, Sequence) and is_stream(X):
+        raise TypeError(f"X: expected a matrix (n_samples, n_features); got {type(X).__name__} (give batch by batch)")
+    kinds = [np.float64, np.float32]
+    data = validate_data(model, X, reset=reset, accept_sparse=("csr", "csc"), dtype=kinds)
+    entries = data if _is_array(data) else data.data
+    if entries.size:
+        check_non_negative(torch.tensor([float(entries.min())]))
+    data = data if _is_array(data) else data.tocsr()
+    return Rows(data, device or torch.device("cpu"), dtype or torch.from_numpy(entries[:0].copy()).dtype)
+
+
+def is_stream(X: Any) -> bool:
+    """Whether X brings batches of rows, one after the other, rather than being a matrix."""
+    if isinstance(X, list | tuple):  # of rows of numbers: a matrix
+        return len(X) > 0 and getattr(X[0], "ndim", 0) >= 2
+    matrix = any(hasattr(X, name) for name in ("shape", "__array__", "__array_interface__", "__dataframe__"))
+    return not matrix and not isinstance(X, str | bytes | dict) and isinstance(X, Iterable)
+
+
+def rows_of_batch(batch: Any) -> Any:
+    """The matrix of a batch: the first of several things, such as images and labels; (b, ...) becomes (b, n)."""
+    if isinstance(batch, list | tuple) and len(batch) > 0 and getattr(batch[0], "ndim", 0) >= 2:
+        batch = batch[0]
+    if isinstance(batch, Tensor | np.ndarray) and batch.ndim > 2:
+        return batch.reshape(len(batch), -1)
+    return batch
+
+
+def _is_array(X: Any) -> bool:
+    return isinstance(X, np.ndarray)
+
+
+def _scipy_of(rows: Tensor) -> Any:
+    """A sparse tensor as a CSR matrix of SciPy, which has slices."""
+    from scipy.sparse import csc_array, csr_array
+
+    rows = rows.cpu()
+    if rows.layout == torch.sparse_csr:
+        parts = (rows.values().numpy(), rows.col_indices().numpy(), rows.crow_indices().numpy())
+        return csr_array(parts, shape=tuple(rows.shape))
+    parts = (rows.values().numpy(), rows.row_indices().numpy(), rows.ccol_indices().numpy())
+    return csc_array(parts, shape=tuple(rows.shape)).tocsr()

@@ -1,0 +1,213 @@
+"""Passes of mini-batch NMF over a matrix or a stream: where they start, what they remember, when they stop."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from torch import Tensor
+
+from diffnmf.factorization.estimator_start import check_starts
+from diffnmf.factorization.initialization import initialize
+from diffnmf.factorization.mini_batch_data import Rows, checked_rows, rows_of_batch
+from diffnmf.factorization.mini_batch_learner import Learner, Options
+from diffnmf.factorization.mini_batch_rules import Visit, moved
+from diffnmf.factorization.reconstruction import Loss, weights_of
+
+START_ROWS = 2048  # of a larger X the start is that of so many rows
+
+
+@dataclass
+class Watch:
+    """When to stop, after the first pass: H hardly moves, or the costs do not improve any more.
+
+    Attributes:
+        options: of the model.
+        costs: of a sample, in every batch when it was seen last, by number: their mean is free of what differs between
+            batches.
+        moves: of H, by every batch when it was seen last: a batch of zeros, say, moves nothing.
+        best: the smallest mean.
+        waited: how many batches have not brought a mean that is better by ``tol``.
+        steps: how many batches there were.
+    """
+
+    options: Options
+    costs: dict[int, float] = field(default_factory=dict)
+    moves: dict[int, float] = field(default_factory=dict)
+    best: float = np.inf
+    waited: int = 0
+    steps: int = 0
+
+    def done(self, number: int, cost: float, move: float, *, first_pass: bool) -> bool:
+        """Whether batch ``number``, which has moved H by ``move``, relative to its norm, was the last one."""
+        options = self.options
+        self.steps += 1
+        self.costs[number], self.moves[number] = cost, move
+        mean = float(np.mean(list(self.costs.values())))
+        self._say(f"cost {cost:.6g}, mean {mean:.6g}")
+        if first_pass:
+            return False
+        if options.tol > 0 and max(self.moves.values()) <= options.tol:
+            self._say("H hardly moves any more")
+            return True
+        better = mean < (1 - options.tol) * self.best
+        self.best, self.waited = (mean, 0) if better else (self.best, self.waited + 1)
+        if options.max_no_improvement is None or self.waited < options.max_no_improvement:
+            return False
+        self._say("the cost does not improve any more")
+        return True
+
+    def _say(self, text: str) -> None:
+        if self.options.verbose:
+            print(f"Minibatch step {self.steps}: {text}")
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What the passes over the data have come to."""
+
+    learner: Learner
+    iterations: int
+    steps: int
+    converged: bool
+
+
+def fit_rows(model: Any, options: Options, rows: Rows, W: Any, H: Any) -> Passes:
+    """Passes over a matrix. The weights of every batch are kept, to go on from in the next pass."""
+    size = min(options.batch_size, len(rows))
+    learner, given = started(model, options, rows, W, H)
+    count = -(-len(rows) // size)
+    visits: list[Visit | None] = [None] * count
+    if given is not None:
+        visits = [Visit(part.contiguous(), 0.0) for part in (given / learner.root).unsqueeze(0).split(size, 2)]
+
+    def step(number: int, Y: Tensor, first_pass: bool) -> float:
+        # Sums of squares soon leave behind a time when H was poor. What multiplicative updates lose does not come back.
+        fresh = first_pass and options.beta == 2
+        rho = fresh_rho(options, Y) if fresh else options.forget_factor ** (Y.shape[1] / len(rows))
+        last = visits[number]
+        for visit in visits:
+            if visit is not None:
+                visit.share *= rho
+        weights, cost = learner.step(Y, options, rho, last, solve=options.fresh_restarts)
+        visits[number] = Visit(weights, 1.0)
+        return cost
+
+    return _passes(options, learner, lambda: rows.batches(size), step, once=False)
+
+
+def fit_stream(model: Any, options: Options, X: Any, W: Any, H: Any) -> tuple[Passes, Rows]:
+    """Passes over batches of which nothing is kept, a single one where X is an iterator; and the first batch."""
+    batches = _read(model, X)
+    first = next(batches, None)
+    if first is None:
+        raise ValueError("X: expected at least one batch of rows; got none (an iterator serves one pass only)")
+    if W is not None:
+        raise ValueError("W: expected None where X is a stream of batches, whose weights are solved for; got weights")
+    learner, _ = started(model, options, first, None, H)
+    begun: Iterator[Rows] | None = chain([first], batches)
+
+    def read() -> Iterator[Tensor]:
+        nonlocal begun
+        passing, begun = begun, None
+        for rows in _read(model, X, reset=False) if passing is None else passing:
+            check_zeros(options, rows)
+            yield rows.take(slice(None)).to(learner.Ht.device, learner.Ht.dtype)
+
+    def step(number: int, Y: Tensor, first_pass: bool) -> float:
+        return learner.step(Y, options, fresh_rho(options, Y))[1]
+
+    return _passes(options, learner, read, step, once=iter(X) is X), first
+
+
+def learn_batch(model: Any, options: Options, learner: Learner | None, rows: Rows, W: Any, H: Any) -> Learner:
+    """A single step: what ``partial_fit`` does."""
+    if learner is None:
+        learner, _ = started(model, options, rows, W, H)
+    check_zeros(options, rows)
+    Y = rows.take(slice(None)).to(learner.Ht.device, learner.Ht.dtype)
+    learner.step(Y, options, fresh_rho(options, Y))
+    return learner
+
+
+def started(model: Any, options: Options, rows: Rows, W: Any, H: Any) -> tuple[Learner, Tensor | None]:
+    """A learner at the start that ``init`` names, and the weights (k, N) of all rows where that has them."""
+    check_zeros(options, rows)
+    # The names are those of NMF, of which this is what the start depends on.
+    solver = "hals" if options.beta == 2 else "mu"
+    asked = SimpleNamespace(init=model.init, n_components=model.n_components, solver=solver, fixed=None, n_init=1)
+    shape = (rows.features, len(rows))
+    everything = torch.zeros((), dtype=rows.dtype, device=rows.device).expand(shape)
+    start = check_starts(asked, everything, W, H, update_H=True)
+    random = check_random_state(model.random_state)
+    seed = int(random.randint(np.iinfo(np.int32).max))
+    if start.init is None and (start.H is not None or start.W is not None):
+        if start.H is None:
+            raise ValueError("H: expected components (n_components, n_features) with init='custom'; got None")
+        sample = rows.take(slice(0, START_ROWS))
+        return Learner.start(start.H.mT, sample, options), start.W
+    most = max(START_ROWS, options.batch_size, 2 * start.k)
+    if len(rows) <= most:
+        Y = rows.take(slice(None))
+        basis, weights = initialize(Y, start.k, start.init, seed)
+        return Learner.start(basis.mT, Y, options), weights
+    # Not every so-manieth row: data may have a period.
+    chosen = np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))
+    Y = rows.take(chosen)
+    return Learner.start(initialize(Y, start.k, start.init, seed)[0].mT, Y, options), None
+
+
+def check_zeros(options: Options, rows: Rows) -> None:
+    if options.beta <= 0 and rows.has_zeros():
+        raise ValueError(
+            "X: expected entries > 0 at beta_loss ≤ 0, whose divergence of a zero is infinite; got zeros. When"
+            " beta_loss <= 0 and X contains zeros, the solver may diverge. Please add small values to X, or use a"
+            " positive beta_loss."
+        )
+
+
+@torch.no_grad()
+def solved_weights(options: Options, rows: Rows, Ht: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Y (n, b) and its weights (k, b) for Hᵀ (k, n), batch after batch: exact, or after ``transform_max_iter``."""
+    loss = Loss(options.beta, *options.penalties_of_W(rows.features))
+    Ht = Ht.to(rows.device, rows.dtype)
+    for Y in rows.batches(max(options.batch_size, 1024)):
+        if options.transform_max_iter is None:
+            yield Y, weights_of(Ht.mT, Y, None, loss)
+        else:
+            yield Y, Learner.start(Ht, Y, options).weights(Y, options, options.transform_max_iter)
+
+
+def _passes(
+    options: Options,
+    learner: Learner,
+    read: Callable[[], Iterator[Tensor]],
+    step: Callable[[int, Tensor, bool], float],
+    *,
+    once: bool,
+) -> Passes:
+    watch, iteration = Watch(options), 0
+    while iteration < (1 if once else options.max_iter):
+        iteration += 1
+        for number, Y in enumerate(read()):
+            before = learner.Ht.clone()
+            cost = step(number, Y, iteration == 1)
+            if watch.done(number, cost, moved(before, learner.Ht), first_pass=iteration == 1):
+                return Passes(learner, iteration, watch.steps, True)
+    return Passes(learner, iteration, watch.steps, once)
+
+
+def fresh_rho(options: Options, Y: Tensor) -> float:
+    """What a batch leaves of those before where they are new: forget_factor, or more where the batch is small."""
+    return options.forget_factor ** min(1.0, Y.shape[1] / options.batch_size)
+
+
+def _read(model: Any, X: Any, *, reset: bool = True) -> Iterator[Rows]:
+    """The batches of a stream, checked."""
+    for batch in X:
+        yield checked_rows(model, rows_of_batch(batch), reset=reset)
+        reset = False

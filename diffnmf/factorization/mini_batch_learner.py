@@ -1,0 +1,157 @@
+"""What mini-batch NMF carries from batch to batch, and one step of it."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffnmf.checks import check_count, check_flag, check_number, check_optional_count
+from diffnmf.factorization.divergence import check_beta
+from diffnmf.factorization.mini_batch_rules import DivergenceRule, Memory, Rule, SquaredErrorRule, Visit
+from diffnmf.factorization.nmf_problem import Penalties
+from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
+from diffnmf.solvers.devices import ieee_products
+
+
+@dataclass(frozen=True)
+class Options:
+    """The parameters of ``MiniBatchNMF``, checked."""
+
+    beta: float
+    batch_size: int
+    tol: float
+    max_no_improvement: int | None
+    max_iter: int
+    weights_alpha: float
+    basis_alpha: float
+    l1_ratio: float
+    forget_factor: float
+    fresh_restarts: bool
+    fresh_restarts_max_iter: int
+    transform_max_iter: int | None
+    verbose: bool
+
+    @staticmethod
+    def of(model: Any) -> "Options":
+        """Those of an estimator.
+
+        Raises:
+            TypeError, ValueError: one of them is not what is expected; the message names it.
+        """
+        alpha_W = check_number("alpha_W", model.alpha_W)
+        same = isinstance(model.alpha_H, str) and model.alpha_H == "same"
+        stop, last = model.max_no_improvement, model.transform_max_iter
+        return Options(
+            beta=check_beta("beta_loss", model.beta_loss),
+            batch_size=check_count("batch_size", model.batch_size, at_least=1),
+            tol=check_number("tol", model.tol),
+            max_no_improvement=check_optional_count("max_no_improvement", stop, at_least=1),
+            max_iter=check_count("max_iter", model.max_iter, at_least=1),
+            weights_alpha=alpha_W,
+            basis_alpha=alpha_W if same else check_number("alpha_H", model.alpha_H, alternative="'same'"),
+            l1_ratio=check_number("l1_ratio", model.l1_ratio, "[0, 1]"),
+            forget_factor=check_number("forget_factor", model.forget_factor, "[0, 1]"),
+            fresh_restarts=check_flag("fresh_restarts", model.fresh_restarts),
+            fresh_restarts_max_iter=check_count("fresh_restarts_max_iter", model.fresh_restarts_max_iter, at_least=1),
+            transform_max_iter=check_optional_count("transform_max_iter", last, at_least=1),
+            verbose=bool(model.verbose),
+        )
+
+    def penalties_of_W(self, features: int) -> tuple[float, float]:
+        """l1 and ridge, in the scaling of scikit-learn."""
+        return self.weights_alpha * self.l1_ratio * features, self.weights_alpha * (1 - self.l1_ratio) * features
+
+    def rule(self, like: Tensor, features: int, root: float = 1.0) -> Rule:
+        """How a batch is worked on where Y counts in units of root², in the dtype and on the device of ``like``."""
+        units = _power(root, 1 - 2 * self.beta), _power(root, 2 - 2 * self.beta)
+        largest = math.sqrt(torch.finfo(like.dtype).max)  # more penalty than that changes nothing any more
+        per_sample = self.basis_alpha * self.l1_ratio, self.basis_alpha * (1 - self.l1_ratio)
+        (l1_W, l1_H), (ridge_W, ridge_H) = (
+            [min(x * unit, largest) if x else 0.0 for x in both]
+            for unit, *both in zip(units, self.penalties_of_W(features), per_sample, strict=True)
+        )
+        of_W = Penalties(*(like.new_full((1, 1, 1), x) if x else None for x in (l1_W, ridge_W)))
+        if self.beta == 2:
+            return SquaredErrorRule(of_W, l1_H, ridge_H)
+        return DivergenceRule(of_W, l1_H, ridge_H, self.beta)
+
+
+@dataclass
+class Learner:
+    """The components, and what is remembered of the batches. It is kept by ``MiniBatchNMF``, and pickled with it.
+
+    Attributes:
+        Ht: (1, k, n), Hᵀ in the scaled units.
+        memory: the sums.
+        root: a power of two; Y counts in units of its square, in which it is about 1, both factors in units of it.
+    """
+
+    Ht: Tensor
+    memory: Memory
+    root: float
+
+    @staticmethod
+    def start(Ht: Tensor, Y: Tensor, options: Options) -> "Learner":
+        """From Hᵀ (k, n), for data like Y (n, b), which says what the units are."""
+        values = Y if Y.layout == torch.strided else Y.values()
+        largest = float(values.amax()) if values.numel() else 0.0
+        exponent = int(torch.frexp(torch.tensor(largest, dtype=torch.float64))[1]) // 2 if largest > 0 else 0
+        root = 2.0**exponent
+        Ht = (Ht / root).unsqueeze(0).contiguous()
+        return Learner(Ht, options.rule(Ht, Ht.shape[2]).remember(Ht), root)
+
+    @property
+    def components(self) -> Tensor:
+        """Hᵀ (k, n) in the units of the data."""
+        return self.Ht[0] * self.root
+
+    @torch.no_grad()
+    def step(
+        self, Y: Tensor, options: Options, rho: float, last: Visit | None = None, *, solve: bool = True
+    ) -> tuple[Tensor, float]:
+        """Learn from the batch Y (n, b), dense or in torch's CSC layout.
+
+        Arguments:
+            Y: the batch.
+            options: what they are now.
+            rho: what remains of the batches before.
+            last: when it was seen before, in the scaled units.
+            solve: solve for its weights from even ones, rather than improve those of last time a little.
+
+        Returns:
+            Its weights (1, k, b), in the scaled units, and what a sample of it cost, with H as it was.
+        """
+        target = self._scaled(Y)
+        rule = options.rule(self.Ht, self.Ht.shape[2], self.root)
+        with torch.autocast(device_type=Y.device.type, enabled=False), ieee_products():
+            half = rule.half_step(target, self.Ht)
+            if solve:
+                W = rule.solve_weights(half, options.fresh_restarts_max_iter, options.tol)
+            else:
+                W = rule.even_weights(half) if last is None else last.W.clone()
+                rule.improve_weights(half, W, rule.sweeps(half))
+            cost = rule.cost(half, target, W, self.Ht) * _power(self.root, 2 * options.beta)
+            rule.improve_components(self.memory, rho, target, W, last, self.Ht)
+        return W, cost
+
+    @torch.no_grad()
+    def weights(self, Y: Tensor, options: Options, iterations: int) -> Tensor:
+        """Those of Y (n, b) for the components as they are, (k, b), after some iterations."""
+        rule = options.rule(self.Ht, self.Ht.shape[2], self.root)
+        half = rule.half_step(self._scaled(Y), self.Ht)
+        return rule.solve_weights(half, iterations, options.tol)[0] * self.root
+
+    def _scaled(self, Y: Tensor) -> Matrix:
+        target = Y.unsqueeze(0) if Y.layout == torch.strided else SparseMatrix.of(Y)
+        if self.root == 1:
+            return target
+        if isinstance(target, SparseMatrix):
+            return target.map(lambda values: values / self.root / self.root)
+        return target / self.root / self.root
+
+
+def _power(root: float, exponent: float) -> float:
+    """root^exponent; infinite where that is too large, where Python would raise."""
+    return float(torch.tensor(root, dtype=torch.float64) ** exponent)

@@ -1,0 +1,228 @@
+"""One step of mini-batch NMF: the weights of a batch for H as it is, then H for all the batches so far.
+
+Under the squared error everything that past batches say about H is in two sums,
+
+    A ← ρA + WWᵀ    and    C ← ρC + WYᵀ,
+
+and H is improved by sweeps of coordinate descent over ½⟨Hᵀ, AHᵀ⟩ − ⟨C, Hᵀ⟩: Mairal, Bach, Ponce and Sapiro (2010),
+Online learning for matrix factorization and sparse coding, Journal of Machine Learning Research 11. What a batch has
+added when it was here last is taken out again (section 3.4 there), so that the sums hold every sample once, with the
+weights that it had last: without that, MNIST takes several times as many passes.
+
+Under another loss the sums are numerator and denominator of a multiplicative update: Lefèvre, Bach and Févotte (2011),
+Online algorithms for nonnegative matrix factorization with the Itakura-Saito divergence, IEEE WASPAA.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffnmf.factorization.divergence import DivergenceHalfStep
+from diffnmf.factorization.half_step import HalfStep, Quadratic, half_step, negligible
+from diffnmf.factorization.hals import sweep_
+from diffnmf.factorization.multiplicative import MU, safe_exponent
+from diffnmf.factorization.nmf_problem import Penalties
+from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, multiply
+from diffnmf.solvers.problem import one_where_zero
+
+SWEEPS = 3  # over a factor, where they cost less than forming what they work on
+
+
+@dataclass
+class Memory:
+    """What the batches so far say about H. After every further batch they count ρ times as much.
+
+    Attributes:
+        pull: (1, k, n), C or the numerator.
+        hold: A (1, k, k), or the denominator (1, k, n).
+        samples: how many there were, discounted likewise.
+    """
+
+    pull: Tensor
+    hold: Tensor
+    samples: float = 0.0
+
+    def add(self, pull: Tensor, hold: Tensor, samples: float, rho: float) -> None:
+        self.pull.mul_(rho).add_(pull)
+        self.hold.mul_(rho).add_(hold)
+        self.samples = rho * self.samples + samples
+
+
+@dataclass
+class Visit:
+    """A batch as it was seen last.
+
+    Attributes:
+        W: (1, k, b), its weights.
+        share: what is left of it in the sums of ``Memory``, in [0, 1].
+    """
+
+    W: Tensor
+    share: float
+
+
+@dataclass(frozen=True)
+class Rule(ABC):
+    """How a loss and its penalties are reduced, in units in which Y is about 1.
+
+    Attributes:
+        weights_penalties: the penalties of the weights of a batch.
+        basis_l1: what every sample adds to the l1 of H.
+        basis_ridge: likewise.
+    """
+
+    weights_penalties: Penalties
+    basis_l1: float
+    basis_ridge: float
+
+    @abstractmethod
+    def remember(self, Ht: Tensor) -> Memory:
+        """Of no batch yet."""
+
+    @abstractmethod
+    def half_step(self, Y: Matrix, Ht: Tensor) -> Any:
+        """What is reduced over the weights of the batch Y (1, n, b) while Hᵀ (1, k, n) is held."""
+
+    @abstractmethod
+    def even_weights(self, half: Any) -> Tensor:
+        """W (1, k, b) to start from: every column has one number for all components."""
+
+    @abstractmethod
+    def sweeps(self, half: Any) -> int:
+        """How many iterations over W are worth it, until H has moved."""
+
+    @abstractmethod
+    def improve_weights(self, half: Any, W: Tensor, sweeps: int) -> None:
+        """Some iterations over W (1, k, b), in place."""
+
+    @abstractmethod
+    def improve_components(
+        self, memory: Memory, rho: float, Y: Matrix, W: Tensor, last: Visit | None, Ht: Tensor
+    ) -> None:
+        """Forget some of ``memory``, add a batch and improve Hᵀ (1, k, n), both in place.
+
+        Arguments:
+            memory: of the batches before.
+            rho: what remains of it, in [0, 1].
+            Y: (1, n, b).
+            W: (1, k, b), its weights.
+            last: when the batch was seen before; its share is what is left after forgetting.
+            Ht: the components.
+        """
+
+    @abstractmethod
+    def divergence(self, half: Any, Y: Matrix, W: Tensor) -> float:
+        """½‖Y − HW‖², or that of another loss."""
+
+    def solve_weights(self, half: Any, iterations: int, tol: float) -> Tensor:
+        """W (1, k, b) after as many iterations from even weights, or when the last one has moved it by ``tol``."""
+        W = self.even_weights(half)
+        for _ in range(iterations):
+            before = W.clone()
+            self.improve_weights(half, W, 1)
+            if tol > 0 and moved(before, W) <= tol:
+                break
+        return W
+
+    def cost(self, half: Any, Y: Matrix, W: Tensor, Ht: Tensor) -> float:
+        """What a sample of the batch costs, with the penalties."""
+        samples = Y.shape[2]
+        penalties = self.weights_penalties(W) + self._basis_penalties(samples, Ht)(Ht)
+        return (self.divergence(half, Y, W) + float(penalties)) / samples
+
+    def _basis_penalties(self, samples: float, Ht: Tensor) -> Penalties:
+        """The penalties of H that so many samples bring."""
+        both = (samples * self.basis_l1, samples * self.basis_ridge)
+        return Penalties(*(Ht.new_full((1, 1, 1), x) if x else None for x in both))
+
+
+@dataclass(frozen=True)
+class SquaredErrorRule(Rule):
+    """½‖Y − HW‖², by coordinate descent."""
+
+    def remember(self, Ht: Tensor) -> Memory:
+        k = Ht.shape[1]
+        return Memory(torch.zeros_like(Ht), Ht.new_zeros(1, k, k))
+
+    def half_step(self, Y: Matrix, Ht: Tensor) -> HalfStep:
+        return half_step(Ht, Y, self.weights_penalties)
+
+    def even_weights(self, half: HalfStep) -> Tensor:
+        A, C = half.penalized()  # of all multiples of a column of ones, the best
+        best = C.sum(1, keepdim=True).clamp_(min=0) / one_where_zero(A.sum((1, 2), keepdim=True))
+        return best.expand(-1, C.shape[1], -1).clone()
+
+    def sweeps(self, half: HalfStep) -> int:
+        return _passes(half.size, half.A.shape[-1])
+
+    def improve_weights(self, half: HalfStep, W: Tensor, sweeps: int) -> None:
+        sweep_(*half.penalized(), W, sweeps)
+
+    def improve_components(
+        self, memory: Memory, rho: float, Y: Matrix, W: Tensor, last: Visit | None, Ht: Tensor
+    ) -> None:
+        k, samples = W.shape[1:]
+        pull, hold, share = W, W @ W.mT, 0.0
+        if last is not None and last.share > 0:
+            share = last.share
+            pull, hold = W - share * last.W, hold - share * (last.W @ last.W.mT)
+        memory.add(multiply(pull, Y.mT), hold, (1 - share) * samples, rho)
+        half = Quadratic(memory.hold, memory.pull, self._basis_penalties(memory.samples, Ht), samples)
+        sweep_(*half.penalized(), Ht, _passes(samples, k))
+
+    def divergence(self, half: HalfStep, Y: Matrix, W: Tensor) -> float:
+        values = Y.values if isinstance(Y, SparseMatrix) else Y
+        square = torch.linalg.vector_norm(values, dtype=torch.float64).square().reshape(1)
+        return 0.5 * float(half.error(square, W, may_look=True)) ** 2 * float(square)
+
+
+@dataclass(frozen=True)
+class DivergenceRule(Rule):
+    """Σ d_β(Y | HW), by multiplicative updates."""
+
+    beta: float
+
+    def remember(self, Ht: Tensor) -> Memory:
+        # A little of the start, as in scikit-learn: what the first batch does not have would otherwise stay zero.
+        return Memory(Ht.pow(1 / safe_exponent(self.beta)), torch.ones_like(Ht))
+
+    def half_step(self, Y: Matrix, Ht: Tensor) -> DivergenceHalfStep:
+        return DivergenceHalfStep(Ht, Y, self.weights_penalties, self.beta)
+
+    def even_weights(self, half: DivergenceHalfStep) -> Tensor:
+        k, width = half.fixed.shape[1], half.target.shape[2]
+        return (half.target.mean((1, 2), keepdim=True) / k).sqrt().expand(1, k, width).clone()
+
+    def sweeps(self, half: DivergenceHalfStep) -> int:
+        return 1
+
+    def improve_weights(self, half: DivergenceHalfStep, W: Tensor, sweeps: int) -> None:
+        for _ in range(sweeps):
+            MU(self.beta).update(half, W, {}, "W")
+
+    def improve_components(
+        self, memory: Memory, rho: float, Y: Matrix, W: Tensor, last: Visit | None, Ht: Tensor
+    ) -> None:
+        samples, exponent = W.shape[2], safe_exponent(self.beta)
+        up, down = DivergenceHalfStep(W, Y.mT, self._basis_penalties(samples, Ht), self.beta).pulls(Ht)
+        memory.add(up * Ht.pow(1 / exponent), down, samples, rho)
+        ratio = memory.pull / memory.hold.clamp(min=torch.finfo(Ht.dtype).tiny)
+        Ht.copy_(ratio if exponent == 1 else ratio.pow_(exponent))
+        torch.threshold_(Ht, negligible(Ht.dtype), 0.0)
+
+    def divergence(self, half: DivergenceHalfStep, Y: Matrix, W: Tensor) -> float:
+        return 0.5 * float(half.error(W.new_ones(1), W, may_look=True)) ** 2
+
+
+def moved(before: Tensor, now: Tensor) -> float:
+    """‖now − before‖ / ‖now‖; 0 where nothing is left."""
+    size = float(torch.linalg.vector_norm(now))
+    return float(torch.linalg.vector_norm(now - before)) / size if size > 0 else 0.0
+
+
+def _passes(p: int, k: int) -> int:
+    """Over a factor: one costs k / p of the product that it works on."""
+    return max(1, min(SWEEPS, p // k))
