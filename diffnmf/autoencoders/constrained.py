@@ -75,7 +75,7 @@ class ProjectedAutoencoder(ConstrainedAutoencoder):
         True
     """
 
-    def __init__(self, in_features: int, k: int, *, learning_rate: float = 3e-3, **options: Any) -> None:
+    def __init__(self, in_features: int, k: int, *, learning_rate: float = 0.03, **options: Any) -> None:
         super().__init__(in_features, k, learning_rate=learning_rate, **options)
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
@@ -109,8 +109,8 @@ class ExponentiatedGradientAutoencoder(ConstrainedAutoencoder):
         in_features: int,
         k: int,
         *,
-        learning_rate: float = 1.0,
-        bias_learning_rate: float = 3e-3,
+        learning_rate: float = 3.0,
+        bias_learning_rate: float = 0.03,
         **options: Any,
     ) -> None:
         super().__init__(in_features, k, learning_rate=learning_rate, **options)

@@ -37,7 +37,7 @@ class ExponentiatedGradient(torch.optim.Optimizer):
         >>> import torch
         >>> from diffnmf.autoencoders import ExponentiatedGradient
         >>> w = torch.ones(3, requires_grad=True)
-        >>> optimizer = ExponentiatedGradient([w], lr=0.5)
+        >>> optimizer = ExponentiatedGradient([w], lr=0.2)
         >>> for _ in range(100):
         ...     optimizer.zero_grad()
         ...     (w - torch.tensor([2.0, 0.5, -1.0])).square().sum().backward()
@@ -77,7 +77,7 @@ class ExponentiatedGradient(torch.optim.Optimizer):
                 )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; with a closure, which computes the loss and its gradients, that loss is returned."""
         loss = None
         if closure is not None:
@@ -93,7 +93,7 @@ class ExponentiatedGradient(torch.optim.Optimizer):
 def _multiply(weight: Tensor, group: dict[str, Any]) -> None:
     limit, dim = group["max_exponent"], group["keep_sums"]
     before = None if dim is None else weight.sum(dim, keepdim=True)
-    weight.mul_((-group["lr"] * weight.grad).clamp(-limit, limit).exp())  # type: ignore[operator]
+    weight.mul_((-group["lr"] * weight.grad).clamp(-limit, limit).exp())
     weight.clamp_(min=torch.finfo(weight.dtype).tiny)
     if before is not None:
         weight.mul_(before / weight.sum(dim, keepdim=True))

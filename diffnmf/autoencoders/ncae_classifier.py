@@ -20,8 +20,8 @@ class NCAEClassifier(nn.Module):
     2. A softmax learns the classes from the last codes, its negative weights penalised as those of the layers.
     3. All encoders and the softmax are fine-tuned together: mean cross-entropy + penalty/2 · Σ min(0, w)².
 
-    All by L-BFGS on all samples at once. Source: as ``NCAE``. Ours: in step 3 the penalty acts on the encoders, too, and
-    the softmax begins at zero.
+    All by L-BFGS on all samples at once. Source: as ``NCAE``. Ours: in step 3 the penalty acts on the encoders, too,
+    and the softmax begins at zero.
 
     Arguments:
         in_features: n.
@@ -62,7 +62,8 @@ class NCAEClassifier(nn.Module):
             NCAE(width, k, penalty=penalty, seed=seed, **options)
             for width, k in zip((in_features, *ks[:-1]), ks, strict=True)
         )
-        self.softmax = nn.Linear(ks[-1], check_count("classes", classes, at_least=2))
+        self.softmax = nn.utils.skip_init(nn.Linear, ks[-1], check_count("classes", classes, at_least=2))
+        self._clear_softmax()
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from samples (N, in_features) in [0, 1] and their classes (N,), ints from 0 to classes − 1.
@@ -76,9 +77,7 @@ class NCAEClassifier(nn.Module):
         codes = rows
         for layer in self._ncaes():
             codes = layer.fit(codes).encode(codes).detach()
-        with torch.no_grad():
-            self.softmax.weight.zero_()
-            self.softmax.bias.zero_()
+        self._clear_softmax()
         with torch.enable_grad():
             minimize(lambda: self._softmax_loss(codes, labels), self.softmax.parameters(), max_iter=self.softmax_iter)
             encoders = [weight for layer in self._ncaes() for weight in layer.encoder.parameters()]
@@ -101,6 +100,11 @@ class NCAEClassifier(nn.Module):
     def weights_meant_non_negative(self) -> list[Tensor]:
         """Those of all encoders, (k, width) each, and of the softmax."""
         return [*(layer.encoder.weight.detach() for layer in self._ncaes()), self.softmax.weight.detach()]
+
+    @torch.no_grad()
+    def _clear_softmax(self) -> None:
+        self.softmax.weight.zero_()
+        self.softmax.bias.zero_()
 
     def _ncaes(self) -> list[NCAE]:
         return [layer for layer in self.layers if isinstance(layer, NCAE)]

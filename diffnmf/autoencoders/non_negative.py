@@ -23,7 +23,8 @@ class NonNegativeAutoencoder(Autoencoder):
     Arguments:
         in_features, k, seed: as for ``Autoencoder``. Samples are ≥ 0.
         l1: of the codes, ≥ 0, in units of the mass of a sample.
-        learning_rate: of Adam, > 0.
+        learning_rate: of Adam for V, > 0. Large: an entry of V has far to go until softplus is nearly zero.
+        encoder_learning_rate: of Adam for E, > 0. A faster encoder settles before there are parts.
         epochs, batch_size: int ≥ 0, int ≥ 1.
 
     Example:
@@ -41,7 +42,8 @@ class NonNegativeAutoencoder(Autoencoder):
         k: int,
         *,
         l1: float = 0.0,
-        learning_rate: float = 0.01,
+        learning_rate: float = 0.1,
+        encoder_learning_rate: float = 3e-3,
         epochs: int = 20,
         batch_size: int = 100,
         seed: int = 0,
@@ -49,6 +51,7 @@ class NonNegativeAutoencoder(Autoencoder):
         super().__init__(in_features, k, seed=seed)
         self.l1 = check_number("l1", l1)
         self.learning_rate = check_number("learning_rate", learning_rate, "(0, inf)")
+        self.encoder_learning_rate = check_number("encoder_learning_rate", encoder_learning_rate, "(0, inf)")
         self.epochs = check_count("epochs", epochs)
         self.batch_size = check_count("batch_size", batch_size, at_least=1)
         self.encoder = nn.Parameter(torch.empty(self.in_features, self.k))
@@ -61,7 +64,12 @@ class NonNegativeAutoencoder(Autoencoder):
         self.dictionary.copy_(torch.randn(self.dictionary.shape, generator=generator))
 
     def _learn(self, X: Tensor, generator: torch.Generator) -> None:
-        optimizer = torch.optim.Adam(self.parameters(), self.learning_rate)
+        optimizer = torch.optim.Adam(
+            [
+                {"params": [self.dictionary], "lr": self.learning_rate},
+                {"params": [self.encoder], "lr": self.encoder_learning_rate},
+            ]
+        )
         self.losses_ = train_in_batches(
             self._loss, X, [optimizer], generator, epochs=self.epochs, batch_size=self.batch_size
         )

@@ -15,7 +15,7 @@ def keep_non_negative(optimizer: torch.optim.Optimizer, weights: nn.Module | Ite
 
     The optimiser stays what it is: parameter groups, closures, schedules of its learning rate, ``state_dict``. The
     projection is no part of that state; call this once more for an optimiser that is made anew. An optimiser with a
-    line search, such as L-BFGS, sees weights without the constraint inside of a step.
+    line search, such as L-BFGS, sees weights without the constraint inside of a step, and need not descend.
 
     Source: Chorowski and Zurada, "Learning understandable neural networks with nonnegative weight constraints", IEEE
     Transactions on Neural Networks and Learning Systems 26 (2015), who project the weights of a classifier of digits.

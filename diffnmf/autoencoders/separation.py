@@ -40,7 +40,7 @@ def separate(
         >>> from diffnmf.autoencoders import NonNegativeAutoencoder, separate
         >>> left, right = torch.rand(2, 50, 16)
         >>> left[:, 8:], right[:, :8] = 0, 0
-        >>> models = [NonNegativeAutoencoder(16, 3, epochs=20).fit(X) for X in (left, right)]
+        >>> models = [NonNegativeAutoencoder(16, 3, epochs=300).fit(X) for X in (left, right)]
         >>> found = separate(left + right, models)
         >>> bool(((found[0] - left).norm() / left.norm()) < 0.2)
         True

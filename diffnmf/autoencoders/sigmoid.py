@@ -31,8 +31,8 @@ class SigmoidAutoencoder(Autoencoder):
         super().__init__(in_features, k, seed=seed)
         self.sparsity = check_number("sparsity", sparsity, "(0, 1)")
         self.sparsity_weight = check_number("sparsity_weight", sparsity_weight)
-        self.encoder = nn.Linear(self.in_features, self.k)
-        self.decoder = nn.Linear(self.k, self.in_features)
+        self.encoder = nn.utils.skip_init(nn.Linear, self.in_features, self.k)
+        self.decoder = nn.utils.skip_init(nn.Linear, self.k, self.in_features)
         with torch.no_grad():
             self._reset(torch.Generator().manual_seed(self.seed))
 

@@ -1,6 +1,6 @@
 """``UnfoldedNMF``: a fixed number of multiplicative updates as the layers of a network."""
 
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from diffnmf.autoencoders.base import Autoencoder
 from diffnmf.autoencoders.learning import train_in_batches
 from diffnmf.autoencoders.projection import keep_non_negative
-from diffnmf.autoencoders.samples import rows_of
+from diffnmf.autoencoders.samples import in_kind, rows_of
 from diffnmf.checks import check_count, check_number
 from diffnmf.factorization import factorize
 
@@ -54,7 +54,7 @@ class UnfoldedNMF(Autoencoder):
         in_features: int,
         k: int,
         *,
-        layers: int = 10,
+        layers: int = 5,
         l1: float = 0.0,
         l2: float = 0.0,
         learning_rate: float = 1e-3,
@@ -91,9 +91,9 @@ class UnfoldedNMF(Autoencoder):
         self.penalties.copy_(torch.tensor([self.l1, self.l2]))
         return self
 
-    def codes_by_layer(self, X: Tensor) -> list[Tensor]:
+    def codes_by_layer(self, X: Any) -> list[Any]:
         """The codes (N, k) before the first layer and after each, for samples (N, in_features): layers + 1 of them."""
-        return self._all_codes(self._rows(X))
+        return [in_kind(codes, X) for codes in self._all_codes(self._rows(X))]
 
     def weights_meant_non_negative(self) -> list[Tensor]:
         """The components and the matrices of all layers."""
