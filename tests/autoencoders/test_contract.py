@@ -16,7 +16,7 @@ from diffnmf.metrics import relative_error
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIGMOID = {"sparsity": 0.3, "sparsity_weight": 0.1}
-BATCHES = {"epochs": 25, "batch_size": 20}
+BATCHES = {"epochs": 20, "batch_size": 20}
 SHORT = {
     "ncae": {"max_iter": 40, **SIGMOID},
     "nnsae": {"epochs": 30},

@@ -18,6 +18,10 @@ def digits():
     return images.pixels(torch.arange(1000)).flatten(1), images.labels[:1000]
 
 
+def smallest_weight(model):
+    return min(weight.min().item() for weight in model.weights_meant_non_negative())
+
+
 def test_the_gradient_of_the_loss():
     X = rand(7, 5)
     weights = [
@@ -56,12 +60,8 @@ def test_the_penalty_pulls_negative_weights_alone():
 
 def test_a_large_penalty_leaves_nothing_below_a_thousandth(digits):
     X = digits[0][:200]
-    smallest = {
-        penalty: min(
-            w.min().item() for w in NCAE(64, 10, penalty=penalty, max_iter=150).fit(X).weights_meant_non_negative()
-        )
-        for penalty in (0.0, 300.0)
-    }
+    models = {penalty: NCAE(64, 10, penalty=penalty, max_iter=150).fit(X) for penalty in (0.0, 300.0)}
+    smallest = {penalty: smallest_weight(model) for penalty, model in models.items()}
     assert smallest[0.0] < -1
     assert -1e-3 < smallest[300.0] < 0
 
@@ -94,7 +94,7 @@ def test_the_classifier_tells_digits_apart(digits):
 def test_a_large_penalty_holds_in_the_whole_classifier(digits):
     X, y = (values[:200] for values in digits)
     model = NCAEClassifier(64, (12, 8), 10, penalty=300.0, max_iter=60, softmax_iter=50, tuning_iter=50).fit(X, y)
-    assert min(w.min().item() for w in model.weights_meant_non_negative()) > -1e-3
+    assert smallest_weight(model) > -1e-3
 
 
 @pytest.mark.parametrize(

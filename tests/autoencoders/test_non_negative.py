@@ -40,7 +40,7 @@ def test_two_sources_are_taken_apart():
     bases = [random.random((3, 24)) * (random.random((3, 24)) < 0.3) for _ in range(2)]
     clean = [random.exponential(size=(300, 3)) @ basis for basis in bases]
     heard = [random.exponential(size=(40, 3)) @ basis for basis in bases]
-    models = [NonNegativeAutoencoder(24, 3, epochs=100, batch_size=50).fit(X) for X in clean]
+    models = [NonNegativeAutoencoder(24, 3, epochs=60, batch_size=50).fit(X) for X in clean]
     mixture = heard[0] + heard[1]
     found = separate(mixture, models)
     np.testing.assert_allclose(sum(found), mixture, rtol=1e-4, atol=1e-5)

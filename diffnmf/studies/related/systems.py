@@ -95,12 +95,12 @@ def _autoencoder(name: str) -> Callable[..., Learnt]:
 
 
 SYSTEMS: dict[str, System] = {
-    "nmf": System("NMF, NNLS codes", {"max_iter": 100}, _nmf),
+    "nmf": System("NMF, NNLS codes", {"max_iter": 50}, _nmf),
     "ncae": System("NCAE", {"max_iter": 400}, _autoencoder("ncae")),
     "nnsae": System("NNSAE", {"epochs": 10}, _autoencoder("nnsae")),
-    "projected": System("projected weights", {"epochs": 40}, _autoencoder("projected")),
-    "exponentiated_gradient": System("exponentiated gradient", {"epochs": 40}, _autoencoder("exponentiated_gradient")),
-    "non_negative": System("non-negative autoencoder", {"epochs": 40}, _autoencoder("non_negative")),
+    "projected": System("projected weights", {"epochs": 60}, _autoencoder("projected")),
+    "exponentiated_gradient": System("exponentiated gradient", {"epochs": 60}, _autoencoder("exponentiated_gradient")),
+    "non_negative": System("non-negative autoencoder", {"epochs": 60}, _autoencoder("non_negative")),
     "unfolded": System("unfolded updates", {"epochs": 5}, _autoencoder("unfolded")),
     "pca": System("PCA", {}, _pca),
     "k_means": System("k-means", {}, _k_means),
