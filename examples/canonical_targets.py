@@ -36,7 +36,7 @@ from diffnmf.factorization import canonicalize, factorize, match_slots, slot_pro
 from diffnmf.files import read_json, write_json
 from diffnmf.interrupts import interruptible
 from diffnmf.metrics import dead_components, relative_error, slot_consistency, symmetry_adjusted_error
-from diffnmf.models import Generator, GeneratorConfig
+from diffnmf.models.unet import UNet
 from diffnmf.solvers.norms import safe_norm
 from diffnmf.solvers.problem import one_where_zero
 from diffnmf.studies.report import markdown_table, mean_std
@@ -83,10 +83,16 @@ def targets_of(kind: str, groups: Groups, prototypes: Tensor) -> Tensor:
     return of_equal_length(H)
 
 
-def loss_of(kind: str, model: Generator, Y: Tensor, T: Tensor) -> Tensor:
-    """The loss of a batch: Y (B, n, m) and its targets T (B, n, k)."""
-    H, _, Y_hat = model(Y)
+def basis_of(model: UNet, Y: Tensor, shape: tuple[int, int]) -> Tensor:
+    """H (B, n, k) ≥ 0 of groups Y (B, n, m): images as channels in, parts as channels out."""
+    maps, _ = model(Y.mT.unflatten(-1, shape))  # (B, k, h, w)
+    return torch.relu(maps).flatten(2).mT
+
+
+def loss_of(kind: str, H: Tensor, Y: Tensor, T: Tensor) -> Tensor:
+    """The loss of a batch: what the network says H (B, n, k), Y (B, n, m) and its targets T (B, n, k)."""
     if kind == "none":
+        Y_hat = H @ NNLSLayer()(H, Y)
         return ((Y_hat - Y).square().sum((-2, -1)) / Y.square().sum((-2, -1))).mean()
     if kind == "matched":
         order = torch.cat([match_slots(t[None], h) for t, h in zip(T, H.detach(), strict=True)])
@@ -94,17 +100,17 @@ def loss_of(kind: str, model: Generator, Y: Tensor, T: Tensor) -> Tensor:
     return ((H - T).square().sum((-2, -1)) / T.square().sum((-2, -1))).mean()
 
 
-def train(kind: str, groups: Groups, prototypes: Tensor, shape: tuple[int, int], options: argparse.Namespace) -> Generator:
+def train(kind: str, groups: Groups, prototypes: Tensor, shape: tuple[int, int], options: argparse.Namespace) -> UNet:
     """Adam for so many steps, its rate falling to zero as a cosine; weights and batches of ``options.seed``."""
     torch.manual_seed(options.seed)
-    k = groups.H.shape[-1]
-    model = Generator(GeneratorConfig(shape, M, k, width=options.width))
+    model = UNet(M, groups.H.shape[-1], shape, options.width, normalize_maps=True)
     targets = targets_of(kind, groups, prototypes)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
     for _ in range(options.steps):
         chosen = torch.randint(len(groups.Y), (options.batch_size,))
-        loss = loss_of(kind, model, groups.Y[chosen], targets[chosen])
+        Y = groups.Y[chosen]
+        loss = loss_of(kind, basis_of(model, Y, shape), Y, targets[chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -124,16 +130,17 @@ def scores(H: Tensor, W: Tensor, unseen: Groups) -> dict[str, float]:
 
 
 @torch.no_grad()
-def predicted(model: Generator, Y: Tensor) -> tuple[Tensor, Tensor]:
-    """H (G, n, k) and W (G, k, m) of the network."""
-    results = [model.eval()(part) for part in Y.split(16)]
-    return torch.cat([r.H for r in results]), torch.cat([r.W for r in results])
+def predicted(model: UNet, Y: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """H (G, n, k) of the network, and the W (G, k, m) that fits best."""
+    H = torch.cat([basis_of(model.eval(), part, shape) for part in Y.split(16)])
+    return H, NNLSLayer()(H, Y)
 
 
 def results_of(name: str, folder: Path, options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     """The scores of every row, a dictionary for each seed; trained where they are not in the folder yet."""
     split = load_dataset(name, data_dir=options.data_dir)
     train_images, test_images = (resize_images(x, options.size) for x in (split.train, split.test))
+    shape = train_images.image_shape
     found: dict[str, list[dict[str, float]]] = {}
     for seed in range(options.seeds):
         options.seed = seed
@@ -147,9 +154,9 @@ def results_of(name: str, folder: Path, options: argparse.Namespace) -> dict[str
             file = folder / f"{name}-{kind}-{seed}.json"
             if not file.exists():
                 start = time.perf_counter()
-                model = train(kind, groups, prototypes, train_images.image_shape, options)
+                model = train(kind, groups, prototypes, shape, options)
                 seconds = time.perf_counter() - start
-                write_json(file, {**scores(*predicted(model, unseen.Y), unseen), "seconds": seconds})
+                write_json(file, {**scores(*predicted(model, unseen.Y, shape), unseen), "seconds": seconds})
                 print(f"{file.name}: {read_json(file)}", flush=True)
             found.setdefault(kind, []).append(read_json(file))
     return found
@@ -170,10 +177,10 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", default=["mnist", "faces"], help="mnist, faces, fashion, digits")
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
     parser.add_argument("--k", type=int, default=10, help=f"components, fewer than the {M} images of a group")
-    parser.add_argument("--size", type=int, nargs=2, default=(28, 28), help="height and width, to which all are scaled")
+    parser.add_argument("--size", type=int, nargs=2, default=(16, 16), help="height and width, to which all are scaled")
     parser.add_argument("--groups", type=int, default=512, help="to train on, of each data set")
     parser.add_argument("--unseen", type=int, default=64, help="groups of unseen images")
-    parser.add_argument("--steps", type=int, default=300, help="of every training")
+    parser.add_argument("--steps", type=int, default=500, help="of every training")
     parser.add_argument("--batch-size", type=int, default=8, help="groups in a step")
     parser.add_argument("--width", type=int, default=24, help="channels of the U-Net at full resolution")
     parser.add_argument("--learning-rate", type=float, default=3e-3, help="of Adam")

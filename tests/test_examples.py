@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffnmf import NNLSLayer
 from diffnmf.data import load_dataset
 from diffnmf.models import W_SOLVERS
 
@@ -179,22 +180,24 @@ def test_sparse_coding(tmp_path, monkeypatch):
 
 def test_attention_factorization(tmp_path, monkeypatch):
     """On the same features the exact factors are nearer, whichever of the two the model was trained with."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
     options = ["--steps", "4", "--seeds", "2"]
     rows = run_with_table("attention_factorization", *options, folder=tmp_path, monkeypatch=monkeypatch)
     errors = {row["block"]: [row[name].split()[0] for name in ("relative error", "other method")] for row in rows}
-    assert errors["none"] == errors["convolutions"] == ["–", "–"]
-    updated, exact = map(float, errors["multiplicative"])
-    assert exact < updated
-    exact, updated = map(float, errors["exact"])
-    assert exact < updated
+    assert errors["none"] == errors["convolutions"] == errors["factorizer: convolutions"] == ["–", "–"]
+    for block in ("", "factorizer: "):
+        updated, exact = map(float, errors[f"{block}multiplicative"])
+        assert exact < updated
+        exact, updated = map(float, errors[f"{block}exact"])
+        assert exact < updated
     assert all(float(row["accuracy"].split()[0]) > 0.3 for row in rows)
     assert (tmp_path / "segmentations.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("name", ["Multiplicative", "Exact"])
+@pytest.mark.parametrize("name", ["Multiplicative", "Alternating", "Exact"])
 def test_the_factorizations_of_the_block(name):
     """A matrix of low rank comes back, and the gradient reaches it; six updates come less near, and not by chance."""
-    example = load_example("attention_factorization")
+    example = load_example("attention_blocks")
     torch.manual_seed(0)
     X = (torch.rand(4, 12, 2) @ torch.rand(4, 2, 30)).requires_grad_()
     Y = getattr(example, name)()(X, torch.rand(4, 12, 3))
@@ -203,6 +206,26 @@ def test_the_factorizations_of_the_block(name):
     (Y**2).sum().backward()
     assert X.grad.isfinite().all()
     assert (X.grad != 0).any()
+
+
+def test_hals_of_rank_one_is_exact_nnls():
+    example = load_example("attention_blocks")
+    H, X = torch.rand(3, 8, 1, dtype=torch.float64), torch.rand(3, 8, 5, dtype=torch.float64)
+    W = example.Alternating().half_step(H, X, torch.zeros(3, 1, 5, dtype=torch.float64))
+    torch.testing.assert_close(W, NNLSLayer()(H, X), rtol=1e-5, atol=0)
+
+
+def test_windows_and_heads_of_a_factorizer_come_back_as_they_were():
+    example = load_example("attention_blocks")
+    layer = example.FactorizerLayer(4, 2, None, heads=2, window=3)
+    torch.nn.init.dirac_(layer.into.weight)
+    torch.nn.init.zeros_(layer.into.bias)
+    layer.norms[0] = torch.nn.Identity()
+    features = torch.rand(5, 4, 6, 9)
+    windows = layer.matrix(features)
+    assert windows.shape == (5, 2, 2, 3, 2, 9)
+    assert torch.equal(windows[1, 1, 0, 2], features[1, 2:, :3, 6:].flatten(1))
+    assert torch.equal(layer.image(windows), features)
 
 
 def test_the_benchmark_of_incomplete_data(tmp_path, monkeypatch, capsys):

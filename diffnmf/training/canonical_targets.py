@@ -26,9 +26,10 @@ class CanonicalTargets:
     def __init__(self, sampler: GroupSampler, k: int) -> None:
         self.k = k
         Y = group_matrix(sampler.images, sampler.epoch(1)[:PROTOTYPE_GROUPS]).cpu()
-        if not can_merge(*Y.shape[-2:], k):
+        n, m = Y.shape[-2:]
+        if not can_merge(n, m, k):
             raise ValueError(
-                f"canonical: expected at most k = max(n, m) = {max(Y.shape[-2:])} components, which merging finds;"
+                f"canonical: expected at most k = max(n, m) = {max(n, m)} components, which merging finds;"
                 f" got k = {k} (leave canonical out)"
             )
         self.prototypes = slot_prototypes(merge(Y, k)[0])  # (n, k)
