@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from diffnmf.autoencoders.base import Autoencoder
-from diffnmf.autoencoders.batches import train_in_batches
+from diffnmf.autoencoders.learning import train_in_batches
 from diffnmf.autoencoders.samples import in_kind
 from diffnmf.checks import check_count, check_counts, check_number, check_optional_count
 from diffnmf.layers import NNLSLayer
@@ -102,7 +102,7 @@ class DeepNMF(Autoencoder):
         label_weight: float = 1.0,
         epochs: int = 20,
         batch_size: int = 256,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 3e-3,
         seed: int = 0,
     ) -> None:
         super().__init__(in_features, k, seed=seed)
@@ -171,7 +171,7 @@ class DeepNMF(Autoencoder):
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
         rows = X if self._labels is None else torch.cat((X, self._labels.to(X)[:, None]), dim=1)
         options = {"epochs": self.epochs, "batch_size": self.batch_size}
-        self.losses_ = train_in_batches(lambda batch: self._loss(batch, size), rows, optimizer, generator, **options)
+        self.losses_ = train_in_batches(lambda batch: self._loss(batch, size), rows, [optimizer], generator, **options)
 
     def _loss(self, batch: Tensor, size: Tensor) -> Tensor:
         """Of samples (B, n), or (B, n + 1) with their labels behind them; ``size`` is the mean of ‖x‖²."""

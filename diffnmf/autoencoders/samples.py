@@ -42,7 +42,9 @@ def in_kind(result: Tensor, given: Any) -> Any:
 def _tensor_of(name: str, data: Any) -> Tensor:
     array = np.asarray(data)
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: expected an array or a tensor of real numbers; got {type(data).__name__} of {array.dtype}")
+        raise TypeError(
+            f"{name}: expected an array or a tensor of real numbers; got {type(data).__name__} of {array.dtype}"
+        )
     return tensor_of(array)
 
 

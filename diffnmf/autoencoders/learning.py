@@ -1,7 +1,7 @@
-"""The training loop that the systems share: mini-batches in random order, one step of an optimiser each."""
+"""How the systems learn: mini-batches in random order with a step each, or L-BFGS on all samples at once."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from diffnmf.errors import DivergenceError
 def train_in_batches(
     loss_of: Callable[[Tensor], Tensor],
     X: Tensor,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     generator: torch.Generator,
     *,
     epochs: int,
@@ -23,7 +23,7 @@ def train_in_batches(
     Arguments:
         loss_of: a batch (B, n) to a number, the mean over its samples.
         X: (N, n).
-        optimizer: of the weights that the loss depends on.
+        optimizers: all of them step once a batch; each has weights of its own.
         generator: of the order, on the CPU.
         epochs: int ≥ 0.
         batch_size: samples a step; the last batch of an epoch may be smaller.
@@ -39,12 +39,44 @@ def train_in_batches(
         total = 0.0
         for chosen in torch.randperm(len(X), generator=generator).split(batch_size):
             loss = loss_of(X[chosen.to(X.device)])
-            optimizer.zero_grad()
-            loss.backward()
             total += len(chosen) * finite(loss.item(), f"epoch {epoch}")
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
         means.append(total / len(X))
     return means
+
+
+def minimize(loss_of: Callable[[], Tensor], weights: Iterable[Tensor], *, max_iter: int) -> list[float]:
+    """Reduce a loss by L-BFGS with a line search that ensures the strong Wolfe conditions.
+
+    Arguments:
+        loss_of: the loss for the weights as they are.
+        weights: changed in place.
+        max_iter: iterations, an int ≥ 0.
+
+    Returns:
+        The loss at every evaluation, those of the line search included.
+
+    Raises:
+        DivergenceError: as ``train_in_batches``.
+    """
+    losses: list[float] = []
+    if max_iter == 0:
+        return losses
+    optimizer = torch.optim.LBFGS(list(weights), max_iter=max_iter, history_size=20, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = loss_of()
+        losses.append(finite(loss.item(), f"evaluation {len(losses)}"))
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return losses
 
 
 def finite(loss: float, when: str) -> float:
