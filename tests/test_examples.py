@@ -336,3 +336,26 @@ def test_the_benchmark_of_deep_nmf(monkeypatch, capsys):
     assert off[0] < 1e-4  # in float32
     assert max(off[1:]) < 1e-9
     assert len(off) == 4
+
+
+def test_deep_nmf(tmp_path, monkeypatch):
+    """On digits: end to end the coarse level is better than level by level, and a head tells more digits apart."""
+    options = [
+        "--dataset",
+        "digits",
+        "--count",
+        "400",
+        "--unseen",
+        "200",
+        "--hidden",
+        "16",
+        "--k",
+        "6",
+        "--epochs",
+        "30",
+    ]
+    rows = run_with_table("deep_nmf", *options, "--label-weights", "1.0", folder=tmp_path, monkeypatch=monkeypatch)
+    greedy, deep, labelled = rows
+    assert float(deep["coarse level"]) < 0.99 * float(greedy["coarse level"])
+    assert float(labelled["accuracy"]) > max(float(greedy["accuracy"]), float(deep["accuracy"])) > 0.5
+    assert (tmp_path / "hierarchy.png").stat().st_size > 10_000

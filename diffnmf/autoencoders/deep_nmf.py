@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from diffnmf.autoencoders.base import Autoencoder
-from diffnmf.autoencoders.learning import train_in_batches
+from diffnmf.autoencoders.learning import minimize, train_in_batches
 from diffnmf.autoencoders.samples import in_kind
 from diffnmf.checks import check_count, check_counts, check_number, check_optional_count
 from diffnmf.layers import NNLSLayer
@@ -16,6 +16,7 @@ from diffnmf.models import NNLSCoder
 from diffnmf.solvers.problem import one_where_zero
 
 CODES = NNLSLayer(rows=True)
+HEAD_STEPS = 100  # of L-BFGS: the head alone is a convex problem
 
 
 def level_errors(X: Tensor, dictionaries: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -57,7 +58,8 @@ class DeepNMF(Autoencoder):
         ‖X − S_l A_l ⋯ A₁A₀‖² / ‖X‖²   (+ label_weight · cross-entropy of a linear head on the last codes)
 
     over all A ≥ 0 together: the gradient passes through every NNLS problem, by its optimality conditions. So the fine
-    parts know what the coarse ones are made of them for. Learning begins at NMF level by level.
+    parts know what the coarse ones are made of them for. Learning begins at NMF level by level, and at the head that is
+    best for its codes.
 
     Arguments:
         in_features: n, the length of a sample.
@@ -167,6 +169,9 @@ class DeepNMF(Autoencoder):
             for coder in self._each():
                 coder.initialize(samples, seed=self.seed)
                 samples = coder(samples)
+        if self.head is not None and self._labels is not None:
+            labels = self._labels.to(X.device)
+            minimize(lambda: self._label_loss(samples, labels), self.head.parameters(), max_iter=HEAD_STEPS)
         size = one_where_zero(X.square().sum() / len(X))
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
         rows = X if self._labels is None else torch.cat((X, self._labels.to(X)[:, None]), dim=1)
@@ -180,7 +185,11 @@ class DeepNMF(Autoencoder):
         loss = errors.mean() / (len(X) * size)
         if self.head is None or self._labels is None:
             return loss
-        return loss + self.label_weight * cross_entropy(self.head(codes), batch[:, -1].long())
+        return loss + self.label_weight * self._label_loss(codes, batch[:, -1].long())
+
+    def _label_loss(self, codes: Tensor, labels: Tensor) -> Tensor:
+        assert self.head is not None
+        return cross_entropy(self.head(codes), labels)
 
     def _levels(self, X: Tensor) -> list[Tensor]:
         levels = []
@@ -231,4 +240,4 @@ class DeepNMF(Autoencoder):
             raise ValueError(
                 f"labels: expected 0 to {self.classes - 1}, classes − 1; got {labels.min()} to {labels.max()}"
             )
-        return labels
+        return labels.long()
