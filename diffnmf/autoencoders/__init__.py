@@ -2,6 +2,7 @@
 
 from diffnmf.autoencoders.base import Autoencoder
 from diffnmf.autoencoders.constrained import ExponentiatedGradientAutoencoder, ProjectedAutoencoder
+from diffnmf.autoencoders.deep_nmf import DeepNMF
 from diffnmf.autoencoders.exponentiated_gradient import ExponentiatedGradient
 from diffnmf.autoencoders.ncae import NCAE, ncae_loss
 from diffnmf.autoencoders.ncae_classifier import NCAEClassifier
@@ -17,6 +18,7 @@ __all__ = [
     "NCAE",
     "NNSAE",
     "Autoencoder",
+    "DeepNMF",
     "ExponentiatedGradient",
     "ExponentiatedGradientAutoencoder",
     "NCAEClassifier",

@@ -2,6 +2,7 @@
 
 from diffnmf.autoencoders.base import Autoencoder
 from diffnmf.autoencoders.constrained import ExponentiatedGradientAutoencoder, ProjectedAutoencoder
+from diffnmf.autoencoders.deep_nmf import DeepNMF
 from diffnmf.autoencoders.ncae import NCAE
 from diffnmf.autoencoders.nnsae import NNSAE
 from diffnmf.autoencoders.non_negative import NonNegativeAutoencoder
@@ -14,4 +15,5 @@ AUTOENCODERS: dict[str, type[Autoencoder]] = {
     "exponentiated_gradient": ExponentiatedGradientAutoencoder,
     "non_negative": NonNegativeAutoencoder,
     "unfolded": UnfoldedNMF,
+    "deep_nmf": DeepNMF,
 }

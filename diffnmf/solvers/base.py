@@ -106,6 +106,11 @@ class NNLSSolver(ABC):
         """
         return False
 
+    @property
+    def takes_bounds(self) -> bool:
+        """Whether ``solve`` looks at ``upper`` and ``signed``, where ``problem.constraints`` has nothing else."""
+        return self.takes_constraints
+
     @abstractmethod
     def solve(self, problem: Problem, backward: str) -> Solved:
         """Solve every problem of the batch.
