@@ -116,9 +116,12 @@ class DeepNMF(Autoencoder):
         self.batch_size = check_count("batch_size", batch_size, at_least=1)
         self.learning_rate = check_number("learning_rate", learning_rate, "(0, inf)")
         lengths = (self.in_features, *self.sizes)
-        self.coders = nn.ModuleList(NNLSCoder(*pair) for pair in zip(lengths, self.sizes, strict=False))
-        self.head = None if self.classes is None else nn.Linear(self.k, self.classes)
+        pairs = zip(lengths, self.sizes, strict=False)
+        self.coders = nn.ModuleList(NNLSCoder(*pair, seed=self.seed) for pair in pairs)
+        self.head = None if self.classes is None else nn.utils.skip_init(nn.Linear, self.k, self.classes)
         self._labels: Tensor | None = None
+        with torch.no_grad():
+            self._reset(torch.Generator().manual_seed(self.seed))
 
     def fit(self, X: Any, labels: Any = None) -> Self:
         """As ``Autoencoder.fit``; with ``classes``, also from the labels (N,), integers, of all samples."""

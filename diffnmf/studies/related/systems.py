@@ -102,6 +102,7 @@ SYSTEMS: dict[str, System] = {
     "exponentiated_gradient": System("exponentiated gradient", {"epochs": 60}, _autoencoder("exponentiated_gradient")),
     "non_negative": System("non-negative autoencoder", {"epochs": 60}, _autoencoder("non_negative")),
     "unfolded": System("unfolded updates", {"epochs": 5}, _autoencoder("unfolded")),
+    "deep_nmf": System("deep NMF", {"epochs": 10}, _autoencoder("deep_nmf")),
     "pca": System("PCA", {}, _pca),
     "k_means": System("k-means", {}, _k_means),
 }
