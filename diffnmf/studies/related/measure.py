@@ -79,14 +79,7 @@ def measure_related(
     kept = Kept(output, settings)
     for name in systems:
         kept.check_options(name)
-    missing = [(name, seed) for seed in seeds for name in systems if kept.scores(name, seed) is None]
-    progress = Progress(len(missing), announce)
-    for name, seed in missing:
-        progress.begin(f"measuring {SYSTEMS[name].label}, seed {seed}")
-        try:
-            kept.add(name, seed, *_measured(name, images, k, seed))
-        except DivergenceError as error:  # the others go on, and the table has fewer seeds for this one
-            announce(f"{SYSTEMS[name].label}, seed {seed}: {error}")
+    _measure_missing(kept, systems, seeds, images, k, announce)
     rows = {name: [s for seed in seeds if (s := kept.scores(name, seed)) is not None] for name in systems}
     rows = {name: scores for name, scores in rows.items() if scores}
     if not rows:
@@ -100,6 +93,20 @@ def measure_related(
         group_rows(dataset, split.test, device),
     )
     return rows
+
+
+def _measure_missing(
+    kept: Kept, systems: Sequence[str], seeds: Sequence[int], images: DataSplit, k: int, announce: Announce
+) -> None:
+    """All systems with one seed before the next seed: if interrupted, there is something to compare."""
+    missing = [(name, seed) for seed in seeds for name in systems if kept.scores(name, seed) is None]
+    progress = Progress(len(missing), announce)
+    for name, seed in missing:
+        progress.begin(f"measuring {SYSTEMS[name].label}, seed {seed}")
+        try:
+            kept.add(name, seed, *_measured(name, images, k, seed))
+        except DivergenceError as error:  # the others go on, and the table has fewer seeds for this one
+            announce(f"{SYSTEMS[name].label}, seed {seed}: {error}")
 
 
 def _some(images: ImageSet, count: int, device: torch.device | str) -> ImageSet:
