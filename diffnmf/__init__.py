@@ -4,6 +4,7 @@
   weights, sums and bounds. ``nnls`` is the same as a function with diagnostics, ``nnls_gram`` takes HᵀH and HᵀY.
 - ``NNLSCoder``: a layer that learns its dictionary.
 - ``NMF``: the scikit-learn estimator, with ``non_negative_factorization`` beside it. ``factorize``: batches.
+  ``Blocks``: matrices larger than memory for both.
 - ``diffnmf.models``: GAN-UNET. ``diffnmf.metrics``, ``diffnmf.evaluation``: what tells factorisations apart.
 
 Each name is imported when it is first asked for: torch takes seconds, in which the command line already listens, and
@@ -12,19 +13,21 @@ scikit-learn takes more. ``help(diffnmf.nnls)`` explains the problem and every c
 
 from importlib import import_module
 
+from diffnmf.version import __version__
+
 TYPE_CHECKING = False  # for type checkers it is True; typing itself would be one more import before Ctrl-C is heard
 if TYPE_CHECKING:
     from diffnmf.factorization.estimator import NMF
     from diffnmf.factorization.factorize import factorize
+    from diffnmf.factorization.large.blocks import Blocks
     from diffnmf.factorization.nmf_function import non_negative_factorization
     from diffnmf.layers import NNLSLayer
     from diffnmf.models.coder import NNLSCoder
     from diffnmf.solvers import NNLSSolution, nnls, nnls_gram
 
-__version__ = "0.1.0"
-
 __all__ = [
     "NMF",
+    "Blocks",
     "NNLSCoder",
     "NNLSLayer",
     "NNLSSolution",
@@ -37,6 +40,7 @@ __all__ = [
 
 
 _HOMES = {
+    "Blocks": "diffnmf.factorization.large.blocks",
     "NMF": "diffnmf.factorization.estimator",
     "NNLSCoder": "diffnmf.models.coder",
     "NNLSLayer": "diffnmf.layers",

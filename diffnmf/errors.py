@@ -31,6 +31,10 @@ class RunFolderError(RuntimeError):
     """A run folder holds a run already, holds none, or holds one that does not fit."""
 
 
+class ProcessLostError(RuntimeError):
+    """Another process that shares a computation has ended; the message says what is left and how to go on."""
+
+
 class DivergenceError(RuntimeError):
     """A loss or a gradient became NaN or infinite; the message names it, its step, and what was kept."""
 

@@ -7,10 +7,12 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import diffnmf
 
@@ -50,6 +52,14 @@ def test_the_readme_names_every_solver_and_data_set():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in (*DATASETS, *W_SOLVERS):
         assert re.search(rf"[`\" ,]{name}[`\" ,.]", text), name
+
+
+def test_one_version():
+    """The package, the way to cite it and the list of changes speak of the same."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == diffnmf.__version__
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == diffnmf.__version__
+    assert diffnmf.__version__ in (ROOT / "CHANGELOG.md").read_text()
 
 
 @pytest.mark.slow

@@ -253,6 +253,18 @@ def test_the_benchmark_of_sparse_data_and_spectrograms(tmp_path, monkeypatch, ca
     assert capsys.readouterr().out.count("\n") == 8
 
 
+@pytest.mark.slow
+def test_the_benchmark_of_large_matrices(tmp_path, monkeypatch, capsys):
+    """Every part in a process of its own; two processes find what one finds, with one message an iteration."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    found = load_example("benchmark_large_nmf").main(tmp_path, rows=3000, columns=120, k=5, memory=20e6)
+    one, two = found["shared by 1"], found["shared by 2"]
+    assert two["error"] == pytest.approx(one["error"], rel=1e-3)
+    assert two["messages"] == 1 and two["bytes"] == 8 * (25 + 5 * 120 + 1)
+    assert found["to_equal_time"]["ours"] < 0.5
+    assert "two processes / one" in capsys.readouterr().out
+
+
 def test_the_check_of_a_gpu_tries_itself_on_the_cpu(tmp_path):
     sections = ["machine", "the same as on the CPU", "the layer", "beside others", "warps", "factorize"]
     sections += ["training steps", "two processes"]

@@ -27,7 +27,7 @@ class Commands(TyperGroup):
         from diffnmf.cli.study_commands import compare, related, reproduce_command  # here: see above
 
         studies = typer.Typer(add_completion=False)
-        studies.command()(compare)
-        studies.command("reproduce")(reproduce_command)
-        studies.command()(related)
+        studies.command(rich_help_panel="Studies")(compare)
+        studies.command("reproduce", rich_help_panel="Studies")(reproduce_command)
+        studies.command(rich_help_panel="Studies")(related)
         self.commands.update(typer.main.get_group(studies).commands)

@@ -1,11 +1,14 @@
 """The commands for classical NMF of a file: ``nmf``, ``rank``, ``consensus``."""
 
+import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from diffnmf.cli.reporting import announce, explained
+from diffnmf.runs.large_files import factorize_large_file, is_large
 from diffnmf.runs.nmf_files import factorize_table, score_consensus, score_ranks
 
 Data = Annotated[
@@ -50,14 +53,23 @@ def nmf(
     max_iter: MaxIter = 1000,
     seed: Seed = 0,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="cpu")] = None,
+    max_memory: Annotated[
+        float,
+        typer.Option(help="Megabytes: a larger .npy file is read in blocks, pass after pass.", min=1),
+    ] = 1000.0,
     overwrite: Overwrite = False,
 ) -> None:
     """Factorise a table, or a folder of images: components and weights with their names, and pictures of images.
 
     What is missing (an empty cell, a NaN) does not count.
+
+    What is larger than --max-memory, a folder of .npy shards, .zarr and .h5 are read in blocks. Such a run goes on when
+    the same command is given again, and `torchrun --nproc-per-node 4 -m diffnmf nmf ...` shares it among processes.
     """
     with explained():
-        found = factorize_table(
+        large = is_large(data, 1e6 * max_memory)
+        way = partial(factorize_large_file, max_memory=1e6 * max_memory) if large else factorize_table
+        found = way(
             data,
             output,
             k,
@@ -75,6 +87,8 @@ def nmf(
             random_state=seed,
             device=device,
         )
+    if int(os.environ.get("RANK", "0")) > 0:
+        return  # the first process speaks for all
     if not found.converged:
         typer.echo(f"Warning: not converged to --tol {tol} in --max-iter {max_iter} iterations", err=True)
     relative = found.relative_error

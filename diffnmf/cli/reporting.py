@@ -13,6 +13,7 @@ from diffnmf.errors import (
     DataUnavailableError,
     DivergenceError,
     ImageWarning,
+    ProcessLostError,
     RunFolderError,
     SolverError,
 )
@@ -39,7 +40,7 @@ def explained(hint: str | None = None) -> Iterator[None]:
     except SLIPS as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(WRONG_USE) from error
-    except DivergenceError as error:
+    except (DivergenceError, ProcessLostError) as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(DIVERGED) from error
     except KeyboardInterrupt as error:

@@ -7,6 +7,7 @@ from diffnmf.factorization.consensus import Consensus, ConsensusScores, consensu
 from diffnmf.factorization.factorize import Factors, factorize
 from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.initialization import initialize
+from diffnmf.factorization.large.blocks import Blocks
 from diffnmf.factorization.merging import Merge, merge
 from diffnmf.factorization.multiplicative import MU
 from diffnmf.factorization.paper import PAPER
@@ -26,6 +27,7 @@ __all__ = [
     "MU",
     "PAPER",
     "SPA",
+    "Blocks",
     "Consensus",
     "ConsensusScores",
     "Factors",

@@ -100,12 +100,15 @@ class AlternatingMethod(Method):
     def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:
         """Bring dead components back to life, in place, without raising the error; called now and then."""
 
+    def forget(self, memory: dict[str, Tensor], W: Tensor, Ht: Tensor, components: Tensor) -> None:
+        """Told which components (B, k) have been revived: what is remembered of them is of no use any more."""
+
     def stationarity(
         self, problem: NMFProblem, half_W: HalfStep, W: Tensor, half_H: HalfStep, Ht: Tensor
     ) -> Stationarity:
         """How far an iterate is from a stationary point; both half-steps are formed there."""
         if problem.known:
-            half_H, Ht = half_H.without_known(problem.known, Ht), Ht[:, problem.known :]
+            return stationarity(half_W, W, half_H.without_known(problem.known, Ht), Ht[:, problem.known :])
         return stationarity(half_W, W, half_H, Ht)
 
     def run(self, problem: NMFProblem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:

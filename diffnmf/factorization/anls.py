@@ -7,9 +7,10 @@ from torch import Tensor
 from diffnmf.checks import check_count, check_flag, set_fields
 from diffnmf.factorization.alternating import AlternatingMethod, FactorState
 from diffnmf.factorization.exact_weights import exact_weights
-from diffnmf.factorization.half_step import HalfStep
+from diffnmf.factorization.half_step import HalfStep, Quadratic
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
+from diffnmf.layers import NNLSLayer
 from diffnmf.solvers import ProjectedGradient
 
 
@@ -35,15 +36,19 @@ class ANLS(AlternatingMethod):
     def __post_init__(self) -> None:
         set_fields(self, steps=check_count("steps", self.steps), revive=check_flag("revive", self.revive))
 
-    def update(self, half: HalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
+    def update(self, half: Quadratic, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         solver = ProjectedGradient(max_iter=self.steps)
         l1, ridge = (0.0 if x is None else x for x in (half.penalties.l1, half.penalties.ridge))
+        if not isinstance(half, HalfStep):
+            solve = NNLSLayer(solver, ridge=ridge, l1=l1, backward="detached")
+            X.copy_(solve.solve_gram(half.A, half.C, W0=X))
+            return
         weights = half.weights
         X.copy_(exact_weights(half.fixed.mT, half.target, weights=weights, W0=X, l1=l1, ridge=ridge, solver=solver))
 
     @property
     def takes(self) -> frozenset[str]:
-        return frozenset({"weights", "sparse", "fixed"})
+        return frozenset({"weights", "sparse", "fixed", "parts"})
 
     def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:
         if self.revive and not problem.penalized:

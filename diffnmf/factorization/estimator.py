@@ -4,6 +4,7 @@ Imported only when ``diffnmf.NMF`` is asked for, because it needs scikit-learn.
 """
 
 import warnings
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from diffnmf.factorization.base import Method
 from diffnmf.factorization.estimator_fit import Fit, checked_samples, fit, fitted_weights
+from diffnmf.factorization.large.blocks import in_blocks
+from diffnmf.factorization.large.samples import fit_blocks, transform_blocks
 from diffnmf.factorization.sample_arrays import in_kind, matrix_of, tensor_of
 
 __all__ = ["NMF"]
@@ -65,7 +68,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     l1_ratio : float, default=0.0
         Share of the sum in the penalties, in [0, 1]; the rest is half the squared norm.
     verbose : int, default=0
-        Print the iterations.
+        Print the iterations; for X in blocks show a bar on a terminal.
     shuffle : bool, default=False
         Take the components in a random order in every sweep of 'hals'.
     missing : {'error', 'ignore'}, default='error'
@@ -78,6 +81,8 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         Where to compute, such as 'cuda'. None is the CPU for arrays, and where they are for tensors.
     dtype : dtype or None, default=None
         What to compute in, such as 'float32'. None is that of X.
+    checkpoint : str, Path or None, default=None
+        For X in blocks: a folder in which the fit is kept once a minute, and from which the same fit goes on.
 
     Attributes
     ----------
@@ -104,6 +109,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     Notes
     -----
+    ``Blocks``, a path, an array of zarr or HDF5 and a memory map of more than a gigabyte are read in blocks, pass after
+    pass, for solvers 'hals', 'anls' and 'mu', without ``weights``, ``missing``, ``fixed`` and ``n_init``.
+
     float32 stays float32; other array dtypes become float64, half-precision tensors float32. Sparse X (SciPy's CSR and
     CSC, torch's CSR) is never made dense; an entry that is not stored is a zero, not a missing value.
 
@@ -152,6 +160,7 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         fixed: Any = None,
         device: str | torch.device | None = None,
         dtype: Any = None,
+        checkpoint: str | Path | None = None,
     ) -> None:
         self.n_components = n_components
         self.init = init
@@ -170,13 +179,14 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.fixed = fixed
         self.device = device
         self.dtype = dtype
+        self.checkpoint = checkpoint
 
     def fit(self, X: Any, y: None = None, W: Any = None, H: Any = None, weights: Any = None) -> Self:
         """Learn the parts of X.
 
         Parameters
         ----------
-        X : array-like, sparse matrix or Tensor of shape (n_samples, n_features)
+        X : array-like, sparse matrix, Tensor or Blocks of shape (n_samples, n_features)
             Non-negative data.
 
         y : Ignored
@@ -227,6 +237,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         W : ndarray or Tensor of shape (n_samples, n_components)
         """
         check_is_fitted(self)
+        blocks = in_blocks(X)
+        if blocks is not None:
+            return in_kind(transform_blocks(self, blocks, weights, tensor_of(self.components_)).T, X)
         samples = checked_samples(self, X, weights, reset=False)
         return in_kind(fitted_weights(self, samples, tensor_of(self.components_)).T, X)
 
@@ -271,8 +284,11 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
     def _fit(self, X: Any, W: Any, H: Any, weights: Any) -> Fit:
         """Set the attributes and return the factors."""
-        samples = checked_samples(self, X, weights, reset=True)
-        result = fit(self, samples, W, H)
+        blocks = in_blocks(X)
+        if blocks is not None:
+            result = fit_blocks(self, blocks, W, H, weights)
+        else:
+            result = fit(self, checked_samples(self, X, weights, reset=True), W, H)
         self.components_ = in_kind(result.H.T, X)
         self.n_components_ = len(self.components_)
         self.n_iter_ = result.iterations

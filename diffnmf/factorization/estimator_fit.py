@@ -1,5 +1,6 @@
 """What ``NMF`` and ``non_negative_factorization`` do: check what they are given, factorise Y = Xᵀ, solve for W."""
 
+import math
 import time
 import warnings
 from dataclasses import dataclass
@@ -49,7 +50,10 @@ class Samples:
 
 @dataclass(frozen=True)
 class Fit:
-    """H (F, k), W (k, N), and what the estimator tells of them; ``complaint`` is the arguments of a warning."""
+    """H (F, k), W (k, N), and what the estimator tells of them.
+
+    ``complaint`` is the arguments of a warning; ``norm`` is ‖X‖, where it took a pass to know it.
+    """
 
     H: Tensor
     W: Tensor
@@ -57,6 +61,7 @@ class Fit:
     errors: np.ndarray
     distance: float
     complaint: tuple[str, type[Warning]] | None
+    norm: float = math.nan
 
 
 def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples:
@@ -92,12 +97,12 @@ def fit(model: Any, samples: Samples, W: Any, H: Any, *, update_H: bool = True) 
         assert starts.H is not None
         weights = fitted_weights(model, samples, starts.H.mT)
         return Fit(starts.H, weights, 1, np.empty(0), np.nan, None)
-    factors = _factorize(model, samples, starts)
+    factors = factorize_samples(model, samples, starts)
     weights = fitted_weights(model, samples, factors.H.T)
     complaint = None
     if model.tol > 0 and not bool(factors.converged):
-        complaint = _complaint(model, int(factors.iterations))
-    far = distance(factors.H, weights, Y, samples.weights, _solver(model).beta)
+        complaint = complaint_of(model)
+    far = distance(factors.H, weights, Y, samples.weights, solver_of(model).beta)
     # A start that needs no iterations counts as one: scikit-learn asks for at least that.
     iterations = max(1, int(factors.iterations))
     return Fit(factors.H, weights, iterations, factors.errors.cpu().numpy(), far, complaint)
@@ -106,11 +111,16 @@ def fit(model: Any, samples: Samples, W: Any, H: Any, *, update_H: bool = True) 
 def fitted_weights(model: Any, samples: Samples, components: Tensor) -> Tensor:
     """W (k, N) for ``components`` (k, F) alone, so that every way in gives the same."""
     H = components.to(samples.Y.device, samples.Y.dtype).T
+    return weights_of(H, samples.Y, samples.weights, loss_of(model, samples))
+
+
+def loss_of(model: Any, samples: Samples) -> Loss:
+    """What the weights of samples minimise."""
     l1, ridge = _penalties(model, samples)[0]
-    return weights_of(H, samples.Y, samples.weights, Loss(_solver(model).beta, l1, ridge))
+    return Loss(solver_of(model).beta, l1, ridge)
 
 
-def _solver(model: Any) -> Any:
+def solver_of(model: Any) -> Any:
     return solver_named(model.solver, model.beta_loss, shuffle=check_flag("shuffle", model.shuffle))
 
 
@@ -124,14 +134,15 @@ def _penalties(model: Any, samples: Samples) -> tuple[tuple[float, float], tuple
     return tuple((x * ratio, x * (1 - ratio)) for x in scaled)  # type: ignore[return-value]
 
 
-def _factorize(model: Any, samples: Samples, starts: Starts) -> Factors:
-    """The factors, without a warning."""
+def factorize_samples(model: Any, samples: Samples, starts: Starts, Y: Any = None, **more: Any) -> Factors:
+    """The factors, without a warning; of ``Y`` where that is not what ``samples`` hold, with ``more`` options."""
+    Y = samples.Y if Y is None else Y
     random = check_random_state(model.random_state)
     seed = int(random.randint(np.iinfo(np.int32).max))
     (l1_W, ridge_W), (l1_H, ridge_H) = _penalties(model, samples)
     n_init = check_count("n_init", model.n_init, at_least=1)
     options = {
-        "method": _solver(model),
+        "method": solver_of(model),
         "tol": check_number("tol", model.tol),
         "max_iter": check_count("max_iter", model.max_iter),
         "l1_W": l1_W,
@@ -146,11 +157,11 @@ def _factorize(model: Any, samples: Samples, starts: Starts) -> Factors:
         if n_init > 1:
             if starts.H is not None or starts.W is not None:
                 raise ValueError(f"n_init: expected 1 with a start of your own; got {n_init}")
-            found = replicate(samples.Y, starts.k, n_init=n_init, init=starts.init, seed=seed, **options)
+            found = replicate(Y, starts.k, n_init=n_init, init=starts.init, seed=seed, **options)
             return found.best
-        report = _Report() if model.verbose else None
+        report = _Report() if model.verbose and not more else None
         factors = factorize(
-            samples.Y, starts.k, init=starts.init, H0=starts.H, W0=starts.W, seed=seed, callback=report, **options
+            Y, starts.k, init=starts.init, H0=starts.H, W0=starts.W, seed=seed, callback=report, **options, **more
         )
     if report is not None:
         print(f"Iteration {int(factors.iterations)}: error {float(factors.errors[-1]):.6g}")
@@ -168,7 +179,8 @@ class _Report:
             print(f"Iteration {iteration} after {time.perf_counter() - self.start:.3f} seconds")
 
 
-def _complaint(model: Any, iterations: int) -> tuple[str, type[Warning]]:
+def complaint_of(model: Any) -> tuple[str, type[Warning]]:
+    """The warning where ``tol`` has not been met."""
     text = (
         f"Maximum number of iterations {model.max_iter} reached. Increase it to improve convergence. (NMF has not"
         f" converged to tol={model.tol} in max_iter={model.max_iter} iterations; raise one of them)"

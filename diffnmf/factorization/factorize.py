@@ -3,7 +3,8 @@
 import math
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from diffnmf.checks import check_count, check_number
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization.base import Budget, Method, Run
 from diffnmf.factorization.initialization import Seed, check_start, complete, start
+from diffnmf.factorization.large.blocks import Blocks
+from diffnmf.factorization.large.entry import factorize_large
 from diffnmf.factorization.nmf_problem import NMFProblem, Units
 from diffnmf.factorization.partial_start import partial_start
 from diffnmf.factorization.problem_input import Given, make_nmf_problem
@@ -46,7 +49,7 @@ class Factors(NamedTuple):
 
 @torch.no_grad()
 def factorize(
-    Y: Tensor,
+    Y: Tensor | Blocks,
     k: int,
     *,
     method: str | Method = "hals",
@@ -64,6 +67,10 @@ def factorize(
     ridge_W: float = 0.0,
     seed: Seed = 0,
     callback: Callback | None = None,
+    group: Any = None,
+    split: str = "columns",
+    checkpoint: str | Path | None = None,
+    progress: bool = False,
 ) -> Factors:
     """Factorise every Y of a batch: reduce
 
@@ -76,6 +83,10 @@ def factorize(
         Y: (*batch, n, m), n and m ≥ 1, non-negative, floating point. Half precision is computed in float32. Or a
             single matrix (n, m) in a sparse layout, CSR at best, for "hals", "anls" and "mu": it is never made dense,
             and dead components stay dead.
+            Or ``Blocks`` (n, m), read block by block; or, with ``group``, this process's part of a matrix. These two
+            take "hals", "anls" and "mu", one matrix, no ``fixed``, ``mask`` nor ``weights``, and the starts "auto",
+            "merge", "random", "uniform", "nndsvd" and "nndsvda"; iterates are those of the whole in memory, to
+            rounding.
         k: components, ≥ 1; it may exceed n and m.
         method: a name of ``METHODS`` ("hals", "unit_columns", "anls", "mu", "published_hals", "merge", "spa") or an
             instance of one of its classes.
@@ -99,6 +110,14 @@ def factorize(
         seed: of a random start, an int ≥ 0; or several, one for each problem of the batch in its order.
         callback: called as callback(iteration, H, W) after every iteration, from 1, with the factors of the whole
             batch as they are (to be copied if kept); a true result ends the run.
+        group: a process group of ``torch.distributed`` (``torch.distributed.group.WORLD`` is all processes) that shares
+            one matrix. Every process of it makes the same call. A tensor Y, H0 and W0 are the parts of this process; of
+            ``Blocks`` each reads its own. H (split by rows) or W (by columns) come back as the part of this process.
+        split: with ``group``, what of a tensor Y is split over the processes, in the order of their ranks: "columns" or
+            "rows". ``Blocks`` are split along the rows of the file.
+        checkpoint: a folder, seen by all processes, in which the run is kept once a minute, and from which the same
+            call goes on, to the same bits; with another number of processes to rounding.
+        progress: show a bar on a terminal.
 
     Returns:
         The factors with the history of the errors. A problem that holds a NaN or an infinity has NaN factors and
@@ -107,6 +126,8 @@ def factorize(
     Raises:
         TypeError: an argument is not of the kind that is expected; the message names it.
         ValueError: shapes, signs, devices or names do not fit; the message names the argument.
+        RunFolderError: the checkpoint is that of another run.
+        ProcessLostError: another process of the group has ended.
 
     Warns:
         ConvergenceWarning: once, when tol > 0, the callback has not ended the run and some problem has not converged;
@@ -126,6 +147,27 @@ def factorize(
     init, seed = check_start("random" if init is None and method.keeps_zeros else init, seed)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback: expected a function of (iteration, H, W); got {callback!r}")
+    stopped = False
+
+    def budget(units: Units) -> Budget:
+        def observer(iteration: int, H: Tensor, W: Tensor) -> bool:
+            nonlocal stopped
+            factors = units.unscale_factors(H, W, unit_basis=method.unit_basis)
+            stopped = bool(callback and callback(iteration, *factors))
+            return stopped
+
+        return Budget(tol, max_iter, observer if callback else None)
+
+    if isinstance(Y, Blocks) or group is not None or checkpoint is not None or progress:
+        for name, value in (("fixed", fixed), ("mask", mask), ("weights", weights)):
+            if value is not None:
+                raise ValueError(f"{name}: expected None for a matrix in blocks or parts; got {type(value).__name__}")
+        penalties = {"l1_H": l1_H, "l1_W": l1_W, "ridge_H": ridge_H, "ridge_W": ridge_W}
+        options = {"seed": seed, "group": group, "split": split, "checkpoint": checkpoint, "progress": progress}
+        with torch.autocast(device_type=Y.device.type, enabled=False), ieee_products():
+            run, units = factorize_large(Y, k, method, init, budget, H0=H0, W0=W0, penalties=penalties, **options)
+        return _factors(run, units, method, may_warn=tol > 0 and not stopped)
+
     problem, units, given = make_nmf_problem(
         Y,
         k,
@@ -142,17 +184,10 @@ def factorize(
     )
     _check_method(method, problem)
 
-    stopped = False
-
-    def observer(iteration: int, H: Tensor, W: Tensor) -> bool:
-        nonlocal stopped
-        stopped = bool(callback and callback(iteration, *units.unscale_factors(H, W, unit_basis=method.unit_basis)))
-        return stopped
-
     # Both would lower the products: to half precision, and to that of TF32.
     with torch.autocast(device_type=Y.device.type, enabled=False), ieee_products():
         Ht, W = _start(problem, units, method, given, init, seed)
-        run = method.run(problem, W, Ht, Budget(tol, max_iter, observer if callback else None))
+        run = method.run(problem, W, Ht, budget(units))
     return _factors(run, units, method, may_warn=tol > 0 and not stopped)
 
 

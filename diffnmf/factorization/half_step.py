@@ -17,26 +17,20 @@ TRUSTED_SQUARE = {torch.float32: 1e-3, torch.float64: 1e-8}
 
 
 @dataclass(frozen=True)
-class HalfStep:
-    """Reduce ½‖T − FᵀX‖² + l1 ΣX + ½ ridge ‖X‖² = ½⟨X, AX⟩ − ⟨C, X⟩ + ... over X (B, k, N) ≥ 0.
-
-    It serves both factors: X = W with F = Hᵀ and T = Y, and X = Hᵀ with F = W and T = Yᵀ.
+class Quadratic:
+    """Reduce ½⟨X, AX⟩ − ⟨C, X⟩ + l1 ΣX + ½ ridge ‖X‖² over X (B, k, N) ≥ 0: what sums over the rows of T leave of it.
 
     Attributes:
-        fixed: F (B, k, p), the other factor.
-        target: T (B, p, N).
         A: (B, k, k), FFᵀ, without the ridge; empty where there are weights.
         C: (B, k, N), FT, without the l1; with weights V it is F(V ∘ T).
         penalties: of X.
-        weights: V (B, p, N) ≥ 0, of every entry of the squared error, or None where all are 1.
+        size: p, the terms of these sums.
     """
 
-    fixed: Tensor
-    target: Matrix
     A: Tensor
     C: Tensor
     penalties: Penalties
-    weights: Tensor | None = None
+    size: int
 
     @property
     def knows_error(self) -> bool:
@@ -56,11 +50,40 @@ class HalfStep:
 
     def gradient(self, X: Tensor) -> Tensor:
         """Of the objective with respect to X, (B, k, N)."""
-        if self.weights is not None:
-            gradient = self.fixed @ ((self.fixed.mT @ X) * self.weights) - self.penalized_cross()
-            return gradient if self.penalties.ridge is None else gradient + self.penalties.ridge * X
         A, C = self.penalized()
         return torch.baddbmm(C, A, X, beta=-1)
+
+    def error_square(self, square: Tensor, X: Tensor) -> Tensor:
+        """‖T − FᵀX‖² = ‖T‖² − 2⟨C, X⟩ + ⟨A, XXᵀ⟩, (B,) float64; mostly rounding where it is a small part of ‖T‖²."""
+        return square - 2 * _dot(self.C, X) + _dot(self.A, X @ X.mT)
+
+    def without_known(self, known: int, X: Tensor) -> "Quadratic":
+        """The same over all rows of X but the first ``known`` ones, which are held."""
+        C = torch.baddbmm(self.C[:, known:], self.A[:, known:, :known], X[:, :known], alpha=-1)
+        return Quadratic(self.A[:, known:, known:], C, self.penalties, self.size)
+
+
+@dataclass(frozen=True)
+class HalfStep(Quadratic):
+    """Reduce ½‖T − FᵀX‖² + l1 ΣX + ½ ridge ‖X‖² over X (B, k, N) ≥ 0.
+
+    It serves both factors: X = W with F = Hᵀ and T = Y, and X = Hᵀ with F = W and T = Yᵀ.
+
+    Attributes:
+        fixed: F (B, k, p), the other factor.
+        target: T (B, p, N).
+        weights: V (B, p, N) ≥ 0, of every entry of the squared error, or None where all are 1.
+    """
+
+    fixed: Tensor
+    target: Matrix
+    weights: Tensor | None = None
+
+    def gradient(self, X: Tensor) -> Tensor:
+        if self.weights is None:
+            return super().gradient(X)
+        gradient = self.fixed @ ((self.fixed.mT @ X) * self.weights) - self.penalized_cross()
+        return gradient if self.penalties.ridge is None else gradient + self.penalties.ridge * X
 
     def error(self, square: Tensor, X: Tensor, *, may_look: bool) -> Tensor:
         """The relative error of X, (B,) float64.
@@ -79,9 +102,7 @@ class HalfStep:
             return relative(square, _dot(residual * self.weights, residual))
         if not may_look and isinstance(self.target, Tensor):
             return relative(square, self._residual_square(slice(None), X))
-        cross = _dot(self.C, X)
-        products = _dot(self.A, X @ X.mT)
-        error = square - 2 * cross + products
+        error = self.error_square(square, X)
         if may_look:
             small = (error <= TRUSTED_SQUARE[X.dtype] * square).nonzero().squeeze(-1)
             if len(small) and isinstance(self.target, Tensor):
@@ -94,22 +115,21 @@ class HalfStep:
         residual = torch.baddbmm(self.target[index], self.fixed[index].mT, X[index], beta=-1)
         return torch.linalg.vector_norm(residual, dim=(1, 2), dtype=torch.float64).square()
 
-    def without_known(self, known: int, X: Tensor) -> "HalfStep":
-        """The same over all rows of X but the first ``known`` ones, which are held."""
-        F, held = self.fixed[:, known:], X[:, :known]
-        if not isinstance(self.target, SparseMatrix):
-            target = torch.baddbmm(self.target, self.fixed[:, :known].mT, held, alpha=-1)
-            return half_step(F, target, self.penalties, self.weights)
-        C = torch.baddbmm(self.C[:, known:], self.A[:, known:, :known], held, alpha=-1)
-        return HalfStep(F, self.target, self.A[:, known:, known:], C, self.penalties)
+    def without_known(self, known: int, X: Tensor) -> Quadratic:
+        if isinstance(self.target, SparseMatrix):
+            rest = super().without_known(known, X)
+            return HalfStep(rest.A, rest.C, self.penalties, self.size, self.fixed[:, known:], self.target)
+        target = torch.baddbmm(self.target, self.fixed[:, :known].mT, X[:, :known], alpha=-1)
+        return half_step(self.fixed[:, known:], target, self.penalties, self.weights)
 
 
 def half_step(fixed: Tensor, target: Matrix, penalties: Penalties, weights: Tensor | None = None) -> HalfStep:
     """Form A and C: F (B, k, p), T (B, p, N), V (B, p, N)."""
     if weights is None:
-        return HalfStep(fixed, target, fixed @ fixed.mT, multiply(fixed, target), penalties)
+        return HalfStep(fixed @ fixed.mT, multiply(fixed, target), penalties, fixed.shape[2], fixed, target)
     assert isinstance(target, Tensor)
-    return HalfStep(fixed, target, fixed.new_empty(0), fixed @ (target * weights), penalties, weights)
+    C = fixed @ (target * weights)
+    return HalfStep(fixed.new_empty(0), C, penalties, fixed.shape[2], fixed, target, weights)
 
 
 def _dot(X: Tensor, Z: Tensor) -> Tensor:
@@ -157,7 +177,7 @@ class Stationarity:
     rounding: Tensor
 
 
-def stationarity(half_W: HalfStep, W: Tensor, half_H: HalfStep, Ht: Tensor) -> Stationarity:
+def stationarity(half_W: Quadratic, W: Tensor, half_H: Quadratic, Ht: Tensor) -> Stationarity:
     """At (H, W): both half-steps are formed there."""
     return stationarity_of([(projected(half.gradient(X), X), half.C) for half, X in ((half_W, W), (half_H, Ht))])
 

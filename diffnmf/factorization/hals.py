@@ -21,6 +21,7 @@ from diffnmf.factorization.alternating import AlternatingMethod, FactorState
 from diffnmf.factorization.half_step import (
     TRUSTED_SQUARE,
     HalfStep,
+    Quadratic,
     Stationarity,
     negligible,
     stationarity_of_squares,
@@ -86,7 +87,7 @@ class HALS(AlternatingMethod):
 
     @property
     def takes(self) -> frozenset[str]:
-        return frozenset({"weights", "sparse", "fixed"})
+        return frozenset({"weights", "sparse", "fixed", "parts"})
 
     def begin(self, problem: NMFProblem, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
         memory = _begin(W, Ht) if self.extrapolate else {}
@@ -100,9 +101,9 @@ class HALS(AlternatingMethod):
         if self.extrapolate:
             _adapt(memory, objective)
 
-    def update(self, half: HalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
-        k, p = half.fixed.shape[1:]
-        if half.weights is not None:
+    def update(self, half: Quadratic, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
+        k, p = X.shape[1], half.size
+        if isinstance(half, HalfStep) and half.weights is not None:
             if float(memory["evenness"].min()) * k < EVEN:
                 weighted_sweep_(half, X, self.sweeps)  # the Gram matrices are what costs
             else:
@@ -150,8 +151,12 @@ class HALS(AlternatingMethod):
     def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:
         if self.revive and not problem.penalized:
             revived = revive_(problem, iterate.W, iterate.Ht)
-            if self.extrapolate and bool(revived.any()):
-                forget_(iterate.memory, iterate.W, iterate.Ht, revived)
+            if bool(revived.any()):
+                self.forget(iterate.memory, iterate.W, iterate.Ht, revived)
+
+    def forget(self, memory: dict[str, Tensor], W: Tensor, Ht: Tensor, components: Tensor) -> None:
+        if self.extrapolate:
+            forget_(memory, W, Ht, components)
 
 
 def _is_small(problem: NMFProblem, iterate: FactorState) -> bool:

@@ -152,11 +152,11 @@ def _scaled_random(problem: NMFProblem, units: Units, seed: Seed) -> Start:
 
 def _unscaled_random(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     H, W = _uniform(problem, seed)
-    root = units.root.clamp(min=1 / _largest_start(problem))
+    root = units.root.clamp(min=1 / largest_start(problem))
     return H / root, W / root
 
 
-def _largest_start(problem: NMFProblem) -> float:
+def largest_start(problem: NMFProblem) -> float:
     """The largest entry of H and W for which the square of a gradient HᵀHW, summed, stays in the range of the dtype."""
     return math.exp2(math.log2(torch.finfo(problem.Y.dtype).max) // 6 - 8)
 
@@ -167,13 +167,13 @@ def _nndsvd(problem: NMFProblem, units: Units, seed: Seed) -> Start:
 
 def _nndsvda(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     # In the user's units, as scikit-learn does, although a mean of Y has no business among square roots of it.
-    mean = problem.Y.mean((1, 2), keepdim=True) * units.root.clamp(max=_largest_start(problem))
+    mean = problem.Y.mean((1, 2), keepdim=True) * units.root.clamp(max=largest_start(problem))
     H, W = nndsvd(problem.Y, problem.k)
     return torch.where(H > 0, H, mean), torch.where(W > 0, W, mean)
 
 
 def _nndsvdar(problem: NMFProblem, units: Units, seed: Seed) -> Start:
-    mean = problem.Y.mean((1, 2), keepdim=True) * units.root.clamp(max=_largest_start(problem))
+    mean = problem.Y.mean((1, 2), keepdim=True) * units.root.clamp(max=largest_start(problem))
     noise = _drawn(problem, seed, torch.randn)
     pairs = zip(nndsvd(problem.Y, problem.k), noise, strict=True)
     return tuple(torch.where(X > 0, X, mean * drawn.abs() / 100) for X, drawn in pairs)  # type: ignore[return-value]

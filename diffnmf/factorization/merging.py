@@ -101,7 +101,7 @@ def merge(Y: Tensor, k: int, *, steps: int = 4, sweeps: int = 2) -> tuple[Tensor
             f"k: expected at most max(n, m) = {max(n, m)}, as many as there are columns or rows to merge; got {k}"
             ' (use init="random")'
         )
-    rows = m < k or k <= n < m
+    rows = merged_side(n, m, k) == "rows"
     columns = Y.mT if rows else Y
     H, W = Y.new_empty(batch, columns.shape[1], k), Y.new_empty(batch, k, columns.shape[2])
     side = min(columns.shape[2], max(DIRECT, 2 * k))
@@ -115,22 +115,38 @@ def merge(Y: Tensor, k: int, *, steps: int = 4, sweeps: int = 2) -> tuple[Tensor
 
 def _merge_piece(Y: Tensor, H: Tensor, W: Tensor, steps: int, sweeps: int, piece: slice) -> None:
     """Some problems of a batch: Y is read, H and W are written."""
-    H[piece], W[piece] = _merge_columns(Y[piece], H.shape[2], steps, sweeps)
+    H[piece], W[piece] = merge_columns(Y[piece], H.shape[2], steps, sweeps)
 
 
-def _merge_columns(Y: Tensor, k: int, steps: int, sweeps: int) -> tuple[Tensor, Tensor]:
+def merged_side(n: int, m: int, k: int) -> str:
+    """What of Y (n, m) is merged: the "columns", or the "rows" where they are fewer, but k at least."""
+    return "rows" if m < k or k <= n < m else "columns"
+
+
+def merged_members(count: int, k: int) -> Tensor:
+    """Which of them are merged, (s,): all, or a sample from all over Y, since neighbours are often alike."""
+    most = max(DIRECT, 2 * k)
+    return torch.arange(count) if count <= most else torch.linspace(0, count - 1, most).long()
+
+
+def even_share(Ht: Tensor, C: Tensor) -> Tensor:
+    """Weights (B, k, m) that give every component Hᵀ (B, k, n) an even share, from C = HᵀY: to begin sweeps with."""
+    return C / (Ht.square().sum(-1, keepdim=True) * Ht.shape[1]).clamp(min=_tiny(C))
+
+
+def merge_columns(Y: Tensor, k: int, steps: int, sweeps: int) -> tuple[Tensor, Tensor]:
+    """``merge`` of the columns of Y (B, n, m)."""
     m = Y.shape[2]
-    if m <= max(DIRECT, 2 * k):
+    members = merged_members(m, k)
+    if len(members) == m:
         G = Y.mT @ Y
-        A, W = _gram_steps(G, merge_gram(G, k), steps)
+        A, W = gram_steps(G, merge_gram(G, k), steps)
         Ht = torch.relu(A @ Y.mT)
         C = Ht @ Y
     else:
-        # A sample from all over Y: columns that are neighbours are often alike.
-        sample = Y[:, :, torch.linspace(0, m - 1, max(DIRECT, 2 * k), device=Y.device).long()]
-        Ht = _merge_columns(sample, k, steps, sweeps)[0].mT
+        Ht = merge_columns(Y[:, :, members.to(Y.device)], k, steps, sweeps)[0].mT
         C = Ht @ Y
-        W = C / (Ht.square().sum(-1, keepdim=True) * k).clamp(min=_tiny(Y))  # an even share for every component
+        W = even_share(Ht, C)
         sweeps += SWEEPS_FROM_SHARES
     sweep_(Ht @ Ht.mT, C, W, sweeps)
     return Ht.mT, W
@@ -207,7 +223,7 @@ def _loss(l1: Tensor, l2: Tensor, b: Tensor) -> Tensor:
     return (l1 * l2 - square).clamp_(min=0).div_(top.clamp_(min=_tiny(b)))
 
 
-def _gram_steps(G: Tensor, A: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+def gram_steps(G: Tensor, A: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """Improve H = YAᵀ without Y: in turn a sweep of W for H, and a step of A for W. A (B, k, m) may become negative.
 
     With M = WWᵀ, the gradient of ½‖Y − HW‖² for H is −Y(W − MA)ᵀ: the step of A is that of H, divided by the curvature

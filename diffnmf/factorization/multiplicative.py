@@ -8,8 +8,8 @@ from torch import Tensor
 
 from diffnmf.checks import check_flag, set_fields
 from diffnmf.factorization.alternating import AlternatingMethod
-from diffnmf.factorization.divergence import DivergenceHalfStep, check_beta
-from diffnmf.factorization.half_step import HalfStep, Stationarity, negligible, stationarity_of
+from diffnmf.factorization.divergence import DivergenceHalfStep, Pulling, check_beta
+from diffnmf.factorization.half_step import HalfStep, Quadratic, Stationarity, negligible, stationarity_of
 from diffnmf.factorization.nmf_problem import NMFProblem
 
 OVERRELAXATION = 1.3  # exponent of the extrapolated updates; with 1.7 they diverge on a spectrogram
@@ -55,7 +55,7 @@ class MU(AlternatingMethod):
 
     @property
     def takes(self) -> frozenset[str]:
-        return frozenset({"weights", "sparse", "fixed"})
+        return frozenset({"weights", "sparse", "fixed", "parts"})
 
     @property
     def beta(self) -> float:
@@ -106,17 +106,16 @@ class MU(AlternatingMethod):
         return stationarity_of(parts)
 
 
-def _pulls(half: HalfStep | DivergenceHalfStep, X: Tensor) -> tuple[Tensor, Tensor]:
+def _pulls(half: Quadratic | Pulling, X: Tensor) -> tuple[Tensor, Tensor]:
     """Numerator and denominator, (B, k, N) each."""
-    if isinstance(half, DivergenceHalfStep):
+    if not isinstance(half, Quadratic):
         return half.pulls(X)
-    F, V = half.fixed, half.weights
-    down = half.A @ X if V is None else F @ ((F.mT @ X) * V)
-    if half.penalties.l1 is not None:
-        down += half.penalties.l1
-    if half.penalties.ridge is not None:
-        down += half.penalties.ridge * X
-    return half.C, down
+    if isinstance(half, HalfStep) and half.weights is not None:
+        F, V = half.fixed, half.weights
+        down = F @ ((F.mT @ X) * V)
+    else:
+        down = half.A @ X
+    return half.C, half.penalties.added(down, X)
 
 
 def _extrapolate_(X: Tensor, memory: dict[str, Tensor], factor: str) -> None:

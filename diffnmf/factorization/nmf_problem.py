@@ -32,6 +32,11 @@ class Penalties:
             cost += 0.5 * self.ridge[:, 0, 0] * X.square().sum(-1).sum(-1, dtype=torch.float64)
         return cost
 
+    def added(self, down: Tensor, X: Tensor) -> Tensor:
+        """``down`` with their gradient at X, (B, k, N) each."""
+        down = down if self.l1 is None else down + self.l1
+        return down if self.ridge is None else down + self.ridge * X
+
     def take(self, index: Index) -> "Penalties":
         return Penalties(*(None if x is None else x[index] for x in (self.l1, self.ridge)))
 

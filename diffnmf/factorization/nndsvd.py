@@ -1,5 +1,7 @@
 """Non-negative double singular value decomposition: a start without chance."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -18,19 +20,28 @@ def nndsvd(Y: Matrix, k: int) -> tuple[Tensor, Tensor]:
     factorization, Pattern Recognition 41(4).
     """
     triplets = sparse_triplets(Y, k) if isinstance(Y, SparseMatrix) else singular_triplets(Y.double(), k)
-    U, sigma, V = triplets  # (B, n, r), (B, 1, r), (B, m, r)
+    H, Wt = of_triplets(*triplets, k)
+    return H.to(Y.dtype), Wt.to(Y.dtype).mT.contiguous()
+
+
+def column_norms(X: Tensor) -> Tensor:
+    """(B, n, r) to (B, 1, r)."""
+    return torch.linalg.vector_norm(X, dim=-2, keepdim=True)
+
+
+def of_triplets(
+    U: Tensor, sigma: Tensor, V: Tensor, k: int, norms_U: Callable[[Tensor], Tensor] = column_norms
+) -> tuple[Tensor, Tensor]:
+    """H (B, n, k) and Wᵀ (B, m, k) from U (B, n, r), σ (B, 1, r) and V (B, m, r), r ≤ k.
+
+    ``norms_U`` gives the norms of columns of U, where only some of its rows are here.
+    """
     (u, v), (u_minus, v_minus) = ((U.clamp(min=0), V.clamp(min=0)), ((-U).clamp(min=0), (-V).clamp(min=0)))
-    size, size_minus = _norms(u) * _norms(v), _norms(u_minus) * _norms(v_minus)
+    size, size_minus = norms_U(u) * column_norms(v), norms_U(u_minus) * column_norms(v_minus)
     plus = size >= size_minus
     # The leading triplet of a non-negative matrix has one sign, but for rounding where it is not unique.
     u, v = torch.where(plus, u, u_minus), torch.where(plus, v, v_minus)
     root = (sigma * torch.maximum(size, size_minus)).sqrt()
-    H, W = root * u / one_where_zero(_norms(u)), root * v / one_where_zero(_norms(v))
-    missing = k - H.shape[-1]
-    pad = torch.nn.functional.pad
-    return pad(H, (0, missing)).to(Y.dtype), pad(W, (0, missing)).to(Y.dtype).mT.contiguous()
-
-
-def _norms(X: Tensor) -> Tensor:
-    """Of the columns: (B, n, r) to (B, 1, r)."""
-    return torch.linalg.vector_norm(X, dim=-2, keepdim=True)
+    H, Wt = root * u / one_where_zero(norms_U(u)), root * v / one_where_zero(column_norms(v))
+    missing = (0, k - H.shape[-1])
+    return torch.nn.functional.pad(H, missing), torch.nn.functional.pad(Wt, missing)

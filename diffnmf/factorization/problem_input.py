@@ -74,21 +74,36 @@ def make_nmf_problem(
     if bool((smallest < 0).any()):
         _check_sign("Y", flat.values if isinstance(flat, SparseMatrix) else flat)
 
-    exponent = torch.where(largest > 0, torch.frexp(largest)[1].div(2, rounding_mode="floor"), 0)  # of s = 4^exponent
+    exponent = scale_exponent(largest)
     unit = not bool(exponent.any())
     root = torch.ldexp(torch.ones_like(largest), exponent)[:, None, None]  # (B, 1, 1)
     units = Units(torch.Size(batch), Y.dtype, root, finite, unit, whole)
     scaled = flat if unit else _divided(flat, root)
-    powers = (1 - 2 * beta, 2 - 2 * beta)  # in units of s^β: an l1 of s^β/√s, a ridge of s^β/s
-    penalties = [
-        Penalties(_penalty(l1_name, l1, root, powers[0]), _penalty(ridge_name, ridge, root, powers[1]))
-        for l1_name, l1, ridge_name, ridge in (("l1_W", l1_W, "ridge_W", ridge_W), ("l1_H", l1_H, "ridge_H", ridge_H))
-    ]
+    of_W, of_H = make_penalties(root, beta, l1_H=l1_H, l1_W=l1_W, ridge_H=ridge_H, ridge_W=ridge_W)
     H, W, known = (None if x is None else units.scale(x) for x in given)
     _check_size(H, W)
-    of_W, of_H = penalties
     problem = NMFProblem(scaled, _square(scaled, V), k, of_W, of_H, V, 0 if known is None else known.shape[2])
     return problem, units, Given(H, W, known)
+
+
+def scale_exponent(largest: Tensor) -> Tensor:
+    """Of s = 4^exponent, by which a matrix is divided whose largest entry is this."""
+    return torch.where(largest > 0, torch.frexp(largest)[1].div(2, rounding_mode="floor"), 0)
+
+
+def make_penalties(root: Tensor, beta: float, **values: float) -> tuple[Penalties, Penalties]:
+    """Of W and of H, in the scaled units, from l1_W, ridge_W, l1_H and ridge_H."""
+    powers = (1 - 2 * beta, 2 - 2 * beta)  # in units of s^β: an l1 of s^β/√s, a ridge of s^β/s
+    of_W, of_H = (
+        Penalties(
+            *(
+                _penalty(f"{x}_{name}", values[f"{x}_{name}"], root, p)
+                for x, p in zip(("l1", "ridge"), powers, strict=True)
+            )
+        )
+        for name in ("W", "H")
+    )
+    return of_W, of_H
 
 
 def _dense(Y: Tensor) -> tuple[Tensor, list[int]]:

@@ -10,6 +10,9 @@ from diffnmf.checks import check_count, check_matrix
 from diffnmf.factorization.sparse_matrix import SparseMatrix
 from diffnmf.solvers.problem import one_where_zero
 
+# Of the random subspace in which singular vectors are looked for: more columns than wanted, and products with it.
+OVERSAMPLING, POWER_STEPS = 10, 7
+
 
 @torch.no_grad()
 def truncated_svd(Y: Tensor, k: int) -> Tensor:
@@ -100,8 +103,8 @@ def sparse_triplets(Y: SparseMatrix, k: int) -> tuple[Tensor, Tensor, Tensor]:
     _, n, m = Y.shape
     r = min(k, n, m)
     generator = torch.Generator().manual_seed(0)
-    Q = torch.randn(m, min(r + 10, n, m), generator=generator, dtype=torch.float64).to(Y.rows)
-    for _ in range(7):
+    Q = torch.randn(m, min(r + OVERSAMPLING, n, m), generator=generator, dtype=torch.float64).to(Y.rows)
+    for _ in range(POWER_STEPS):
         P, _ = torch.linalg.qr(Y.rows @ Q)
         Q, _ = torch.linalg.qr(Y.columns @ P)
     P, _ = torch.linalg.qr(Y.rows @ Q)

@@ -156,7 +156,7 @@ class UnitColumns(AlternatingMethod):
 
     def update(self, half: HalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         if factor == "W":
-            k, p = half.fixed.shape[1:]
+            k, p = X.shape[1], half.size
             past, beta = (memory["W"], BETA_W * memory["used"]) if self.extrapolate else (None, None)
             sweep_(*half.penalized(), X, max(1, min(self.sweeps, p // k)), past, beta)
             return

@@ -68,7 +68,7 @@ def factorize_table(
 
     k = check_count("k", k, at_least=1)
     output = Path(output)
-    _check_free(output, ["components.csv", "weights.csv", "factors.npz"], overwrite)
+    check_free(output, ["components.csv", "weights.csv", "factors.npz"], overwrite)
     table = _announced(data, announce)
     model = NMF(k, **{"missing": "ignore", **options})
     with warnings.catch_warnings(record=True) as caught:
@@ -78,8 +78,8 @@ def factorize_table(
     names = [f"component_{i + 1}" for i in range(k)]
     files = [output / "components.csv", output / "weights.csv", output / "factors.npz", output / "summary.json"]
     with explained_errors(files[0]):
-        _save_named(files[0], model.components_, names, table.columns)
-        _save_named(files[1], weights, table.rows, names)
+        save_named(files[0], model.components_, names, table.columns)
+        save_named(files[1], weights, table.rows, names)
         with explained_replacing(files[2]) as file, file.open("wb") as stream:
             np.savez_compressed(stream, W=weights, H=model.components_)
     error = model.reconstruction_err_
@@ -105,7 +105,7 @@ def score_ranks(
 ) -> RankScores:
     """``cross_validate_rank`` of the table in a file; writes rank.csv and rank.png into a folder."""
     output = Path(output)
-    _check_free(output, ["rank.csv", "rank.png"], overwrite)
+    check_free(output, ["rank.csv", "rank.png"], overwrite)
     table = _announced(data, announce)
     X = table.X if isinstance(table.X, np.ndarray) else table.X.toarray()
     scores = cross_validate_rank(X, ks, missing="ignore", **options)
@@ -131,7 +131,7 @@ def score_consensus(
 ) -> ConsensusScores:
     """``consensus_curve`` of the table in a file; writes consensus.csv, consensus.png and the components of each k."""
     output = Path(output)
-    _check_free(output, ["consensus.csv", "consensus.png"], overwrite)
+    check_free(output, ["consensus.csv", "consensus.png"], overwrite)
     table = _announced(data, announce)
     Y = table.X if isinstance(table.X, np.ndarray) else _columns(table)
     scores = consensus_curve(Y, ks, **options)
@@ -142,7 +142,7 @@ def score_consensus(
     save_consensus(output / "consensus.png", scores, title=str(Path(data).name))
     for k, found in zip(scores.ks, scores.found, strict=True):
         names = [f"component_{i + 1}" for i in range(k)]
-        _save_named(output / f"components_{k}.csv", found.H.T.numpy(), names, table.columns)
+        save_named(output / f"components_{k}.csv", found.H.T.numpy(), names, table.columns)
     return scores
 
 
@@ -172,12 +172,13 @@ def _announced(data: str | Path, announce: Announce | None) -> Table:
     return table
 
 
-def _check_free(output: Path, names: list[str], overwrite: bool) -> None:
+def check_free(output: Path, names: list[str], overwrite: bool) -> None:
+    """Raise where a folder holds files that may not be replaced."""
     if not overwrite and any((output / name).exists() for name in names):
         raise RunFolderError(f"{output}: holds {', '.join(names)} already; take another --output, or --overwrite")
 
 
-def _save_named(path: Path, matrix: np.ndarray, rows: list[str] | None, columns: list[str] | None) -> None:
+def save_named(path: Path, matrix: np.ndarray, rows: list[str] | None, columns: list[str] | None) -> None:
     """A matrix with the names of its rows and columns; numbers where there are none."""
     rows = [str(i) for i in range(len(matrix))] if rows is None else rows
     columns = [str(i) for i in range(matrix.shape[1])] if columns is None else columns

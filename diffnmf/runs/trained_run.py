@@ -1,5 +1,6 @@
 """A run that has been trained, opened again: to score it, and to see what it is."""
 
+import platform
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from diffnmf.runs.parts import RIVAL_GROUPS, load_run_data
 from diffnmf.runs.places import absolute_dataset, check_images_are_there
 from diffnmf.runs.recorder import best_of
 from diffnmf.runs.run_folder import RunFolder
+from diffnmf.version import __version__
 
 
 def evaluate_run(
@@ -107,10 +109,12 @@ def check_image_shape(model: GANUNMF, image_shape: tuple[int, int], images: str)
 
 
 def describe_installation() -> dict[str, Any]:
-    """The version of torch, and the devices that ``--device auto`` has to choose from; plain values."""
+    """Versions, and the devices that ``--device auto`` has to choose from; plain values."""
     device = device_named(AUTO)
     gpus = [f"cuda:{i} ({hardware(f'cuda:{i}')})" for i in range(torch.cuda.device_count())]
     return {
+        "diffnmf": __version__,
+        "Python": f"{platform.python_version()} on {platform.platform()}",
         "torch": str(torch.__version__),
         "device": f"{device} ({hardware(device)}), which --device auto means here",
         "CUDA devices": gpus or "none that torch sees",

@@ -18,6 +18,7 @@ from helpers import bytes_of
 from PIL import Image
 from typer.testing import CliRunner
 
+import diffnmf
 from diffnmf.cli import app
 from diffnmf.data import DATASETS
 from diffnmf.errors import DivergenceError
@@ -62,6 +63,22 @@ def assert_refused(result, *words):
     message = ESCAPES.sub("", result.stderr)
     for word in words:
         assert re.search(word, message), f"{word!r} is not in {message!r}"
+
+
+def test_version():
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.stdout == f"diffnmf {diffnmf.__version__}\n"
+
+
+def test_help_has_groups():
+    help_text = CliRunner().invoke(app, ["--help"]).stdout
+    places = [
+        help_text.index(word)
+        for word in ("GAN-UNET ─", "evaluate", "Classical NMF", "consensus", "Studies ─", "reproduce")
+    ]
+    assert places == sorted(places)
+    assert "--install-completion" in help_text
 
 
 class TestTrain:
@@ -153,7 +170,7 @@ class TestTrain:
 
     @pytest.mark.slow
     def test_runs_as_a_command(self, tmp_path):
-        """A process of its own, with a clean standard error: where the run is, the epochs, and what follows."""
+        """A process of its own, with a clean standard error: the folder, the device, the epochs, and what follows."""
         result = subprocess.run(
             [sys.executable, "-c", "from diffnmf.cli import main; main()", *DIGITS, "--output", "run"],
             capture_output=True,
@@ -165,7 +182,7 @@ class TestTrain:
         assert result.returncode == 0, result.stderr
         assert result.stdout.splitlines()[-1] == "run"
         told = [line.split()[0] for line in result.stderr.splitlines()]
-        assert told == ["run", "epoch", "scoring", "scoring", "drawing"]
+        assert told == ["run", "computing", "epoch", "scoring", "scoring", "drawing"]
 
 
 class TestSlips:

@@ -107,6 +107,37 @@ class TestNMF:
         assert "Traceback" not in result.output
 
 
+def test_a_file_in_blocks(tmp_path):
+    """A folder of shards, and a file above --max-memory, give what the table in memory does."""
+    random = np.random.default_rng(0)
+    X = (random.random((900, 3)) @ random.random((3, 300))).astype(np.float32)
+    np.save(tmp_path / "x.npy", X)
+    (tmp_path / "shards").mkdir()
+    for number, part in enumerate(np.split(X, [500])):
+        np.save(tmp_path / "shards" / f"{number}.npy", part)
+    found = {}
+    for data, memory in (("x.npy", 100), ("x.npy", 1), ("shards", 100)):
+        output = f"{data}-{memory}"
+        done = invoke(
+            "nmf", data, "--k", 3, "--output", output, "--max-memory", memory, "--init", "merge", "--tol", "0.1"
+        )
+        assert done.exit_code == 0, done.output
+        assert ("in blocks" in done.stderr) == (output != "x.npy-100")
+        found[output] = json.loads((tmp_path / output / "summary.json").read_text())
+        weights = tmp_path / output / "weights.npy"
+        components = written(tmp_path / output / "components.csv")[2]
+        if weights.exists():
+            error = np.linalg.norm(X - np.load(weights) @ components) / np.linalg.norm(X)
+            assert error == pytest.approx(found[output]["relative_error"], abs=1e-6)
+            assert not (tmp_path / output / "checkpoint").exists()
+    whole = found.pop("x.npy-100")
+    assert len(found) == 2
+    assert all(other["relative_error"] == pytest.approx(whole["relative_error"], rel=1e-2) for other in found.values())
+    assert all(other["iterations"] == whole["iterations"] for other in found.values())
+    again = invoke("nmf", "shards", "--k", 3, "--output", "shards-100")
+    assert again.exit_code == 2 and "--overwrite" in again.stderr
+
+
 def test_rank(tmp_path):
     random = np.random.default_rng(0)
     X = random.random((60, 3)) @ random.random((3, 40))

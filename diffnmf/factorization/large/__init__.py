@@ -1,0 +1,1 @@
+"""Matrices larger than memory, and matrices that several processes share."""

@@ -1,0 +1,154 @@
+"""A run that was interrupted goes on to the same bits."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from diffnmf import NMF, Blocks
+from diffnmf.errors import RunFolderError
+from diffnmf.factorization import HALS, MU, factorize
+from diffnmf.factorization.large import checkpoint, entry
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::diffnmf.errors.ConvergenceWarning"),
+]
+
+
+class StopError(Exception):
+    """What interrupts a run here."""
+
+
+@pytest.fixture(scope="module")
+def X():
+    random = np.random.default_rng(0)
+    return random.random((90, 5)) @ random.random((5, 40)) + 0.2 * random.random((90, 40))
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """A checkpoint after every iteration."""
+    monkeypatch.setattr(entry, "Checkpoints", lambda folder, run: checkpoint.Checkpoints(folder, run, every=0.0))
+
+
+def run(X, folder=None, stop=None, transposed=True, **options):
+    def callback(iteration, H, W):
+        if iteration == stop:
+            raise StopError
+
+    blocks = Blocks(X, max_memory=20e3)
+    options = {"init": "random", "max_iter": 37, "tol": 1e-7, **options}
+    return factorize(blocks.mT if transposed else blocks, 4, checkpoint=folder, callback=callback, **options)
+
+
+def assert_same_bits(first, second):
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("transposed", [True, False], ids=["samples split", "features split"])
+@pytest.mark.parametrize(
+    "method", ["hals", HALS(shuffle=True), "anls", "mu", MU("kullback-leibler", extrapolate=True)], ids=str
+)
+def test_same_bits(X, tmp_path, method, transposed):
+    whole = run(X, method=method, transposed=transposed)
+    for stop in (1, 12, 30):
+        with pytest.raises(StopError):
+            run(X, tmp_path, stop, method=method, transposed=transposed)
+    assert_same_bits(run(X, tmp_path, method=method, transposed=transposed), whole)
+    # A run that has ended is not run again.
+    assert_same_bits(run(X, tmp_path, 1, method=method, transposed=transposed), whole)
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+
+
+@pytest.mark.usefixtures("always")
+class TestFolder:
+    def test_another_run(self, X, tmp_path):
+        run(X, tmp_path)
+        for options, message in (
+            ({"seed": 1}, "seed=0 instead of 1"),
+            ({"tol": 1e-3}, "tol"),
+            ({"l1_W": 1.0}, "l1_W"),
+            ({"method": "mu"}, "method"),
+            ({"transposed": False}, "n=40 instead of 90"),
+        ):
+            with pytest.raises(RunFolderError, match=message):
+                run(X, tmp_path, **options)
+        with pytest.raises(RunFolderError, match="square"):
+            run(1.1 * X, tmp_path)
+
+    def test_damaged(self, X, tmp_path):
+        run(X, tmp_path)
+        (folder,) = tmp_path.glob("iteration-*")
+        (folder / "S-000000000000.npy").unlink()
+        with pytest.raises(RunFolderError, match="not all there"):
+            run(X, tmp_path)
+        (tmp_path / "latest.json").write_text("{")
+        with pytest.raises(RunFolderError, match="remove"):
+            run(X, tmp_path)
+
+    def test_a_write_that_fails_leaves_the_last_one(self, X, tmp_path, monkeypatch):
+        whole = run(X)
+        with pytest.raises(StopError):
+            run(X, tmp_path, 9)
+        monkeypatch.setattr(checkpoint.np, "savez", _full)
+        with pytest.raises(RunFolderError, match="No space left"):
+            run(X, tmp_path)
+        monkeypatch.undo()
+        assert_same_bits(run(X, tmp_path), whole)
+
+    def test_estimator(self, X, tmp_path):
+        options = {"max_iter": 20, "tol": 0.0, "init": "random", "random_state": 0}
+        found = [NMF(4, checkpoint=tmp_path, **options).fit(Blocks(X)).components_ for _ in range(2)]
+        assert np.array_equal(*found)
+        with pytest.raises(RunFolderError, match="another run"):
+            NMF(5, checkpoint=tmp_path, **options).fit(Blocks(X))
+
+
+def _full(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+
+def test_once_a_minute(X, tmp_path, monkeypatch):
+    """And at the end: a quick run writes one."""
+    saved = []
+    plain = checkpoint.Checkpoints.save
+    monkeypatch.setattr(
+        checkpoint.Checkpoints, "save", lambda self, state, part: saved.append(1) or plain(self, state, part)
+    )
+    run(X, tmp_path)
+    assert len(saved) == 1
+
+
+@pytest.mark.slow
+def test_killed(tmp_path, X):
+    """By SIGKILL, anywhere: the same bits in the end."""
+    np.save(tmp_path / "x.npy", X)
+    program = (
+        "import functools, os, signal, sys, threading, numpy as np, torch\n"
+        "from diffnmf import Blocks; from diffnmf.factorization import factorize\n"
+        "from diffnmf.factorization.large import checkpoint, entry\n"
+        "entry.Checkpoints = functools.partial(checkpoint.Checkpoints, every=0.0)\n"
+        "torch.set_num_threads(1)\n"
+        "after = float(sys.argv[2])\n"
+        "if after: threading.Timer(after, os.kill, (os.getpid(), signal.SIGKILL)).start()\n"
+        "found = factorize(Blocks('x.npy', max_memory=20e3).mT, 4, init='random', max_iter=150, tol=0.0,"
+        " checkpoint=sys.argv[1])\n"
+        "np.save(sys.argv[1] + '.npy', found.H.numpy())\n"
+    )
+
+    def go(folder, after):
+        arguments = [sys.executable, "-c", program, folder, str(after)]
+        return subprocess.run(arguments, cwd=tmp_path, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    assert go("whole", 0).returncode == 0
+    killed = 0
+    for after in (0.05, 0.1, 0.2, 0.15, 0.3):
+        killed += go("parts", after).returncode == -9
+    assert killed >= 3
+    assert go("parts", 0).returncode == 0
+    assert np.array_equal(np.load(tmp_path / "parts.npy"), np.load(tmp_path / "whole.npy"))
