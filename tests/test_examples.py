@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffnmf import NNLSLayer
 from diffnmf.data import load_dataset
 from diffnmf.models import W_SOLVERS
 
@@ -179,30 +180,52 @@ def test_sparse_coding(tmp_path, monkeypatch):
 
 def test_attention_factorization(tmp_path, monkeypatch):
     """On the same features the exact factors are nearer, whichever of the two the model was trained with."""
-    options = ["--steps", "4", "--seeds", "2"]
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    options = ["--steps", "4", "--seeds", "1"]
     rows = run_with_table("attention_factorization", *options, folder=tmp_path, monkeypatch=monkeypatch)
     errors = {row["block"]: [row[name].split()[0] for name in ("relative error", "other method")] for row in rows}
-    assert errors["none"] == errors["convolutions"] == ["–", "–"]
-    updated, exact = map(float, errors["multiplicative"])
-    assert exact < updated
-    exact, updated = map(float, errors["exact"])
-    assert exact < updated
+    assert errors["none"] == errors["convolutions"] == errors["factorizer: convolutions"] == ["–", "–"]
+    for block in ("", "factorizer: "):
+        updated, exact = map(float, errors[f"{block}multiplicative"])
+        assert exact < updated
+        exact, updated = map(float, errors[f"{block}exact"])
+        assert exact < updated
     assert all(float(row["accuracy"].split()[0]) > 0.3 for row in rows)
     assert (tmp_path / "segmentations.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("name", ["Multiplicative", "Exact"])
+@pytest.mark.parametrize("name", ["Multiplicative", "Alternating", "Exact"])
 def test_the_factorizations_of_the_block(name):
     """A matrix of low rank comes back, and the gradient reaches it; six updates come less near, and not by chance."""
-    example = load_example("attention_factorization")
+    example = load_example("attention_blocks")
     torch.manual_seed(0)
     X = (torch.rand(4, 12, 2) @ torch.rand(4, 2, 30)).requires_grad_()
     Y = getattr(example, name)()(X, torch.rand(4, 12, 3))
     error = (torch.linalg.vector_norm(Y - X) / torch.linalg.vector_norm(X)).item()
-    assert error < (0.25 if name == "Multiplicative" else 0.05)
+    assert error < {"Multiplicative": 0.25, "Alternating": 0.1, "Exact": 0.05}[name]
     (Y**2).sum().backward()
     assert X.grad.isfinite().all()
     assert (X.grad != 0).any()
+
+
+def test_hals_of_rank_one_is_exact_nnls():
+    example = load_example("attention_blocks")
+    H, X = torch.rand(3, 8, 1, dtype=torch.float64), torch.rand(3, 8, 5, dtype=torch.float64)
+    W = example.Alternating().half_step(H, X, torch.zeros(3, 1, 5, dtype=torch.float64))
+    torch.testing.assert_close(W, NNLSLayer()(H, X), rtol=1e-5, atol=0)
+
+
+def test_windows_and_heads_of_a_factorizer_come_back_as_they_were():
+    example = load_example("attention_blocks")
+    layer = example.FactorizerLayer(4, 2, None, heads=2, window=3)
+    torch.nn.init.dirac_(layer.into.weight)
+    torch.nn.init.zeros_(layer.into.bias)
+    layer.norms[0] = torch.nn.Identity()
+    features = torch.rand(5, 4, 6, 9)
+    windows = layer.matrix(features)
+    assert windows.shape == (5, 2, 2, 3, 2, 9)
+    assert torch.equal(windows[1, 1, 0, 2], features[1, 2:, :3, 6:].flatten(1))
+    assert torch.equal(layer.image(windows), features)
 
 
 def test_the_benchmark_of_incomplete_data(tmp_path, monkeypatch, capsys):
@@ -283,3 +306,80 @@ def test_the_check_of_a_gpu_fails_where_something_is_wrong(tmp_path, monkeypatch
     assert ended.value.code == 1
     assert "2 problems" in capsys.readouterr().out
     assert (tmp_path / "check_cuda.md").read_text().count("**no**") == 2
+
+
+def test_canonical_targets(tmp_path, monkeypatch, capsys):
+    """On digits with few steps: every row is there, what was trained is kept, and raw targets are farthest off."""
+    options = [
+        "--datasets",
+        "digits",
+        "--k",
+        "4",
+        "--size",
+        "8",
+        "8",
+        "--groups",
+        "24",
+        "--unseen",
+        "4",
+        "--steps",
+        "30",
+    ]
+    options += ["--width", "16", "--seeds", "1"]
+    rows = {row["target"]: row for row in canonical_rows(options, tmp_path, monkeypatch)}
+    kinds = ["raw", "scaled", "sorted", "canonical", "matched", "none"]
+    assert list(rows) == ["HALS itself", "the prototypes", *kinds]
+    errors = {name: float(row["relative error"]) for name, row in rows.items()}
+    assert min(errors, key=errors.__getitem__) == "HALS itself"
+    assert errors["canonical"] < errors["raw"]
+    assert float(rows["HALS itself"]["distance to HALS"]) < 1e-6
+    assert float(rows["the prototypes"]["equal slots"]) == 1
+    assert len(list(tmp_path.glob("digits-*-0.json"))) == len(kinds)
+    assert capsys.readouterr().out.count(".json: {") == len(kinds)
+    assert {row["target"]: row for row in canonical_rows(options, tmp_path, monkeypatch)} == rows
+    assert ".json: {" not in capsys.readouterr().out  # nothing was trained again
+
+
+def canonical_rows(options, folder, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["canonical_targets.py", *options, "--output", str(folder)])
+    load_example("canonical_targets").main()
+    lines = (folder / "canonical_targets.md").read_text(encoding="utf-8").splitlines()[2:]
+    header, _, *rows = ([cell.strip() for cell in line.strip("| ").split("|")] for line in lines)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_the_benchmark_of_deep_nmf(monkeypatch, capsys):
+    """All ways to take a step have the same gradients; how long they take is no business of a test."""
+    options = ["--n", "60", "--m", "30", "--sizes", "6", "3", "--repeats", "1", "--threads", "1"]
+    monkeypatch.setattr(sys, "argv", ["benchmark_deep_nmf.py", *options])
+    load_example("benchmark_deep_nmf").main()
+    header, _, *rows = (
+        [cell.strip() for cell in line.strip("| ").split("|")] for line in capsys.readouterr().out.splitlines()
+    )
+    off = [float(dict(zip(header, row, strict=True))["gradients off by"]) for row in rows]
+    assert off[0] < 1e-4  # in float32
+    assert max(off[1:]) < 1e-9
+    assert len(off) == 4
+
+
+def test_deep_nmf(tmp_path, monkeypatch):
+    """On digits: end to end the coarse level is better than level by level, and a head tells more digits apart."""
+    options = [
+        "--dataset",
+        "digits",
+        "--count",
+        "400",
+        "--unseen",
+        "200",
+        "--hidden",
+        "16",
+        "--k",
+        "6",
+        "--epochs",
+        "30",
+    ]
+    rows = run_with_table("deep_nmf", *options, "--label-weights", "1.0", folder=tmp_path, monkeypatch=monkeypatch)
+    greedy, deep, labelled = rows
+    assert float(deep["coarse level"]) < 0.99 * float(greedy["coarse level"])
+    assert float(labelled["accuracy"]) > max(float(greedy["accuracy"]), float(deep["accuracy"])) > 0.5
+    assert (tmp_path / "hierarchy.png").stat().st_size > 10_000

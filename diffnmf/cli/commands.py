@@ -7,7 +7,7 @@ from typer.core import TyperGroup
 
 
 class Commands(TyperGroup):
-    """The commands that ``diffnmf.cli`` registers, and ``compare`` and ``reproduce``.
+    """The commands that ``diffnmf.cli`` registers, and those of the studies: ``compare``, ``reproduce``, ``related``.
 
     Training needs nothing of the studies, and does not wait for them to be imported.
     """
@@ -24,9 +24,10 @@ class Commands(TyperGroup):
         return super().get_command(ctx, cmd_name)
 
     def _add_studies(self) -> None:
-        from diffnmf.cli.study_commands import compare, reproduce_command  # here: see above
+        from diffnmf.cli.study_commands import compare, related, reproduce_command  # here: see above
 
         studies = typer.Typer(add_completion=False)
         studies.command(rich_help_panel="Studies")(compare)
         studies.command("reproduce", rich_help_panel="Studies")(reproduce_command)
+        studies.command(rich_help_panel="Studies")(related)
         self.commands.update(typer.main.get_group(studies).commands)

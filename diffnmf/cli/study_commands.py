@@ -1,4 +1,4 @@
-"""The commands that compare and reproduce: ``compare``, ``reproduce``."""
+"""The commands of the studies: ``compare``, ``reproduce``, ``related``."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from diffnmf.runs import PRESETS, DataConfig, RunConfig, RunFolder
 from diffnmf.studies.frontier import measure_frontier
 from diffnmf.studies.paper import STUDIES, reproduce
 from diffnmf.studies.recognition import measure_recognition
+from diffnmf.studies.related import SYSTEMS, measure_related
 from diffnmf.studies.w_solvers import compare_runs, compare_w_solvers
 from diffnmf.studies.w_solvers.rows import DEFAULT_ROWS, W_SOLVER_ROWS
 
@@ -184,6 +185,40 @@ def reproduce_command(
             report_only=report_only,
         )
     typer.echo(report)
+
+
+def related(
+    output: Output,
+    dataset: Annotated[str, typer.Option(help="digits, mnist, fashion, faces, or a path.")] = "mnist",
+    systems: Annotated[
+        str, typer.Option(help=f"Of {', '.join(SYSTEMS)}; with commas between them.", show_default="all")
+    ] = ",".join(SYSTEMS),
+    k: Annotated[int, typer.Option(min=1, help="Components.")] = 64,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds 0, 1, ... of every system.")] = 3,
+    train_images: Annotated[int, typer.Option(min=1, help="Images that are learnt from, at most.")] = 5000,
+    test_images: Annotated[int, typer.Option(min=1, help="Unseen images that are scored, at most.")] = 5000,
+    data_dir: DataDir = None,
+    device: Device = AUTO,
+) -> None:
+    """Compare the systems of the related work: parts and codes learnt from images, beside NMF, PCA and k-means.
+
+    An interrupted comparison continues where it stopped when the command is run again.
+    """
+    with explained(SAME_COMMAND):
+        measure_related(
+            dataset,
+            output,
+            k=k,
+            systems=[name.strip() for name in systems.split(",") if name.strip()],
+            seeds=range(seeds),
+            train_images=train_images,
+            test_images=test_images,
+            data_dir=data_dir,
+            device=device_named(device),
+            announce=announce,
+        )
+        typer.echo((output / "related.md").read_text(encoding="utf-8"))
+        typer.echo(output)
 
 
 def _frontier_of(runs: list[Path], given: Options, preset: str, config: Path | None) -> tuple[DataConfig, int]:

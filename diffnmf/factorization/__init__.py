@@ -2,6 +2,7 @@
 
 from diffnmf.factorization.anls import ANLS
 from diffnmf.factorization.base import Method
+from diffnmf.factorization.canonical import canonicalize, move_prototypes
 from diffnmf.factorization.consensus import Consensus, ConsensusScores, consensus, consensus_curve
 from diffnmf.factorization.factorize import Factors, factorize
 from diffnmf.factorization.hals import HALS
@@ -36,6 +37,7 @@ __all__ = [
     "RankScores",
     "Replicates",
     "UnitColumns",
+    "canonicalize",
     "consensus",
     "consensus_curve",
     "cross_validate_rank",
@@ -43,6 +45,7 @@ __all__ = [
     "initialize",
     "match_slots",
     "merge",
+    "move_prototypes",
     "replicate",
     "slot_prototypes",
     "spa",

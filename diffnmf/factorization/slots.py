@@ -45,7 +45,7 @@ def match_slots(H: Tensor, prototypes: Tensor) -> Tensor:
             f"prototypes: expected (n, k), as many columns as H has: {k}; got {tuple(prototypes.shape)}"
             " (slot_prototypes makes them from the bases of several groups)"
         )
-    cosines = _unit(prototypes.to(H)).mT @ _unit(H)  # (*batch, k, k): slots, columns
+    cosines = of_length_one(prototypes.to(H)).mT @ of_length_one(H)  # (*batch, k, k): slots, columns
     flat = cosines.reshape(-1, k, k).nan_to_num().double().cpu().numpy()
     order = np.array([linear_sum_assignment(pair, maximize=True)[1] for pair in flat]).reshape(*H.shape[:-2], k)
     return torch.from_numpy(order.astype(np.int64)).to(H.device)
@@ -85,16 +85,16 @@ def slot_prototypes(H: Tensor, rounds: int = 10) -> Tensor:
     """
     if check_matrix("H", H).ndim != 3 or len(H) == 0:
         raise ValueError(f"H: expected (G, n, k), the bases of at least one group; got {tuple(H.shape)}")
-    U = _unit(H)
+    U = of_length_one(H)
     prototypes, order = U[0], None
     for _ in range(check_count("rounds", rounds)):
         last, order = order, match_slots(U, prototypes)
         if last is not None and torch.equal(order, last):
             break
-        prototypes = _unit(take_slots(U, U.mT, order)[0].mean(0))
+        prototypes = of_length_one(take_slots(U, U.mT, order)[0].mean(0))
     return prototypes
 
 
-def _unit(H: Tensor) -> Tensor:
+def of_length_one(H: Tensor) -> Tensor:
     """Columns of norm 1; zero ones stay."""
     return H / one_where_zero(safe_norm(H, dim=-2)).unsqueeze(-2).to(H.dtype)

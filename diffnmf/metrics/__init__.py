@@ -15,6 +15,7 @@ from diffnmf.metrics.scores import (
     summarize,
     zero_share,
 )
+from diffnmf.metrics.symmetry import symmetry_adjusted_error
 
 __all__ = [
     "SlotConsistency",
@@ -32,5 +33,6 @@ __all__ = [
     "relative_error",
     "slot_consistency",
     "summarize",
+    "symmetry_adjusted_error",
     "zero_share",
 ]

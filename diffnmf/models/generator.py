@@ -39,7 +39,9 @@ def _w_solver_of(config: GeneratorConfig) -> str | NNLSLayer:
     """The name of the head that solves nothing, or the layer of the NNLS solver with its options."""
     if config.w_solver == FULLY_CONNECTED:
         return FULLY_CONNECTED
-    return nnls_layer(config.w_solver, steps=config.w_steps, backward=config.w_backward, l1=config.l1)
+    return nnls_layer(
+        config.w_solver, steps=config.w_steps, backward=config.w_backward, l1=config.l1, upper=config.upper
+    )
 
 
 class Generator(nn.Module):
@@ -63,6 +65,7 @@ class Generator(nn.Module):
         self.m = config.m
         self.k = config.k
         self.unit_norm = config.unit_norm
+        self.upper = config.upper
         chosen = _w_solver_of(config) if w_solver is None else w_solver
         # Without NNLS nothing keeps HW bright: black is the best constant for MNIST under the L1 loss, and within a
         # hundred steps every map lies below its ReLU, for ever. A normalised map always has pixels above it.
@@ -109,6 +112,8 @@ class Generator(nn.Module):
         if self.mixtures is not None:
             basis = basis + self.mixtures(Y, bottleneck)
         H = torch.relu(basis)
+        if self.upper is not None:
+            H = H.clamp(max=self.upper)
         if self.unit_norm:
             if W0 is not None:
                 W0 = W0 * torch.linalg.vector_norm(H.detach(), dim=-2).unsqueeze(-1)

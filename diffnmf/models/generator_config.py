@@ -53,6 +53,12 @@ class GeneratorOptions(Options):
     l1: float = option(
         0.0, "Penalty on the entries of W, 0 or more; needs columns of H at unit norm.", within("[0, inf)")
     )
+    upper: float | None = option(
+        None,
+        "Largest entry of H and of W, as intensities of light have it (1 in Li et al. 2020); for NNLS solvers.",
+        within("(0, inf)"),
+        none="no bound",
+    )
     normalize_maps: bool | None = option(
         None,
         "Normalise the maps of the U-Net before their ReLU, to mean 0 and variance 1, with a learned gain and bias.",
@@ -67,7 +73,9 @@ class GeneratorOptions(Options):
                 f"basis_init: expected none with mixture, which is another start of H; got {self.basis_init!r}"
                 " (leave one of them out; of the presets of diffnmf train, scratch has none)"
             )
-        check_w_options(self.w_solver, self.w_steps, self.w_backward, self.l1, unit_norm=self.unit_norm)
+        check_w_options(
+            self.w_solver, self.w_steps, self.w_backward, self.l1, unit_norm=self.unit_norm, upper=self.upper
+        )
 
     def for_groups(self, image_shape: tuple[int, int], m: int) -> "GeneratorConfig":
         """These options for groups of m images of that shape."""

@@ -96,7 +96,12 @@ def make_w_head(
 
 
 def nnls_layer(
-    w_solver: str | NNLSSolver, *, steps: int | None = None, backward: str | None = None, l1: float = 0.0
+    w_solver: str | NNLSSolver,
+    *,
+    steps: int | None = None,
+    backward: str | None = None,
+    l1: float = 0.0,
+    upper: float | None = None,
 ) -> NNLSLayer:
     """The layer of an NNLS solver by name, with what the comparison of W-solvers varies.
 
@@ -105,7 +110,7 @@ def nnls_layer(
         steps: stop the solver after so many steps or sweeps, without the exact finish (see ``NNLSSolver.truncated``).
         backward: of ``NNLSLayer``; by default "implicit" for an exact solver, and the first that it has, "unrolled",
             for one that stops before the solution and so has no implicit gradient.
-        l1: of ``NNLSLayer``.
+        l1, upper: of ``NNLSLayer``.
 
     Raises:
         ValueError, TypeError: a name is unknown, or the solver has no such option; the message names the argument.
@@ -119,18 +124,35 @@ def nnls_layer(
         solver = _stopped_after(solver, steps, w_solver)
     if backward == "implicit" and not solver.exact:
         raise ValueError('w_backward: expected "unrolled" or "detached" for a solver that is not exact; got "implicit"')
-    return NNLSLayer(solver, l1=l1, backward=backward or ("implicit" if solver.exact else solver.backwards[0]))
+    if upper is not None and (not solver.takes_bounds or (backward == "unrolled" and solver.takes_constraints)):
+        raise ValueError(
+            f"upper: expected none for the steps of w_solver {w_solver!r}, which know no bound; got {upper}"
+            ' (leave w_steps and w_backward out, or use "ls_hals")'
+        )
+    return NNLSLayer(
+        solver, l1=l1, upper=upper, backward=backward or ("implicit" if solver.exact else solver.backwards[0])
+    )
 
 
-def check_w_options(w_solver: str, steps: int | None, backward: str | None, l1: float, *, unit_norm: bool) -> None:
+def check_w_options(
+    w_solver: str,
+    steps: int | None,
+    backward: str | None,
+    l1: float,
+    *,
+    unit_norm: bool,
+    upper: float | None = None,
+) -> None:
     """Raise unless the options of a model's W-solver, in plain values, fit together."""
     if w_solver != FULLY_CONNECTED:
-        nnls_layer(w_solver, steps=steps, backward=backward, l1=l1)
+        nnls_layer(w_solver, steps=steps, backward=backward, l1=l1, upper=upper)
     elif (steps, backward, l1) != (None, None, 0.0):
         raise ValueError(
             f"w_steps, w_backward, l1: expected none for w_solver 'fc', which solves nothing; "
             f"got {steps}, {backward}, {l1}"
         )
+    elif upper is not None:
+        raise ValueError(f"upper: expected none for w_solver 'fc', which knows no bound; got {upper}")
     if l1 and not unit_norm:
         raise ValueError(
             f"l1: expected unit_norm with it, or H grows until the penalty is nothing; got l1 = {l1} alone"

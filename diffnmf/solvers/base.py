@@ -106,6 +106,14 @@ class NNLSSolver(ABC):
         """
         return False
 
+    @property
+    def takes_bounds(self) -> bool:
+        """Whether ``solve`` looks at ``upper`` and ``signed``, where ``problem.constraints`` has nothing else.
+
+        Then it has a gradient of its own: the one that the library adds to W knows no bound but zero.
+        """
+        return self.takes_constraints
+
     @abstractmethod
     def solve(self, problem: Problem, backward: str) -> Solved:
         """Solve every problem of the batch.

@@ -37,6 +37,11 @@ class Constraints:
         """Those that W depends on differentiably."""
         return tuple(x for x in (self.weights, self.total, self.upper) if x is not None)
 
+    @property
+    def only_bounds(self) -> bool:
+        """Whether nothing but ``upper`` and ``signed`` was asked for, if that."""
+        return self.weights is None and self.total is None
+
     def with_tensors(self, tensors: Sequence[Tensor]) -> "Constraints":
         """The same, with others in the place of ``tensors``."""
         given = iter(tensors)

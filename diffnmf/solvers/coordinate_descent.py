@@ -30,12 +30,31 @@ class CoordinateDescent(FirstOrderSolver):
             yield X
 
 
-def sweep(form: GramForm, X: Tensor) -> Tensor:
-    """One pass over the rows of X (B, k, m), in differentiable operations; A has unit diagonal."""
+@dataclass(frozen=True)
+class ScaledBounds:
+    """lower ≤ X ≤ upper in the scaled unknowns of a Gram form, (B, k, m) each; infinite for none."""
+
+    lower: Tensor
+    upper: Tensor
+
+    def clip(self, X: Tensor, row: int | slice = slice(None)) -> Tensor:
+        """The rows X within their bounds; an entry that is beyond one has the gradient of the bound."""
+        lower, upper = self.lower[:, row], self.upper[:, row]
+        above, below = X.gt(upper), X.lt(lower)
+        return torch.where(above, upper, torch.where(below, lower, X))
+
+
+def sweep(form: GramForm, X: Tensor, bounds: ScaledBounds | None = None) -> Tensor:
+    """One pass over the rows of X (B, k, m), in differentiable operations; A has unit diagonal.
+
+    Each row goes to its optimum within the bounds, 0 and ∞ unless others are given: since the objective is convex in
+    one entry, that is its optimum without them, clipped.
+    """
     descent = torch.baddbmm(form.C, form.A, X, alpha=-1)  # C − AX, kept up to date row by row
     rows = []
     for i, row in enumerate(X.unbind(dim=-2)):
-        moved = (row + descent[:, i]).clamp(min=0)  # (B, m)
+        moved = row + descent[:, i]  # (B, m)
+        moved = moved.clamp(min=0) if bounds is None else bounds.clip(moved, i)
         descent = torch.addcmul(descent, form.A[:, :, i, None], (moved - row).unsqueeze(-2), value=-1)
         rows.append(moved)
     return torch.stack(rows, dim=-2)

@@ -70,7 +70,7 @@ def _solve_in_range(problem: Problem, solver: NNLSSolver, backward: str) -> Solv
         return Solved(W, torch.zeros(len(W), dtype=torch.int64, device=W.device))
     under_transform = transformed(problem)
     if problem.constraints is not None:
-        _check_constraints(solver, backward)
+        _check_constraints(problem, solver, backward)
     backward = _available(solver, backward, wanted=under_transform or problem.needs_gradient)
     # Autocast would lower the matrix products of float32 problems to half precision.
     with torch.autocast(device_type=problem.H.device.type, enabled=False):
@@ -82,17 +82,22 @@ def _solve_in_range(problem: Problem, solver: NNLSSolver, backward: str) -> Solv
         return Solved(solve_again(problem, solved.W), solved.iterations)
 
 
-def _check_constraints(solver: NNLSSolver, backward: str) -> None:
-    """Raise unless the solver can obey weights, total, upper and signed."""
-    if not solver.takes_constraints:
+def _check_constraints(problem: Problem, solver: NNLSSolver, backward: str) -> None:
+    """Raise unless the solver can obey the weights, total, upper and signed that were asked for, in that way."""
+    if solver.takes_constraints:
+        if backward == "unrolled":
+            raise ValueError(
+                'backward: "unrolled" is for the plain problem; with weights, total, upper, signed, or a ridge that'
+                ' differs between columns use "implicit" or "detached"'
+            )
+        return
+    assert problem.constraints is not None
+    bounds = problem.constraints.only_bounds and problem.ridge.shape[-1] == 1 and not problem.squared
+    if not (bounds and solver.takes_bounds):
+        others = "" if solver.takes_bounds else " upper, signed,"
         raise ValueError(
-            f"solver: {name_of_solver(solver)} as it is set does not take weights, total, upper, signed, nor a ridge"
-            ' that differs between columns; use an exact one, such as "unrolled"'
-        )
-    if backward == "unrolled":
-        raise ValueError(
-            'backward: "unrolled" is for the plain problem; with weights, total, upper, signed, or a ridge that differs'
-            ' between columns use "implicit" or "detached"'
+            f"solver: {name_of_solver(solver)} as it is set does not take weights, total,{others} nor a ridge"
+            ' that differs between columns, nor a Gram matrix with them; use an exact one, such as "unrolled"'
         )
 
 

@@ -46,7 +46,8 @@ def solve_transformed(problem: Problem, solver: NNLSSolver, backward: str) -> So
             f"{name_of_solver(solver)}: has first derivatives in reverse mode only, neither forward mode nor torch.func"
             ' nor torch.compile; use another solver, such as "unrolled"'
         )
-    if backward == "unrolled":
+    bounded = problem.constraints is not None and not solver.takes_constraints
+    if backward == "unrolled" or bounded:
         return solver.solve(problem, backward)  # plain operations already
     if problem.constraints is not None:
         return solve_constrained_transformed(problem, backward)

@@ -72,6 +72,13 @@ class TrainingConfig(Options):
         within("[0, inf)"),
         topic=LOSSES,
     )
+    canonical: float = option(
+        0.0,
+        "Weight of 1 - mean cosine of the columns of H and those of the group's merging in canonical order, beside "
+        "the reconstruction loss.",
+        within("[0, inf)"),
+        topic=LOSSES,
+    )
     # Without it: the UNET ablation of the paper's Table 2.
     adversarial: bool = option(True, "Train against a critic.", check_flag, topic=LOSSES)
     adversarial_form: str = option(

@@ -64,7 +64,10 @@ def overlap_penalty(H: Tensor) -> Tensor:
 
 
 def closeness_penalty(H: Tensor, prototypes: Tensor) -> Tensor:
-    """1 − the mean cosine of each column of H (B, n, k) ≥ 0 and its prototype (n, k), in [0, 1]."""
+    """1 − the mean cosine of each column of H (B, n, k) ≥ 0 and its prototype, in [0, 1].
+
+    Prototypes are (n, k), or (B, n, k) for a group its own.
+    """
     return 1 - (_unit_columns(H) * _unit_columns(prototypes)).sum(dim=-2).mean()
 
 

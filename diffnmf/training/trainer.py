@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -12,6 +13,7 @@ from diffnmf.models import Critic, Factorization, Generator
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.training.averaging import MovingAverage
 from diffnmf.training.batches import Batch, EpochPlan, Prepared
+from diffnmf.training.canonical_targets import CanonicalTargets
 from diffnmf.training.clock import Clock
 from diffnmf.training.config import TrainingConfig
 from diffnmf.training.disturbance import leading_components, pca_disturbance
@@ -68,6 +70,7 @@ class Trainer:
         self.device = self.accelerator.device
         self.sampler, self.config = sampler, config
         self.pca_rank = config.pca_rank or generator.k
+        self.targets = CanonicalTargets(sampler, generator.k) if config.canonical > 0 else None
         self.generator = generator.to(self.device)
         self.critic = critic.to(self.device) if critic is not None and config.adversarial else None
         self.ema = MovingAverage(self.generator, config.ema_decay) if config.ema_decay > 0 else None
@@ -156,7 +159,7 @@ class Trainer:
                 reconstruction = reconstruction_loss(Y_hat, batch.Y, self.config.reconstruction)
                 _report(log, batch, "reconstruction_loss", reconstruction)
                 penalised = reconstruction
-                for name, (weight, penalty) in self._penalties(H).items():
+                for name, (weight, penalty) in self._penalties(H, batch).items():
                     _report(log, batch, name, penalty)
                     penalised = penalised + weight * penalty
                 loss = self.config.reconstruction_weight * penalised
@@ -167,18 +170,24 @@ class Trainer:
                 self._backward(loss, batch)
         log["generator_gradient_norm"] = self._update(self.generator_optimizer)
 
-    def _penalties(self, H: Tensor) -> dict[str, tuple[float, Tensor]]:
+    def _penalties(self, H: Tensor, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         """Those of H that have a weight: name in the log -> weight and value."""
         penalties: dict[str, tuple[float, Callable[[Tensor], Tensor]]] = {
             "sparsity_penalty": (self.config.sparsity, sparsity_penalty),
             "overlap_penalty": (self.config.overlap, overlap_penalty),
             "closeness_penalty": (self.config.closeness, self._closeness),
+            "canonical_penalty": (self.config.canonical, partial(self._canonical, batch)),
         }
         return {name: (weight, penalty(H)) for name, (weight, penalty) in penalties.items() if weight > 0}
 
     def _closeness(self, H: Tensor) -> Tensor:
         assert self.generator.start is not None  # seen to when this was made
         return closeness_penalty(H, self.generator.start.prototypes)
+
+    def _canonical(self, batch: Batch, H: Tensor) -> Tensor:
+        assert self.targets is not None
+        known = batch.prepared.get("canonical")
+        return closeness_penalty(H, self.targets.of(batch.Y) if known is None else known)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, as tensors and plain values; every process has to call it.
@@ -239,6 +248,8 @@ class Trainer:
             prepared["leading"] = leading_components(Y, self.pca_rank)
         if self.generator.start is not None:
             prepared["H0"], prepared["W0"] = self.generator.start.factors(Y)
+        if self.targets is not None:
+            prepared["canonical"] = self.targets.of(Y)
         return prepared
 
     def _factorize(self, batch: Batch) -> Factorization:

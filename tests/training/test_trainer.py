@@ -9,6 +9,8 @@ from helpers import REAL_DATA, needs_data
 from diffnmf.data import GroupSampler, ImageSet, group_matrix, load_dataset
 from diffnmf.errors import DivergenceError
 from diffnmf.evaluation import score_generator
+from diffnmf.factorization import merge
+from diffnmf.metrics import symmetry_adjusted_error
 from diffnmf.models import Critic, Generator, GeneratorConfig
 from diffnmf.training import Trainer, TrainingConfig
 from diffnmf.training.batches import Batch, label_flips
@@ -68,6 +70,36 @@ class TestPenalties:
         reported = [row[f"{name}_penalty"] for row in rows[1.0]]
         assert reported[2] < reported[0]
         assert not [entry for entry in rows[0.0][0] if entry.endswith("_penalty")]
+
+    def test_canonical_targets_draw_each_slot_to_its_part(self, images):
+        rows = {}
+        for weight in (0.0, 1.0):
+            training = trainer(images, adversarial=False, learning_rate=2e-3, canonical=weight)
+            rows[weight] = [training.train_epoch(epoch) for epoch in range(1, 5)]
+        reported = [row["canonical_penalty"] for row in rows[1.0]]
+        assert reported[-1] < 0.8 * reported[0]
+        assert "canonical_penalty" not in rows[0.0][0]
+        # The same targets in every process and after every interruption: nothing has to be kept.
+        again = trainer(images, adversarial=False, canonical=1.0, model_seed=1)
+        assert torch.equal(again.targets.prototypes, training.targets.prototypes)
+        merged = trainer(images, adversarial=False, basis_init="merge", canonical=1.0)
+        assert merged.train_epoch(1)["canonical_penalty"] < 0.1 * reported[0]  # it begins at its targets
+
+    def test_canonical_targets_are_merging_in_slots(self, images):
+        training = trainer(images, adversarial=False, canonical=0.1)
+        Y = group_matrix(images, training.sampler.epoch(3))
+        found = training.targets.of(Y)
+        H, _ = merge(Y, K)
+        assert symmetry_adjusted_error(found, H).max() < 1e-5
+        torch.testing.assert_close(found, training.targets.of(Y.flip(-1)), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(found.norm(dim=1), torch.ones(len(Y), K))
+        assert training._ahead(Y)["canonical"].equal(found)
+
+    def test_canonical_needs_as_many_components_as_merging_finds(self, images):
+        training = TrainingConfig(canonical=0.1, adversarial=False)
+        generator = Generator(GeneratorConfig((8, 8), M, 65, width=8))
+        with pytest.raises(ValueError, match=r"canonical: expected at most k = max\(n, m\) = 64 components"):
+            Trainer(generator, None, GroupSampler(images, M), training)
 
     def test_closeness_needs_prototypes(self, images):
         with pytest.raises(ValueError, match="closeness: expected a generator with prototypes.*basis_init"):

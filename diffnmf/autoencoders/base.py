@@ -1,0 +1,127 @@
+"""``Autoencoder``: the face that all systems of the related work share, and what is done once for all of them."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from diffnmf.autoencoders.samples import in_kind, rows_of
+from diffnmf.checks import check_count
+
+
+class Autoencoder(nn.Module, ABC):
+    """A dictionary of k components learnt from rows of samples, with a way to codes and a way back.
+
+    ``fit`` learns, ``encode`` and ``decode`` use what was learnt, ``components_`` shows it. A system says how it begins
+    (``_reset``), learns (``_learn``), encodes (``_encode``), decodes (``_decode``) and what its components are
+    (``_components``); everything else is here.
+
+    Arrays and tensors go in: arrays come back for arrays, tensors for tensors. All work is done in the dtype and on the
+    device of the weights, float32 on the CPU unless ``.double()`` or ``.to(device)`` says otherwise, and results have
+    that dtype. Tensors carry their gradient through ``encode`` and ``decode``.
+
+    Arguments:
+        in_features: n, the length of a sample, an int ≥ 1.
+        k: components, an int ≥ 1.
+        seed: of all that is random in ``fit``, an int ≥ 0: the same seed and X give the same weights.
+
+    Attributes:
+        losses_: what the system reduces, as it was in each epoch or iteration of the last ``fit``; empty before.
+
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+    """
+
+    values: ClassVar[str] = "[0, inf)"  # what a sample may hold, as an interval
+
+    def __init__(self, in_features: int, k: int, *, seed: int = 0) -> None:
+        super().__init__()
+        self.in_features = check_count("in_features", in_features, at_least=1)
+        self.k = check_count("k", k, at_least=1)
+        self.seed = check_count("seed", seed)
+        self.losses_: list[float] = []
+
+    def fit(self, X: Any) -> Self:
+        """Learn from samples, from new random weights: what an earlier ``fit`` has learnt is forgotten.
+
+        Arguments:
+            X: (N, in_features), array or tensor, N ≥ 1; its values as the system says.
+
+        Returns:
+            The system itself.
+
+        Raises:
+            TypeError, ValueError: X is no such matrix; the message says what it is.
+            DivergenceError: the loss became NaN or infinite.
+        """
+        rows = self._rows(X).detach()
+        if len(rows) == 0:
+            raise ValueError(f"X: expected at least one sample (N, {self.in_features}); got {tuple(rows.shape)}")
+        generator = torch.Generator().manual_seed(self.seed)
+        self.losses_ = []
+        with torch.no_grad():
+            self._reset(generator)
+        with torch.enable_grad():
+            self._learn(rows, generator)
+        return self
+
+    def encode(self, X: Any) -> Any:
+        """The codes (N, k) of samples (N, in_features).
+
+        Raises:
+            TypeError, ValueError: as ``fit``.
+        """
+        return in_kind(self._encode(self._rows(X)), X)
+
+    def decode(self, codes: Any) -> Any:
+        """Samples (N, in_features) from codes (N, k).
+
+        Raises:
+            TypeError, ValueError: ``codes`` is no such matrix of finite numbers.
+        """
+        return in_kind(self._decode(rows_of("codes", codes, self.k, self._like)), codes)
+
+    def forward(self, X: Any) -> Any:
+        """The samples (N, in_features) as the system can say them: ``decode(encode(X))``."""
+        return in_kind(self._decode(self._encode(self._rows(X))), X)
+
+    @property
+    def components_(self) -> Tensor:
+        """The parts, (k, in_features): what a code of 1 adds to a sample; a tensor without gradient."""
+        return self._components().detach()
+
+    def weights_meant_non_negative(self) -> list[Tensor]:
+        """The weights that the system wants non-negative, without gradient; how far it got is for others to count."""
+        return [self.components_]
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, k={self.k}"
+
+    @property
+    def _like(self) -> Tensor:
+        """A weight: all have its dtype and device."""
+        return next(self.parameters())
+
+    def _rows(self, X: Any) -> Tensor:
+        return rows_of("X", X, self.in_features, self._like, self.values)
+
+    @abstractmethod
+    def _reset(self, generator: torch.Generator) -> None:
+        """Give all weights the random values that learning starts from, in place, drawn on the CPU."""
+
+    @abstractmethod
+    def _learn(self, X: Tensor, generator: torch.Generator) -> None:
+        """Learn from X (N, in_features), checked, in dtype and on device of the weights; fills ``losses_``."""
+
+    @abstractmethod
+    def _encode(self, X: Tensor) -> Tensor:
+        """(N, in_features) to (N, k), differentiable."""
+
+    @abstractmethod
+    def _decode(self, codes: Tensor) -> Tensor:
+        """(N, k) to (N, in_features), differentiable."""
+
+    @abstractmethod
+    def _components(self) -> Tensor:
+        """(k, in_features)."""

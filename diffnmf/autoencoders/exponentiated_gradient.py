@@ -1,0 +1,99 @@
+"""``ExponentiatedGradient``: an optimiser whose steps multiply, so that no weight changes its sign."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffnmf.checks import check_count, check_number
+
+
+class ExponentiatedGradient(torch.optim.Optimizer):
+    """w ← w · exp(−lr · ∂L/∂w): weights that begin positive stay positive, without a projection.
+
+    A weight shrinks towards zero and can grow again; it never becomes exactly zero (the smallest normal number of its
+    dtype is kept, where it would get lost). A step changes a weight by a factor of at most exp(max_exponent): without
+    that, one large gradient overflows. Learning rates are not those of SGD, since the step is relative to the weight.
+    Parameters that may be negative, such as biases, belong to another optimiser beside this one.
+
+    Sources: Kivinen and Warmuth, "Exponentiated gradient versus gradient descent for linear predictors", Information
+    and Computation 132 (1997), where it comes from, with and without sums that are kept; El Khatib, Huang, Ghodsi,
+    Karray, "Nonnegative matrix factorization using autoencoders and exponentiated gradient descent", IJCNN 2018, who
+    train the weights of autoencoders with it. Ours: the limit of the exponent, and that sums are kept along one
+    dimension.
+
+    Arguments:
+        params: tensors ≥ 0, or parameter groups of them; each group may have its own options.
+        lr: ≥ 0.
+        max_exponent: a step multiplies by at most exp(max_exponent) and at least exp(−max_exponent); > 0.
+        keep_sums: None, or the dimension along which the weights of a tensor keep their sums, an int ≥ 0: the
+            normalised variant, for rows that are mixtures.
+
+    Raises:
+        TypeError, ValueError: an option is not as above, or a weight is negative or NaN.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.autoencoders import ExponentiatedGradient
+        >>> w = torch.ones(3, requires_grad=True)
+        >>> optimizer = ExponentiatedGradient([w], lr=0.2)
+        >>> for _ in range(100):
+        ...     optimizer.zero_grad()
+        ...     (w - torch.tensor([2.0, 0.5, -1.0])).square().sum().backward()
+        ...     optimizer.step()
+        >>> [round(x, 3) for x in w.tolist()]
+        [2.0, 0.5, 0.0]
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        *,
+        max_exponent: float = 1.0,
+        keep_sums: int | None = None,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "max_exponent": max_exponent, "keep_sums": keep_sums})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group with options of its own; checked as in the constructor."""
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        check_number("lr", group["lr"])
+        check_number("max_exponent", group["max_exponent"], "(0, inf)")
+        if group["keep_sums"] is not None:
+            check_count("keep_sums", group["keep_sums"], alternative="None")
+        for parameter in group["params"]:
+            if not bool((parameter >= 0).all()):
+                raise ValueError(
+                    f"params: expected weights ≥ 0; got one of shape {tuple(parameter.shape)} with smallest entry "
+                    f"{parameter.min().item():.3g} (begin with weights.abs(), and give biases to another optimizer)"
+                )
+            if group["keep_sums"] is not None and group["keep_sums"] >= parameter.ndim:
+                raise ValueError(
+                    f"keep_sums: expected a dimension of every weight; got {group['keep_sums']} for one of shape "
+                    f"{tuple(parameter.shape)} (make a group of those that have it)"
+                )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; with a closure, which computes the loss and its gradients, that loss is returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    _multiply(parameter, group)
+        return loss
+
+
+def _multiply(weight: Tensor, group: dict[str, Any]) -> None:
+    limit, dim = group["max_exponent"], group["keep_sums"]
+    before = None if dim is None else weight.sum(dim, keepdim=True)
+    weight.mul_((-group["lr"] * weight.grad).clamp(-limit, limit).exp())
+    weight.clamp_(min=torch.finfo(weight.dtype).tiny)
+    if before is not None:
+        weight.mul_(before / weight.sum(dim, keepdim=True))

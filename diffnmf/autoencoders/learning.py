@@ -1,0 +1,90 @@
+"""How the systems learn: mini-batches in random order with a step each, or L-BFGS on all samples at once."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from diffnmf.errors import DivergenceError
+
+
+def train_in_batches(
+    loss_of: Callable[[Tensor], Tensor],
+    X: Tensor,
+    optimizers: Sequence[torch.optim.Optimizer],
+    generator: torch.Generator,
+    *,
+    epochs: int,
+    batch_size: int,
+) -> list[float]:
+    """Reduce a loss over epochs: every sample once in each, in an order that is drawn anew.
+
+    Arguments:
+        loss_of: a batch (B, n) to a number, the mean over its samples.
+        X: (N, n).
+        optimizers: all of them step once a batch; each has weights of its own.
+        generator: of the order, on the CPU.
+        epochs: int ≥ 0.
+        batch_size: samples a step; the last batch of an epoch may be smaller.
+
+    Returns:
+        The mean loss over the samples of each epoch, as it was before each step.
+
+    Raises:
+        DivergenceError: the loss became NaN or infinite; the weights are those before that step.
+    """
+    means = []
+    for epoch in range(epochs):
+        total = 0.0
+        for chosen in torch.randperm(len(X), generator=generator).split(batch_size):
+            loss = loss_of(X[chosen.to(X.device)])
+            total += len(chosen) * finite(loss.item(), f"epoch {epoch}")
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+        means.append(total / len(X))
+    return means
+
+
+def minimize(loss_of: Callable[[], Tensor], weights: Iterable[Tensor], *, max_iter: int) -> list[float]:
+    """Reduce a loss by L-BFGS with a line search that ensures the strong Wolfe conditions.
+
+    Arguments:
+        loss_of: the loss for the weights as they are.
+        weights: changed in place.
+        max_iter: iterations, an int ≥ 0.
+
+    Returns:
+        The loss at every evaluation, those of the line search included.
+
+    Raises:
+        DivergenceError: as ``train_in_batches``.
+    """
+    losses: list[float] = []
+    if max_iter == 0:
+        return losses
+    optimizer = torch.optim.LBFGS(list(weights), max_iter=max_iter, history_size=20, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = loss_of()
+        losses.append(finite(loss.item(), f"evaluation {len(losses)}"))
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return losses
+
+
+def finite(loss: float, when: str) -> float:
+    """The loss itself.
+
+    Raises:
+        DivergenceError: it is NaN or infinite.
+    """
+    if not math.isfinite(loss):
+        raise DivergenceError(f"loss: became {loss} in {when} (use a lower learning_rate, or scale X down)")
+    return loss

@@ -1,0 +1,57 @@
+"""Between what users hold, arrays or tensors with a sample in each row, and the tensors that the work is done on."""
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from diffnmf.checks import check_tensor
+from diffnmf.factorization.sample_arrays import tensor_of
+
+
+def rows_of(name: str, data: Any, width: int, like: Tensor, interval: str = "(-inf, inf)") -> Tensor:
+    """Samples as a tensor (N, width), N ≥ 0, in the dtype and on the device of ``like``, with their gradient.
+
+    Arguments:
+        name: of the argument.
+        data: an array, a data frame or a tensor of real numbers.
+        width: how long a row has to be.
+        like: a weight.
+        interval: what an entry may be, such as "[0, 1]"; finite in any case.
+
+    Raises:
+        TypeError: it is not of real numbers.
+        ValueError: it has another shape, or entries that are not in the interval.
+    """
+    rows = check_tensor(name, data if isinstance(data, Tensor) else _tensor_of(name, data))
+    if rows.is_complex():
+        raise TypeError(f"{name}: expected real numbers; got {rows.dtype} (use {name}.abs())")
+    if rows.ndim != 2 or rows.shape[1] != width:
+        raise ValueError(f"{name}: expected rows (N, {width}); got {tuple(rows.shape)} (flatten or transpose them)")
+    rows = rows.to(like)
+    if rows.numel() > 0:
+        _check_entries(name, rows, interval)
+    return rows
+
+
+def in_kind(result: Tensor, given: Any) -> Any:
+    """A result as its user wants it: a tensor where a tensor was given, otherwise an array without gradient."""
+    return result.to(given.device) if isinstance(given, Tensor) else result.detach().cpu().numpy()
+
+
+def _tensor_of(name: str, data: Any) -> Tensor:
+    array = np.asarray(data)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{name}: expected an array or a tensor of real numbers; got {type(data).__name__} of {array.dtype}"
+        )
+    return tensor_of(array)
+
+
+def _check_entries(name: str, rows: Tensor, interval: str) -> None:
+    low, high = (end.item() for end in rows.detach().aminmax())  # a NaN anywhere comes out in both
+    least, most = (float(end) for end in interval[1:-1].split(","))
+    if not (least <= low and high <= most and abs(low) != float("inf") and abs(high) != float("inf")):
+        raise ValueError(
+            f"{name}: expected finite numbers in {interval}; got {low:.6g} to {high:.6g} (shift, scale or clip them)"
+        )

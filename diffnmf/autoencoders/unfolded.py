@@ -1,0 +1,134 @@
+"""``UnfoldedNMF``: a fixed number of multiplicative updates as the layers of a network."""
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from diffnmf.autoencoders.base import Autoencoder
+from diffnmf.autoencoders.learning import train_in_batches
+from diffnmf.autoencoders.projection import keep_non_negative
+from diffnmf.autoencoders.samples import in_kind, rows_of
+from diffnmf.checks import check_count, check_number
+from diffnmf.factorization import factorize
+
+EPSILON = 1e-7  # of a denominator, as Nasser et al. have it
+
+
+class UnfoldedNMF(Autoencoder):
+    """Codes after T multiplicative updates whose matrices are learnt, layer by layer:
+
+        h ← h ⊙ (W₂ x) / (W₁ h + λ₂ h + λ₁)
+
+    Each layer has its own W₁ (k, k), W₂ (k, n), λ₁ and λ₂, all ≥ 0. They begin as W₁ = HᵀH and W₂ = Hᵀ, H being the
+    components of an NMF of the samples: then a layer is one step of Lee and Seung, and the error falls from layer to
+    layer. Learning (Adam, projected) makes the same number of layers say more. The codes that the first layer is given
+    are the constant that fits the sample best.
+
+    Sources: Le Roux, Hershey, Weninger, "Deep NMF for speech separation", ICASSP 2015, who unfold the updates and untie
+    their matrices; Nasser, Eldar, Sharan, "Deep unfolding for non-negative matrix factorization with application to
+    mutational signature analysis", Journal of Computational Biology 29 (2022), whose layer this is. Ours: the start,
+    the loss ½‖x − H h‖² with an H that learns too (theirs is trained on known codes, or with H found by NNLS), and
+    the matrices for layers of their own in both cases.
+
+    Arguments:
+        in_features, k, seed: as for ``Autoencoder``. Samples are ≥ 0.
+        layers: T, an int ≥ 1.
+        l1, l2: what λ₁ and λ₂ begin with, ≥ 0.
+        learning_rate: of Adam, > 0, relative to the size of H: its largest entry counts as 1.
+        epochs, batch_size: int ≥ 0, int ≥ 1.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.autoencoders import UnfoldedNMF
+        >>> X = torch.rand(50, 64)
+        >>> model = UnfoldedNMF(64, 5, layers=4, epochs=2).fit(X)
+        >>> model.encode(X).shape, len(model.codes_by_layer(X))
+        (torch.Size([50, 5]), 5)
+        >>> H = model.components_
+        >>> lee_and_seung = UnfoldedNMF(64, 5, layers=4).begin_with(H)  # the same depth, unlearnt
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        k: int,
+        *,
+        layers: int = 5,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        learning_rate: float = 1e-3,
+        epochs: int = 10,
+        batch_size: int = 100,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(in_features, k, seed=seed)
+        self.layers = check_count("layers", layers, at_least=1)
+        self.l1, self.l2 = check_number("l1", l1), check_number("l2", l2)
+        self.learning_rate = check_number("learning_rate", learning_rate, "(0, inf)")
+        self.epochs = check_count("epochs", epochs)
+        self.batch_size = check_count("batch_size", batch_size, at_least=1)
+        self.dictionary = nn.Parameter(torch.empty(self.k, self.in_features))  # Hᵀ
+        self.W1 = nn.Parameter(torch.empty(self.layers, self.k, self.k))
+        self.W2 = nn.Parameter(torch.empty(self.layers, self.k, self.in_features))
+        self.penalties = nn.Parameter(torch.empty(self.layers, 2))  # λ₁ and λ₂
+        with torch.no_grad():
+            self._reset(torch.Generator().manual_seed(self.seed))
+
+    @torch.no_grad()
+    def begin_with(self, components: Tensor) -> Self:
+        """Take components (k, in_features) ≥ 0, and make every layer a step of Lee and Seung for them.
+
+        Raises:
+            TypeError, ValueError: they are no such matrix.
+        """
+        rows = rows_of("components", components, self.in_features, self._like, "[0, inf)")
+        if len(rows) != self.k:
+            raise ValueError(f"components: expected {self.k} rows; got {len(rows)} (choose or add some)")
+        self.dictionary.copy_(rows)
+        self.W1.copy_(rows @ rows.mT)  # the same in every layer
+        self.W2.copy_(rows)
+        self.penalties.copy_(torch.tensor([self.l1, self.l2]))
+        return self
+
+    def codes_by_layer(self, X: Any) -> list[Any]:
+        """The codes (N, k) before the first layer and after each, for samples (N, in_features): layers + 1 of them."""
+        return [in_kind(codes, X) for codes in self._all_codes(self._rows(X))]
+
+    def weights_meant_non_negative(self) -> list[Tensor]:
+        """The components and the matrices of all layers."""
+        return [self.dictionary.detach(), self.W1.detach(), self.W2.detach()]
+
+    def _reset(self, generator: torch.Generator) -> None:
+        self.begin_with(torch.rand(self.dictionary.shape, generator=generator))
+
+    def _learn(self, X: Tensor, generator: torch.Generator) -> None:
+        # Unit columns of H, so that one learning rate serves all scales of X.
+        H = factorize(X.mT, self.k, seed=self.seed, max_iter=100, tol=0.0).H  # (n, k)
+        self.begin_with(nn.functional.normalize(H, dim=0).mT)
+        optimizer = torch.optim.Adam(self.parameters(), self.learning_rate)
+        keep_non_negative(optimizer, self.parameters())
+        self.losses_ = train_in_batches(
+            self._loss, X, [optimizer], generator, epochs=self.epochs, batch_size=self.batch_size
+        )
+
+    def _loss(self, X: Tensor) -> Tensor:
+        return (X - self._decode(self._encode(X))).square().sum(dim=1).mean() / 2
+
+    def _all_codes(self, X: Tensor) -> list[Tensor]:
+        sums = self.dictionary.sum(dim=0)  # (n,): what codes of 1 say
+        scale = (X @ sums) / (sums.square().sum() + EPSILON)
+        codes = [scale.unsqueeze(1).expand(-1, self.k)]
+        for W1, W2, (l1, l2) in zip(self.W1, self.W2, self.penalties, strict=True):
+            h = codes[-1]
+            codes.append(h * (X @ W2.mT) / (h @ W1.mT + l2 * h + l1 + EPSILON))
+        return codes
+
+    def _encode(self, X: Tensor) -> Tensor:
+        return self._all_codes(X)[-1]
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        return codes @ self.dictionary
+
+    def _components(self) -> Tensor:
+        return self.dictionary

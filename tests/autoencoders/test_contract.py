@@ -1,0 +1,215 @@
+"""What holds for every system of the registry."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from helpers import rand
+
+from diffnmf.autoencoders import AUTOENCODERS
+from diffnmf.autoencoders.learning import minimize, train_in_batches
+from diffnmf.autoencoders.samples import rows_of
+from diffnmf.errors import DivergenceError
+from diffnmf.metrics import relative_error
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SIGMOID = {"sparsity": 0.3, "sparsity_weight": 0.1}
+BATCHES = {"epochs": 20, "batch_size": 20}
+SHORT = {
+    "ncae": {"max_iter": 40, **SIGMOID},
+    "nnsae": {"epochs": 30},
+    "projected": {"learning_rate": 0.1, **BATCHES, **SIGMOID},
+    "exponentiated_gradient": {"bias_learning_rate": 0.1, **BATCHES, **SIGMOID},
+    "non_negative": {"encoder_learning_rate": 0.05, **BATCHES},
+    "unfolded": {"epochs": 5, "batch_size": 20},
+    "deep_nmf": {"epochs": 3, "batch_size": 20},
+}
+N, SIZE, K = 80, 12, 4
+
+
+def samples(dtype=torch.float32):
+    """Sums of 4 disjoint parts, in [0, 1]."""
+    parts = torch.zeros(K, SIZE, dtype=torch.float64)
+    for j in range(K):
+        parts[j, 3 * j : 3 * j + 3] = 1
+    return (rand(N, K).pow(2) @ parts).to(dtype)
+
+
+@pytest.fixture(scope="module", params=AUTOENCODERS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def fitted(name):
+    return AUTOENCODERS[name](SIZE, K, **SHORT[name]).fit(samples())
+
+
+def test_every_system_has_a_short_training_here():
+    assert SHORT.keys() == AUTOENCODERS.keys()
+
+
+def test_it_learns(name, fitted):
+    X = samples()
+    constant = relative_error(X.mT, X.mean(dim=0).expand_as(X).mT)
+    with torch.no_grad():
+        assert relative_error(X.mT, fitted(X).mT) < 0.9 * constant
+    assert fitted.losses_[-1] < fitted.losses_[0]
+
+
+def test_shapes(fitted):
+    X = samples()
+    codes = fitted.encode(X)
+    assert codes.shape == (N, K)
+    assert fitted.components_.shape == (K, SIZE)
+    torch.testing.assert_close(fitted.decode(codes), fitted(X))
+    assert fitted.encode(X[:0]).shape == (0, K)
+    assert fitted.decode(codes[:0]).shape == (0, SIZE)
+
+
+def test_codes_are_non_negative(fitted):
+    assert bool((fitted.encode(samples()) >= 0).all())
+
+
+def test_arrays_come_back_for_arrays(fitted):
+    X = samples()
+    codes = fitted.encode(X.numpy())
+    assert isinstance(codes, np.ndarray)
+    np.testing.assert_array_equal(codes, fitted.encode(X).detach().numpy())
+    assert isinstance(fitted.decode(codes), np.ndarray)
+    assert isinstance(fitted.components_, torch.Tensor)
+
+
+def test_the_gradient_reaches_the_samples(fitted):
+    X = samples().requires_grad_()
+    fitted(X).sum().backward()
+    assert bool(X.grad.isfinite().all())
+    assert bool((X.grad != 0).any())
+
+
+def test_equal_seeds_learn_equal_weights(name, fitted):
+    again = AUTOENCODERS[name](SIZE, K, **SHORT[name]).fit(samples())
+    torch.testing.assert_close(again.components_, fitted.components_, rtol=0, atol=0)
+    twice = again.fit(samples())  # begins anew
+    torch.testing.assert_close(twice.components_, fitted.components_, rtol=0, atol=0)
+    other = AUTOENCODERS[name](SIZE, K, seed=1, **SHORT[name]).fit(samples())
+    assert not torch.equal(other.components_, fitted.components_)
+
+
+def test_the_global_generator_is_left_alone(name):
+    before = torch.get_rng_state()
+    AUTOENCODERS[name](SIZE, K, **SHORT[name])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_weights_are_kept_with_the_state(name, fitted):
+    X = samples()
+    fresh = AUTOENCODERS[name](SIZE, K, seed=3, **SHORT[name])
+    fresh.load_state_dict(fitted.state_dict())
+    for other in (fresh, copy.deepcopy(fitted), pickle.loads(pickle.dumps(fitted))):
+        torch.testing.assert_close(other(X), fitted(X), rtol=0, atol=0)
+
+
+def test_work_is_done_in_the_dtype_of_the_weights(name):
+    model = AUTOENCODERS[name](SIZE, K, **SHORT[name]).double().fit(samples())  # of float32 samples
+    assert model.components_.dtype == torch.float64
+    assert model.encode(samples().numpy()).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        (torch.rand(5, SIZE + 1), ValueError, r"X: expected rows \(N, 12\); got \(5, 13\)"),
+        (torch.rand(SIZE), ValueError, r"X: expected rows \(N, 12\); got \(12,\)"),
+        (torch.full((5, SIZE), -0.5), ValueError, r"X: expected finite numbers in \[0, .*; got -0.5"),
+        (torch.full((5, SIZE), float("nan")), ValueError, "X: expected finite numbers"),
+        (torch.full((5, SIZE), float("inf")), ValueError, "X: expected finite numbers"),
+        (torch.zeros(0, SIZE), ValueError, "X: expected at least one sample"),
+        (torch.zeros(5, SIZE, dtype=torch.complex64), TypeError, "X: expected real numbers"),
+        ([["a"] * SIZE], TypeError, "X: expected an array or a tensor of real numbers"),
+    ],
+)
+def test_wrong_samples_are_named(name, X, error, message):
+    with pytest.raises(error, match=message):
+        AUTOENCODERS[name](SIZE, K, **SHORT[name]).fit(X)
+
+
+def test_wrong_codes_are_named(fitted):
+    with pytest.raises(ValueError, match=r"codes: expected rows \(N, 4\); got \(5, 3\)"):
+        fitted.decode(torch.rand(5, 3))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"k": 0}, ValueError, "k: expected an int ≥ 1; got 0"),
+        ({"in_features": 2.0}, TypeError, "in_features: expected an int ≥ 1; got 2.0"),
+        ({"seed": -1}, ValueError, "seed: expected an int ≥ 0; got -1"),
+    ],
+)
+def test_wrong_sizes_are_named(name, options, error, message):
+    with pytest.raises(error, match=message):
+        AUTOENCODERS[name](**{"in_features": SIZE, "k": K, **options})
+
+
+WRONG_OPTIONS = [
+    ("ncae", {"sparsity": 1.0}, r"sparsity: expected a number in \(0, 1\); got 1.0"),
+    ("ncae", {"sparsity_weight": -1}, "sparsity_weight"),
+    ("ncae", {"penalty": -1}, "penalty"),
+    ("ncae", {"max_iter": -1}, "max_iter"),
+    ("nnsae", {"learning_rate": 0}, "learning_rate"),
+    ("nnsae", {"regularisation": 0}, "regularisation"),
+    ("nnsae", {"negative_decay": 0}, "negative_decay"),
+    ("nnsae", {"positive_decay": 1}, "positive_decay"),
+    ("nnsae", {"mean_activity": 1}, "mean_activity"),
+    ("nnsae", {"plasticity_rate": 0}, "plasticity_rate"),
+    ("nnsae", {"epochs": -1}, "epochs"),
+    ("projected", {"learning_rate": 0}, "learning_rate"),
+    ("projected", {"epochs": -1}, "epochs"),
+    ("projected", {"batch_size": 0}, "batch_size"),
+    ("exponentiated_gradient", {"bias_learning_rate": 0}, "bias_learning_rate"),
+    ("non_negative", {"l1": -1}, "l1"),
+    ("non_negative", {"learning_rate": 0}, "learning_rate"),
+    ("non_negative", {"encoder_learning_rate": 0}, "encoder_learning_rate"),
+    ("non_negative", {"epochs": -1}, "epochs"),
+    ("non_negative", {"batch_size": 0}, "batch_size"),
+    ("unfolded", {"layers": 0}, "layers"),
+    ("unfolded", {"l1": -1}, "l1"),
+    ("unfolded", {"l2": -1}, "l2"),
+    ("unfolded", {"learning_rate": 0}, "learning_rate"),
+    ("unfolded", {"epochs": -1}, "epochs"),
+    ("unfolded", {"batch_size": 0}, "batch_size"),
+]
+
+
+@pytest.mark.parametrize(("system", "options", "message"), WRONG_OPTIONS)
+def test_wrong_options_are_named(system, options, message):
+    with pytest.raises(ValueError, match=message):
+        AUTOENCODERS[system](SIZE, K, **options)
+
+
+def test_what_diverges_says_so():
+    weight = torch.ones(3, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], 1e30)
+    with pytest.raises(DivergenceError, match=r"loss: became (inf|nan) in epoch 1"):
+        train_in_batches(
+            lambda X: (X * weight).square().mean(),
+            torch.ones(4, 3),
+            [optimizer],
+            torch.Generator(),
+            epochs=3,
+            batch_size=4,
+        )
+    with pytest.raises(DivergenceError, match="loss: became nan in evaluation 0"):
+        minimize(lambda: (weight * torch.nan).sum(), [weight], max_iter=3)
+
+
+def test_rows_keep_their_gradient_and_take_the_dtype_of_the_weights():
+    X = rand(3, 2).requires_grad_()
+    rows = rows_of("X", X, 2, torch.zeros(1))
+    assert rows.dtype == torch.float32
+    rows.sum().backward()
+    assert torch.equal(X.grad, torch.ones(3, 2, dtype=torch.float64))
+    assert rows_of("X", [[1, 2], [3, 4]], 2, torch.zeros(1)).tolist() == [[1, 2], [3, 4]]
