@@ -67,7 +67,8 @@ class Trainer:
             )
         if config.reconstruction == TO_START and generator.start is None:
             raise ValueError(
-                f"reconstruction: expected a generator with a start for {TO_START!r}; got one without (give basis_init)"
+                f"reconstruction: expected a generator with a start for {TO_START!r}; got one without (give basis_init,"
+                " or another loss)"
             )
         self.accelerator = accelerator or make_accelerator()
         self.device = self.accelerator.device
