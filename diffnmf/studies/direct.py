@@ -32,10 +32,11 @@ def reduce_directly(
     X = (H0 / H0.amax(dim=-2, keepdim=True).clamp_min(1e-12)).clone().requires_grad_()
     optimizer = torch.optim.Adam([X], LEARNING_RATE, betas=(0.9, 0.99), eps=1e-12)  # losses are means over B groups
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, steps)
+    Y_start = X.detach() @ layer(X.detach(), Y)
     with torch.enable_grad():
         for _ in range(steps):
             H = torch.relu(X)
-            loss = reconstruction_loss(H @ layer(H, Y), Y, reconstruction) + sparsity * sparsity_penalty(H)
+            loss = reconstruction_loss(H @ layer(H, Y), Y, reconstruction, Y_start) + sparsity * sparsity_penalty(H)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

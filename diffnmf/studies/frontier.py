@@ -10,34 +10,31 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count
-from diffnmf.data import group_matrix
+from diffnmf.data import GroupSampler, group_matrix
 from diffnmf.errors import RunFolderError
-from diffnmf.evaluation.rivals import ANLS_SETTINGS
 from diffnmf.evaluation.scoring import mean_of
-from diffnmf.factorization import UnitColumns, factorize, match_slots, merge, slot_prototypes, take_slots
 from diffnmf.files import read_json, write_json
 from diffnmf.metrics import slot_consistency, summarize
 from diffnmf.models import GANUNMF
-from diffnmf.models.basis_start import PROTOTYPE_GROUPS
 from diffnmf.runs import DataConfig, RunFolder
-from diffnmf.runs.parts import RunData, load_run_data
+from diffnmf.runs.parts import TEST_SEED, RunData, load_run_data
 from diffnmf.runs.places import absolute_dataset
 from diffnmf.runs.trained_run import load_model_of
-from diffnmf.studies.direct import reduce_directly
-from diffnmf.studies.frontier_report import COLUMNS, HALS_ROW, ORDERED, PLAIN, Scores, at_error, curve, write_frontier
+from diffnmf.studies.frontier_report import COLUMNS, HALS_ROW, ORDERED, Scores, at_error, curve, write_frontier
+from diffnmf.studies.frontier_rows import (
+    UNIT,
+    WEIGHTS,
+    classical_rows,
+    direct_rows,
+    prototypes_of,
+    squared_error_of_merging,
+)
+from diffnmf.studies.gap import BATCH, Factors, Objective, gap_closed
 from diffnmf.studies.progress import Announce, Progress
 from diffnmf.studies.report import check_folder
 
-Factors = tuple[Tensor, Tensor]
-
 ROUNDS = 60  # extrapolated ones: the objective of groups of images hardly moves any more
-WEIGHTS: dict[str, tuple[float, ...]] = {
-    "sparsity": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35),
-    "overlap": (0.025, 0.05, 0.1, 0.2),
-    "closeness": (0.05, 0.1, 0.2, 0.4),
-}
 SLOT_GROUPS = 64  # slots are compared from each to each
-BATCH = 32
 PICTURED = ("ANLS from random", ORDERED, HALS_ROW)
 
 
@@ -61,11 +58,13 @@ def measure_frontier(
     scored anew every time.
 
     Arguments:
-        config: the images and groups; ``limit_test_groups`` of them are scored.
+        config: the images and groups; ``limit_test_groups`` of them are scored. Where the test images make fewer,
+            they are grouped again.
         k: components.
         output: a folder for the results.
         runs: folders of finished runs with k components, trained on groups of the same shape.
-        weights: penalty of ``UnitColumns`` -> its weights.
+        weights: penalty of ``UnitColumns`` -> its weights, in units of the mean squared relative error of merging, so
+            that they mean the same on all images.
         rounds: iterations of HALS and ``UnitColumns``, an int ≥ 1.
         direct: steps of Adam on each training loss, group by group, an int ≥ 1; None leaves these rows out.
         data_dir: as in ``run_experiment``.
@@ -75,7 +74,7 @@ def measure_frontier(
     Returns:
         Row -> means over the groups, by the names of ``COLUMNS``. Rows of runs also have ``beyond_frontier``, their
         Hoyer sparsity less that of the sparsity rows at the same error (NaN outside of their range), and
-        ``gap_closed`` where they were trained on the relative error with a penalty: how much of what merging and the
+        ``gap_closed`` where they were trained on the squared error with a penalty: how much of what merging and the
         optimum of that objective differ by.
 
     Raises:
@@ -94,13 +93,14 @@ def measure_frontier(
         "limit_test_groups": config.limit_test_groups,
         "k": k,
         "rounds": rounds,
+        "weights_in": UNIT,
     }
     known = _known(output, settings)
     models = [_opened(run, k, device) for run in runs]  # an error before anything is measured
-    data = load_run_data(config, seed=0, data_dir=data_dir, device=device)
-    prototypes = _prototypes(data, k)
-    rows = _classical_rows(k, prototypes, weights, rounds)
-    rows |= {} if direct is None else _direct_rows(k, weights.get("sparsity", ()), direct)
+    data = _grouped(load_run_data(config, seed=0, data_dir=data_dir, device=device), config)
+    prototypes, unit = prototypes_of(data, k), squared_error_of_merging(data, k)
+    rows = classical_rows(k, prototypes, weights, unit, rounds)
+    rows |= {} if direct is None else direct_rows(k, weights.get("sparsity", ()), direct)
     progress = Progress(len([name for name in rows if name not in known]) + len(models), announce)
     for name, method in rows.items():
         if name not in known:
@@ -115,10 +115,10 @@ def measure_frontier(
         scores = _score(lambda Y, model=model: model.factorize(Y)[:2], data)  # type: ignore[misc]
         scores["beyond_frontier"] = scores["hoyer_H"] - at_error(points, scores["relative_error"])
         if objective is not None:
-            scores["gap_closed"] = _gap_closed(model, objective, data, k, rounds)
+            scores["gap_closed"] = gap_closed(model, objective, data, rounds)
         result[name] = scores
         bases |= _bases({name: lambda Y, model=model: model.factorize(Y)[:2]}, data)  # type: ignore[misc]
-    write_frontier(output, result, config, k, tuple(weights), bases, data.split.test.image_shape)
+    write_frontier(output, result, config, k, tuple(weights), unit, bases, data.split.test.image_shape)
     return result
 
 
@@ -144,61 +144,24 @@ def _known(output: Path, settings: dict[str, Any]) -> dict[str, Scores]:
     return rows
 
 
-def _opened(run: str | Path, k: int, device: torch.device | str) -> tuple[str, GANUNMF, UnitColumns | None]:
-    """The name of a run, its model, and the objective that it was trained on, if it is one of ``UnitColumns``."""
+def _opened(run: str | Path, k: int, device: torch.device | str) -> tuple[str, GANUNMF, Objective | None]:
+    """The name of a run, its model, and the objective that it was trained on (see ``Objective.of``)."""
     folder, config = RunFolder.open(run)
     model = load_model_of(folder, config, "generator", device)
     if model.config.k != k:
         raise RunFolderError(f"{folder.path}: expected a run with k = {k}; got k = {model.config.k}")
-    training = config.training
-    penalised = max(training.sparsity, training.overlap, training.closeness) > 0
-    if training.reconstruction != "relative" or not penalised:
-        return folder.path.name, model, None
     prototypes = None if model.generator.start is None else model.generator.start.prototypes
-    objective = UnitColumns(training.sparsity, training.overlap, training.closeness, prototypes)
-    return folder.path.name, model, objective
+    return folder.path.name, model, Objective.of(config.training, prototypes)
 
 
-def _prototypes(data: RunData, k: int) -> Tensor:
-    """(n, k), what merged bases of training groups have in common."""
-    return slot_prototypes(merge(group_matrix(data.split.train, data.train_groups[:PROTOTYPE_GROUPS]), k)[0])
-
-
-def _classical_rows(
-    k: int, prototypes: Tensor, weights: Mapping[str, Sequence[float]], rounds: int
-) -> dict[str, Callable[[Tensor], Factors]]:
-    def merged(Y: Tensor) -> Factors:
-        H, W = merge(Y, k)
-        return take_slots(H, W, match_slots(H, prototypes))
-
-    def hals(Y: Tensor) -> Factors:
-        H, W = merged(Y)
-        return factorize(Y, k, H0=H, W0=W, max_iter=rounds, tol=0.0)[:2]
-
-    def penalised(method: UnitColumns, Y: Tensor) -> Factors:
-        return _optimum(method, Y, merged(Y), rounds)
-
-    rows: dict[str, Callable[[Tensor], Factors]] = {
-        PLAIN: lambda Y: merge(Y, k),
-        ORDERED: merged,
-        HALS_ROW: hals,
-        "ANLS from random": lambda Y: factorize(Y, k, **ANLS_SETTINGS["run"])[:2],
-    }
-    for penalty, values in weights.items():
-        for weight in values:
-            method = UnitColumns(**{penalty: weight}, prototypes=prototypes)  # type: ignore[arg-type]
-            rows[f"{penalty} {weight:g}"] = lambda Y, method=method: penalised(method, Y)  # type: ignore[misc]
-    return rows
-
-
-def _direct_rows(k: int, weights: Sequence[float], steps: int) -> dict[str, Callable[[Tensor], Factors]]:
-    """Each loss that the generator can be trained on, and the relative error with each weight of the sparsity."""
-
-    def row(options: Any) -> Callable[[Tensor], Factors]:
-        return lambda Y: reduce_directly(Y, merge(Y, k)[0], steps=steps, **options)
-
-    losses = {f"direct, {name}": row({"reconstruction": name}) for name in ("l1", "column_error", "relative")}
-    return losses | {f"direct, relative, sparsity {weight:g}": row({"sparsity": weight}) for weight in weights}
+def _grouped(data: RunData, config: DataConfig) -> RunData:
+    """The same with ``limit_test_groups`` test groups, where one pass over the test images gives fewer."""
+    wanted = config.limit_test_groups or 0
+    if wanted <= len(data.test_groups):
+        return data
+    sampler = GroupSampler(data.split.test, config.group_size, order=config.order, seed=TEST_SEED)
+    groups = torch.cat([sampler.epoch(epoch) for epoch in range(-(-wanted // len(sampler)))])
+    return replace(data, test_groups=groups[:wanted].to(data.test_groups.device))
 
 
 def _pictured(weights: Mapping[str, Sequence[float]]) -> list[str]:
@@ -211,20 +174,6 @@ def _bases(methods: Mapping[str, Callable[[Tensor], Factors]], data: RunData) ->
     """H (n, k) of the first unseen group."""
     Y = group_matrix(data.split.test, data.test_groups[:1])
     return {name: method(Y)[0][0].cpu() for name, method in methods.items()}
-
-
-def _optimum(method: UnitColumns, Y: Tensor, merged: Factors, rounds: int) -> Factors:
-    """From merging in fixed slots; with closeness every group takes the better of that and the prototypes as a start.
-
-    The prototypes are a little better for k = 10 of 40 MNIST images, and up to 7 % worse for k = 30, where some die.
-    """
-    k = merged[0].shape[-1]
-    H, W, *_ = factorize(Y, k, method=method, H0=merged[0], W0=merged[1], max_iter=rounds, tol=0.0)
-    if method.closeness and method.prototypes is not None:
-        other = factorize(Y, k, method=method, H0=method.prototypes, max_iter=rounds, tol=0.0)
-        better = (method.objective(Y, other.H, other.W) < method.objective(Y, H, W))[:, None, None]
-        H, W = torch.where(better, other.H, H), torch.where(better, other.W, W)
-    return H, W
 
 
 @torch.no_grad()
@@ -245,19 +194,3 @@ def _score(method: Callable[[Tensor], Factors], data: RunData) -> Scores:
     means["slot_consistency"] = slot_consistency(H).unmatched if len(H) > 1 else float("nan")
     means["ms_a_group"] = 1000 * seconds / len(data.test_groups)
     return {name: means[name] for name in COLUMNS}
-
-
-def _gap_closed(model: GANUNMF, objective: UnitColumns, data: RunData, k: int, rounds: int) -> float:
-    """(merging − model) / (merging − optimum), in the objective that the model was trained on."""
-    totals = torch.zeros(3, dtype=torch.float64)
-    for groups in data.test_groups.split(BATCH):
-        Y = group_matrix(data.split.test, groups)
-        H0, W0 = merge(Y, k)
-        if objective.closeness and objective.prototypes is not None:
-            H0, W0 = take_slots(H0, W0, match_slots(H0, objective.prototypes))
-        H, W, _ = model.factorize(Y)
-        best = _optimum(objective, Y, (H0, W0), rounds)
-        values = [objective.objective(Y, *factors) for factors in ((H0, W0), (H, W), best)]
-        totals += torch.stack([value.sum().cpu() for value in values])
-    begin, reached, end = totals.tolist()
-    return (begin - reached) / (begin - end)

@@ -44,6 +44,7 @@ def write_frontier(
     config: DataConfig,
     k: int,
     penalties: Sequence[str],
+    unit: float,
     bases: Mapping[str, Tensor],
     image_shape: tuple[int, int],
 ) -> None:
@@ -64,8 +65,9 @@ def write_frontier(
         "",
         "![H of one unseen group, side by side](bases.png)",
         "",
-        "`sparsity`, `overlap` and `closeness` are the weights of `UnitColumns`, started at merging in fixed slots "
-        "(closeness: or at the prototypes, whichever ends better). Slot consistency is the mean cosine of equal slots "
+        "`sparsity`, `overlap` and `closeness` are the weights of `UnitColumns` in units of the mean squared relative "
+        f"error of merging, here {unit:.4g}, started at merging in fixed slots (closeness: or at the prototypes, "
+        "whichever ends better). Slot consistency is the mean cosine of equal slots "
         "of H in different groups. Hoyer beyond the frontier: that of the sparsity rows at the same error is "
         "subtracted; a dash outside of their range. Gap closed: of the difference between merging and the optimum of "
         "the objective that a run was trained on. `direct` reduces the loss of a training group by group, from "

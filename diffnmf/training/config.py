@@ -46,8 +46,8 @@ class TrainingConfig(Options):
     )
     reconstruction: str = option(
         "l1",
-        "The reconstruction loss: l1 (eq. (2)), l2 (squared), column_error (eq. (4)) or relative (squared, over the "
-        "size of the group).",
+        "The reconstruction loss: l1 (eq. (2)), l2 (squared), column_error (eq. (4)), relative (squared, over the "
+        "size of the group) or relative_to_start (squared, over that of the start: 1 at first; needs basis_init).",
         _check_loss,
         topic=LOSSES,
     )

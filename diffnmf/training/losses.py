@@ -13,7 +13,12 @@ from diffnmf.solvers.problem import one_where_zero
 ADVERSARIAL_FORMS = ("non_saturating", "saturating")
 
 
-def reconstruction_loss(Y_hat: Tensor, Y: Tensor, kind: str = "l1") -> Tensor:
+TO_START = "relative_to_start"  # the loss that has to know where the generator begins
+# A start is taken to be at least this far off, as a relative error: one that is exact could not be divided by.
+SMALLEST_START_ERROR = 1e-3
+
+
+def reconstruction_loss(Y_hat: Tensor, Y: Tensor, kind: str = "l1", Y_start: Tensor | None = None) -> Tensor:
     """What the generator's reconstruction is off by, in [0, ∞).
 
     Arguments:
@@ -23,20 +28,37 @@ def reconstruction_loss(Y_hat: Tensor, Y: Tensor, kind: str = "l1") -> Tensor:
             squared error of a pixel: what NNLS minimises, so that the gradient through W vanishes. "column_error" is
             eq. (4) over √n, the mean over the images of the root mean square error of their pixels. "relative" is the
             squared relative error of a group, ‖Ŷ − Y‖²/‖Y‖²: with the penalties of H, what ``UnitColumns`` reduces.
+            "relative_to_start" is the squared error over that of the start, ‖Ŷ − Y‖²/‖Y₀ − Y‖²: 1 before the first
+            step on whatever images, or a little less where W fits better, so that a weight beside it means the same.
+        Y_start: (B, n, m), Y₀ = H₀W₀ of the start; needed for "relative_to_start" alone.
+
+    Raises:
+        ValueError: ``kind`` is unknown, or "relative_to_start" without ``Y_start``.
     """
-    return RECONSTRUCTION_LOSSES[check_name("reconstruction", kind, RECONSTRUCTION_LOSSES)](Y_hat - Y, Y)
+    loss = RECONSTRUCTION_LOSSES[check_name("reconstruction", kind, RECONSTRUCTION_LOSSES)]
+    if kind == TO_START:
+        if Y_start is None:
+            raise ValueError(f"Y_start: expected the reconstruction of the start (B, n, m) with {TO_START!r}; got None")
+        return loss(Y_hat - Y, _squares(Y_start - Y).clamp_min(SMALLEST_START_ERROR**2 * _squares(Y)))
+    return loss(Y_hat - Y, _squares(Y))
 
 
-def _column_loss(difference: Tensor, Y: Tensor) -> Tensor:
+def _column_loss(difference: Tensor, scale: Tensor) -> Tensor:
     # The root of zero has no derivative: an image that is met to the last bit would make the gradient NaN.
     return (difference.square().mean(dim=-2) + 1e-12).sqrt().mean()
 
 
+def _relative_loss(difference: Tensor, scale: Tensor) -> Tensor:
+    return (_squares(difference) / one_where_zero(scale)).mean()
+
+
+# Each is told Ŷ − Y (B, n, m), and a squared length (B,) of every group, by which the relative ones divide.
 RECONSTRUCTION_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "l1": lambda difference, Y: difference.abs().mean(),
-    "l2": lambda difference, Y: difference.square().mean(),
+    "l1": lambda difference, scale: difference.abs().mean(),
+    "l2": lambda difference, scale: difference.square().mean(),
     "column_error": _column_loss,
-    "relative": lambda difference, Y: (_squares(difference) / one_where_zero(_squares(Y))).mean(),
+    "relative": _relative_loss,
+    TO_START: _relative_loss,
 }
 
 

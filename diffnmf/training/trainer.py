@@ -19,6 +19,7 @@ from diffnmf.training.config import TrainingConfig
 from diffnmf.training.disturbance import leading_components, pca_disturbance
 from diffnmf.training.engine import Shell, make_accelerator
 from diffnmf.training.losses import (
+    TO_START,
     accuracy,
     adversarial_loss,
     closeness_penalty,
@@ -65,6 +66,11 @@ class Trainer:
         if config.closeness > 0 and generator.start is None:
             raise ValueError(
                 "closeness: expected a generator with prototypes for its slots; got one without (give basis_init)"
+            )
+        if config.reconstruction == TO_START and generator.start is None:
+            raise ValueError(
+                f"reconstruction: expected a generator with a start for {TO_START!r}; got one without (give basis_init,"
+                " or another loss)"
             )
         self.accelerator = accelerator or make_accelerator()
         self.device = self.accelerator.device
@@ -156,7 +162,7 @@ class Trainer:
         for batch in batches:
             with self._accumulating(self._generator, last=batch is batches[-1]), self._judging():
                 H, _, Y_hat = result or self._factorize(batch)
-                reconstruction = reconstruction_loss(Y_hat, batch.Y, self.config.reconstruction)
+                reconstruction = self._reconstruction_loss(Y_hat, batch)
                 _report(log, batch, "reconstruction_loss", reconstruction)
                 penalised = reconstruction
                 for name, (weight, penalty) in self._penalties(H, batch).items():
@@ -169,6 +175,11 @@ class Trainer:
                     _report(log, batch, "adversarial_loss", adversarial)
                 self._backward(loss, batch)
         log["generator_gradient_norm"] = self._update(self.generator_optimizer)
+
+    def _reconstruction_loss(self, Y_hat: Tensor, batch: Batch) -> Tensor:
+        kind = self.config.reconstruction
+        Y_start = batch.prepared["H0"] @ batch.prepared["W0"] if kind == TO_START else None
+        return reconstruction_loss(Y_hat, batch.Y, kind, Y_start)
 
     def _penalties(self, H: Tensor, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         """Those of H that have a weight: name in the log -> weight and value."""
@@ -253,8 +264,12 @@ class Trainer:
         return prepared
 
     def _factorize(self, batch: Batch) -> Factorization:
+        if self.generator.start is None:
+            return self._generator(batch.Y)
         known = batch.prepared
-        return self._generator(batch.Y, (known["H0"], known["W0"])) if "H0" in known else self._generator(batch.Y)
+        if "H0" not in known:  # the loss may ask for it, too
+            known["H0"], known["W0"] = self.generator.start.factors(batch.Y)
+        return self._generator(batch.Y, (known["H0"], known["W0"]))
 
     @property
     def groups_per_step(self) -> int:

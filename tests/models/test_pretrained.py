@@ -44,6 +44,7 @@ def test_the_files_are_small_and_those_of_the_registry():
     assert {file.stem for file in FOLDER.glob("*.safetensors")} == set(WITH_WEIGHTS)
     for name, entry in registry().items():
         assert entry["command"].startswith("diffnmf train")
+        assert {"--reconstruction", "--sparsity"} < set(entry["command"].split()), "whatever the defaults become"
         assert entry["data_licence"]
         assert (entry["sha256"] is None) == (name not in WITH_WEIGHTS)
         if entry["sha256"] is not None:

@@ -3,18 +3,24 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
 from diffnmf.cli import app
+from diffnmf.data import GroupSampler, group_matrix
 from diffnmf.errors import RunFolderError
-from diffnmf.runs import DataConfig, RunConfig, run_experiment
+from diffnmf.metrics import relative_error
+from diffnmf.models import GANUNMF
+from diffnmf.runs import DataConfig, RunConfig, RunFolder, run_experiment
+from diffnmf.runs.parts import load_run_data
 from diffnmf.studies.frontier import COLUMNS, measure_frontier
+from diffnmf.studies.gap import Objective, gap_closed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DATA = DataConfig("digits", group_size=20, limit_test_groups=6)
-WEIGHTS = {"sparsity": (0.2, 0.4), "overlap": (0.1,), "closeness": (0.3,)}
+WEIGHTS = {"sparsity": (1.0, 2.0), "overlap": (0.5,), "closeness": (1.5,)}
 RUN = RunConfig().with_options(
     dataset="digits",
     group_size=20,
@@ -23,8 +29,8 @@ RUN = RunConfig().with_options(
     epochs=6,
     basis_init="merge",
     adversarial=False,
-    reconstruction="relative",
-    sparsity=0.4,
+    reconstruction="relative_to_start",
+    sparsity=2.0,
     learning_rate=3e-3,
     limit_test_groups=6,
 )
@@ -48,10 +54,10 @@ def test_every_row_is_what_its_name_says(measured):
     assert ordered["relative_error"] == pytest.approx(merge["relative_error"], rel=1e-5)
     assert ordered["slot_consistency"] > merge["slot_consistency"] + 0.02
     assert hals["relative_error"] < merge["relative_error"]
-    assert hals["hoyer_H"] < rows["sparsity 0.2"]["hoyer_H"] < rows["sparsity 0.4"]["hoyer_H"]
-    assert hals["relative_error"] < rows["sparsity 0.4"]["relative_error"]
-    assert rows["overlap 0.1"]["part_overlap"] < hals["part_overlap"]
-    assert rows["closeness 0.3"]["slot_consistency"] > ordered["slot_consistency"] + 0.02
+    assert hals["hoyer_H"] < rows["sparsity 1"]["hoyer_H"] < rows["sparsity 2"]["hoyer_H"]
+    assert hals["relative_error"] < rows["sparsity 2"]["relative_error"]
+    assert rows["overlap 0.5"]["part_overlap"] < hals["part_overlap"]
+    assert rows["closeness 1.5"]["slot_consistency"] > ordered["slot_consistency"] + 0.02
 
 
 def test_what_a_loss_could_reach(measured):
@@ -62,7 +68,7 @@ def test_what_a_loss_could_reach(measured):
     assert rows["direct, relative"]["relative_error"] < rows["direct, l1"]["relative_error"]
     hoyer = [
         rows[name]["hoyer_H"]
-        for name in ("direct, relative", *(f"direct, relative, sparsity {w:g}" for w in (0.2, 0.4)))
+        for name in ("direct, relative", *(f"direct, relative_to_start, sparsity {w}" for w in (1, 2)))
     ]
     assert hoyer == sorted(hoyer)
     assert hoyer[-1] > hoyer[0] + 0.05  # sixty steps are not its end
@@ -74,6 +80,37 @@ def test_a_run_is_placed_on_it(measured):
     assert scores["hoyer_H"] > rows["merge"]["hoyer_H"]
     assert 0.1 < scores["gap_closed"] < 1
     assert math.isnan(scores["beyond_frontier"]) or abs(scores["beyond_frontier"]) < 0.2
+
+
+def test_weights_of_a_run_count_in_units_of_its_start_or_as_they_are(run):
+    data = load_run_data(DATA, seed=0, data_dir=None, device="cpu")
+    model = GANUNMF.load(run, weights="generator")
+    training = RunFolder.open(run)[1].training
+    to_start = Objective.of(training, None)
+    Y = group_matrix(data.split.test, data.test_groups[:1])
+    H, W = model.generator.start.factors(Y)
+    unit = relative_error(Y, H @ W).square().item()
+    method, divisor = to_start.of_groups(Y, model)
+    assert (method.sparsity, divisor) == pytest.approx((training.sparsity * unit, unit))
+    relative = Objective.of(replace(training, reconstruction="relative", sparsity=training.sparsity * unit), None)
+    same, divisor = relative.of_groups(Y, model)
+    assert (same.sparsity, divisor) == pytest.approx((training.sparsity * unit, 1.0))
+    # Groups of one kind of images hardly differ in their errors: one weight for all of them is nearly the same.
+    one, each = (gap_closed(model, objective, data, rounds=30) for objective in (relative, to_start))
+    assert one == pytest.approx(each, abs=0.1)
+    assert Objective.of(replace(training, reconstruction="l1"), None) is None
+    assert Objective.of(replace(training, sparsity=0.0), None) is None
+
+
+def test_more_groups_than_the_images_make_at_once(tmp_path):
+    few, many = (
+        measure_frontier(replace(DATA, limit_test_groups=count), 5, tmp_path / str(count), weights={}, rounds=1)
+        for count in (17, 40)
+    )
+    data = load_run_data(DATA, seed=0, data_dir=None, device="cpu")
+    assert len(GroupSampler(data.split.test, 20)) < 40
+    assert few["merge"]["relative_error"] != many["merge"]["relative_error"]
+    assert few["merge"]["relative_error"] == pytest.approx(many["merge"]["relative_error"], rel=0.05)
 
 
 def test_the_files(measured):
@@ -90,14 +127,14 @@ def test_the_files(measured):
 def test_it_goes_on_where_it_was_stopped(measured, run, tmp_path):
     output, rows = measured
     content = json.loads((output / "frontier.json").read_text(encoding="utf-8"))
-    del content["rows"]["overlap 0.1"]
+    del content["rows"]["overlap 0.5"]
     content["rows"]["merge"]["ms_a_group"] = 12345.0  # not measured again
     (tmp_path / "frontier.json").write_text(json.dumps(content), encoding="utf-8")
     told = []
     again = measure_frontier(DATA, 5, tmp_path, runs=[run], weights=WEIGHTS, rounds=30, announce=told.append)
-    assert [line.split(" (")[0] for line in told] == ["measuring overlap 0.1", "scoring sparse"]
+    assert [line.split(" (")[0] for line in told] == ["measuring overlap 0.5", "scoring sparse"]
     assert again["merge"]["ms_a_group"] == 12345.0
-    assert again["overlap 0.1"]["hoyer_H"] == pytest.approx(rows["overlap 0.1"]["hoyer_H"])
+    assert again["overlap 0.5"]["hoyer_H"] == pytest.approx(rows["overlap 0.5"]["hoyer_H"])
     with pytest.raises(RunFolderError, match="other settings: k is 4 here and was 5"):
         measure_frontier(DATA, 4, tmp_path, weights=WEIGHTS, rounds=30)
     with pytest.raises(RunFolderError, match="expected a run with k = 4; got k = 5"):

@@ -81,11 +81,26 @@ def test_the_report_has_every_part(smoke):
     assert {picture.name[:5] for picture in pictures} == {"fig04", "fig05", "fig06", "fig09", "fig10", "fig11"}
 
 
+def test_merging_in_fixed_slots_is_as_merging_and_agrees_between_groups(smoke):
+    rows = {"merge": [], "random": []}
+    for order in ("class", "random"):
+        merged, anls = (
+            json.loads((smoke[0] / "records" / f"bases-{order}-k6-{row}-seed0.json").read_text(encoding="utf-8"))[
+                "record"
+            ]
+            for row in ("merge-ordered-slots", "anls-a-random-start-for-each-group")
+        )
+        rows["merge"].append(merged["gap"])
+        rows["random"].append(anls["gap"])
+        assert merged["relative_error"] < 1.2 * anls["relative_error"]
+    assert max(rows["merge"]) < min(rows["random"]), "slots need less matching"
+
+
 def test_every_number_is_in_the_table_of_records(smoke):
     output, _ = smoke
     lines = (output / "table1.csv").read_text(encoding="utf-8").splitlines()
-    # 4 classical methods and 3 networks with two seeds, 6 without chance with one; 4 protocols each
-    assert len(lines) == 1 + 4 * (2 * (4 + 3) + 6)
+    # 4 classical methods and 4 networks with two seeds, 6 without chance with one; 4 protocols each
+    assert len(lines) == 1 + 4 * (2 * (4 + 4) + 6)
 
 
 @pytest.fixture

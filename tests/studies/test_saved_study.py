@@ -67,7 +67,7 @@ def test_a_new_option_with_another_value_is_another_study(tmp_path):
     del content["config"]["training"]["ema_decay"]
     write(content, tmp_path)
     other = replace(SMOKE, config=SMOKE.config.with_options(ema_decay=0.5))
-    with pytest.raises(RunFolderError, match=r"GAN-UNET, fc: ema_decay is 0\.5 here and was 0\.999; .*; 3 more"):
+    with pytest.raises(RunFolderError, match=r"GAN-UNET, fc: ema_decay is 0\.5 here and was 0\.999; .*; 5 more"):
         check_study(other, tmp_path)
 
 

@@ -1,6 +1,7 @@
 """Losses (1) to (3) against values worked out by hand, and the PCA disturbance against scikit-learn's."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -38,6 +39,25 @@ class TestReconstruction:
         expected = relative_error(Y, Y_hat).square().mean()
         torch.testing.assert_close(reconstruction_loss(Y_hat, Y, "relative"), expected)
         assert reconstruction_loss(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), "relative") == 0
+
+    def test_relative_to_start_is_one_at_the_start_of_every_group(self):
+        Y = torch.rand(2, 6, 3) * torch.tensor([1.0, 0.1])[:, None, None]
+        Y_start = Y + torch.tensor([0.3, 0.002])[:, None, None] * torch.randn(2, 6, 3)
+        loss = partial(reconstruction_loss, Y=Y, kind="relative_to_start", Y_start=Y_start)
+        torch.testing.assert_close(loss(Y_start), torch.tensor(1.0))
+        halved = torch.stack(((Y[0] + Y_start[0]) / 2, Y_start[1]))  # half the error of the first: a quarter, squared
+        torch.testing.assert_close(loss(halved), torch.tensor((0.25 + 1) / 2))
+
+    def test_a_start_that_is_exact_gives_a_finite_loss(self):
+        Y = torch.rand(1, 6, 3) + 0.1
+        value = reconstruction_loss(1.001 * Y, Y, "relative_to_start", Y)
+        torch.testing.assert_close(value, torch.tensor(1.0), rtol=1e-3, atol=0)  # as far off as a start counts at least
+        black = torch.zeros(1, 6, 3)
+        assert reconstruction_loss(black, black, "relative_to_start", black) == 0
+
+    def test_relative_to_start_needs_the_start(self):
+        with pytest.raises(ValueError, match="Y_start: expected the reconstruction of the start.*; got None"):
+            reconstruction_loss(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), "relative_to_start")
 
 
 class TestPenaltiesOfTheBasis:
@@ -203,5 +223,7 @@ class TestReconstructionKinds:
         assert torch.equal(Y_hat.grad, torch.zeros_like(Y))
 
     def test_an_unknown_kind_is_named(self):
-        with pytest.raises(ValueError, match="reconstruction: expected one of column_error, .*, relative; got 'l3'"):
+        with pytest.raises(
+            ValueError, match="reconstruction: expected one of column_error, .*, relative_to_start; got 'l3'"
+        ):
             reconstruction_loss(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), "l3")

@@ -6,17 +6,19 @@ import pytest
 import torch
 from helpers import REAL_DATA, needs_data
 
+from diffnmf import nnls
 from diffnmf.data import GroupSampler, ImageSet, group_matrix, load_dataset
 from diffnmf.errors import DivergenceError
 from diffnmf.evaluation import score_generator
 from diffnmf.factorization import merge
-from diffnmf.metrics import symmetry_adjusted_error
+from diffnmf.metrics import relative_error, symmetry_adjusted_error
 from diffnmf.models import Critic, Generator, GeneratorConfig
 from diffnmf.training import Trainer, TrainingConfig
 from diffnmf.training.batches import Batch, label_flips
 from diffnmf.training.engine import make_accelerator
 
 M, K = 8, 3
+FROM_MERGE = {"adversarial": False, "basis_init": "merge", "batch_size": 4}
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -104,6 +106,37 @@ class TestPenalties:
     def test_closeness_needs_prototypes(self, images):
         with pytest.raises(ValueError, match="closeness: expected a generator with prototypes.*basis_init"):
             trainer(images, closeness=0.1)
+
+
+class TestRelativeToStart:
+    @pytest.mark.parametrize("w_solver", ["unrolled", "fc"])
+    def test_begins_at_the_error_of_the_start(self, images, w_solver):
+        """At 1 with the weights of the start; exact ones fit better."""
+        training = trainer(images, w_solver, limit=4, reconstruction="relative_to_start", **FROM_MERGE)
+        Y = group_matrix(images, training.sampler.epoch(1))
+        H0, W0 = training.generator.start.factors(Y)
+        W = W0 if w_solver == "fc" else nnls(H0, Y).W
+        expected = (relative_error(Y, H0 @ W) / relative_error(Y, H0 @ W0)).square().mean().item()
+        assert training.train_epoch(1)["reconstruction_loss"] == pytest.approx(expected, rel=1e-3)  # of a single step
+        assert expected <= 1
+
+    def test_weights_count_in_units_of_the_squared_error_of_the_start(self, images):
+        """The loss of a group is that of "relative", with a weight that is multiplied, over the error of the start."""
+        to_start = trainer(images, limit=1, reconstruction="relative_to_start", sparsity=2.0, **FROM_MERGE)
+        Y = group_matrix(images, to_start.sampler.epoch(1))
+        H0, W0 = to_start.generator.start.factors(Y)
+        unit = relative_error(Y, H0 @ W0).square().item()
+        relative = trainer(images, limit=1, reconstruction="relative", sparsity=2.0 * unit, **FROM_MERGE)
+        found, expected = to_start.train_epoch(1), relative.train_epoch(1)
+        assert found["reconstruction_loss"] == pytest.approx(expected["reconstruction_loss"] / unit)
+        assert found["sparsity_penalty"] == pytest.approx(expected["sparsity_penalty"])
+        norm = expected["generator_gradient_norm"]
+        assert found["generator_gradient_norm"] == pytest.approx(norm / unit, rel=1e-4)
+        assert norm > 0
+
+    def test_needs_a_start(self, images):
+        with pytest.raises(ValueError, match="reconstruction: expected a generator with a start.*basis_init"):
+            trainer(images, reconstruction="relative_to_start")
 
 
 class TestEpoch:

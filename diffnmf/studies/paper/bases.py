@@ -11,17 +11,19 @@ import torch
 from torch import Tensor
 
 from diffnmf.data import ORDERS
-from diffnmf.factorization import PAPER, factorize
+from diffnmf.factorization import PAPER, factorize, match_slots, merge, slot_prototypes, take_slots
 from diffnmf.layers import NNLSLayer
 from diffnmf.metrics import permutation_consistency, relative_error, slot_consistency
 from diffnmf.models import GANUNMF
 from diffnmf.studies.paper.records import Record
-from diffnmf.studies.paper.study import NNLS
+from diffnmf.studies.paper.study import FROM_MERGE, NNLS
 from diffnmf.studies.paper.workbench import BySeed, Groups, Workbench, by_seed, slug
 from diffnmf.studies.report import markdown_table, mean_std
 
 TAG = "-bases"
 NETWORK, COPIES = "GAN-UNET, NNLS, trained for this", "H = images of the group"
+FROM_MERGE_NETWORK, ORDERED_MERGE = f"{FROM_MERGE}, trained for this", "merge, ordered slots"
+WITHOUT_CHANCE = (ORDERED_MERGE, COPIES)
 ANLS_RANDOM, ANLS_FIXED = "ANLS, a random start for each group", "ANLS, one start for all groups"
 Setting = tuple[int, str]  # k and the order of the columns
 
@@ -37,16 +39,16 @@ def groups(bench: Workbench, order: str) -> Groups:
     return bench.groups(study.bases_dataset, study.bases_m, order, study.bases_groups)
 
 
-def model(bench: Workbench, k: int, order: str, seed: int) -> GANUNMF | None:
-    """The network that was trained for a setting."""
+def model(bench: Workbench, k: int, order: str, seed: int, row: str = NNLS) -> GANUNMF | None:
+    """The network of a row of Table 1 that was trained for a setting."""
     study = bench.study
     options = {"group_size": study.bases_m, "order": order, **study.bases_options}
-    return bench.model(study.bases_dataset, k, NNLS, seed, f"{TAG}-{order}", **options)
+    return bench.model(study.bases_dataset, k, row, seed, f"{TAG}-{order}", **options)
 
 
 def scores(bench: Workbench, k: int, order: str, row: str) -> BySeed:
     """unmatched, matched, gap and relative error of a row, by seed."""
-    seeds = bench.study.seeds if row != COPIES else bench.study.seeds[:1]
+    seeds = bench.study.seeds[:1] if row in WITHOUT_CHANCE else bench.study.seeds
     return by_seed(seeds, lambda seed: _one(bench, k, order, row, seed))
 
 
@@ -97,6 +99,18 @@ def _network(bench: Workbench, k: int, order: str, seed: int, Y: Tensor) -> tupl
     return None if trained is None else trained.factorize(Y)[:2]
 
 
+def _from_merge(bench: Workbench, k: int, order: str, seed: int, Y: Tensor) -> tuple[Tensor, Tensor] | None:
+    trained = model(bench, k, order, seed, FROM_MERGE)
+    return None if trained is None else trained.factorize(Y)[:2]
+
+
+def _ordered_merge(bench: Workbench, k: int, order: str, seed: int, Y: Tensor) -> tuple[Tensor, Tensor]:
+    """Components in the order of what the bases of training groups have in common: no network."""
+    prototypes = slot_prototypes(merge(groups(bench, order).train, k)[0])
+    H, W = merge(Y, k)
+    return take_slots(H, W, match_slots(H, prototypes))
+
+
 def _anls_random(bench: Workbench, k: int, order: str, seed: int, Y: Tensor) -> tuple[Tensor, Tensor]:
     return _anls(Y, k, lambda: torch.rand(len(Y), Y.shape[1], k, device=Y.device), seed)
 
@@ -112,6 +126,8 @@ def _copies(bench: Workbench, k: int, order: str, seed: int, Y: Tensor) -> tuple
 
 ROWS: dict[str, Callable[[Workbench, int, str, int, Tensor], tuple[Tensor, Tensor] | None]] = {
     NETWORK: _network,
+    FROM_MERGE_NETWORK: _from_merge,
+    ORDERED_MERGE: _ordered_merge,
     ANLS_RANDOM: _anls_random,
     ANLS_FIXED: _anls_fixed,
     COPIES: _copies,

@@ -7,9 +7,11 @@ from typing import Any
 from diffnmf.checks import check_count, check_counts, check_name, check_not_empty, set_fields
 from diffnmf.data import DATASETS
 from diffnmf.runs import DataConfig, ModelConfig, RunConfig
+from diffnmf.runs.presets import FROM_MERGING
 from diffnmf.training import TrainingConfig
 
 FC, NNLS, MIXTURE = "GAN-UNET, fc", "GAN-UNET, NNLS", "GAN-UNET, NNLS, mixtures"
+FROM_MERGE = "UNET, NNLS, from merging"  # not in the paper: the default of ``diffnmf train``, which has no critic
 Options = Mapping[str, Any]
 
 
@@ -68,8 +70,8 @@ class Study:
         for dataset in self.datasets:
             check_name("datasets", dataset, DATASETS)
         check_name("bases_dataset", self.bases_dataset, DATASETS)
-        if missing := [row for row in (FC, NNLS, MIXTURE) if row not in self.models]:
-            raise ValueError(f"models: expected the rows {FC}; {NNLS}; {MIXTURE}; got none called {missing[0]}")
+        if missing := [row for row in MODELS if row not in self.models]:
+            raise ValueError(f"models: expected the rows {'; '.join(MODELS)}; got none called {missing[0]}")
         for row, options in self.models.items():
             if (start := options.get("start_from")) not in (None, *self.models):
                 raise ValueError(f"models: expected start_from of {row} to be another row; got {start!r}")
@@ -94,6 +96,7 @@ MODELS: dict[str, Options] = {
         "epochs": 3,
     },
     MIXTURE: {"w_solver": "unrolled", "mixture": True, "epochs": 2, "learning_rate": 5e-4},
+    FROM_MERGE: {"w_solver": "unrolled", **FROM_MERGING, "epochs": 2},
 }
 
 STUDIES: dict[str, Study] = {
@@ -133,6 +136,7 @@ STUDIES: dict[str, Study] = {
                 FC: {"batch_size": 1, "epochs": 120},
                 NNLS: {"batch_size": 1, "epochs": 60},
                 MIXTURE: {"batch_size": 1, "epochs": 40},
+                FROM_MERGE: {"batch_size": 1, "epochs": 40},
             }
         },
         bases_options={
