@@ -6,13 +6,17 @@ import sys
 import threading
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import torch
 
 from diffnmf.errors import unknown_name
 
 VARIABLE = "DIFFNMF_KERNEL"
-VERSION = 2  # what version.c returns
+VERSION = 3  # what version.c returns
 PATH = Path(__file__).with_name("_kernels" + {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so"))
+# By what torch says of the processor: the variants of each function that hatch_build.py makes, the fastest first.
+VARIANTS = {"AVX512": ("avx512", "avx2", "plain"), "AVX2": ("avx2", "plain")}
 
 
 class Kernel(NamedTuple):
@@ -20,11 +24,23 @@ class Kernel(NamedTuple):
 
     Attributes:
         name: "c" for the compiled library, "torch" for torch alone.
-        reason: where the library was loaded from, why there is none, or that the environment says so.
+        reason: where the library was loaded from and for which instructions, why there is none, or that the environment
+            says so.
     """
 
     name: str
     reason: str
+
+
+class Library(NamedTuple):
+    """The compiled library and the set of instructions that fits the processor: avx512, avx2 or plain."""
+
+    functions: ctypes.CDLL
+    variant: str
+
+    def __getitem__(self, name: str) -> Any:
+        """The function of that name for those instructions."""
+        return getattr(self.functions, f"{name}_{self.variant}")
 
 
 def kernel() -> Kernel:
@@ -54,7 +70,7 @@ def kernel_is_asked_for(name: str) -> bool:
     return os.environ.get(VARIABLE) == name
 
 
-def library() -> ctypes.CDLL | None:
+def library() -> Library | None:
     """The compiled library, loaded at the first call; None where there is none that fits."""
     with _lock:
         return _load()[0]
@@ -110,14 +126,18 @@ def _choose() -> Kernel:
 
 
 @cache
-def _load() -> tuple[ctypes.CDLL | None, str]:
+def _load() -> tuple[Library | None, str]:
     if not PATH.exists():
         return None, f"{PATH} does not exist (it is compiled when diffnmf is installed, given a C compiler)"
     try:
-        loaded = ctypes.CDLL(str(PATH))
-        found = loaded.diffnmf_kernel_version()
+        functions = ctypes.CDLL(str(PATH))
+        variants = VARIANTS.get(torch.backends.cpu.get_cpu_capability(), ("plain",))
+        # A compiler that does not know some instructions leaves their functions out.
+        there = [name for name in variants if hasattr(functions, f"diffnmf_kernel_version_{name}")]
+        loaded = Library(functions, there[0] if there else "plain")
+        found = loaded["diffnmf_kernel_version"]()
     except (OSError, AttributeError) as error:  # not a library for this machine, or one without a version
         return None, f"{PATH} cannot be used: {error}"
     if found != VERSION:
         return None, f"{PATH} has version {found}, this diffnmf needs {VERSION}"
-    return loaded, f"loaded from {PATH}"
+    return loaded, f"loaded from {PATH}, instructions: {loaded.variant}"
