@@ -27,8 +27,8 @@ LIBRARIES: list[str] = []
 if sys.platform != "win32":  # where the compiler does both by itself
     FLAGS += ["-fPIC"]
     LIBRARIES += ["-lm"]
-# Not -march=native: a wheel runs on other machines too. Every source is compiled for each of these sets of instructions,
-# under other names, and diffnmf/kernels/library.py chooses by the processor where it runs.
+# Not -march=native: a wheel runs on other machines too. Every source is compiled for each of these sets of instructions
+# under names of its own, and diffnmf/kernels/library.py chooses by the processor where it runs.
 PLAIN = "plain"
 VARIANTS: dict[str, list[str]] = {PLAIN: []}
 if platform.machine().lower() in ("x86_64", "amd64"):

@@ -4,6 +4,7 @@ import ctypes
 import os
 import sys
 import threading
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from diffnmf.errors import unknown_name
 VARIABLE = "DIFFNMF_KERNEL"
 VERSION = 3  # what version.c returns
 PATH = Path(__file__).with_name("_kernels" + {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so"))
-# By what torch says of the processor: the variants of each function that hatch_build.py makes, the fastest first.
+# By what torch says of the processor.
 VARIANTS = {"AVX512": ("avx512", "avx2", "plain"), "AVX2": ("avx2", "plain")}
 
 
@@ -32,13 +33,18 @@ class Kernel(NamedTuple):
     reason: str
 
 
-class Library(NamedTuple):
+@dataclass(frozen=True)
+class Library:
     """The compiled library and the set of instructions that fits the processor: avx512, avx2 or plain."""
 
     functions: ctypes.CDLL
     variant: str
 
-    def __getitem__(self, name: str) -> Any:
+    def has(self, variant: str) -> bool:
+        """Whether the compiler that made the library knew these instructions."""
+        return hasattr(self.functions, f"diffnmf_kernel_version_{variant}")
+
+    def function(self, name: str) -> Any:
         """The function of that name for those instructions."""
         return getattr(self.functions, f"{name}_{self.variant}")
 
@@ -68,6 +74,14 @@ def kernel() -> Kernel:
 def kernel_is_asked_for(name: str) -> bool:
     """Whether the environment asks for that kernel."""
     return os.environ.get(VARIABLE) == name
+
+
+def variants() -> tuple[str, ...]:
+    """The sets of instructions that this processor has, as hatch_build.py names them, the fastest first.
+
+    ``ATEN_CPU_CAPABILITY``, which torch reads, chooses a lower one: ``default`` or ``avx2``.
+    """
+    return VARIANTS.get(torch.backends.cpu.get_cpu_capability(), ("plain",))
 
 
 def library() -> Library | None:
@@ -130,12 +144,9 @@ def _load() -> tuple[Library | None, str]:
     if not PATH.exists():
         return None, f"{PATH} does not exist (it is compiled when diffnmf is installed, given a C compiler)"
     try:
-        functions = ctypes.CDLL(str(PATH))
-        variants = VARIANTS.get(torch.backends.cpu.get_cpu_capability(), ("plain",))
-        # A compiler that does not know some instructions leaves their functions out.
-        there = [name for name in variants if hasattr(functions, f"diffnmf_kernel_version_{name}")]
-        loaded = Library(functions, there[0] if there else "plain")
-        found = loaded["diffnmf_kernel_version"]()
+        loaded = Library(ctypes.CDLL(str(PATH)), "plain")
+        loaded = replace(loaded, variant=next(filter(loaded.has, variants()), "plain"))
+        found = loaded.function("diffnmf_kernel_version")()
     except (OSError, AttributeError) as error:  # not a library for this machine, or one without a version
         return None, f"{PATH} cannot be used: {error}"
     if found != VERSION:
