@@ -155,14 +155,19 @@ INLINE void NAME(squares)(const REAL *X, int64_t n, int64_t stride_row, int64_t 
     for (int64_t j = first; j < last; j++) {
         Lanes total = {0};
         const REAL *x = X + j * stride_column;
-        for (int64_t i = 0; i < n; i += LANES) {
+        int64_t i = 0;
+        if (stride_row == 1)
+            for (; i + LANES <= n; i += LANES) {
+                const Lanes numbers = NAME(load)(x + i);
+                total += numbers * numbers;
+            }
+        for (; i < n; i += LANES) {
             REAL part[LANES] = {0};
             for (int64_t l = 0; l < LANES && i + l < n; l++) part[l] = x[(i + l) * stride_row];
             const Lanes numbers = NAME(load)(part);
             total += numbers * numbers;
         }
-        squares[j - first] = 0;
-        for (int l = 0; l < LANES; l++) squares[j - first] += total[l];
+        squares[j - first] = total_of(total);
     }
 }
 
