@@ -47,7 +47,7 @@ typedef int64_t Mask __attribute__((vector_size(BYTES), aligned(8), may_alias));
 
 #define AT(p) (*(Lanes *)(p))
 #define READ(p) (*(const Lanes *)(p))
-#define SELECT(mask, a, b) ((Lanes)(((mask) & (Mask)(a)) | (~(mask) & (Mask)(b))))
+#define SELECT(mask, a, b) ((Lanes)(((Mask)(mask) & (Mask)(a)) | (~(Mask)(mask) & (Mask)(b))))
 #define EACH(p, width) (int p = 0; p < (width); p += LANES)
 
 /* Memory for rows begins at a line of the cache; it is asked for with as much more as that takes. */

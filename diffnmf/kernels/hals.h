@@ -22,7 +22,7 @@ INLINE void NAME(vectors_of_row)(const REAL *a, const REAL *c, REAL *x, int64_t 
             for (int v = 0; v < vectors; v++) s[v] -= a[j] * RV(x + j * stride + v * WIDE);
     for (int v = 0; v < vectors; v++) {
         s[v] *= inverse;
-        V(xi + v * WIDE) = (NAME(Vector))((NAME(Flags))s[v] & (s[v] > (NAME(Vector)){0} + zero));
+        V(xi + v * WIDE) = (NAME(Vector))((NAME(Flags))s[v] & (NAME(Flags))(s[v] > (NAME(Vector)){0} + zero));
     }
 }
 
