@@ -5,11 +5,14 @@ without the library then, and computes with torch.
 """
 
 import os
+import platform
 import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,13 +22,17 @@ KERNELS = Path("diffnmf", "kernels")
 LIBRARY = KERNELS / ("_kernels" + {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so"))
 
 # Without errno and traps, loops become vector instructions. Not -ffast-math: NaN and infinity keep their meaning.
-# Not -march=native: a wheel runs on other machines too, and the sources choose by the processor where they run.
-FLAGS = ["-O3", "-std=gnu11", "-shared", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS = ["-O3", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math"]
 LIBRARIES: list[str] = []
 if sys.platform != "win32":  # where the compiler does both by itself
     FLAGS += ["-fPIC"]
     LIBRARIES += ["-lm"]
-PLAIN = "-DDIFFNMF_PLAIN"  # one variant of each function, for compilers that cannot make several
+# Not -march=native: a wheel runs on other machines too. Every source is compiled for each of these sets of instructions
+# under names of its own, and diffnmf/kernels/library.py chooses by the processor where it runs.
+PLAIN = "plain"
+VARIANTS: dict[str, list[str]] = {PLAIN: []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    VARIANTS |= {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f"]}
 
 
 class CompilationError(Exception):
@@ -54,10 +61,9 @@ def compile_library(root: Path) -> Path:
     unfinished = library.with_name(f".{os.getpid()}{library.name}")
     try:
         command = compiler()
-        try:
-            _compile(command, root, unfinished)
-        except CompilationError:
-            _compile([*command, PLAIN], root, unfinished)
+        with tempfile.TemporaryDirectory() as folder:
+            objects = _compile(command, root, Path(folder))
+            _link(command, objects, unfinished)
         unfinished.replace(library)
     except (CompilationError, OSError) as error:
         _remove(library)
@@ -76,10 +82,34 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _compile(command: list[str], root: Path, library: Path) -> None:
-    """Compile, and load the result once: one for another processor must not be installed."""
-    sources = sorted(str(path) for path in (root / KERNELS).glob("*.c"))
-    _run([*command, *FLAGS, "-o", str(library), *sources, *LIBRARIES])
+def _compile(command: list[str], root: Path, folder: Path) -> list[Path]:
+    """The object files of all variants but those that the compiler cannot make, one process a core."""
+    sources = sorted((root / KERNELS).glob("*.c"))
+    objects: list[Path] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = {
+            name: [pool.submit(_compile_source, [*command, *FLAGS, *flags], name, path, folder) for path in sources]
+            for name, flags in VARIANTS.items()
+        }
+        for name, files in made.items():
+            try:
+                objects += [file.result() for file in files]
+            except CompilationError:
+                if name == PLAIN:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+    return objects
+
+
+def _compile_source(command: list[str], variant: str, source: Path, folder: Path) -> Path:
+    compiled = folder / f"{source.stem}_{variant}.o"
+    _run([*command, f"-DVARIANT={variant}", "-c", "-o", str(compiled), str(source)])
+    return compiled
+
+
+def _link(command: list[str], objects: list[Path], library: Path) -> None:
+    """Link, and load the result once: one for another processor must not be installed."""
+    _run([*command, "-shared", "-o", str(library), *[str(path) for path in objects], *LIBRARIES])
     # In a process of its own, which may crash.
     _run([sys.executable, "-I", "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])", str(library)])
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diffnmf.kernels import kernel, library
+from diffnmf.kernels import calling, kernel, library
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +37,16 @@ def compiled():
     """With the compiled kernels: a test that needs them is of no use where there is no compiler."""
     if kernel().name != "c":
         pytest.skip(f"needs the compiled kernels: {kernel().reason}")
+
+
+@pytest.fixture(params=library.variants())
+def every_variant(request, compiled, monkeypatch):
+    """With the compiled kernels for each set of instructions that this processor has."""
+    if not library.library().has(request.param):
+        pytest.skip(f"the compiler that made the library does not know {request.param}")
+    monkeypatch.setattr(library, "variants", lambda: (request.param,))
+    monkeypatch.setattr(calling, "_functions", {})
+    library.forget()
+    yield request.param
+    monkeypatch.undo()
+    library.forget()

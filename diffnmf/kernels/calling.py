@@ -68,7 +68,7 @@ def function(name: str, types: Sequence[type]) -> Callable[..., int]:
     if found is None:
         loaded = library()
         assert loaded is not None
-        found = getattr(loaded, name)
+        found = loaded.function(name)
         found.argtypes, found.restype = types, ctypes.c_int
         _functions[name] = found
     return found

@@ -1,4 +1,4 @@
-/* What the kernels share: vectors of eight numbers, and which instructions they are compiled for. */
+/* What the kernels share: vectors as wide as those of the processor, and names for each set of instructions. */
 
 #ifndef DIFFNMF_COMMON_H
 #define DIFFNMF_COMMON_H
@@ -8,15 +8,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPORT __attribute__((visibility("default")))
 #define INLINE static inline __attribute__((always_inline))
 
-/* A function is compiled once for each set of instructions, and the machine at hand chooses when the library is loaded.
-   Everything that it calls is inlined, so that it is compiled along with it. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(DIFFNMF_PLAIN)
-#define CLONES __attribute__((target_clones("avx512f", "fma", "default")))
-#else
-#define CLONES
+/* Every source is compiled once for each set of instructions (see hatch_build.py), and library.py chooses those of the
+   machine at hand: what a function is called ends with their name. */
+#ifndef VARIANT
+#define VARIANT plain
+#endif
+#define JOINED(name, variant) name##_##variant
+#define WITH_VARIANT(name, variant) JOINED(name, variant)
+#define KERNEL(name) __attribute__((visibility("default"))) int WITH_VARIANT(name, VARIANT)
+
+/* The bytes of a vector, and how many vectors of a matrix product stay in registers beside each of four rows. A vector
+   that is wider than the registers goes through memory at every step: ten times slower. */
+#if defined(__AVX512F__) /* 32 registers */
+#define BYTES 64
+#define BLOCK 4
+#elif defined(__AVX2__) && defined(__FMA__) /* 16 */
+#define BYTES 32
+#define BLOCK 3
+#elif defined(__aarch64__) /* 32 */
+#define BYTES 16
+#define BLOCK 4
+#else /* 16, of which a product takes one before it is added */
+#define BYTES 16
+#define BLOCK 2
 #endif
 
 /* What a kernel returns: of several threads, the largest counts. */
@@ -25,23 +41,21 @@ enum { GOOD, WANTS_CARE, OUT_OF_RANGE, NO_MEMORY };
 #define EPS 2.220446049250313e-16
 
 /* Arrays of doubles are padded with zeros to whole vectors: no loop has a remainder. */
-#define LANES 8
-typedef double Lanes __attribute__((vector_size(8 * LANES), aligned(8), may_alias));
-typedef int64_t Mask __attribute__((vector_size(8 * LANES), aligned(8), may_alias));
+#define LANES (BYTES / 8)
+typedef double Lanes __attribute__((vector_size(BYTES), aligned(8), may_alias));
+typedef int64_t Mask __attribute__((vector_size(BYTES), aligned(8), may_alias));
 
 #define AT(p) (*(Lanes *)(p))
 #define READ(p) (*(const Lanes *)(p))
-#define SELECT(mask, a, b) ((Lanes)(((mask) & (Mask)(a)) | (~(mask) & (Mask)(b))))
+#define SELECT(mask, a, b) ((Lanes)(((Mask)(mask) & (Mask)(a)) | (~(Mask)(mask) & (Mask)(b))))
 #define EACH(p, width) (int p = 0; p < (width); p += LANES)
 
-/* Whether there are registers for 16 vectors, and some more. */
-INLINE int wide_registers(void) {
-#if defined(__x86_64__) && defined(__GNUC__)
-    return __builtin_cpu_supports("avx512f");
-#else
-    return 0;
-#endif
-}
+/* Memory for rows begins at a line of the cache; it is asked for with as much more as that takes. */
+#define LINE 64
+INLINE void *at_line(void *memory) { return (void *)(((uintptr_t)memory + LINE - 1) & ~(uintptr_t)(LINE - 1)); }
+
+/* How many of the vectors that are left to multiply next: one alone would wait for itself. */
+INLINE int64_t vectors_of_block(int64_t left) { return BLOCK == 3 && left == 4 ? 2 : left < BLOCK ? left : BLOCK; }
 
 INLINE int padded(int64_t n) { return (int)((n + LANES - 1) / LANES * LANES); }
 
@@ -63,32 +77,38 @@ INLINE int padded(int64_t n) { return (int)((n + LANES - 1) / LANES * LANES); }
         }                                                                                        \
     } while (0)
 
-/* The sum, the largest and the smallest of the eight numbers of a vector. */
-typedef int64_t Order __attribute__((vector_size(8 * LANES)));
-typedef double Eight __attribute__((vector_size(8 * LANES)));
+/* The sum, the largest and the smallest of the numbers of a vector: one half with the other, until one is left. */
+typedef int64_t Order __attribute__((vector_size(BYTES)));
+typedef double Whole __attribute__((vector_size(BYTES)));
 #if defined(__clang__)
 #define SWAPPED(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
 #else
 #define SWAPPED(v, ...) __builtin_shuffle(v, (Order){__VA_ARGS__})
 #endif
-#define REDUCE(name, combined)                                   \
-    INLINE double name(Lanes lanes) {                            \
-        Eight a = (Eight)lanes, b = SWAPPED(a, 4, 5, 6, 7, 0, 1, 2, 3); \
-        a = combined;                                            \
-        b = SWAPPED(a, 2, 3, 0, 1, 6, 7, 4, 5);                  \
-        a = combined;                                            \
-        b = SWAPPED(a, 1, 0, 3, 2, 5, 4, 7, 6);                  \
-        a = combined;                                            \
-        return a[0];                                             \
+#if BYTES == 64
+#define HALVED(step) step(4, 5, 6, 7, 0, 1, 2, 3) step(2, 3, 0, 1, 6, 7, 4, 5) step(1, 0, 3, 2, 5, 4, 7, 6)
+#elif BYTES == 32
+#define HALVED(step) step(2, 3, 0, 1) step(1, 0, 3, 2)
+#else
+#define HALVED(step) step(1, 0)
+#endif
+#define REDUCE(name, step)                \
+    INLINE double name(Lanes lanes) {     \
+        Whole a = (Whole)lanes, b;        \
+        HALVED(step)                      \
+        return a[0];                      \
     }
-REDUCE(total_of, a + b)
-REDUCE(largest_of, (Eight)SELECT(a > b, a, b))
-REDUCE(smallest_of, (Eight)SELECT(a < b, a, b))
+#define ADD(...) b = SWAPPED(a, __VA_ARGS__), a = a + b;
+#define LARGER(...) b = SWAPPED(a, __VA_ARGS__), a = (Whole)SELECT(a > b, a, b);
+#define SMALLER(...) b = SWAPPED(a, __VA_ARGS__), a = (Whole)SELECT(a < b, a, b);
+REDUCE(total_of, ADD)
+REDUCE(largest_of, LARGER)
+REDUCE(smallest_of, SMALLER)
 
 INLINE double sum(const double *x, int width) {
     Lanes total = {0};
     for EACH(p, width) total += READ(x + p);
-    return ((total[0] + total[1]) + (total[2] + total[3])) + ((total[4] + total[5]) + (total[6] + total[7]));
+    return total_of(total);
 }
 
 #endif

@@ -45,10 +45,10 @@ static int bounded_new(Bounded *w, int64_t k) {
     w->k = (int)k;
     w->width = width;
     w->stride = stride;
-    const size_t rows = 17, numbers = (size_t)width * width + ((size_t)k + 1) * stride + rows * stride + LANES;
+    const size_t rows = 17, numbers = (size_t)width * width + ((size_t)k + 1) * stride + rows * stride + LINE;
     w->memory = calloc(numbers * sizeof(double) + (size_t)stride * (3 * sizeof(int) + 2), 1);
     if (!w->memory) return 0;
-    double *next = (double *)(((uintptr_t)w->memory + 63) & ~(uintptr_t)63);
+    double *next = at_line(w->memory);
     double **row[] = {&w->a, &w->c, &w->r, &w->x, &w->lower, &w->upper, &w->weight, &w->diagonal, &w->curvature,
                       &w->inside, &w->rise, &w->fall, &w->column, &w->score, &w->far, &w->y, &w->b};
     w->A = next;
@@ -617,10 +617,10 @@ INLINE double independence_of(Bounded *w) {
    pivot, solved, steps   (N), as in diffnmf_nnls_search
 
    Returns GOOD or NO_MEMORY. */
-EXPORT CLONES int diffnmf_nnls_bounded(const double *A, const double *weight, const double *C, const double *lower,
-                                       const double *upper, const double *a, const double *t, const uint8_t *guess,
-                                       double *x, uint8_t *free_, uint8_t *multiplies, double *pivot_, uint8_t *solved,
-                                       int64_t *steps, int64_t m, int64_t k, int64_t first, int64_t last) {
+KERNEL(diffnmf_nnls_bounded)(const double *A, const double *weight, const double *C, const double *lower,
+                             const double *upper, const double *a, const double *t, const uint8_t *guess, double *x,
+                             uint8_t *free_, uint8_t *multiplies, double *pivot_, uint8_t *solved, int64_t *steps,
+                             int64_t m, int64_t k, int64_t first, int64_t last) {
     Bounded w;
     int64_t loaded = -1;
     const size_t bytes = (size_t)k * sizeof(double);
@@ -657,9 +657,9 @@ EXPORT CLONES int diffnmf_nnls_bounded(const double *A, const double *weight, co
 
    free, multiplies   (N, k) and (N), as above
    b, e               (N, k) and (N); a and e may be null */
-EXPORT CLONES int diffnmf_nnls_solve_bounded(const double *A, const double *a, const uint8_t *free_,
-                                             const uint8_t *multiplies, const double *b, const double *e, double *v,
-                                             double *multiplier, int64_t m, int64_t k, int64_t first, int64_t last) {
+KERNEL(diffnmf_nnls_solve_bounded)(const double *A, const double *a, const uint8_t *free_, const uint8_t *multiplies,
+                                   const double *b, const double *e, double *v, double *multiplier, int64_t m,
+                                   int64_t k, int64_t first, int64_t last) {
     Bounded w;
     int64_t loaded = -1;
     if (!bounded_new(&w, k)) return NO_MEMORY;

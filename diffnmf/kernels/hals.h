@@ -1,64 +1,69 @@
 /* HALS for one type of number, REAL; included once for each by hals.c. */
 
-typedef REAL NAME(Vector) __attribute__((vector_size(64), aligned(sizeof(REAL)), may_alias));
-#define WIDE ((int)(64 / sizeof(REAL)))
-#define VECTORS 4 /* of a tile: as many as leave registers for what is multiplied */
-#define TILE (VECTORS * WIDE)
+typedef REAL NAME(Vector) __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
+typedef INTEGER NAME(Flags) __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
+#define WIDE ((int)(BYTES / sizeof(REAL)))
+#define TILE ((int)(256 / sizeof(REAL))) /* its columns; hals.py knows them, too */
+#define MOST (BYTES == 64 ? 4 : 8)       /* vectors of a row at once: sums that wait for nothing but themselves */
 #define V(p) (*(NAME(Vector) *)(p))
 #define RV(p) (*(const NAME(Vector) *)(p))
+#define WHOLE(n, of) (((n) + (of) - 1) / (of) * (of))
 
-/* Some rows' worth of a tile: C_i − Σ_{j≠i} A_ij x_j for one row i, of so many vectors. */
-INLINE void NAME(row_of_vectors)(const REAL *a, REAL own, REAL inverse, const REAL *c, const REAL *x, int64_t row,
-                                 int64_t k, int64_t stride, REAL *sum, const int vectors) {
-    NAME(Vector) s[VECTORS];
-    for (int v = 0; v < vectors; v++) s[v] = RV(c + row * stride + v * WIDE) - own * RV(x + row * stride + v * WIDE);
-    for (int64_t j = 0; j < k; j++) {
-        const REAL f = j == row ? 0 : a[j];
-        for (int v = 0; v < vectors; v++) s[v] -= f * RV(x + j * stride + v * WIDE);
-    }
-    for (int v = 0; v < vectors; v++) V(sum + v * WIDE) = s[v] * inverse;
-}
-
-/* Row i of a tile at its optimum: max(0, C_i − Σ_{j≠i} A_ij x_j) / A_ii. A row without curvature takes the step C_i. */
-INLINE void NAME(row_of_tile)(const REAL *a, const REAL *c, REAL *x, int64_t row, int64_t k, int64_t stride,
-                              int64_t width, REAL zero) {
+/* Some vectors of row i of a tile at their optimum: max(0, C_i − Σ_{j≠i} A_ij x_j) / A_ii. A row without curvature takes
+   the step C_i. */
+INLINE void NAME(vectors_of_row)(const REAL *a, const REAL *c, REAL *x, int64_t row, int64_t k, int64_t stride,
+                                 REAL zero, const int vectors) {
     const REAL own = a[row] > 0 ? 0 : -1, inverse = a[row] > 0 ? 1 / a[row] : 1;
-    REAL *xi = x + row * stride, sum[TILE];
-    const int64_t vectors = width % WIDE ? 0 : width / WIDE;
-    if (vectors == 4)
-        NAME(row_of_vectors)(a, own, inverse, c, x, row, k, stride, sum, 4);
-    else if (vectors == 3)
-        NAME(row_of_vectors)(a, own, inverse, c, x, row, k, stride, sum, 3);
-    else if (vectors == 2)
-        NAME(row_of_vectors)(a, own, inverse, c, x, row, k, stride, sum, 2);
-    else if (vectors == 1)
-        NAME(row_of_vectors)(a, own, inverse, c, x, row, k, stride, sum, 1);
-    else {
-        for (int64_t t = 0; t < width; t++) sum[t] = c[row * stride + t] - own * xi[t];
-        for (int64_t j = 0; j < k; j++) {
-            const REAL f = j == row ? 0 : a[j];
-            for (int64_t t = 0; t < width; t++) sum[t] -= f * x[j * stride + t];
-        }
-        for (int64_t t = 0; t < width; t++) sum[t] *= inverse;
+    REAL *xi = x + row * stride;
+    NAME(Vector) s[MOST];
+    for (int v = 0; v < vectors; v++) s[v] = RV(c + row * stride + v * WIDE) - own * RV(xi + v * WIDE);
+    for (int after = 0; after < 2; after++) /* the rows before this one, and those after it */
+        for (int64_t j = after ? row + 1 : 0; j < (after ? k : row); j++)
+            for (int v = 0; v < vectors; v++) s[v] -= a[j] * RV(x + j * stride + v * WIDE);
+    for (int v = 0; v < vectors; v++) {
+        s[v] *= inverse;
+        V(xi + v * WIDE) = (NAME(Vector))((NAME(Flags))s[v] & (NAME(Flags))(s[v] > (NAME(Vector)){0} + zero));
     }
-    for (int64_t t = 0; t < width; t++) xi[t] = sum[t] > zero ? sum[t] : 0;
 }
 
-/* Some passes over the rows of X, then X ← max(0, X + β(X − last)) and last ← X, for columns first ≤ t < first + width.
-   A has rows of ``a_row`` numbers. */
-INLINE void NAME(tile)(const REAL *A, int64_t a_row, const REAL *C, REAL *X, REAL *last, REAL beta, int64_t sweeps,
-                       int64_t k, int64_t N, int64_t first, int64_t width, REAL zero) {
-    for (int64_t sweep = 0; sweep < sweeps; sweep++)
-        for (int64_t i = 0; i < k; i++) NAME(row_of_tile)(A + i * a_row, C + first, X + first, i, k, N, width, zero);
-    if (!last) return;
-    for (int64_t i = 0; i < k; i++) {
-        REAL *xi = X + first + i * N, *li = last + first + i * N;
-        for (int64_t t = 0; t < width; t++) {
-            const REAL now = xi[t], ahead = now + beta * (now - li[t]);
-            li[t] = now;
-            xi[t] = ahead > zero ? ahead : 0;
+/* Some passes over the rows of X for columns 0 ≤ t < width, whole vectors. A has rows of ``a_row`` numbers. */
+INLINE void NAME(sweep)(const REAL *A, int64_t a_row, const REAL *C, REAL *X, int64_t sweeps, int64_t k, int64_t stride,
+                        int64_t width, REAL zero) {
+    for (int64_t i = 0; i < sweeps * k; i++) {
+        const int64_t row = i % k;
+        const REAL *a = A + row * a_row;
+        for (int64_t t = 0, vectors; t < width; t += vectors * WIDE) {
+            const int64_t left = (width - t) / WIDE;
+            vectors = left >= MOST ? MOST : left >= 4 ? 4 : left;
+            if (vectors == MOST)
+                NAME(vectors_of_row)(a, C + t, X + t, row, k, stride, zero, MOST);
+            else if (MOST > 4 && vectors == 4)
+                NAME(vectors_of_row)(a, C + t, X + t, row, k, stride, zero, 4);
+            else if (vectors == 3)
+                NAME(vectors_of_row)(a, C + t, X + t, row, k, stride, zero, 3);
+            else if (vectors == 2)
+                NAME(vectors_of_row)(a, C + t, X + t, row, k, stride, zero, 2);
+            else
+                NAME(vectors_of_row)(a, C + t, X + t, row, k, stride, zero, 1);
         }
     }
+}
+
+/* X ← max(0, x + β(x − last)) and last ← x, where x, of rows of so many numbers, is where the passes ended. */
+INLINE void NAME(extrapolate)(const REAL *x, int64_t x_row, REAL *X, REAL *last, REAL beta, int64_t k, int64_t stride,
+                              int64_t width, REAL zero) {
+    for (int64_t i = 0; i < k; i++)
+        for (int64_t t = 0; t < width; t++) {
+            const REAL now = x[i * x_row + t], ahead = now + beta * (now - last[i * stride + t]);
+            last[i * stride + t] = now;
+            X[i * stride + t] = ahead > zero ? ahead : 0;
+        }
+}
+
+/* Rows of ``width`` numbers from one stride to another. */
+INLINE void NAME(copy_rows)(REAL *to, int64_t to_stride, const REAL *from, int64_t from_stride, int64_t rows,
+                            int64_t width) {
+    for (int64_t i = 0; i < rows; i++) memcpy(to + i * to_stride, from + i * from_stride, width * sizeof(REAL));
 }
 
 /* Half an iteration for tiles first ≤ tile < last of a batch, in place.
@@ -68,17 +73,30 @@ INLINE void NAME(tile)(const REAL *A, int64_t a_row, const REAL *C, REAL *X, REA
    X     (B, k, N) ≥ 0
    past  (B, k, N), where the last step ended, or null: no extrapolation
    beta  (B), how far to go beyond; null with past
-   zero  what counts as zero */
-EXPORT CLONES int NAME(diffnmf_hals_half)(const REAL *A, const REAL *C, REAL *X, REAL *past, const REAL *beta,
-                                          int64_t sweeps, double zero, int64_t k, int64_t N, int64_t first,
-                                          int64_t last) {
+   zero  what counts as zero
+
+   A tile is copied into memory of its own, with rows of whole vectors. Rows of C and X that are a power of two apart would
+   push each other out of the cache.
+
+   Returns GOOD or NO_MEMORY. */
+KERNEL(NAME(diffnmf_hals_half))(const REAL *A, const REAL *C, REAL *X, REAL *past, const REAL *beta, int64_t sweeps,
+                                double zero, int64_t k, int64_t N, int64_t first, int64_t last) {
     const int64_t tiles = (N + TILE - 1) / TILE;
+    void *memory = calloc(2 * (size_t)k * TILE * sizeof(REAL) + LINE, 1);
+    if (!memory) return NO_MEMORY;
+    REAL *c = at_line(memory), *x = c + k * TILE;
     for (int64_t at = first; at < last; at++) {
-        const int64_t problem = at / tiles, start = at % tiles * TILE, width = N - start < TILE ? N - start : TILE;
-        const int64_t offset = problem * k * N;
-        NAME(tile)(A + problem * k * k, k, C + offset, X + offset, past ? past + offset : NULL, past ? beta[problem] : 0,
-                   sweeps, k, N, start, width, (REAL)zero);
+        const int64_t problem = at / tiles, start = at % tiles * TILE, offset = problem * k * N + start;
+        const int64_t width = N - start < TILE ? N - start : TILE, wide = WHOLE(width, WIDE);
+        NAME(copy_rows)(c, wide, C + offset, N, k, width);
+        NAME(copy_rows)(x, wide, X + offset, N, k, width);
+        NAME(sweep)(A + problem * k * k, k, c, x, sweeps, k, wide, wide, (REAL)zero);
+        if (past)
+            NAME(extrapolate)(x, wide, X + offset, past + offset, beta[problem], k, N, width, (REAL)zero);
+        else
+            NAME(copy_rows)(X + offset, N, x, wide, k, width);
     }
+    free(memory);
     return GOOD;
 }
 
@@ -86,7 +104,7 @@ EXPORT CLONES int NAME(diffnmf_hals_half)(const REAL *A, const REAL *C, REAL *X,
    multiple of ROWS: no loop has a remainder. */
 
 #define ROWS 4
-#define WHOLE(n, of) (((n) + (of) - 1) / (of) * (of))
+#define PAIRS (BLOCK == 4 ? 4 : 2) /* of rows, in inner products with each of ROWS others */
 
 typedef struct {
     int64_t n, m, k, rows;  /* rows: k, padded */
@@ -109,19 +127,13 @@ static int NAME(small_new)(NAME(Small) *s, int64_t n, int64_t m, int64_t k) {
     const size_t sizes[] = {n * s->wide_m, m * s->wide_n, s->rows * s->wide_m, s->rows * s->wide_n, s->rows * s->wide_m,
                             s->rows * s->wide_n, WHOLE(s->rows * s->rows, WIDE), s->rows * wider};
     REAL **parts[] = {&s->Y, &s->Yt, &s->W, &s->H, &s->W_past, &s->H_past, &s->A, &s->C};
-    size_t total = WIDE;
+    size_t total = LINE;
     for (int i = 0; i < 8; i++) total += sizes[i];
     s->memory = calloc(total, sizeof(REAL));
     if (!s->memory) return 0;
-    REAL *next = (REAL *)(((uintptr_t)s->memory + 63) & ~(uintptr_t)63);
+    REAL *next = at_line(s->memory);
     for (int i = 0; i < 8; next += sizes[i++]) *parts[i] = next;
     return 1;
-}
-
-/* Rows of ``width`` numbers from one stride to another. */
-INLINE void NAME(copy_rows)(REAL *to, int64_t to_stride, const REAL *from, int64_t from_stride, int64_t rows,
-                            int64_t width) {
-    for (int64_t i = 0; i < rows; i++) memcpy(to + i * to_stride, from + i * from_stride, width * sizeof(REAL));
 }
 
 INLINE void NAME(read_problem)(NAME(Small) *s, const REAL *Y, int64_t y_row, int64_t y_column, const REAL *W,
@@ -139,7 +151,7 @@ INLINE void NAME(read_problem)(NAME(Small) *s, const REAL *Y, int64_t y_row, int
 /* ROWS rows of out = F T, for some vectors of a row: F (ROWS, p) and T (p, ·), with their strides. */
 INLINE void NAME(product_block)(const REAL *F, int64_t f, const REAL *T, int64_t t, REAL *out, int64_t o, int64_t p,
                                 const int vectors) {
-    NAME(Vector) sum[ROWS][VECTORS] = {{{0}}};
+    NAME(Vector) sum[ROWS][BLOCK] = {{{0}}};
     for (int64_t q = 0; q < p; q++)
         for (int v = 0; v < vectors; v++) {
             const NAME(Vector) x = RV(T + q * t + v * WIDE);
@@ -152,20 +164,22 @@ INLINE void NAME(product_block)(const REAL *F, int64_t f, const REAL *T, int64_t
 /* out (rows, width) = F (rows, p) T (p, width). */
 INLINE void NAME(product)(const REAL *F, int64_t f, const REAL *T, int64_t t, REAL *out, int64_t o, int64_t rows,
                           int64_t p, int64_t width) {
-    for (int64_t start = 0; start < width; start += TILE)
+    for (int64_t start = 0, vectors; start < width; start += vectors * WIDE) {
+        const int64_t left = (width - start) / WIDE;
+        vectors = vectors_of_block(left);
         for (int64_t i = 0; i < rows; i += ROWS) {
             const REAL *F_rows = F + i * f, *columns = T + start;
             REAL *to = out + i * o + start;
-            const int64_t left = (width - start) / WIDE;
-            if (left >= 4)
+            if (BLOCK >= 4 && vectors == 4)
                 NAME(product_block)(F_rows, f, columns, t, to, o, p, 4);
-            else if (left == 3)
+            else if (BLOCK >= 3 && vectors == 3)
                 NAME(product_block)(F_rows, f, columns, t, to, o, p, 3);
-            else if (left == 2)
+            else if (vectors == 2)
                 NAME(product_block)(F_rows, f, columns, t, to, o, p, 2);
             else
                 NAME(product_block)(F_rows, f, columns, t, to, o, p, 1);
         }
+    }
 }
 
 INLINE REAL NAME(total)(NAME(Vector) v) {
@@ -177,15 +191,15 @@ INLINE REAL NAME(total)(NAME(Vector) v) {
 /* A (rows, rows) = FFᵀ, F (rows, width). */
 INLINE void NAME(gram)(const REAL *F, int64_t rows, int64_t width, REAL *A) {
     for (int64_t i = 0; i < rows; i += ROWS)
-        for (int64_t j = 0; j <= i; j += ROWS) {
-            NAME(Vector) sum[ROWS][ROWS] = {{{0}}};
+        for (int64_t j = 0; j < i + ROWS; j += PAIRS) {
+            NAME(Vector) sum[ROWS][PAIRS] = {{{0}}};
             for (int64_t p = 0; p < width; p += WIDE)
-                for (int s = 0; s < ROWS; s++) {
+                for (int s = 0; s < PAIRS; s++) {
                     const NAME(Vector) x = RV(F + (j + s) * width + p);
                     for (int r = 0; r < ROWS; r++) sum[r][s] += x * RV(F + (i + r) * width + p);
                 }
             for (int r = 0; r < ROWS; r++)
-                for (int s = 0; s < ROWS; s++)
+                for (int s = 0; s < PAIRS; s++)
                     A[(i + r) * rows + j + s] = A[(j + s) * rows + i + r] = NAME(total)(sum[r][s]);
         }
 }
@@ -260,13 +274,12 @@ INLINE void NAME(record)(const NAME(Small) *s, const REAL *F, int64_t f, const R
    objective       (B)
    errors          (iterations, B): the relative errors, of the iterates before the iteration where n ≥ m, else after
    trusted         the squared relative error below which the residual itself is formed */
-EXPORT CLONES int NAME(diffnmf_hals_iterations)(const REAL *Y, int64_t y_problem, int64_t y_row, int64_t y_column,
-                                                const double *square, REAL *W, REAL *Ht, REAL *W_past, REAL *H_past,
-                                                REAL *beta, REAL *cap, REAL *used, double *objective, double *errors,
-                                                int64_t iterations, int64_t W_sweeps, int64_t H_sweeps, double growth,
-                                                double cap_growth, double shrinkage, double zero, double trusted,
-                                                int64_t batch, int64_t n, int64_t m, int64_t k, int64_t first,
-                                                int64_t last) {
+KERNEL(NAME(diffnmf_hals_iterations))(const REAL *Y, int64_t y_problem, int64_t y_row, int64_t y_column,
+                                      const double *square, REAL *W, REAL *Ht, REAL *W_past, REAL *H_past, REAL *beta,
+                                      REAL *cap, REAL *used, double *objective, double *errors, int64_t iterations,
+                                      int64_t W_sweeps, int64_t H_sweeps, double growth, double cap_growth,
+                                      double shrinkage, double zero, double trusted, int64_t batch, int64_t n,
+                                      int64_t m, int64_t k, int64_t first, int64_t last) {
     NAME(Small) s;
     const NAME(Momentum) momentum = {beta, cap, used, objective, growth, cap_growth, shrinkage};
     if (!NAME(small_new)(&s, n, m, k)) return NO_MEMORY;
@@ -287,9 +300,8 @@ EXPORT CLONES int NAME(diffnmf_hals_iterations)(const REAL *Y, int64_t y_problem
                 if (half == 0 && n >= m)
                     NAME(record)(&s, F, wide_p, T, X, p, width, square[b], trusted, errors + iteration * batch + b,
                                  W_past ? &momentum : NULL, b);
-                for (int64_t start = 0; start < width; start += TILE)
-                    NAME(tile)(s.A, s.rows, s.C, X, past, past ? used[b] : 0, half ? H_sweeps : W_sweeps, k, width,
-                               start, width - start < TILE ? width - start : TILE, (REAL)zero);
+                NAME(sweep)(s.A, s.rows, s.C, X, half ? H_sweeps : W_sweeps, k, width, width, (REAL)zero);
+                if (past) NAME(extrapolate)(X, width, X, past, used[b], k, width, width, (REAL)zero);
                 if (half == 1 && n < m)
                     NAME(record)(&s, F, wide_p, T, X, p, width, square[b], trusted, errors + iteration * batch + b,
                                  W_past ? &momentum : NULL, b);
@@ -327,10 +339,9 @@ INLINE void NAME(projected_gradient)(const NAME(Small) *s, const REAL *X, int64_
 
    Y, square, W, Ht, trusted   as above
    out                         (B, 3): the relative error, ‖∇ᴾ‖² and ‖(HᵀY, YWᵀ)‖² */
-EXPORT CLONES int NAME(diffnmf_nmf_stationarity)(const REAL *Y, int64_t y_problem, int64_t y_row, int64_t y_column,
-                                                 const double *square, const REAL *W, const REAL *Ht, double *out,
-                                                 double trusted, int64_t n, int64_t m, int64_t k, int64_t first,
-                                                 int64_t last) {
+KERNEL(NAME(diffnmf_nmf_stationarity))(const REAL *Y, int64_t y_problem, int64_t y_row, int64_t y_column,
+                                       const double *square, const REAL *W, const REAL *Ht, double *out,
+                                       double trusted, int64_t n, int64_t m, int64_t k, int64_t first, int64_t last) {
     NAME(Small) s;
     if (!NAME(small_new)(&s, n, m, k)) return NO_MEMORY;
     for (int64_t b = first; b < last; b++) {
@@ -352,9 +363,10 @@ EXPORT CLONES int NAME(diffnmf_nmf_stationarity)(const REAL *Y, int64_t y_proble
 }
 
 #undef ROWS
+#undef PAIRS
 #undef WHOLE
+#undef MOST
 #undef WIDE
-#undef VECTORS
 #undef TILE
 #undef V
 #undef RV

@@ -4,15 +4,20 @@ import ctypes
 import os
 import sys
 import threading
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import torch
 
 from diffnmf.errors import unknown_name
 
 VARIABLE = "DIFFNMF_KERNEL"
-VERSION = 2  # what version.c returns
+VERSION = 3  # what version.c returns
 PATH = Path(__file__).with_name("_kernels" + {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so"))
+# By what torch says of the processor.
+VARIANTS = {"AVX512": ("avx512", "avx2", "plain"), "AVX2": ("avx2", "plain")}
 
 
 class Kernel(NamedTuple):
@@ -20,11 +25,28 @@ class Kernel(NamedTuple):
 
     Attributes:
         name: "c" for the compiled library, "torch" for torch alone.
-        reason: where the library was loaded from, why there is none, or that the environment says so.
+        reason: where the library was loaded from and for which instructions, why there is none, or that the environment
+            says so.
     """
 
     name: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Library:
+    """The compiled library and the set of instructions that fits the processor: avx512, avx2 or plain."""
+
+    functions: ctypes.CDLL
+    variant: str
+
+    def has(self, variant: str) -> bool:
+        """Whether the compiler that made the library knew these instructions."""
+        return hasattr(self.functions, f"diffnmf_kernel_version_{variant}")
+
+    def function(self, name: str) -> Any:
+        """The function of that name for those instructions."""
+        return getattr(self.functions, f"{name}_{self.variant}")
 
 
 def kernel() -> Kernel:
@@ -54,7 +76,15 @@ def kernel_is_asked_for(name: str) -> bool:
     return os.environ.get(VARIABLE) == name
 
 
-def library() -> ctypes.CDLL | None:
+def variants() -> tuple[str, ...]:
+    """The sets of instructions that this processor has, as hatch_build.py names them, the fastest first.
+
+    ``ATEN_CPU_CAPABILITY``, which torch reads, chooses a lower one: ``default`` or ``avx2``.
+    """
+    return VARIANTS.get(torch.backends.cpu.get_cpu_capability(), ("plain",))
+
+
+def library() -> Library | None:
     """The compiled library, loaded at the first call; None where there is none that fits."""
     with _lock:
         return _load()[0]
@@ -110,14 +140,15 @@ def _choose() -> Kernel:
 
 
 @cache
-def _load() -> tuple[ctypes.CDLL | None, str]:
+def _load() -> tuple[Library | None, str]:
     if not PATH.exists():
         return None, f"{PATH} does not exist (it is compiled when diffnmf is installed, given a C compiler)"
     try:
-        loaded = ctypes.CDLL(str(PATH))
-        found = loaded.diffnmf_kernel_version()
+        loaded = Library(ctypes.CDLL(str(PATH)), "plain")
+        loaded = replace(loaded, variant=next(filter(loaded.has, variants()), "plain"))
+        found = loaded.function("diffnmf_kernel_version")()
     except (OSError, AttributeError) as error:  # not a library for this machine, or one without a version
         return None, f"{PATH} cannot be used: {error}"
     if found != VERSION:
         return None, f"{PATH} has version {found}, this diffnmf needs {VERSION}"
-    return loaded, f"loaded from {PATH}"
+    return loaded, f"loaded from {PATH}, instructions: {loaded.variant}"

@@ -67,7 +67,7 @@ INLINE void merge(Components *c, int64_t i, int64_t j) {
           order of their first columns
 
    Returns GOOD or NO_MEMORY. */
-EXPORT CLONES int diffnmf_merge_gram(const double *gram, double *A, int64_t m, int64_t k, int64_t first, int64_t last) {
+KERNEL(diffnmf_merge_gram)(const double *gram, double *A, int64_t m, int64_t k, int64_t first, int64_t last) {
     Components c = {.m = m};
     const size_t square = (size_t)m * m;
     double *memory = malloc((3 * square + 2 * (size_t)m) * sizeof(double) + (size_t)m);

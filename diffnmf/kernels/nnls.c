@@ -13,6 +13,10 @@
 
 #include "common.h"
 
+#if BYTES > 16
+#include <immintrin.h>
+#endif
+
 /* As in exact/finish.py, exact/columns.py and gram.py, where they are explained. */
 static const double INDEPENDENT_PIVOT = 1e-8, INDEPENDENT_ROW_SUM = 1e8, NEAR_TIE = 1e-9, LARGE_SOLUTION = 1e5;
 static const double WELL_CONDITIONED_PIVOT = 1e-2, LARGEST_DESCENT = 1e30;
@@ -51,9 +55,9 @@ static int workspace_new(Workspace *w, int64_t k) {
     memset(w, 0, sizeof *w);
     w->k = (int)k;
     w->width = width;
-    w->memory = calloc(3 * square + 10 * (size_t)width + LANES + (size_t)width, sizeof(double));
+    w->memory = calloc(3 * square + 11 * (size_t)width + LINE, sizeof(double));
     if (!w->memory) return 0;
-    double *next = (double *)(((uintptr_t)w->memory + 63) & ~(uintptr_t)63);
+    double *next = at_line(w->memory);
     double **rows[] = {&w->value, &w->c, &w->r, &w->weight, &w->open, &w->curvature, &w->y, &w->column, &w->row, &w->score};
     w->A = next;
     w->B = next + square;
@@ -75,7 +79,7 @@ INLINE double *inverse_row(const Workspace *w, int m) { return w->B + (size_t)m 
 INLINE const double *gram_row(const Workspace *w, int i) { return w->A + (size_t)i * w->width; }
 
 /* Column j of the tableau, into y and column; returns its curvature. */
-INLINE double tableau_column(Workspace *w, int j) {
+static double tableau_column(Workspace *w, int j) {
     const int size = w->size, width = w->width;
     const double *a = gram_row(w, j);
     double *y = w->y, *column = w->column;
@@ -95,7 +99,7 @@ INLINE double tableau_column(Workspace *w, int j) {
 }
 
 /* Entry j joins F; y and column are its column of the tableau, d its curvature. */
-INLINE void enter(Workspace *w, int j, double d, double value) {
+static void enter(Workspace *w, int j, double d, double value) {
     const int s = w->size, width = padded(s);
     const double inverse = 1 / d, *y = w->y;
     double *last = inverse_row(w, s);
@@ -119,7 +123,7 @@ INLINE void enter(Workspace *w, int j, double d, double value) {
 }
 
 /* Member m leaves F. */
-INLINE void leave(Workspace *w, int m) {
+static void leave(Workspace *w, int m) {
     const int size = w->size, last = size - 1, width = padded(size), entry = w->member[m];
     double *row = w->row, *target = inverse_row(w, m);
     for EACH(p, width) AT(row + p) = READ(target + p);
@@ -177,7 +181,7 @@ INLINE int choose(const Workspace *w, double tolerance, int first) {
 }
 
 /* From x feasible and minimal over F to the solution, in so many steps at the most. */
-INLINE int pivot(Workspace *w, int64_t most) {
+static int pivot(Workspace *w, int64_t most) {
     const double flat = 2 * w->k * EPS;
     for (;;) {
         const int j = choose(w, rounding(w), w->steps > most / 2);
@@ -230,7 +234,7 @@ INLINE void residual(Workspace *w) {
 }
 
 /* x over F minimal; what turns negative leaves, until nothing does. F only shrinks. */
-INLINE void shrink(Workspace *w) {
+static void shrink(Workspace *w) {
     for (int left = 1; left;) {
         minimise(w);
         left = 0;
@@ -244,7 +248,7 @@ INLINE void shrink(Workspace *w) {
 }
 
 /* Entry j joins F, unless it depends on the members; returns its curvature. */
-INLINE double append(Workspace *w, int j) {
+static double append(Workspace *w, int j) {
     const int size = w->size, width = padded(size);
     const double *a = gram_row(w, j);
     double *among = w->row, *y = w->y;
@@ -295,7 +299,7 @@ INLINE int few_are_missing(const Workspace *w, const uint8_t *wanted) {
 }
 
 /* F = the entries that are ``wanted``, without those that depend on others. */
-INLINE void begin_at(Workspace *w, const uint8_t *wanted) {
+static void begin_at(Workspace *w, const uint8_t *wanted) {
     if (w->pivot > DENSE_PIVOT && few_are_missing(w, wanted)) {
         begin_at_most_of_all(w, wanted);
         return;
@@ -349,7 +353,7 @@ INLINE int alone(const Workspace *w, int j) {
 }
 
 /* Refine x with B, and judge it by a fresh residual: whether no entry is wrong by more than rounding. */
-INLINE int settle(Workspace *w) {
+static int settle(Workspace *w) {
     double before = INFINITY, worst, tolerance;
     for (int round = 0;; round++) {
         residual(w);
@@ -371,7 +375,7 @@ INLINE int settle(Workspace *w) {
 }
 
 /* One column, c in w->c. guess: k flags, the first F, or null. Returns whether x is the solution, as far as A can tell. */
-INLINE int search(Workspace *w, const uint8_t *guess) {
+static int search(Workspace *w, const uint8_t *guess) {
     const int64_t most = 10 * (int64_t)w->k + 20;
     w->steps = 0;
     if (guess) {
@@ -396,7 +400,7 @@ INLINE void load(Workspace *w, const double *A) {
 }
 
 /* The inverse of all of A, and how near columns of H are to dependence. */
-INLINE void invert(Workspace *w) {
+static void invert(Workspace *w) {
     double *B = w->B;
     w->B = w->inverse;
     w->priced = 0;
@@ -435,7 +439,7 @@ INLINE int factorise(Workspace *w) {
 
 /* How independent the free columns of H are: the smallest squared sine of the angle between one and the span of the
    others. Where that is small the inverse may be rounding, and a Cholesky factor has the say; B is lost then. */
-INLINE double independence(Workspace *w) {
+static double independence(Workspace *w) {
     double smallest = 1;
     for (int m = 0; m < w->size; m++) smallest = fmin(smallest, 1 / inverse_row(w, m)[m]);
     if (smallest >= WELL_CONDITIONED_PIVOT) return smallest;
@@ -459,9 +463,9 @@ INLINE double independence(Workspace *w) {
    steps   (N)
 
    Returns GOOD or NO_MEMORY. */
-EXPORT CLONES int diffnmf_nnls_search(const double *A, const double *C, const uint8_t *guess, double *x, uint8_t *free_,
-                                      double *pivot_, uint8_t *solved, int64_t *steps, int64_t m, int64_t k,
-                                      int64_t first, int64_t last) {
+KERNEL(diffnmf_nnls_search)(const double *A, const double *C, const uint8_t *guess, double *x, uint8_t *free_,
+                            double *pivot_, uint8_t *solved, int64_t *steps, int64_t m, int64_t k, int64_t first,
+                            int64_t last) {
     Workspace w;
     int64_t loaded = -1;
     if (!workspace_new(&w, k)) return NO_MEMORY;
@@ -503,9 +507,9 @@ INLINE void back_substitute(const Workspace *w, double *x) {
 
    free    (N, k) flags
    b       (B, k, m), with its strides */
-EXPORT CLONES int diffnmf_nnls_solve(const double *A, const uint8_t *free_, const double *b, int64_t stride_problem,
-                                     int64_t stride_row, int64_t stride_column, double *v, int64_t m, int64_t k,
-                                     int64_t first, int64_t last) {
+KERNEL(diffnmf_nnls_solve)(const double *A, const uint8_t *free_, const double *b, int64_t stride_problem,
+                           int64_t stride_row, int64_t stride_column, double *v, int64_t m, int64_t k, int64_t first,
+                           int64_t last) {
     Workspace w;
     int64_t loaded = -1;
     int regular = 0;
@@ -535,6 +539,18 @@ EXPORT CLONES int diffnmf_nnls_solve(const double *A, const uint8_t *free_, cons
 
 /* Whether products.h gives YᵀH and not HᵀY: that is the faster one where the rows of H lie side by side, but not of Y. */
 INLINE int transposed(int64_t h_column, int64_t y_column) { return h_column == 1 && y_column != 1; }
+
+/* Vectors of LANES numbers as doubles. GCC 12 takes __builtin_convertvector apart, and wider ones through memory. */
+INLINE Lanes load_double(const double *p) { return READ(p); }
+INLINE Lanes load_float(const float *p) {
+#if BYTES == 64
+    return (Lanes)_mm512_cvtps_pd(_mm256_loadu_ps(p));
+#elif BYTES == 32
+    return (Lanes)_mm256_cvtps_pd(_mm_loadu_ps(p));
+#else
+    return (Lanes){p[0], p[1]};
+#endif
+}
 
 #define REAL double
 #define NAME(name) name##_double
@@ -573,12 +589,11 @@ INLINE int in_range(double square) { return square == 0 || (square >= SMALLEST &
 
    Returns GOOD; WANTS_CARE where a column does; OUT_OF_RANGE where a number is, or is not finite, and what is in W and
    the others means nothing; NO_MEMORY. */
-EXPORT CLONES int diffnmf_nnls_direct(int64_t is_float, MATRIX(H), MATRIX(Y), const double *ridge,
-                                      int64_t ridge_problem, int64_t ridge_row, const double *l1, int64_t l1_problem,
-                                      int64_t l1_row, int64_t l1_column, const uint8_t *guess,
-                                      double least_pivot, double *W, uint8_t *free_, double *pivot_, int64_t *steps,
-                                      uint8_t *solved, double *A, double *scale, int64_t n, int64_t m, int64_t k,
-                                      int64_t first, int64_t last) {
+KERNEL(diffnmf_nnls_direct)(int64_t is_float, MATRIX(H), MATRIX(Y), const double *ridge, int64_t ridge_problem,
+                            int64_t ridge_row, const double *l1, int64_t l1_problem, int64_t l1_row, int64_t l1_column,
+                            const uint8_t *guess, double least_pivot, double *W, uint8_t *free_, double *pivot_,
+                            int64_t *steps, uint8_t *solved, double *A, double *scale, int64_t n, int64_t m, int64_t k,
+                            int64_t first, int64_t last) {
     Workspace w;
     const int width = padded(k);
     if (!workspace_new(&w, k)) return NO_MEMORY;

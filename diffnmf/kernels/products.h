@@ -4,18 +4,15 @@
    of the time of a general matrix product. The last vector of a row reads into the rows behind it, and what comes of that
    is left out; the last rows of a matrix are copied, since too little lies behind them. */
 
-typedef REAL NAME(Numbers) __attribute__((vector_size(LANES * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
-#define LOAD(p) __builtin_convertvector(*(const NAME(Numbers) *)(p), Lanes)
-
-/* out (rows, 8·vectors) += Fᵀ T over p rows, F (p, rows) of any strides and T (p, 8·vectors). */
+/* out (rows, LANES·vectors) += Fᵀ T over p rows, F (p, rows) of any strides and T (p, LANES·vectors). */
 INLINE void NAME(block)(const REAL *F, int64_t f, int64_t f_column, const REAL *T, int64_t t, double *out, int64_t o,
                         int64_t p, const int rows, const int vectors) {
-    Lanes sum[4][4];
+    Lanes sum[4][BLOCK];
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++) sum[r][v] = READ(out + r * o + v * LANES);
     for (int64_t q = 0; q < p; q++) {
-        Lanes x[4];
-        for (int v = 0; v < vectors; v++) x[v] = LOAD(T + q * t + v * LANES);
+        Lanes x[BLOCK];
+        for (int v = 0; v < vectors; v++) x[v] = NAME(load)(T + q * t + v * LANES);
         for (int r = 0; r < rows; r++)
             for (int v = 0; v < vectors; v++) sum[r][v] += (double)F[q * f + r * f_column] * x[v];
     }
@@ -36,28 +33,28 @@ INLINE void NAME(rows_of_block)(const REAL *F, int64_t f, int64_t f_column, cons
 }
 
 /* out (rows, columns padded) += Fᵀ T. With ``upper``, where T is F, what lies left of the diagonal may be left out. */
-INLINE void NAME(transposed_product)(const REAL *F, int64_t f, int64_t f_column, const REAL *T, int64_t t,
+static void NAME(transposed_product)(const REAL *F, int64_t f, int64_t f_column, const REAL *T, int64_t t,
                                      double *out, int64_t o, int64_t p, int64_t rows, int64_t columns, int upper) {
-    const int64_t most = wide_registers() ? 4 : 1;
-    for (int64_t start = 0; start < columns; start += most * LANES)
+    for (int64_t start = 0, vectors; start < columns; start += vectors * LANES) {
+        vectors = vectors_of_block((columns - start + LANES - 1) / LANES);
         for (int64_t i = 0; i < rows; i += 4) {
-            if (upper && start + most * LANES <= i) continue;
+            if (upper && start + vectors * LANES <= i) continue;
             const REAL *F_rows = F + i * f_column, *T_columns = T + start;
             double *to = out + i * o + start;
-            const int64_t left = (columns - start + LANES - 1) / LANES;
-            if (left >= 4 && most == 4)
+            if (BLOCK >= 4 && vectors == 4)
                 NAME(rows_of_block)(F_rows, f, f_column, T_columns, t, to, o, p, rows - i, 4);
-            else if (left == 3 && most == 4)
+            else if (BLOCK >= 3 && vectors == 3)
                 NAME(rows_of_block)(F_rows, f, f_column, T_columns, t, to, o, p, rows - i, 3);
-            else if (left == 2 && most == 4)
+            else if (vectors == 2)
                 NAME(rows_of_block)(F_rows, f, f_column, T_columns, t, to, o, p, rows - i, 2);
             else
                 NAME(rows_of_block)(F_rows, f, f_column, T_columns, t, to, o, p, rows - i, 1);
         }
+    }
 }
 
 /* The same for T of n rows, the last of which are copied to a buffer of so many columns, padded. */
-INLINE void NAME(whole_product)(const REAL *F, int64_t f, int64_t f_column, const REAL *T, int64_t t, double *out,
+static void NAME(whole_product)(const REAL *F, int64_t f, int64_t f_column, const REAL *T, int64_t t, double *out,
                                 int64_t o, int64_t n, int64_t rows, int64_t columns, int upper, void *buffer) {
     REAL *row = buffer;
     const int64_t wide = padded(columns), beyond = wide - columns;
@@ -85,29 +82,25 @@ INLINE void NAME(dots_of_block)(const REAL *F, int64_t f, const REAL *G, int64_t
     int64_t q = 0;
     for (; q + LANES <= p; q += LANES)
         for (int s = 0; s < size; s++) {
-            const Lanes x = LOAD(G_row[s] + q);
-            for (int r = 0; r < size; r++) sum[r][s] += x * LOAD(F_row[r] + q);
+            const Lanes x = NAME(load)(G_row[s] + q);
+            for (int r = 0; r < size; r++) sum[r][s] += x * NAME(load)(F_row[r] + q);
         }
     for (int r = 0; r < size && r < rows; r++)
         for (int s = 0; s < size && s < columns; s++) {
             double total = 0;
             for (int64_t i = q; i < p; i++) total += (double)F_row[r][i] * G_row[s][i];
-            for (int l = 0; l < LANES; l++) total += sum[r][s][l];
-            out[r * o + s] = total;
+            out[r * o + s] = total + total_of(sum[r][s]);
         }
 }
 
-INLINE void NAME(dots)(const REAL *F, int64_t f, const REAL *G, int64_t g, double *out, int64_t o, int64_t rows,
+static void NAME(dots)(const REAL *F, int64_t f, const REAL *G, int64_t g, double *out, int64_t o, int64_t rows,
                        int64_t columns, int64_t p, int upper) {
-    const int size = wide_registers() ? 4 : 2;
+    const int size = BLOCK == 4 ? 4 : 3;
     for (int64_t i = 0; i < rows; i += size)
         for (int64_t j = 0; j < columns; j += size) {
             if (upper && j + size <= i) continue;
             const REAL *F_rows = F + i * f, *G_rows = G + j * g;
-            if (size == 4)
-                NAME(dots_of_block)(F_rows, f, G_rows, g, out + i * o + j, o, rows - i, columns - j, p, 4);
-            else
-                NAME(dots_of_block)(F_rows, f, G_rows, g, out + i * o + j, o, rows - i, columns - j, p, 2);
+            NAME(dots_of_block)(F_rows, f, G_rows, g, out + i * o + j, o, rows - i, columns - j, p, size);
         }
 }
 
@@ -147,13 +140,13 @@ INLINE void NAME(squares)(const REAL *X, int64_t n, int64_t stride_row, int64_t 
         for (int64_t i = 0; i < n; i++) {
             const REAL *x = X + i * stride_row + first;
             for (int64_t j = 0; j < whole; j += LANES) {
-                const Lanes numbers = LOAD(x + j);
+                const Lanes numbers = NAME(load)(x + j);
                 AT(squares + j) += numbers * numbers;
             }
             if (whole < count) {
                 REAL part[LANES] = {0};
                 memcpy(part, x + whole, (count - whole) * sizeof(REAL));
-                const Lanes numbers = LOAD(part);
+                const Lanes numbers = NAME(load)(part);
                 AT(squares + whole) += numbers * numbers;
             }
         }
@@ -162,14 +155,19 @@ INLINE void NAME(squares)(const REAL *X, int64_t n, int64_t stride_row, int64_t 
     for (int64_t j = first; j < last; j++) {
         Lanes total = {0};
         const REAL *x = X + j * stride_column;
-        for (int64_t i = 0; i < n; i += LANES) {
+        int64_t i = 0;
+        if (stride_row == 1)
+            for (; i + LANES <= n; i += LANES) {
+                const Lanes numbers = NAME(load)(x + i);
+                total += numbers * numbers;
+            }
+        for (; i < n; i += LANES) {
             REAL part[LANES] = {0};
             for (int64_t l = 0; l < LANES && i + l < n; l++) part[l] = x[(i + l) * stride_row];
-            const Lanes numbers = LOAD(part);
+            const Lanes numbers = NAME(load)(part);
             total += numbers * numbers;
         }
-        squares[j - first] = 0;
-        for (int l = 0; l < LANES; l++) squares[j - first] += total[l];
+        squares[j - first] = total_of(total);
     }
 }
 
@@ -179,5 +177,3 @@ INLINE int NAME(is_zero)(const REAL *X, int64_t n, int64_t stride_row, int64_t s
         if (X[i * stride_row + j * stride_column] != 0) return 0;
     return 1;
 }
-
-#undef LOAD

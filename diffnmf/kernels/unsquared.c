@@ -47,9 +47,9 @@ static int unsquared_new(Unsquared *u, int64_t k) {
     u->flags = (size_t)k;
     u->numbers = (size_t)k * sizeof(double);
     const size_t numbers = (size_t)k * width + 12 * (size_t)width, bytes = 10 * (size_t)width, ints = (size_t)width;
-    u->memory = calloc(1, numbers * sizeof(double) + ints * sizeof(int) + bytes + 64);
+    u->memory = calloc(1, numbers * sizeof(double) + ints * sizeof(int) + bytes + LINE);
     if (!u->memory) return 0;
-    double *next = (double *)(((uintptr_t)u->memory + 63) & ~(uintptr_t)63);
+    double *next = at_line(u->memory);
     Point *points[] = {&u->rest, &u->best, &u->there};
     u->T = next;
     next += (size_t)k * width;
@@ -416,9 +416,9 @@ INLINE int64_t active_set(Unsquared *u, const double *start, int *solved) {
    free, pivot, solved, steps   as in diffnmf_nnls_search
 
    Returns GOOD or NO_MEMORY. */
-EXPORT CLONES int diffnmf_nnls_unsquared(const double *R, const int64_t *owner, const double *y, const double *weight,
-                                         double *x, uint8_t *free_, double *pivot, uint8_t *solved, int64_t *steps,
-                                         int64_t k, int64_t first, int64_t last) {
+KERNEL(diffnmf_nnls_unsquared)(const double *R, const int64_t *owner, const double *y, const double *weight, double *x,
+                               uint8_t *free_, double *pivot, uint8_t *solved, int64_t *steps, int64_t k,
+                               int64_t first, int64_t last) {
     Unsquared u;
     if (!unsquared_new(&u, k)) return NO_MEMORY;
     for (int64_t n = first; n < last; n++) {
@@ -440,8 +440,8 @@ EXPORT CLONES int diffnmf_nnls_unsquared(const double *R, const int64_t *owner, 
 }
 
 /* v (N, k) with (RᵀR)_FF v_F = b_F and zero off F; zero where F is dependent. */
-EXPORT CLONES int diffnmf_nnls_solve_unsquared(const double *R, const int64_t *owner, const uint8_t *free_,
-                                               const double *b, double *v, int64_t k, int64_t first, int64_t last) {
+KERNEL(diffnmf_nnls_solve_unsquared)(const double *R, const int64_t *owner, const uint8_t *free_, const double *b,
+                                     double *v, int64_t k, int64_t first, int64_t last) {
     Unsquared u;
     if (!unsquared_new(&u, k)) return NO_MEMORY;
     for (int64_t j = 0; j < k; j++) u.direction[j] = 0;

@@ -1,5 +1,6 @@
 """Compiling the kernels: by hand, and into wheels and source archives; and going without where that fails."""
 
+import ctypes
 import importlib.util
 import json
 import os
@@ -88,8 +89,25 @@ def build(target: str, checkout: Path, **environment: str) -> tuple[Path, str]:
     return archive, result.stdout + result.stderr
 
 
+def variants_in(path: Path) -> list[str]:
+    """The sets of instructions that a library was compiled for."""
+    loaded = ctypes.CDLL(str(path))
+    return [name for name in hatch_build.VARIANTS if hasattr(loaded, f"diffnmf_kernel_version_{name}")]
+
+
 def test_both_sides_name_the_same_file():
     assert library.PATH.parts[-3:] == hatch_build.LIBRARY.parts
+
+
+def test_both_sides_name_the_same_instructions():
+    assert set(hatch_build.VARIANTS) in ({"plain"}, {"plain", *library.VARIANTS["AVX512"]})
+    assert set(library.variants()) <= set(hatch_build.VARIANTS)
+
+
+@needs_compiler
+def test_there_is_a_variant_for_this_processor(checkout):
+    by_hand(checkout)
+    assert set(library.variants()) <= set(variants_in(checkout / LIBRARY))
 
 
 @needs_compiler
@@ -129,10 +147,11 @@ def test_a_library_that_cannot_be_loaded_is_not_kept(checkout, tmp_path):
 
 @needs_compiler
 @posix
-def test_a_compiler_without_variants_compiles_the_plain_one(checkout, tmp_path):
+def test_instructions_that_the_compiler_does_not_know_are_left_out(checkout, tmp_path):
     command = " ".join(hatch_build.compiler())
-    picky = script(tmp_path / "cc", f'case "$*" in *-DDIFFNMF_PLAIN*) exec {command} "$@";; *) exit 1;; esac')
-    assert by_hand(checkout, CC=picky).stdout.strip() == str(checkout / LIBRARY)
+    old = script(tmp_path / "cc", f'case "$*" in *-mavx*) exit 1;; *) exec {command} "$@";; esac')
+    assert by_hand(checkout, CC=old).stdout.strip() == str(checkout / LIBRARY)
+    assert variants_in(checkout / LIBRARY) == ["plain"]
 
 
 @pytest.mark.parametrize(
@@ -208,10 +227,11 @@ def test_an_editable_install_compiles_in_the_checkout(checkout):
 @pytest.mark.slow
 @needs_compiler
 @posix
-def test_every_source_compiles_plain_and_without_warnings(whole_checkout, tmp_path):
+def test_every_source_compiles_for_all_instructions_and_without_warnings(whole_checkout, tmp_path):
     command = " ".join(hatch_build.compiler())
-    strict = script(tmp_path / "cc", f'exec {command} -DDIFFNMF_PLAIN -Wall -Wextra -Werror "$@"')
+    strict = script(tmp_path / "cc", f'exec {command} -Wall -Wextra -Werror "$@"')
     assert by_hand(whole_checkout, CC=strict).stderr == ""
+    assert variants_in(whole_checkout / LIBRARY) == list(hatch_build.VARIANTS)
 
 
 @pytest.mark.slow
@@ -222,11 +242,12 @@ def test_the_wheel_uses_its_library_outside_the_checkout(whole_checkout, tmp_pat
         archive.extractall(tmp_path / "site")
     program = (
         "import json; from diffnmf.kernels.library import library; from diffnmf.solvers import kernel;"
-        "print(json.dumps([*kernel(), library().diffnmf_kernel_version()]))"
+        "print(json.dumps([*kernel(), library().variant, library().function('diffnmf_kernel_version')()]))"
     )
-    name, reason, version = json.loads(
+    name, reason, variant, version = json.loads(
         run(["-c", program], tmp_path, PYTHONPATH=str(tmp_path / "site"), DIFFNMF_KERNEL="").stdout
     )
     assert name == "c"
-    assert reason == f"loaded from {tmp_path / 'site' / LIBRARY}"
+    assert reason == f"loaded from {tmp_path / 'site' / LIBRARY}, instructions: {variant}"
+    assert variant in library.variants()
     assert version == library.VERSION

@@ -22,7 +22,7 @@ from diffnmf.solvers.exact.masked import as_columns, factorize_masked, from_colu
 from diffnmf.solvers.gram import form_residual, gram_form
 from diffnmf.solvers.problem import make_problem
 
-pytestmark = pytest.mark.usefixtures("compiled")
+pytestmark = pytest.mark.usefixtures("every_variant")
 
 
 def problem_of(batch=3, n=40, k=12, m=9, seed=0, signs=False):

@@ -8,7 +8,7 @@ from diffnmf.factorization import hals as module
 from diffnmf.factorization.hals import sweep_
 from diffnmf.factorization.merging import merge_gram
 
-pytestmark = pytest.mark.usefixtures("compiled")
+pytestmark = pytest.mark.usefixtures("every_variant")
 TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-10}
 # n, m, k: fewer and more than whole vectors, tall and wide, k beyond both.
 SHAPES = [(1, 1, 1), (5, 3, 2), (3, 5, 2), (40, 17, 5), (17, 40, 5), (33, 64, 16), (6, 7, 9), (100, 20, 5)]
@@ -63,9 +63,10 @@ def test_the_error_of_a_close_fit_is_that_of_the_residual():
     Y = torch.rand(1, 60, 3, generator=torch.Generator().manual_seed(0))
     Y = Y @ torch.rand(1, 3, 50, generator=torch.Generator().manual_seed(1))
     factors = factorize(Y, 3, init="random", max_iter=400, tol=0.0)
-    error = (Y - factors.H @ factors.W).norm() / Y.norm()
+    Y, H, W = (x.double() for x in (Y, factors.H, factors.W))  # in float32 the residual would be its own rounding
+    error = (Y - H @ W).norm() / Y.norm()
     assert error < 3e-3
-    assert factors.errors[-2, 0] == pytest.approx(error.item(), rel=0.05)
+    assert factors.errors[-1, 0] == pytest.approx(error.item(), rel=1e-6)
 
 
 def test_zero_and_transposed_matrices():

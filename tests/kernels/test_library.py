@@ -1,11 +1,14 @@
 """Which kernels are used: the library or torch, by what is there and by DIFFNMF_KERNEL."""
 
 import ctypes
+import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from diffnmf.kernels import Kernel, library
 from diffnmf.solvers import kernel
@@ -28,8 +31,9 @@ def missing(monkeypatch, tmp_path):
 
 @needs_library
 def test_the_library_is_used_where_it_is_there():
-    assert kernel() == Kernel("c", f"loaded from {library.PATH}")
-    assert library.library().diffnmf_kernel_version() == library.VERSION
+    variant = library.library().variant
+    assert kernel() == Kernel("c", f"loaded from {library.PATH}, instructions: {variant}")
+    assert library.library().function("diffnmf_kernel_version")() == library.VERSION
 
 
 @needs_library
@@ -94,7 +98,41 @@ def test_a_library_without_a_version_counts_as_missing(missing, monkeypatch):
     library.PATH.touch()
     monkeypatch.setattr(ctypes, "CDLL", lambda path: object())
     assert kernel().name == "torch"
-    assert "no attribute 'diffnmf_kernel_version'" in kernel().reason
+    assert "no attribute 'diffnmf_kernel_version_plain'" in kernel().reason
+
+
+@pytest.mark.parametrize(
+    ("processor", "compiled", "expected"),
+    [
+        ("AVX512", ["plain", "avx2", "avx512"], "avx512"),
+        ("AVX512", ["plain", "avx2"], "avx2"),
+        ("AVX2", ["plain", "avx2", "avx512"], "avx2"),
+        ("AVX2", ["plain", "avx512"], "plain"),
+        ("DEFAULT", ["plain", "avx2", "avx512"], "plain"),
+        ("SVE256", ["plain"], "plain"),
+    ],
+)
+def test_the_processor_and_the_compiler_choose_the_instructions(monkeypatch, missing, processor, compiled, expected):
+    library.PATH.touch()
+    functions = {f"diffnmf_kernel_version_{name}": lambda: library.VERSION for name in compiled}
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: SimpleNamespace(**functions))
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
+    assert kernel().name == "c"
+    assert library.library().variant == expected
+    assert kernel().reason.endswith(f"instructions: {expected}")
+
+
+@needs_library
+def test_what_torch_may_not_use_is_not_used():
+    program = "from diffnmf.kernels import library; print(library.library().variant)"
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "ATEN_CPU_CAPABILITY": "default"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.strip() == "plain"
 
 
 def test_threads_load_it_once(monkeypatch, missing):
@@ -105,7 +143,7 @@ def test_threads_load_it_once(monkeypatch, missing):
         def __init__(self, path: str) -> None:
             loads.append(path)
 
-        def diffnmf_kernel_version(self) -> int:
+        def diffnmf_kernel_version_plain(self) -> int:
             threading.Event().wait(0.01)  # long enough for every thread to ask
             return library.VERSION
 
