@@ -58,7 +58,12 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    try:
+        value = getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:  # in an installation without dependencies
+        package = str(error.name).partition(".")[0]
+        package = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml"}.get(package, package)
+        raise ImportError(f"diffnmf.{name} needs a package that is not installed: pip install {package}") from error
     globals()[name] = value  # found at once from now on
     return value
 

@@ -62,6 +62,40 @@ def test_one_version():
     assert diffnmf.__version__ in (ROOT / "CHANGELOG.md").read_text()
 
 
+LIGHT = """
+import sys
+for name in {others}:
+    sys.modules[name] = None  # as if it were not installed
+import torch
+from diffnmf import Blocks, NNLSLayer, factorize, nnls
+H, Y = torch.rand(30, 4, requires_grad=True), torch.rand(30, 5)
+NNLSLayer()(H, Y).sum().backward()
+assert nnls(H, Y).converged
+factorize(torch.rand(3, 20, 15), 4, tol=0, max_iter=5)
+factorize(Blocks(Y.numpy()).mT, 2, tol=0, max_iter=5)
+import diffnmf
+try:
+    diffnmf.NMF
+except ImportError as error:
+    print(error)
+try:
+    nnls(H, Y, solver="cvxpylayer")
+except diffnmf.errors.SolverError as error:
+    print(error)
+"""
+
+
+def test_the_layer_needs_torch_and_numpy_alone():
+    """What README says of an installation without dependencies, and what one is told there."""
+    others = ("cvxpy", "cvxpylayers", "diffcp", "accelerate", "tensorboard", "typer", "markdown", "torchvision")
+    others += ("matplotlib", "sklearn", "scipy", "tqdm", "yaml", "safetensors", "PIL")
+    done = subprocess.run([sys.executable, "-c", LIGHT.format(others=others)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert told[0] == "diffnmf.NMF needs a package that is not installed: pip install scikit-learn"
+    assert "pip install cvxpy cvxpylayers" in told[1]
+
+
 @pytest.mark.slow
 def test_the_wheel_works_outside_the_checkout(tmp_path):
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]

@@ -146,6 +146,8 @@ class ConeProgram(NNLSSolver):
     def _solve_columns(self, limits: "_Limits", parameters: tuple[Tensor, ...], m: int) -> Tensor:
         try:
             _cvxpy_layer(*parameters[0].shape[1:], self.backend, limits.kind)
+        except SolverError:
+            raise
         except Exception as error:  # an unknown name, or a package that is not installed
             raise SolverError(
                 f"backend: cvxpylayers could not set up {self.backend!r}: {error or type(error).__name__};"
@@ -290,9 +292,13 @@ class _Limits:
 @lru_cache(maxsize=32)
 def _cvxpy_layer(rows: int, k: int, backend: Any, kind: _Kind) -> Any:
     """The parametrised program; building it takes longer than solving it, so that each size is built once."""
-    import cvxpy as cp
-    from cvxpylayers.torch import CvxpyLayer
-
+    try:
+        import cvxpy as cp
+        from cvxpylayers.torch import CvxpyLayer
+    except ModuleNotFoundError as error:  # in an installation without dependencies
+        raise SolverError(
+            f'solver: "cvxpylayer" needs packages that are not installed ({error}): pip install cvxpy cvxpylayers'
+        ) from error
     A, b = cp.Parameter((rows, k)), cp.Parameter(rows)
     weight, curvature = cp.Parameter(k), cp.Parameter(k, nonneg=True)
     x = cp.Variable(k)
