@@ -10,6 +10,7 @@ shows the parts of the coarse level, learnt end to end without labels, each befo
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ def main() -> None:
     ways += [("end to end", options.epochs, weight) for weight in options.label_weights]
     rows, models = [], []
     for name, epochs, weight in ways:
-        head = {} if weight is None else {"classes": classes, "label_weight": weight}
+        head: dict[str, Any] = {} if weight is None else {"classes": classes, "label_weight": weight}
         start = time.process_time()
         model = DeepNMF(
             train[0].shape[1], options.k, hidden=(options.hidden,), epochs=epochs, seed=options.seed, **head
