@@ -5,7 +5,8 @@
 - ``NNLSCoder``: a layer that learns its dictionary.
 - ``NMF``: the scikit-learn estimator, with ``non_negative_factorization`` beside it. ``MiniBatchNMF``: for many
   samples, and streams of them. ``factorize``: batches. ``Blocks``: matrices larger than memory.
-- ``diffnmf.models``: GAN-UNET. ``diffnmf.metrics``, ``diffnmf.evaluation``: what tells factorisations apart.
+- ``diffnmf.models``: GAN-UNET. ``diffnmf.autoencoders``: systems of the related work.
+- ``diffnmf.metrics``, ``diffnmf.evaluation``: what tells factorisations apart.
 
 Each name is imported when it is first asked for: torch takes seconds, in which the command line already listens, and
 scikit-learn takes more. ``help(diffnmf.nnls)`` explains the problem and every constraint.

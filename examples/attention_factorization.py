@@ -21,8 +21,8 @@ factorisations. "Other method" is the relative error on the same features of the
 exact factors that of six multiplicative updates: so all are seen on equal data.
 
 Expect: at the same rank and on the same features the error of the exact factors is about 30 % smaller than that of
-six multiplicative updates, in the windows of a Factorizer about 17 %, and 12 % smaller than that of five HALS rounds.
-The segmentation gains nothing from any of them: on this task no block at all is as good, within the spread of the
+six multiplicative updates, in the windows of a Factorizer about 17 %, and there 12 % smaller than after five rounds of
+HALS. The segmentation gains nothing from any of them: on this task no block at all is as good, within the spread of the
 seeds. Exact factors are for models that use them, as codes or as parts; where a block only has to smooth, six updates
 smooth as well.
 """
