@@ -37,6 +37,7 @@ from diffnmf.interrupts import interruptible
 from diffnmf.studies.report import markdown_table
 
 WATER = 0.4  # the deviation of the noise in the two water bands
+SHORTEST = 0.01  # square of an edge of the simplex, in standard deviations, below which it counts as that long
 LOGITS_RATE = 0.3  # of Adam; 0.02, 0.05 and 0.1 are worse
 HEADER = ["method", "steps", "abundance error, H given", "abundance error", "angle, degrees", "zeros", "seconds"]
 DIVIDED = "plain NNLS, divided by the sum"
@@ -110,9 +111,14 @@ def divided(layer: NNLSLayer) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def log_volume(H: Tensor, weights: Tensor) -> Tensor:
-    """Twice the logarithm of the volume of the simplex of the endmembers (bands, k), up to a constant."""
-    edges = weights.sqrt()[:, None] * (H[:, 1:] - H[:, :1])  # (bands, k - 1)
-    return torch.logdet(edges.mT @ edges)
+    """Twice the logarithm of the volume of the simplex of the endmembers (bands, k), up to a constant.
+
+    With a little on the diagonal, as Leplat, Ang and Gillis (2019) have it: where endmembers meet the logarithm has no
+    lower bound, and no gradient that could be followed.
+    """
+    edges = weights.sqrt()[:, None] * (H[:, 1:] - H[:, :1])  # (bands, k - 1), in standard deviations
+    gram = (edges.mT @ edges).double()
+    return torch.logdet(gram + SHORTEST * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)).to(H.dtype)
 
 
 def fit(model: Unmixing, scene: Scene, weights: Tensor, steps: int, *, volume: float | None) -> float:

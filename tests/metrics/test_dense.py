@@ -21,6 +21,7 @@ CALLS = {
     "relative_error": {"Y": Y, "Y_hat": Y},
     "slot_consistency": {"H": H},
     "summarize": {"Y": Y, "H": H, "W": W},
+    "symmetry_adjusted_error": {"H": H, "H_true": H},
     "zero_share": {"H": H},
 }
 ARGUMENTS = [
