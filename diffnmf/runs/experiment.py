@@ -19,6 +19,7 @@ from diffnmf.runs.places import fingerprint
 from diffnmf.runs.recorder import Recorder, best_of
 from diffnmf.runs.run_folder import RunFolder
 from diffnmf.training import Trainer
+from diffnmf.training.randomness import unnoticed
 
 Row = dict[str, float]
 
@@ -63,7 +64,8 @@ class Experiment:
         self.config, self.accelerator, self.brief = config, accelerator, brief
         self.other_kernel: str | None = None  # that computed the checkpoint this one goes on from, where it was another
         seed, device = config.training.seed, accelerator.device
-        with accelerator.local_main_process_first():  # the others find the data unpacked
+        # The others find the data unpacked. A run in a process that has loaded data before leaves the same checkpoint.
+        with accelerator.local_main_process_first(), unnoticed():
             self.data = load_run_data(config.data, seed=seed, data_dir=data_dir, device=device)
         self.images = fingerprint(self.data.split)
         self.model, critic = build_models(config, self.data.split.train.image_shape, fresh=fresh)

@@ -45,6 +45,16 @@ def seeded(seed: int, *, deterministic: bool = False) -> Iterator[None]:
         set_random_state(before)
 
 
+@contextmanager
+def unnoticed() -> Iterator[None]:
+    """Put the global random generators back to where they were: libraries draw from them while they are imported."""
+    before = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(before)
+
+
 def random_state() -> dict[str, Any]:
     """The state of the global generators of torch, CUDA, NumPy and Python, as tensors and plain values."""
     name, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002
