@@ -255,12 +255,12 @@ def test_the_benchmark_of_sparse_data_and_spectrograms(tmp_path, monkeypatch, ca
 
 @pytest.mark.slow
 def test_the_benchmark_of_large_matrices(tmp_path, monkeypatch, capsys):
-    """Every part in a process of its own; two processes find what one finds, with one message an iteration."""
+    """Every part in a process of its own; two find what one finds, with one message an iteration and the callback's."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
     found = load_example("benchmark_large_nmf").main(tmp_path, rows=3000, columns=120, k=5, memory=20e6)
     one, two = found["shared by 1"], found["shared by 2"]
     assert two["error"] == pytest.approx(one["error"], rel=1e-3)
-    assert two["messages"] == 1 and two["bytes"] == 8 * (25 + 5 * 120 + 1)
+    assert two["messages"] == 2 and two["bytes"] == 8 * (25 + 5 * 120 + 1) + 4
     assert found["to_equal_time"]["ours"] < 0.5
     assert "two processes / one" in capsys.readouterr().out
 
