@@ -8,6 +8,7 @@ of a sample, and ``inverse_transform`` fills it in.
 
 import matplotlib.pyplot as plt
 import numpy as np
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 from diffnmf import NMF
@@ -20,10 +21,9 @@ holes = np.where(hidden, np.nan, X)  # 40 % of the pixels are gone
 # %%
 # The usual makeshift fills zeros in before the fit. They count as dark pixels then.
 
-options = {"n_components": 8, "tol": 1e-3, "max_iter": 1000, "random_state": 0}
-model = NMF(missing="ignore", **options)
+model = NMF(n_components=8, missing="ignore", tol=1e-3, max_iter=1000, random_state=0)
 filled = model.inverse_transform(model.fit_transform(holes))
-zeros = NMF(**options)
+zeros = clone(model)
 dark = zeros.inverse_transform(zeros.fit_transform(np.nan_to_num(holes)))
 for name, guess in (("missing='ignore'", filled), ("zeros filled in", dark)):
     error = np.linalg.norm((guess - X)[hidden]) / np.linalg.norm(X[hidden])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from sklearn.base import clone
 
 from diffnmf import NMF, Blocks
 
@@ -23,14 +24,13 @@ X = (X * random.uniform(0.9, 1.1, size=X.shape)).astype(np.float32)
 with tempfile.TemporaryDirectory() as folder:
     file = Path(folder) / "matrix.npy"
     np.save(file, X)
-    options = {"n_components": 4, "init": "merge", "tol": 1e-3, "max_iter": 100}
-    blocks = NMF(**options).fit(Blocks(file, max_memory=4e6))
+    blocks = NMF(n_components=4, init="merge", tol=1e-3, max_iter=100).fit(Blocks(file, max_memory=4e6))
 print(f"in blocks: {blocks.n_iter_} iterations, relative error {blocks.errors_[-1]:.4f}")
 
 # %%
 # The same in memory, for comparison.
 
-memory = NMF(**options).fit(X)
+memory = clone(blocks).fit(X)
 print(f"in memory: {memory.n_iter_} iterations, relative error {memory.errors_[-1]:.4f}")
 difference = np.abs(np.asarray(blocks.components_) - np.asarray(memory.components_)).max()
 print(f"largest difference of the components: {difference / np.abs(memory.components_).max():.1e}")
