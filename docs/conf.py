@@ -35,6 +35,7 @@ html_copy_source = False
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 4
+myst_update_mathjax = False  # there is none
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the signature has them; what they cannot say is in the docstring
@@ -60,6 +61,11 @@ warnings.filterwarnings("ignore", message=".*is non-interactive.*", category=Use
 
 def write_api_pages(app: Sphinx) -> None:
     write_pages(HERE / "api")
+
+
+def always_read_the_index(app: Sphinx, *changes: Any) -> list[str]:
+    """Its text depends on which other pages there are."""
+    return ["index"]
 
 
 def list_the_other_pages(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -138,6 +144,7 @@ def setup(app: Sphinx) -> None:
     # MathML: browsers draw it themselves, so that no script has to be loaded for formulas.
     app.add_html_math_renderer("mathml", inline_renderers=(inline_math, None), block_renderers=(block_math, None))
     app.connect("builder-inited", write_api_pages, priority=100)
+    app.connect("env-get-outdated", always_read_the_index)
     app.connect("source-read", list_the_other_pages)
     app.connect("autodoc-process-docstring", as_restructured_text, priority=100)
     app.connect("autodoc-skip-member", skip_what_others_wrote)
