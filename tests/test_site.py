@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from diffnmf.models.pretrained import registry
+
 ROOT = Path(__file__).parent.parent
 GALLERY = sorted((ROOT / "examples" / "gallery").glob("*.py"))
 
@@ -61,6 +63,19 @@ def test_pages_are_written_once(tmp_path):
     API.write_pages(tmp_path)
     assert (tmp_path / "diffnmf.rst").stat().st_mtime == 0
     assert (tmp_path / "diffnmf.layers.rst").read_text(encoding="utf-8") == API.page("diffnmf.layers")
+
+
+def test_the_table_of_pretrained_models():
+    """A row for each, with the scores that the registry has, and no row more."""
+    rows = set()
+    for name, entry in registry().items():
+        (height, width), k, m = entry["model"]["image_shape"], entry["model"]["k"], entry["model"]["m"]
+        scores, merging = entry["metrics"], entry["metrics"]["merge"]
+        both = (f"{scores[s]:.3f} ({merging[s]:.3f})" for s in ("relative_error", "hoyer_H"))
+        cells = [f"`{name}`", f"{height}×{width}", f"{k} of {m}", *both, f"{scores['copying']:.3f}"]
+        rows.add(f"| {' | '.join([*cells, str(scores['groups']), entry['data_licence']])} |")
+    lines = (ROOT / "docs" / "pretrained.md").read_text(encoding="utf-8").splitlines()
+    assert {line for line in lines if line.startswith("| `")} == rows
 
 
 @pytest.mark.parametrize("script", GALLERY, ids=lambda script: script.stem)
