@@ -7,11 +7,15 @@ READY := $(VENV)/.ready
 # The compiled kernels. Where there is no compiler the file does not appear, and everything goes on without it.
 KERNELS := diffnmf/kernels/_kernels.$(if $(filter Darwin,$(shell uname -s)),dylib,so)
 
+# What the site needs comes on top, and is installed when the site is first built.
+DOCS_READY := $(VENV)/.docs-ready
+SPHINX := OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/docs
+
 BENCH := .bench-venv
 # One process a core with one thread each: the matrices of the tests are too small to share.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-.PHONY: venv bench-venv demo test test-all lint format clean
+.PHONY: venv bench-venv demo test test-all docs docs-fast lint format clean
 
 venv: $(READY) $(KERNELS)
 
@@ -37,6 +41,17 @@ test-all: lint $(KERNELS)
 	$(PYTEST)
 	DIFFNMF_KERNEL=torch $(PYTEST) -m "not slow" tests/solvers
 
+# The site: build/docs/index.html. Warnings are errors; the fast one does not run the gallery.
+docs: $(DOCS_READY) $(KERNELS)
+	$(SPHINX)
+
+docs-fast: $(DOCS_READY) $(KERNELS)
+	$(SPHINX) -D plot_gallery=0
+
+$(DOCS_READY): pyproject.toml | $(READY)
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	@touch $@
+
 # The rivals of the benchmarks, beside the package. qpth asks for numpy < 2 but runs beside the current one; fnnlseigen
 # is compiled, and left out where that fails.
 bench-venv: $(BENCH)/.ready
@@ -59,4 +74,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache $(KERNELS)
+	rm -rf $(VENV) build dist docs/api docs/gallery .pytest_cache .mypy_cache .ruff_cache $(KERNELS)

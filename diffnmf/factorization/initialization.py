@@ -35,21 +35,23 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: Seed = 0) -> St
         Y: (*batch, n, m), non-negative.
         k: components, ≥ 1.
         init: None is "auto".
-            "auto": "merge" and a filled "nndsvd" ("random" where both sides of Y are beyond 1,024) run five rounds of
-            HALS each, and every problem keeps the better one, as it is then. "random" where k exceeds n and m. For a
-            sparse Y the filled "nndsvd".
-            "merge": a factorisation already, of the merged columns or rows of Y, see ``merge``; k ≤ max(n, m).
-            "random": uniform in [0, 2√(mean(Y)/k)), so that the mean of HW is that of Y. One draw of each shape serves
-            every problem of a batch, scaled for each: the same problem has the same start wherever it stands.
-            "uniform": that draw in [0, 1), whatever the scale of Y. What many programs do; "published_hals"
-                loses components from it.
-            "nndsvd": see ``nndsvd``: no chance, many zeros.
-            "nndsvda": the same with mean(Y) in the place of the zeros.
-            "nndsvdar": the same with random numbers of the size of mean(Y)/100.
+
+            - "auto": "merge" and a filled "nndsvd" ("random" where both sides of Y are beyond 1,024) run five rounds
+              of HALS each, and every problem keeps the better one, as it is then. "random" where k exceeds n and m.
+              For a sparse Y the filled "nndsvd".
+            - "merge": a factorisation already, of the merged columns or rows of Y, see ``merge``; k ≤ max(n, m).
+            - "random": uniform in [0, 2√(mean(Y)/k)), so that the mean of HW is that of Y. One draw of each shape
+              serves every problem of a batch, scaled for each: the same problem has the same start wherever it stands.
+            - "uniform": that draw in [0, 1), whatever the scale of Y. What many programs do; "published_hals" loses
+              components from it.
+            - "nndsvd": see ``nndsvd``: no chance, many zeros.
+            - "nndsvda": the same with mean(Y) in the place of the zeros.
+            - "nndsvdar": the same with random numbers of the size of mean(Y)/100.
+            - "spa": k columns of Y by ``spa`` (k ≤ m) and their exact weights.
+
             "uniform", "nndsvda" and "nndsvdar" depend on the units of Y. Where HW would be so far above Y that the
             squares of a gradient overflow (Y below 1e-97 and above 1e97, in float32 1e-8 and 1e8), they are those of
             the last Y for which they do not.
-            "spa": k columns of Y by ``spa`` (k ≤ m) and their exact weights.
         seed: of the draw, an int ≥ 0; or several, one for each problem of the batch in its order.
 
     Returns:

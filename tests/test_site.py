@@ -1,0 +1,101 @@
+"""The site: every public name is on a page of the API reference and says what it is; the gallery runs."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from diffnmf.models.pretrained import registry
+
+ROOT = Path(__file__).parent.parent
+GALLERY = sorted((ROOT / "examples" / "gallery").glob("*.py"))
+
+
+def load_public_api():
+    spec = importlib.util.spec_from_file_location("public_api", ROOT / "docs" / "public_api.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+API = load_public_api()
+NAMES = [(module, name) for module in API.public_modules() for name in import_module(module).__all__]
+
+
+def test_the_packages_of_the_reference():
+    known = {"", ".layers", ".solvers", ".factorization", ".models", ".data", ".metrics", ".evaluation", ".runs"}
+    assert {f"diffnmf{name}" for name in known} <= set(API.public_modules())
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES, ids=".".join)
+def test_every_public_name_is_on_its_page(module, name):
+    page = API.page(module)
+    home = API.home_of(module, name)
+    if home == module:
+        assert re.search(rf"^\.\. (autoclass|autofunction|py:data):: {re.escape(f'{module}.{name}')}$", page, re.M)
+    else:
+        assert f":py:obj:`{home}.{name}`" in page
+        assert f":: {home}.{name}\n" in API.page(home)
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES, ids=".".join)
+def test_every_public_name_says_what_it_is(module, name):
+    value = getattr(import_module(module), name)
+    if callable(value):
+        told = vars(value).get("__doc__") if isinstance(value, type) else value.__doc__  # not that of a parent
+    else:
+        told = API.CONSTANTS.get(f"{module}.{name}")
+    assert told and len(told.split()) >= 3
+
+
+def test_pages_are_written_once(tmp_path):
+    """What has not changed keeps its time, so that it is not built again; what is no package any more goes."""
+    (tmp_path / "diffnmf.gone.rst").write_text("gone\n")
+    API.write_pages(tmp_path)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == sorted(API.public_modules())
+    os.utime(tmp_path / "diffnmf.rst", (0, 0))
+    (tmp_path / "diffnmf.layers.rst").write_text("old\n")
+    API.write_pages(tmp_path)
+    assert (tmp_path / "diffnmf.rst").stat().st_mtime == 0
+    assert (tmp_path / "diffnmf.layers.rst").read_text(encoding="utf-8") == API.page("diffnmf.layers")
+
+
+def test_the_table_of_pretrained_models():
+    """A row for each, with the scores that the registry has, and no row more."""
+    rows = set()
+    for name, entry in registry().items():
+        (height, width), k, m = entry["model"]["image_shape"], entry["model"]["k"], entry["model"]["m"]
+        scores, merging = entry["metrics"], entry["metrics"]["merge"]
+        both = (f"{scores[s]:.3f} ({merging[s]:.3f})" for s in ("relative_error", "hoyer_H"))
+        cells = [f"`{name}`", f"{height}×{width}", f"{k} of {m}", *both, f"{scores['copying']:.3f}"]
+        rows.add(f"| {' | '.join([*cells, str(scores['groups']), entry['data_licence']])} |")
+    lines = (ROOT / "docs" / "pretrained.md").read_text(encoding="utf-8").splitlines()
+    assert {line for line in lines if line.startswith("| `")} == rows
+
+
+@pytest.mark.parametrize("script", GALLERY, ids=lambda script: script.stem)
+def test_gallery_scripts_compile_and_begin_with_a_title(script):
+    text = script.read_text(encoding="utf-8")
+    docstring = compile(text, str(script), "exec").co_consts[0]
+    title, line = docstring.strip().splitlines()[:2]
+    assert line == "=" * len(title)
+    assert script.name.startswith("plot_")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", GALLERY, ids=lambda script: script.stem)
+def test_gallery_scripts_run_and_draw(script, tmp_path):
+    program = (
+        "import runpy, sys, matplotlib.pyplot as plt; plt.show = lambda: None;"
+        "runpy.run_path(sys.argv[1]); assert plt.get_fignums()"
+    )
+    command = [sys.executable, "-W", "error", "-c", program, str(script)]
+    environment = {**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert list(tmp_path.iterdir()) == []
