@@ -95,7 +95,7 @@ def _is_formula(lines: list[str], i: int) -> bool:
     before = next((line for line in reversed(lines[:i]) if line.strip()), "")
     if i == 0 or lines[i - 1].strip() or not before or _indent(lines[i]) <= _indent(before):
         return False
-    return not re.fullmatch(r"\s*(\w+ ?)+::?|\s*-+", before)
+    return not re.fullmatch(r"\s*\w+(?: \w+)*::?|\s*-+", before)
 
 
 def as_restructured_text(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

@@ -14,6 +14,7 @@ INTERNAL = ("diffnmf.cli", "diffnmf.kernels")  # packages with an __all__ of the
 # What constants hold: a dict has no docstring of its own.
 CONSTANTS = {
     "diffnmf.__version__": "The version of the package, a string.",
+    "diffnmf.autoencoders.AUTOENCODERS": "Name -> class of every system that learns a dictionary.",
     "diffnmf.data.DATASETS": "Name of a data set -> the function that loads it; ``load_dataset`` takes the names.",
     "diffnmf.data.ORDERS": "The orders of the images in a group that ``GroupSampler`` knows.",
     "diffnmf.factorization.METHODS": "Name -> class of every method of ``factorize``.",

@@ -32,7 +32,7 @@ def test_the_packages_of_the_reference():
     assert {f"diffnmf{name}" for name in known} <= set(API.public_modules())
 
 
-@pytest.mark.parametrize(("module", "name"), NAMES, ids=".".join)
+@pytest.mark.parametrize(("module", "name"), NAMES)
 def test_every_public_name_is_on_its_page(module, name):
     page = API.page(module)
     home = API.home_of(module, name)
@@ -43,7 +43,7 @@ def test_every_public_name_is_on_its_page(module, name):
         assert f":: {home}.{name}\n" in API.page(home)
 
 
-@pytest.mark.parametrize(("module", "name"), NAMES, ids=".".join)
+@pytest.mark.parametrize(("module", "name"), NAMES)
 def test_every_public_name_says_what_it_is(module, name):
     value = getattr(import_module(module), name)
     if callable(value):
