@@ -32,6 +32,9 @@ html_theme = "furo"
 html_title = f"diffnmf {version}"
 html_math_renderer = "mathml"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["numbers.css"]
+copyright = "the diffnmf developers"
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 4
