@@ -9,21 +9,19 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from diffnmf.factorization.base import Method
 from diffnmf.factorization.estimator_fit import Fit, checked_samples, fit, fitted_weights
+from diffnmf.factorization.fitted_parts import FittedParts
 from diffnmf.factorization.large.blocks import in_blocks
 from diffnmf.factorization.large.samples import fit_blocks, transform_blocks
-from diffnmf.factorization.sample_arrays import in_kind, matrix_of, tensor_of
+from diffnmf.factorization.sample_arrays import in_kind, tensor_of
 
 __all__ = ["NMF"]
 
 
-class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class NMF(FittedParts):
     """Non-negative matrix factorisation X ≈ W H, samples in rows: ``sklearn.decomposition.NMF``, and more.
 
     The parameters that scikit-learn has, too, come first, and mean what they mean there. It minimises, over
@@ -243,43 +241,9 @@ class NMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         samples = checked_samples(self, X, weights, reset=False)
         return in_kind(fitted_weights(self, samples, tensor_of(self.components_)).T, X)
 
-    def inverse_transform(self, X: Any) -> Any:
-        """What the parts make of given weights: X @ components_. This fills in what is missing.
-
-        Parameters
-        ----------
-        X : array-like or Tensor of shape (n_samples, n_components)
-            Weights.
-
-        Returns
-        -------
-        X_original : ndarray or Tensor of shape (n_samples, n_features)
-        """
-        check_is_fitted(self)
-        weights = matrix_of(X) if isinstance(X, Tensor) else tensor_of(check_array(X, dtype=[np.float64, np.float32]))
-        if weights.ndim != 2 or weights.shape[1] != self.n_components_:
-            raise ValueError(
-                f"X: expected weights (n_samples, n_components = {self.n_components_}), what transform returns;"
-                f" got {tuple(weights.shape)}"
-            )
-        return in_kind(weights @ tensor_of(self.components_).to(weights), X)
-
-    @property
-    def _n_features_out(self) -> int:
-        """How many names get_feature_names_out makes."""
-        return self.n_components_
-
-    @property
-    def _n_components(self) -> int:
-        """The name under which scikit-learn's own class keeps it."""
-        return self.n_components_
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.positive_only = True
-        tags.input_tags.sparse = True
         tags.input_tags.allow_nan = self.missing == "ignore"
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
     def _fit(self, X: Any, W: Any, H: Any, weights: Any) -> Fit:

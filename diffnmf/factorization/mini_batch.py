@@ -13,13 +13,13 @@ from diffnmf.factorization.estimator import NMF
 from diffnmf.factorization.estimator_fit import NMFConvergenceWarning
 from diffnmf.factorization.mini_batch_data import Rows, checked_rows, is_stream
 from diffnmf.factorization.mini_batch_fit import Passes, fit_rows, fit_stream, learn_batch
-from diffnmf.factorization.mini_batch_fitted import FittedParts
+from diffnmf.factorization.mini_batch_fitted import FittedBatches
 from diffnmf.factorization.mini_batch_learner import Learner, Options
 
 __all__ = ["MiniBatchNMF"]
 
 
-class MiniBatchNMF(FittedParts):
+class MiniBatchNMF(FittedBatches):
     """NMF of a batch of samples at a time: ``sklearn.decomposition.MiniBatchNMF``, also fed by streams.
 
     It reduces what ``NMF`` reduces, X ≈ W H with the same penalties, for data of which there are many samples, or which

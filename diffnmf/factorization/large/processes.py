@@ -16,13 +16,10 @@ class Processes:
     Attributes:
         rank: the number of this process, 0 for one alone.
         size: how many there are.
-        messages: collective operations so far.
-        bytes: what was handed to them by this process.
     """
 
     def __init__(self, group: Any = None, device: torch.device | None = None) -> None:
         self.group, self.device = group, device
-        self.messages = self.bytes = 0
         self.rank, self.size = 0, 1
         if group is not None:
             import torch.distributed as distributed
@@ -65,7 +62,7 @@ class Processes:
         found = [torch.empty_like(padded) for _ in sizes]
         import torch.distributed as distributed
 
-        with self._counted(padded):
+        with _explained():
             distributed.all_gather(found, padded, group=self.group)
         return torch.cat([part[:size] for part, size in zip(found, sizes, strict=True)])
 
@@ -77,20 +74,20 @@ class Processes:
     def _reduce(self, x: Tensor, operation: str) -> None:
         import torch.distributed as distributed
 
-        with self._counted(x):
+        with _explained():
             distributed.all_reduce(x, op=getattr(distributed.ReduceOp, operation), group=self.group)
 
-    @contextmanager
-    def _counted(self, x: Tensor) -> Iterator[None]:
-        self.messages += 1
-        self.bytes += x.numel() * x.element_size()
-        try:
-            yield
-        except RuntimeError as error:
-            raise ProcessLostError(
-                "another process of the group has ended or cannot be reached; what the last checkpoint holds is intact:"
-                " begin again with the same checkpoint, with any number of processes"
-            ) from error
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say what to do when another process is lost."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ProcessLostError(
+            "another process of the group has ended or cannot be reached; what the last checkpoint holds is intact:"
+            " begin again with the same checkpoint, with any number of processes"
+        ) from error
 
 
 def share(total: int, processes: Processes) -> tuple[int, int]:

@@ -19,13 +19,12 @@ def revive_(part: Part, S: Tensor, D: Tensor) -> Tensor:
     if not bool(dead.any()):
         return revived
     numbers = dead[0].nonzero().squeeze(-1)  # of the dead components
-    own = slice(part.start, part.stop)
     if part.split == "W":
         numbers, parts = numbers[: part.total], _worst_rows(part, S, D, min(len(numbers), part.total))
         lengths = torch.linalg.vector_norm(parts, dim=1, dtype=torch.float64)
     else:
         numbers = numbers[: part.rows.width]
-        parts, lengths = _worst_columns(part, S, D, len(numbers), own)
+        parts, lengths = _worst_columns(part, S, D, len(numbers))
     worth = lengths > 10 * torch.finfo(S.dtype).eps * part.problem.square.sqrt()
     numbers, parts = numbers[worth], parts[worth]
     of_H, of_W = (D, S) if part.split == "W" else (S, D)
@@ -47,7 +46,7 @@ def _longest(rows: Tensor, count: int) -> Tensor:
     return rows[torch.linalg.vector_norm(rows, dim=1).argsort(descending=True)[:count]]
 
 
-def _worst_columns(part: Part, S: Tensor, D: Tensor, count: int, own: slice) -> tuple[Tensor, Tensor]:
+def _worst_columns(part: Part, S: Tensor, D: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The same of columns of X: of each residual the rows that are here, (count, rows), and the whole lengths."""
     squares = torch.zeros(part.rows.width, dtype=torch.float64, device=D.device)
     for _, X, piece in part.blocks(S):
