@@ -1,9 +1,19 @@
 """What several test files share."""
 
+import sys
+
 import pytest
 import torch
 
 from diffnmf.kernels import calling, kernel, library
+
+
+@pytest.fixture(autouse=True)
+def forgetful_compiler():
+    """Else the layers of other tests count among the eight compilations that one function may have."""
+    yield
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo"].reset()
 
 
 @pytest.fixture(scope="module")

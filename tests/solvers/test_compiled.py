@@ -14,11 +14,6 @@ pytestmark = [
 PENALTIES = ["ridge", "l1"]
 
 
-@pytest.fixture(autouse=True)
-def forgetful_compiler():
-    torch._dynamo.reset()
-
-
 def compiled(function, dynamic=None, backend="eager"):
     """The function without graph breaks, and the counter of its compilations."""
     counter = CompileCounterWithBackend(backend)

@@ -108,12 +108,6 @@ def layer(request):
     return NNLSLayer(request.param(), ridge=0.1, l1=0.05)
 
 
-@pytest.fixture(autouse=True)
-def forgetful_compiler():
-    """Else the layers of other tests count among the eight compilations that one function may have."""
-    torch._dynamo.reset()
-
-
 @pytest.fixture
 def problem():
     return random_problem(3, n=10, k=4, m=3)
