@@ -15,7 +15,7 @@ BENCH := .bench-venv
 # One process a core with one thread each: the matrices of the tests are too small to share.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-.PHONY: venv bench-venv demo test test-all docs docs-fast lint format clean
+.PHONY: venv bench-venv demo test test-all docs docs-fast release-check lint format clean
 
 venv: $(READY) $(KERNELS)
 
@@ -51,6 +51,13 @@ docs-fast: $(DOCS_READY) $(KERNELS)
 $(DOCS_READY): pyproject.toml | $(READY)
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	@touch $@
+
+# Before a release: the archives on old and new versions (PYTHONS="python3.11 python3.13" for more), and the site with the gallery.
+PYTHONS ?= $(PYTHON)
+
+release-check: docs
+	$(BIN)/python -m pip install --quiet --editable ".[release]"
+	$(BIN)/python tests/release_check.py $(foreach python,$(PYTHONS),--python $(python))
 
 # The rivals of the benchmarks, beside the package. qpth asks for numpy < 2 but runs beside the current one; fnnlseigen
 # is compiled, and left out where that fails.
