@@ -81,4 +81,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist docs/api docs/gallery .pytest_cache .mypy_cache .ruff_cache $(KERNELS)
+	rm -rf $(VENV) build dist docs/api docs/gallery docs/tables .pytest_cache .mypy_cache .ruff_cache $(KERNELS)

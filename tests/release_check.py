@@ -107,7 +107,7 @@ def check_environment(python: str, archives: Archives, folder: Path, constraints
     """Install the archives one after the other into a fresh environment, try each, and tell what was there."""
     run(python, "-m", "venv", "--clear", folder)
     own = str(folder / ("Scripts" if os.name == "nt" else "bin") / "python")
-    install = (own, "-m", "pip", "install", "--quiet")
+    install = (own, "-m", "pip", "install", "--quiet", "--prefer-binary")
     run(*install, *constraints, archives.wheel)
     said = [smoke(own, "c")]
     for archive, kernel in ((archives.pure, "torch"), (archives.source, "c")):
