@@ -73,6 +73,7 @@ def _frame_tables(root: Element) -> None:
             if child.tag != "table":
                 continue
             frame = Element("div", {"class": "wide", "tabindex": "0", "role": "region", "aria-label": heading})
+            frame.set("style", f"--columns: {sum(cell.tag == 'th' for cell in child.iter())}")
             frame.append(child)
             parent[place] = frame
             for cell in child.iter("td"):

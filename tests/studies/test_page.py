@@ -73,6 +73,7 @@ def tree(page):
 def test_every_table_scrolls_in_a_frame_of_its_own(tree):
     frames = [table["around"][-1] for table in tree.all("table")]
     assert [(frame["tag"], frame["class"], frame["tabindex"]) for frame in frames] == [("div", "wide", "0")] * 2
+    assert [frame["style"] for frame in frames] == ["--columns: 3", "--columns: 2"]
     assert [frame["aria-label"] for frame in frames] == ["First part, k = 30", "Second part"]
     assert re.search(r"\.wide \{ overflow-x: auto;", STYLE)
     assert re.search(r"th:first-child, td:first-child \{ position: sticky; left: 0;", STYLE)
@@ -165,5 +166,6 @@ def test_the_dark_scheme_is_for_screens_and_has_every_colour():
 def test_paper_does_not_scroll():
     printed = STYLE.partition("@media print {")[2]
     assert ".wide { overflow: visible; }" in printed
+    assert "var(--columns)" in printed
     assert "position: static" in printed
     assert re.search(r"tr, img, [^{]*\{ break-inside: avoid; \}", printed)

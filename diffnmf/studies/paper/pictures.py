@@ -83,7 +83,7 @@ def _ablation(bench: Workbench, folder: Path) -> Iterator[Picture]:
     if len(panels) > 1:
         file = folder / f"fig09-ablation-{dataset}.png"
         title = "With and without the critic"
-        save_panels(file, panels, groups.image_shape, title=title, columns_per_row=A_ROW)
+        save_panels(file, panels, groups.image_shape, title=title, columns_per_row=min(A_ROW, Y.shape[-1]))
         yield f"Fig. 9: reconstructions with and without the critic, {dataset}", file
 
 
@@ -105,7 +105,7 @@ def _consistency(bench: Workbench, folder: Path) -> Iterator[Picture]:
             title = (
                 f"H of three groups of {bench.study.bases_dataset}, k = {k}, m = {bench.study.bases_m}, {order} order"
             )
-            save_panels(file, panels, groups.image_shape, title=title, columns_per_row=k)
+            save_panels(file, panels, groups.image_shape, title=title, columns_per_row=k, across=2)
             yield f"Fig. 10: {title}; a row is a group", file
 
 

@@ -92,6 +92,6 @@ def _cells(row: str, records: BySeed, paper: tuple[float | None, float | None] |
         *(mean_std(values(records, protocol, "column_error")) for protocol in PROTOCOLS),
         *(mean_std(values(records, protocol, "relative_error")) for protocol in RELATIVE),
         *(mean_std(values(records, "refit", score)) for score in OTHERS),
-        mean_std([1000 * seconds for seconds in values(records, "refit", "seconds")]),
+        mean_std([1000 * seconds for seconds in values(records, "refit", "seconds")], digits=1),
         in_print,
     ]

@@ -53,8 +53,9 @@ def write_related(
     pictures = {label: unit_peak(components[:A_ROW].T) for label, components in parts.items()}
     with explained_errors(output, "free disk space or make the folder writable, then run the same command again"):
         if pictures:
-            title = f"The {A_ROW} most used of {settings['k']} components, each scaled to its maximum, negative black"
-            save_panels(output / "parts.png", pictures, image_shape, title=title, columns_per_row=A_ROW)
+            shown = min(A_ROW, settings["k"])
+            title = f"The {shown} most used of {settings['k']} components, each scaled to its maximum, negative black"
+            save_panels(output / "parts.png", pictures, image_shape, title=title, columns_per_row=shown)
         write_csv(output / "related.csv", [{"row": row, **scores} for row, its in rows.items() for scores in its])
         write_report(output, "related", _markdown(settings, rows, bool(pictures), groups))
 

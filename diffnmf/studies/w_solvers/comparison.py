@@ -98,7 +98,10 @@ def _markdown(
         markdown_table(
             ["W-solver", "seeds", "kind", *COLUMNS.values()],
             [
-                [row, len(rows[row]), rows[row][0].group, *(mean_std(scores[name]) for name in COLUMNS)]
+                [
+                    *(row, len(rows[row]), rows[row][0].group, *(mean_std(scores[name]) for name in SCORES)),
+                    mean_std(scores["ms_a_step"], digits=1),
+                ]
                 for row, scores in values.items()
             ],
         ),
