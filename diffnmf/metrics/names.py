@@ -38,6 +38,15 @@ def definitions(scores: Iterable[str]) -> list[str]:
     return [": ".join(SCORES[score]) for score in scores if score in SCORES]
 
 
+def with_current_names(scores: Mapping[str, T]) -> dict[str, T]:
+    """The scores without the older name of the column error: every score once.
+
+    Arguments:
+        scores: as ``with_both_names`` returns them.
+    """
+    return {name: value for name, value in scores.items() if not f"_{name}".endswith(f"_{OLDER}")}
+
+
 def with_both_names(scores: Mapping[str, T]) -> dict[str, T]:
     """The scores with the column error under both of its names, the current one first.
 

@@ -9,7 +9,7 @@ import torch
 from diffnmf.errors import RunFolderError
 from diffnmf.hardware import AUTO, device_named, hardware
 from diffnmf.kernels import kernel
-from diffnmf.metrics.names import NAMES
+from diffnmf.metrics.names import NAMES, with_current_names
 from diffnmf.runs.checkpoints import position
 from diffnmf.runs.recorder import best_of
 from diffnmf.runs.run_folder import RunFolder
@@ -57,7 +57,7 @@ def describe_run(run: str | Path) -> dict[str, Any]:
     if rows:
         error, weights, epoch = best_of(rows)
         about["result"] = f"{NAMES['relative_error']} {error:.2g} on unseen groups ({weights}, epoch {epoch})"
-        about["last epoch"] = {name: _rounded(value) for name, value in rows[-1].items()}
+        about["last epoch"] = {name: _rounded(value) for name, value in with_current_names(rows[-1]).items()}
     return {**about, "configuration": config.to_dict()}
 
 

@@ -528,6 +528,8 @@ class TestInfo:
         assert re.fullmatch(r"relative error \d\.\d\d? on unseen groups \(.+, epoch 1\)", about["result"])
         assert re.fullmatch(r"\d+ seconds?|less than a second|\d+ minutes", about["time of training"])
         assert all(value == float(f"{value:.4g}") for value in about["last epoch"].values())
+        assert "test_column_error" in about["last epoch"]
+        assert "test_eps" not in about["last epoch"]
 
     def test_tells_what_would_compute(self):
         about = yaml.safe_load(invoke("info").stdout)
