@@ -39,6 +39,15 @@ def test_links_to_files_lead_somewhere(page):
             assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.parent.name == "results" and p.stem != "index"], ids=lambda p: p.stem
+)
+def test_results_are_dated_and_say_how_they_were_had(page):
+    text = page.read_text(encoding="utf-8")
+    assert re.search(r"\b20\d\d-\d\d-\d\d\b", text)
+    assert re.search(r"^\W*(python|make|diffnmf|torchrun|\.bench-venv/bin/python) \S", text, re.M)
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):
     torch.manual_seed(0)

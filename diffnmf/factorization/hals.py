@@ -30,7 +30,7 @@ from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
 from diffnmf.factorization.weighted_sweep import majorizer, weighted_sweep_
 from diffnmf.kernels import hals as kernels
-from diffnmf.kernels.calling import available
+from diffnmf.kernels.calling import TYPES, available
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.problem import one_where_zero
 
@@ -187,7 +187,7 @@ def sweep_(
         past: (B, k, N), for an extrapolation afterwards, see ``extrapolate_``; None: none.
         beta: (B, 1, 1), with ``past``.
     """
-    if available(A, C, X) and X.is_contiguous() and X.dtype in kernels.TYPES:
+    if available(A, C, X) and X.is_contiguous() and X.dtype in TYPES:
         kernels.half_(A, C, X, sweeps, negligible(X.dtype), past, beta)
         return
     batch, k, width = X.shape
