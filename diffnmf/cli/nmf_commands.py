@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from diffnmf.cli.reporting import announce, explained
+from diffnmf.cli.reporting import announce_for, explained
 from diffnmf.runs.large_files import factorize_large_file, is_large
 from diffnmf.runs.nmf_files import factorize_table, score_consensus, score_ranks
 
@@ -74,7 +74,7 @@ def nmf(
             output,
             k,
             overwrite=overwrite,
-            announce=announce,
+            announce=announce_for(output),
             solver=solver,
             beta_loss=_number_or_name(beta_loss),
             init=init,
@@ -110,7 +110,7 @@ def rank(
     with explained():
         numbers = numbers_of(ks)
         options: dict[str, Any] = {"folds": folds, "rounds": rounds, "seed": seed}
-        scores = score_ranks(data, output, numbers, overwrite=overwrite, announce=announce, **options)
+        scores = score_ranks(data, output, numbers, overwrite=overwrite, announce=announce_for(output), **options)
     for i, k in enumerate(scores.ks):
         typer.echo(f"{k:4d}  {float(scores.mean[i]):.4f} ± {float(scores.std[i]):.4f}")
     typer.echo(f"smallest error on hidden entries: k = {int(scores.best)}")
@@ -132,7 +132,7 @@ def consensus(
     with explained():
         numbers = numbers_of(ks)
         options: dict[str, Any] = {"n_init": n_init, "keep": keep, "tol": tol, "max_iter": max_iter, "seed": seed}
-        scores = score_consensus(data, output, numbers, overwrite=overwrite, announce=announce, **options)
+        scores = score_consensus(data, output, numbers, overwrite=overwrite, announce=announce_for(output), **options)
     typer.echo("   k  silhouette: mean, least  relative error")
     for i, k in enumerate(scores.ks):
         mean, least, error = (float(x[i]) for x in (scores.stability, scores.least, scores.error))

@@ -2,8 +2,9 @@
 
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -18,7 +19,9 @@ from diffnmf.errors import (
     SolverError,
 )
 from diffnmf.interrupts import INTERRUPTED, check_interrupted, heard, stopped
+from diffnmf.metrics.names import definitions
 from diffnmf.runs import ExperimentResult, metrics_table
+from diffnmf.runs.table import COLUMNS
 
 SLIPS = (ValueError, TypeError, DataUnavailableError, RunFolderError, SolverError)
 WRONG_USE, DIVERGED = 2, 1  # exit codes, beside INTERRUPTED
@@ -54,6 +57,22 @@ def announce(message: str) -> None:
     typer.echo(message, err=True)
 
 
+def announce_for(output: Path) -> Callable[[str], None]:
+    """As ``announce``; before its first message, and so before the work, it says where the results go.
+
+    Nothing is said of a folder that is refused: what is wrong with it is the only line then.
+    """
+    said: list[Path] = []
+
+    def announce_there(message: str) -> None:
+        if not said:
+            said.append(output)
+            announce(f"results: {output}")
+        announce(message)
+
+    return announce_there
+
+
 def print_epoch(row: dict[str, float]) -> None:
     """One line per epoch on the standard error, above the progress bar where there is one."""
     from tqdm import tqdm
@@ -81,8 +100,14 @@ def progress_bar(steps: Iterable[int]) -> Iterator[int]:
 def print_result(result: ExperimentResult) -> None:
     """The table, and the run folder as the last line; nothing in any but the main process."""
     if result.metrics:
-        typer.echo(metrics_table(result.metrics, "GAN-UNET"))
+        print_scores(result.metrics)
         typer.echo(result.folder)
+
+
+def print_scores(metrics: dict[str, Any]) -> None:
+    """The table of the scores, and below it what they are."""
+    typer.echo(metrics_table(metrics, "GAN-UNET"))
+    typer.echo("\n".join(["", *definitions(COLUMNS), ""]))
 
 
 def was_given(context: typer.Context, name: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from diffnmf.cli.reporting import announce, explained
+from diffnmf.cli.reporting import announce, announce_for, explained, print_scores
 from diffnmf.hardware import AUTO, DEVICE_HELP, device_named
 from diffnmf.models.pretrained import WITH_WEIGHTS, is_pretrained
 from diffnmf.runs import (
@@ -15,7 +15,6 @@ from diffnmf.runs import (
     describe_run,
     evaluate_run,
     factorize_images,
-    metrics_table,
 )
 
 Run = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
@@ -54,9 +53,10 @@ def evaluate(
     A pretrained model is scored on its own images or on --dataset, and nothing is written.
     """
     with explained():
-        options = {"weights": weights, "dataset": dataset, "data_dir": data_dir, "announce": announce}
+        say = announce if is_pretrained(run) else announce_for(RunFolder(run).evaluation_file)
+        options = {"weights": weights, "dataset": dataset, "data_dir": data_dir, "announce": say}
         scores = evaluate_run(run, device=device_named(device), **options)  # type: ignore[arg-type]
-    typer.echo(metrics_table(scores, "GAN-UNET"))
+    print_scores(scores)
     if not is_pretrained(run):
         typer.echo(RunFolder(run).evaluation_file)
 
@@ -94,6 +94,7 @@ def factorize(
             resize=resize,
             device=device_named(device),
             overwrite=overwrite,
+            announce=announce_for(output),
         )
     groups, m = factors.indices.shape
     typer.echo(

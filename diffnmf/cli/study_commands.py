@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from diffnmf.cli.reporting import announce, explained, was_given
+from diffnmf.cli.reporting import announce_for, explained, was_given
 from diffnmf.cli.run_commands import DataDir, Device
 from diffnmf.errors import unknown_name
 from diffnmf.hardware import AUTO, device_named
@@ -87,7 +87,7 @@ def compare(
     Run folders are compared as they are. If none is given, the same generator is trained with each W-solver and each
     seed, in OUTPUT/runs. Finished trainings are not repeated, and an interrupted one is resumed.
     """
-    around: Options = {"data_dir": data_dir, "announce": announce}
+    around: Options = {"data_dir": data_dir, "announce": announce_for(output)}
     training = {
         "dataset": dataset,
         "k": k,
@@ -181,7 +181,7 @@ def reproduce_command(
             output,
             data_dir=data_dir,
             device=device_named(device),
-            announce=announce,
+            announce=announce_for(output),
             report_only=report_only,
         )
     typer.echo(report)
@@ -215,7 +215,7 @@ def related(
             test_images=test_images,
             data_dir=data_dir,
             device=device_named(device),
-            announce=announce,
+            announce=announce_for(output),
         )
         typer.echo((output / "related.md").read_text(encoding="utf-8"))
         typer.echo(output)

@@ -1,7 +1,7 @@
 """Pictures that compare methods: bars of their scores, and lines of a score over a setting."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from textwrap import fill
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ def save_bars(
     panels: Mapping[str, str],
     *,
     title: str = "",
+    groups: Mapping[str, str] | None = None,
 ) -> None:
     """Save the scores of several methods as horizontal bars: a panel for each score, a bar for each method.
 
@@ -40,19 +41,25 @@ def save_bars(
         rows: label of a method -> name of a score -> its values over seeds.
         panels: name of a score -> title of its panel, which should say its range or which way is better.
         title: a line above the panels.
+        groups: label of a method -> the group that it belongs to. The name of a group stands above its methods, which
+            come one after the other in ``rows`` (see ``sorted_in_groups``).
     """
     for name, given in (("rows", rows), ("panels", panels)):
         check_not_empty(name, given, "entry")
     down = 1 if len(panels) <= 4 else 2
     across = math.ceil(len(panels) / down)
     width = 3.1 * across + 0.085 * max(map(len, rows)) + 0.4  # inches; the labels stand beside the first panel only
-    figure = new_figure(max(width, NOTE_WIDTH), down * (0.34 * len(rows) + 1.1) + (0.9 if title else 0.4), title)
+    labels, places = _places(rows, groups or {})
+    figure = new_figure(max(width, NOTE_WIDTH), down * (0.34 * len(labels) + 1.1) + (0.9 if title else 0.4), title)
     figure.supxlabel(BAR_NOTE, fontsize=10, color="0.3")
     axes = figure.subplots(down, across, squeeze=False, sharey=True)
     for ax, (name, heading) in zip(axes.flat, panels.items(), strict=False):
-        _draw_bars(ax, heading, [row.get(name, ()) for row in rows.values()])
-    axes[0, 0].set_yticks(range(len(rows)), labels=list(rows), parse_math=False)
-    axes[0, 0].set_ylim(len(rows) - 0.4, -0.6)  # the first method on top
+        _draw_bars(ax, heading, [row.get(name, ()) for row in rows.values()], places)
+    axes[0, 0].set_yticks(range(len(labels)), labels=labels, parse_math=False)
+    axes[0, 0].set_ylim(len(labels) - 0.4, -0.6)  # the first method on top
+    for row in axes:
+        for place, label in enumerate(row[0].get_yticklabels()):
+            label.set_fontweight("normal" if place in places else "bold")
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     save_figure(figure, path)
@@ -98,16 +105,55 @@ def save_lines(
     save_figure(figure, path)
 
 
-def _draw_bars(ax: "Axes", heading: str, scores: Sequence[Sequence[float]]) -> None:
-    """The bars of one panel from top to bottom, and room beside them for their numbers."""
+def sorted_in_groups(
+    rows: Mapping[str, Mapping[str, Sequence[float]]], score: str, groups: Mapping[str, str]
+) -> list[str]:
+    """The labels of the rows, one group after the other, by the mean of a score: the smallest first in its group.
+
+    The group with the smallest mean comes first. A row without the score, or whose mean is not finite, comes last.
+
+    Example:
+        >>> rows = {"a": {"error": [2.0]}, "b": {"error": [3.0]}, "c": {"error": [1.0, 2.0]}}
+        >>> sorted_in_groups(rows, "error", {"a": "first", "b": "second", "c": "second"})
+        ['c', 'b', 'a']
+    """
+
+    def mean(label: str) -> float:
+        values = rows[label].get(score, ())
+        found = sum(values) / len(values) if values else math.inf
+        return found if math.isfinite(found) else math.inf
+
+    best: dict[str, float] = {}
+    for label in rows:
+        best[groups[label]] = min(mean(label), best.get(groups[label], math.inf))
+    return sorted(rows, key=lambda label: (best[groups[label]], groups[label], mean(label)))
+
+
+def _places(rows: Iterable[str], groups: Mapping[str, str]) -> tuple[list[str], list[int]]:
+    """What stands beside the bars from top to bottom, and at which of these places the methods are."""
+    labels: list[str] = []
+    places: list[int] = []
+    before = ""
+    for row in rows:
+        group = groups.get(row, "")
+        if group != before:
+            labels.append(group)
+        before = group
+        places.append(len(labels))
+        labels.append(row)
+    return labels, places
+
+
+def _draw_bars(ax: "Axes", heading: str, scores: Sequence[Sequence[float]], places: Sequence[int]) -> None:
+    """The bars of one panel, each at its place, and room beside them for their numbers."""
     lowest = 0.0
     ends: list[tuple[float, str]] = []
-    for place, values in enumerate(scores):
+    for look, (place, values) in enumerate(zip(places, scores, strict=True)):
         finite = [float(value) for value in values if math.isfinite(value)]
         text = _number(finite, len(values))
         end = 0.0
         if finite:
-            start, end = _draw_bar(ax, place, finite)
+            start, end = _draw_bar(ax, place, look, finite)
             lowest = min(lowest, start)
         number = ax.annotate(text, (end, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize=10)
         if not finite:
@@ -126,14 +172,14 @@ def _draw_bars(ax: "Axes", heading: str, scores: Sequence[Sequence[float]]) -> N
     ax.tick_params(axis="y", length=0, labelsize=11)
 
 
-def _draw_bar(ax: "Axes", place: int, values: Sequence[float]) -> tuple[float, float]:
+def _draw_bar(ax: "Axes", place: int, look: int, values: Sequence[float]) -> tuple[float, float]:
     """Draw a method's bar, deviation and dots; returns where all of it begins and ends."""
     from matplotlib.colors import to_rgb
 
     mean, std = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    colour = to_rgb(COLOURS[place % len(COLOURS)])
+    colour = to_rgb(COLOURS[look % len(COLOURS)])
     pale = tuple(1 - 0.55 * (1 - part) for part in colour)  # so that dots and lines are seen on black, too
-    hatch = HATCHES[place // len(COLOURS) % len(HATCHES)]
+    hatch = HATCHES[look // len(COLOURS) % len(HATCHES)]
     ax.barh(place, mean, height=0.68, color=pale, edgecolor=colour, hatch=hatch, linewidth=1.0)
     if len(values) > 1:
         ax.errorbar(mean, place, xerr=std, color="black", capsize=4, elinewidth=1.5)

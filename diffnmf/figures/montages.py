@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from diffnmf.checks import check_image_shape, check_not_empty, check_number, check_optional_count, check_tensor
+from diffnmf.checks import (
+    check_count,
+    check_image_shape,
+    check_not_empty,
+    check_number,
+    check_optional_count,
+    check_tensor,
+)
 from diffnmf.figures.drawing import FigureFile, new_figure, save_figure
 from diffnmf.metrics.scores import column_error, dead_mask, relative_error
 from diffnmf.solvers.problem import one_where_zero
@@ -17,6 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SEPARATOR_COLOUR = "#4A86C5"  # no grey, so that no line between images passes for pixels
+EMPTY_COLOUR = "white"  # as the page around: where no image is there is nothing
+EMPTY = 2.0  # above every grey
 LABEL_WIDTH = 85  # characters of a label that fit over the widest montage
 
 
@@ -42,14 +51,29 @@ def image_grid(
         (rows·(height + 1) − 1, columns_per_row·(width + 1) − 1), float64 greys in [0, 1].
     """
     height, width = _check_images("columns", columns, image_shape)
+    return _laid_out(columns, (height, width), columns_per_row, vmax, lines=separator, empty=separator)
+
+
+def _laid_out(
+    columns: Tensor,
+    image_shape: tuple[int, int],
+    columns_per_row: int | None,
+    vmax: float | None,
+    *,
+    lines: float,
+    empty: float,
+) -> np.ndarray:
+    """What ``image_grid`` returns, with a grey of their own for the places that no image fills."""
+    height, width = image_shape
     images = columns.detach().double().cpu().numpy().T.reshape(-1, height, width)
     white = float(images.max()) if vmax is None else check_number("vmax", vmax, "(0, inf)", alternative="None")
     greys = np.clip(images / white, 0, 1) if white > 0 else np.zeros_like(images)
     count = len(greys)
     per_row = check_optional_count("columns_per_row", columns_per_row, at_least=1) or _default_row(count)
     rows = math.ceil(count / per_row)
-    cells = np.full((rows * per_row, height + 1, width + 1), separator)  # each image with its line below and right
+    cells = np.full((rows * per_row, height + 1, width + 1), lines)  # each image with its line below and right
     cells[:count, :height, :width] = greys
+    cells[count:] = empty
     montage = cells.reshape(rows, per_row, height + 1, width + 1).swapaxes(1, 2)
     return montage.reshape(rows * (height + 1), per_row * (width + 1))[:-1, :-1]
 
@@ -105,8 +129,9 @@ def save_panels(
     title: str = "",
     vmax: float = 1.0,
     columns_per_row: int | None = None,
+    across: int = 1,
 ) -> None:
-    """Save several matrices as images, one montage below the other, all on the same grey scale.
+    """Save several matrices as images, a montage of each, all on the same grey scale.
 
     Arguments:
         path: as in ``save_decomposition``.
@@ -115,18 +140,18 @@ def save_panels(
         title: a line above the montages.
         vmax: the value shown white in all of them, > 0; zero and less are black.
         columns_per_row: as in ``image_grid``.
+        across: montages side by side; the others follow below.
     """
+    across = min(check_count("across", across, at_least=1), len(panels) or 1)
     vmax = check_number("vmax", vmax, "(0, inf)")
     check_not_empty("panels", panels, "label with its matrix")
     for label, columns in panels.items():
         _check_images(f"panels[{label!r}]", columns, image_shape)
     montages = {
-        label: image_grid(
-            *_enlarged(columns, image_shape), columns_per_row=columns_per_row, vmax=vmax, separator=math.nan
-        )
+        label: _laid_out(*_enlarged(columns, image_shape), columns_per_row, vmax, lines=math.nan, empty=EMPTY)
         for label, columns in panels.items()
     }
-    save_figure(_stack_of_montages(montages, vmax, title), path)
+    save_figure(_page_of_montages(montages, vmax, title, across), path)
 
 
 def unit_peak(H: Tensor, W: Tensor | None = None) -> Tensor:
@@ -146,22 +171,27 @@ def scale_in_words(H: Tensor, W: Tensor) -> str:
     return f"each scaled to its own maximum{f' ({dead} dead, black)' if dead else ''}"
 
 
-def _stack_of_montages(panels: Mapping[str, np.ndarray], vmax: float, title: str) -> "Figure":
-    """One montage below the other, each under its label and with its grey bar from 0 to vmax."""
+def _page_of_montages(panels: Mapping[str, np.ndarray], vmax: float, title: str, across: int) -> "Figure":
+    """Montages row by row, each under its label and with its grey bar from 0 to vmax."""
     from matplotlib import colormaps
 
-    greys = colormaps["gray"].with_extremes(bad=SEPARATOR_COLOUR)
-    montages, labels = panels.values(), [_wrapped(label) for label in panels]
+    greys = colormaps["gray"].with_extremes(bad=SEPARATOR_COLOUR, over=EMPTY_COLOUR)
+    montages, labels = list(panels.values()), [_wrapped(label, LABEL_WIDTH // across) for label in panels]
     widest = max(montage.shape[1] for montage in montages)
-    heights = [8.0 * montage.shape[0] / widest for montage in montages]  # inches, the widest montage being 8 wide
-    lines = 0.5 * len(montages) + 0.25 * sum(label.count("\n") for label in labels) + (0.6 if title else 0.1)
-    figure = new_figure(8.8, sum(heights) + lines, title)
-    axes = figure.subplots(len(montages), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
-    for ax, label, montage in zip(axes, labels, montages, strict=True):
+    inch = 8.0 / across / widest  # of a pixel, the widest montage filling its part of a row of 8 inches
+    starts = range(0, len(montages), across)
+    heights = [inch * max(len(montage) for montage in montages[i : i + across]) for i in starts]
+    breaks = sum(max(label.count("\n") for label in labels[i : i + across]) for i in starts)
+    figure = new_figure(8.8, sum(heights) + 0.5 * len(starts) + 0.25 * breaks + (0.6 if title else 0.1), title)
+    axes = figure.subplots(len(starts), across, squeeze=False, gridspec_kw={"height_ratios": heights})
+    for ax in axes.flat[len(montages) :]:
+        ax.set_axis_off()
+    for ax, label, montage in zip(axes.flat, labels, montages, strict=False):
         image = ax.imshow(montage * vmax, cmap=greys, vmin=0.0, vmax=vmax)
         ax.set_xlim(-0.5, widest - 0.5)  # one scale for all panels: a narrow montage leaves the rest of its row free
         ax.set_title(label, fontsize=13, loc="left", pad=9, parse_math=False)
         ax.set_axis_off()
+        ax.set_anchor("NW")
         beside = ax.inset_axes((montage.shape[1] / widest + 0.01, 0, 0.02, 1))
         bar = figure.colorbar(image, cax=beside, ticks=[0.0, vmax])
         bar.ax.tick_params(labelsize=11)
@@ -176,8 +206,8 @@ def _enlarged(columns: Tensor, image_shape: tuple[int, int]) -> tuple[Tensor, tu
     return images.flatten(1).T, (height * times, width * times)
 
 
-def _wrapped(label: str) -> str:
-    return "\n".join(fill(line, LABEL_WIDTH) for line in label.splitlines())
+def _wrapped(label: str, width: int) -> str:
+    return "\n".join(fill(line, width) for line in label.splitlines())
 
 
 def _default_row(count: int) -> int:

@@ -1,5 +1,6 @@
 """A user's own images, factorised by a trained model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,7 @@ def factorize_images(
     resize: bool = False,
     device: torch.device | str = "cpu",
     overwrite: bool = False,
+    announce: Callable[[str], None] = lambda message: None,
 ) -> GroupFactors:
     """Factorise one's own images with the model of a run; leaves factors.npz and a picture of every group.
 
@@ -69,6 +71,7 @@ def factorize_images(
         resize: scale the images to the size of the run; without it they must have that size.
         device: where to compute.
         overwrite: replace the factors of an earlier call.
+        announce: told what is about to be done.
 
     Raises:
         RunFolderError: there is no model, or ``output`` holds factors already or cannot be written.
@@ -86,6 +89,7 @@ def factorize_images(
     check_image_shape(model, image_set.image_shape, str(images))
     indices = _groups(len(image_set), model.config.m, seed if shuffle else None)  # (G, m)
     Y = group_matrix(image_set, indices)  # (G, n, m)
+    announce(f"{images}: {len(image_set)} images in {len(Y)} groups of {model.config.m}")
     result = model.factorize(Y)
     H, W, Y_hat = (part.cpu() for part in result)
     scores = (score(Y, Y_hat).numpy() for score in (column_error, relative_error))

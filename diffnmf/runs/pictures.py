@@ -6,6 +6,7 @@ from diffnmf.data import group_matrix
 from diffnmf.figures.curves import save_curves
 from diffnmf.figures.montages import save_decomposition, save_image_grid, scale_in_words, unit_peak
 from diffnmf.files import explained_errors
+from diffnmf.metrics.names import NAMES
 from diffnmf.models import GANUNMF
 from diffnmf.runs.parts import RunData
 from diffnmf.runs.run_folder import RunFolder
@@ -23,7 +24,7 @@ PANELS = {
         "critic_accuracy_real": "real: disturbed by PCA",
         "critic_accuracy_fake": "fake: reconstructions",
     },
-    "Basis H, test groups": {"test_hoyer_H": "Hoyer sparsity", "test_copying": "likeness to images of the group"},
+    "Basis H, test groups": {"test_hoyer_H": NAMES["hoyer_H"], "test_copying": NAMES["copying"]},
 }
 
 

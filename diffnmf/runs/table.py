@@ -2,14 +2,10 @@
 
 from typing import Any
 
-COLUMNS = {
-    "column_error": "column error, eq. (4)",
-    "relative_error": "rel. error",
-    "hoyer_H": "Hoyer H",
-    "copying": "copying",
-    "dead_components": "dead",
-    "groups": "groups",
-}
+from diffnmf.metrics.names import NAMES
+
+SCORES = ("column_error", "relative_error", "hoyer_H", "copying", "dead_components")
+COLUMNS = {**{score: NAMES[score] for score in SCORES}, "groups": "groups"}
 RIVALS = ("anls", "merge", "merge + 5 rounds", "spa", "svd")
 
 

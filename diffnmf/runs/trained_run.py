@@ -1,6 +1,5 @@
-"""A run that has been trained, opened again: to score it, and to see what it is."""
+"""A run that has been trained, opened again to score it."""
 
-import platform
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,18 +10,13 @@ import torch
 from diffnmf.errors import RunFolderError
 from diffnmf.evaluation import score_generator, score_rivals
 from diffnmf.files import write_json
-from diffnmf.hardware import AUTO, device_named, hardware
-from diffnmf.kernels import kernel
 from diffnmf.models import GANUNMF
 from diffnmf.models.pretrained import is_pretrained, registry
 from diffnmf.models.saved_model import default_weights
-from diffnmf.runs.checkpoints import position
 from diffnmf.runs.config import DataConfig, RunConfig
 from diffnmf.runs.parts import RIVAL_GROUPS, load_run_data
 from diffnmf.runs.places import absolute_dataset, check_images_are_there
-from diffnmf.runs.recorder import best_of
 from diffnmf.runs.run_folder import RunFolder
-from diffnmf.version import __version__
 
 
 def evaluate_run(
@@ -106,45 +100,3 @@ def check_image_shape(model: GANUNMF, image_shape: tuple[int, int], images: str)
             f"images: expected {h}×{w} (height×width), the size that the model was trained on; {images} has "
             f"{image_shape[0]}×{image_shape[1]} (scale or crop them; factorize does it with --resize)"
         )
-
-
-def describe_installation() -> dict[str, Any]:
-    """Versions, and the devices that ``--device auto`` has to choose from; plain values."""
-    device = device_named(AUTO)
-    gpus = [f"cuda:{i} ({hardware(f'cuda:{i}')})" for i in range(torch.cuda.device_count())]
-    return {
-        "diffnmf": __version__,
-        "Python": f"{platform.python_version()} on {platform.platform()}",
-        "torch": str(torch.__version__),
-        "device": f"{device} ({hardware(device)}), which --device auto means here",
-        "CUDA devices": gpus or "none that torch sees",
-        "kernel on the CPU": f"{kernel().name} ({kernel().reason})",
-    }
-
-
-def describe_run(run: str | Path) -> dict[str, Any]:
-    """What a run is, how far it is, and how well it does; plain values, nested.
-
-    Raises:
-        RunFolderError: there is no run, or its checkpoint is damaged or belongs to another one.
-    """
-    folder, config = RunFolder.open(run)
-    state = folder.checkpoints.load(config)
-    done = 0 if state is None else state["epoch"]
-    rows = folder.load_curves(done)
-    try:
-        parameters = 0 if state is None else sum(tensor.numel() for tensor in state["generator"].values())
-    except (KeyError, AttributeError) as cause:
-        raise RunFolderError(f"{folder.checkpoints.last}: not a checkpoint of this program: no weights") from cause
-    about: dict[str, Any] = {
-        "run": str(folder.path),
-        "checkpoint": "none yet" if state is None else f"{position(state)} of {config.training.epochs}",
-        "finished": folder.metrics_file.exists() and done == config.training.epochs,
-        "parameters of the generator": parameters,
-        "hours of training": round(sum(row.get("train_seconds", 0.0) for row in rows) / 3600, 3),
-    }
-    if rows:
-        error, weights, epoch = best_of(rows)
-        about["best test relative error"] = f"{error:.4f} ({weights}, epoch {epoch})"
-        about["last epoch"] = rows[-1]
-    return {**about, "configuration": config.to_dict()}

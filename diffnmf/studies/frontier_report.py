@@ -9,21 +9,15 @@ from torch import Tensor
 from diffnmf.figures.comparisons import save_lines
 from diffnmf.figures.montages import save_panels, unit_peak
 from diffnmf.files import explained_errors, write_csv
+from diffnmf.metrics.names import NAMES
 from diffnmf.runs import DataConfig
-from diffnmf.studies.report import markdown_table, write_report
+from diffnmf.studies.report import definition_list, markdown_table, write_report
 
 Scores = dict[str, float]
 
 PLAIN, ORDERED, HALS_ROW = "merge", "merge, ordered slots", "HALS from merge"
-COLUMNS = {
-    "relative_error": "relative error",
-    "hoyer_H": "Hoyer H",
-    "part_overlap": "part overlap",
-    "slot_consistency": "slot consistency",
-    "copying": "copying",
-    "dead_components": "dead",
-    "ms_a_group": "ms a group",
-}
+SCORES = ("relative_error", "hoyer_H", "part_overlap", "slot_consistency", "copying", "dead_components")
+COLUMNS = {**{score: NAMES[score] for score in SCORES}, "ms_a_group": "ms a group"}
 
 
 def curve(rows: Mapping[str, Scores], penalty: str) -> list[tuple[float, float]]:
@@ -56,22 +50,27 @@ def write_frontier(
         "",
         f"k = {k}, m = {config.group_size}, {config.order} order of columns; means over the groups.",
         "",
+        "## Scores",
+        "",
         markdown_table(
             ["row", *columns.values()],
             [[name, *(_shown(scores.get(column)) for column in columns)] for name, scores in rows.items()],
         ),
         "",
-        "![Hoyer sparsity of H against the relative error](frontier.png)",
-        "",
-        "![H of one unseen group, side by side](bases.png)",
+        definition_list(columns),
         "",
         "`sparsity`, `overlap` and `closeness` are the weights of `UnitColumns` in units of the mean squared relative "
         f"error of merging, here {unit:.4g}, started at merging in fixed slots (closeness: or at the prototypes, "
-        "whichever ends better). Slot consistency is the mean cosine of equal slots "
-        "of H in different groups. Hoyer beyond the frontier: that of the sparsity rows at the same error is "
+        "whichever ends better). Hoyer beyond the frontier: that of the sparsity rows at the same error is "
         "subtracted; a dash outside of their range. Gap closed: of the difference between merging and the optimum of "
         "the objective that a run was trained on. `direct` reduces the loss of a training group by group, from "
         "merging: what a network could reach.",
+        "",
+        "![Hoyer H against the relative error](frontier.png)",
+        "",
+        "## The basis H of one unseen group",
+        "",
+        "![H of one unseen group, side by side](bases.png)",
     ]
     curves = {f"HALS, {penalty}": curve(rows, penalty) for penalty in penalties}
     curves = {name: points for name, points in curves.items() if len(points) > 1}
@@ -82,14 +81,15 @@ def write_frontier(
             output / "frontier.png",
             {name: [(*point, float("nan")) for point in points] for name, points in curves.items()},
             title=f"{config.dataset}, k = {k}",
-            x="relative error",
-            y="Hoyer sparsity of H",
+            x=NAMES["relative_error"],
+            y=NAMES["hoyer_H"],
         )
         save_panels(
             output / "bases.png",
             {name: unit_peak(H) for name, H in bases.items()},
             image_shape,
             title="H of one unseen group, each column scaled to its maximum",
+            across=2,
         )
         write_csv(output / "frontier.csv", [{"row": name, **scores} for name, scores in rows.items()])
         write_report(output, "frontier", "\n".join(lines))

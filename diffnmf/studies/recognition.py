@@ -17,6 +17,7 @@ from diffnmf.evaluation.rivals import ANLS_SETTINGS
 from diffnmf.factorization import factorize, merge
 from diffnmf.files import explained_errors, read_json, write_csv, write_json
 from diffnmf.metrics import relative_error
+from diffnmf.metrics.names import NAMES
 from diffnmf.runs import DataConfig, RunConfig, RunFolder
 from diffnmf.runs.parts import RunData, load_run_data
 from diffnmf.runs.places import absolute_dataset
@@ -24,7 +25,7 @@ from diffnmf.runs.trained_run import load_model_of
 from diffnmf.studies.classifier import accuracy, trained_classifier
 from diffnmf.studies.paper.claims import NOT_RUN, verdict_on
 from diffnmf.studies.progress import Announce, Progress
-from diffnmf.studies.report import check_folder, markdown_table, write_report
+from diffnmf.studies.report import check_folder, definition_list, markdown_table, write_report
 
 Scores = dict[str, float]
 Reconstruct = Callable[[Tensor], Tensor]  # Y (B, n, m) to Y_hat (B, n, m)
@@ -33,7 +34,11 @@ BATCH = 32  # groups
 ROUNDS = (2, 4, 8, 16, 32, 64)  # of HALS from a random start: accuracies at errors above that of its end
 REAL = "the images themselves"
 BESIDE_THE_ROW = ("seed", "adversarial", "start_from", "checkpoint_every", "picture_every", "critic_width")
-COLUMNS = {"relative_error": "relative error", "accuracy": "accuracy", "at_equal_error": "less HALS at equal error"}
+COLUMNS = {
+    "relative_error": NAMES["relative_error"],
+    "accuracy": "accuracy",
+    "at_equal_error": "less HALS at equal error",
+}
 
 
 def measure_recognition(
@@ -195,10 +200,14 @@ def _write(output: Path, rows: Mapping[str, Scores], settings: str, critic: Sequ
         "",
         f"{settings}, none of them seen in training. The classifier was trained on real images.",
         "",
+        "## Scores",
+        "",
         markdown_table(
             ["row", *COLUMNS.values()],
             [[name, *(shown(scores[column]) for column in COLUMNS)] for name, scores in rows.items()],
         ),
+        "",
+        definition_list(COLUMNS),
         "",
         "At equal error: HALS begins at random and is stopped after some rounds; between them its accuracy is "
         "interpolated. A dash outside of that range.",

@@ -1,50 +1,17 @@
-"""Reports: Markdown tables, and an HTML page that contains its pictures."""
+"""Reports: Markdown tables, and what writes a report as Markdown and as an HTML page."""
 
-import base64
-import html
-import mimetypes
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from urllib.parse import unquote
 
 import numpy as np
 
 from diffnmf.errors import RunFolderError
 from diffnmf.files import explained_errors, replacing
+from diffnmf.metrics.names import definitions
+from diffnmf.studies.page import page_of
 
 MISSING = "–"
-
-STYLE = """
-:root { color-scheme: light; }
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; background: #fff;
-       font: 16px/1.55 system-ui, sans-serif; }
-h1, h2, h3 { line-height: 1.25; margin: 1.8em 0 0.6em; }
-a { color: #0b57a4; }
-img { max-width: 100%; height: auto; }
-.wide { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { border: 1px solid #bbb; padding: 0.35rem 0.7rem; vertical-align: top; }
-th { background: #f1f3f5; text-align: left; }
-code { background: #f1f3f5; padding: 0.1em 0.3em; }
-pre { background: #f1f3f5; padding: 0.8rem; overflow-x: auto; }
-pre code { padding: 0; }
-blockquote { margin: 1rem 0; padding: 0.1rem 1rem; border-left: 4px solid #b3261e; background: #fdecea; }
-"""
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
 
 
 def check_folder(output: Path) -> None:
@@ -68,6 +35,11 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> s
     rules = ["---:" if all(map(_is_number, column)) else "---" for column in zip(*body, strict=True)]
     lines = [[_cell(name) for name in header], rules or ["---"] * len(header), *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def definition_list(scores: Iterable[str]) -> str:
+    """What the scores of a table are, as a list in Markdown; those without a definition are left out."""
+    return "\n".join(f"- {line}" for line in definitions(scores))
 
 
 def mean_std(values: Sequence[float], digits: int = 3) -> str:
@@ -99,7 +71,7 @@ def write_report(folder: Path, name: str, markdown: str) -> tuple[Path, Path]:
         ValueError: a picture is a web address, or its suffix is not that of an image; nothing is written.
     """
     files = folder / f"{name}.md", folder / f"{name}.html"
-    for file, text in zip(files, (markdown, _page(folder, name, markdown)), strict=True):
+    for file, text in zip(files, (markdown, page_of(folder, name, markdown)), strict=True):
         with replacing(file) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     return files
@@ -117,48 +89,3 @@ def _cell(value: object) -> str:
 
 def _is_number(cell: str) -> bool:
     return cell == MISSING or re.fullmatch(r"[-−+]?(\d[\d.,e+-]*|nan|inf)( ± .*)?", cell) is not None
-
-
-def _page(folder: Path, name: str, text: str) -> str:
-    from markdown import Markdown  # optional at import: only reports need it
-
-    converter = Markdown(extensions=["tables", "fenced_code", "toc"], output_format="html")
-    body = converter.convert(text)
-    headings = converter.toc_tokens  # type: ignore[attr-defined]  # the extension adds it
-    title = headings[0]["name"] if headings else html.escape(name)
-    return PAGE.format(title=title, style=STYLE, body=_with_pictures(_scrolling_tables(body), folder))
-
-
-def _scrolling_tables(body: str) -> str:
-    """Put each table in a box of its own that scrolls sideways, also with the keyboard."""
-    return body.replace("<table>", '<div class="wide" tabindex="0">\n<table>').replace("</table>", "</table>\n</div>")
-
-
-def _with_pictures(body: str, folder: Path) -> str:
-    """Replace the path of each picture by its data.
-
-    Code has been escaped before, so that an ``<img>`` in a code example is left alone.
-    """
-    source = re.compile(r"""(<img\b[^>]*?\ssrc=)(["'])(.*?)\2""")
-    paths = {text: _picture_file(folder, text) for _, _, text in source.findall(body) if not text.startswith("data:")}
-    missing = [str(path) for path in paths.values() if not path.is_file()]
-    if missing:
-        raise FileNotFoundError(f"markdown: pictures that do not exist: {', '.join(missing)}")
-    inlined = {text: _data_uri(path) for text, path in paths.items()}
-    return source.sub(lambda found: f'{found[1]}"{inlined.get(found[3], found[3])}"', body)
-
-
-def _picture_file(folder: Path, source: str) -> Path:
-    path = unquote(html.unescape(source))
-    if "://" in path or path.startswith("//"):
-        raise ValueError(
-            f"markdown: expected pictures that are files, so that the page works offline; got {path} (download it)"
-        )
-    return folder / path
-
-
-def _data_uri(path: Path) -> str:
-    kind, _ = mimetypes.guess_type(path.name)
-    if kind is None or not kind.startswith("image/"):
-        raise ValueError(f"markdown: expected a picture with the suffix of an image, such as .png; got {path}")
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"

@@ -339,6 +339,8 @@ class TestEvaluate:
         result = invoke("evaluate", "run", "--weights", "generator")
         assert result.exit_code == 0, result.output
         assert result.stdout.splitlines()[-1] == "run/evaluation.json"
+        assert result.stderr.splitlines()[0] == "results: run/evaluation.json"
+        assert "relative error: ‖Y − HW‖ / ‖Y‖" in result.stdout.splitlines()
         evaluation = json.loads((folder / "evaluation.json").read_text())
         metrics = json.loads((folder / "metrics.json").read_text())
         assert (evaluation["dataset"], evaluation["weights"]) == ("digits", "generator")
@@ -448,6 +450,7 @@ class TestFactorize:
         result = invoke("factorize", finished[0], images, "--output", "out")
         assert result.exit_code == 0, result.output
         assert result.stdout.splitlines()[-1] == "out"
+        assert result.stderr.splitlines() == ["results: out", f"{images}: 95 images in 3 groups of 40"]
         assert "3 groups of 40 images" in result.stdout
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
             "factors.npz",
@@ -518,7 +521,15 @@ class TestInfo:
         assert about["finished"] is True
         assert about["configuration"]["model"]["k"] == 3
         assert about["last epoch"]["epoch"] == 1
-        assert about["parameters of the generator"] > 1000
+        assert int(about["parameters of the generator"].replace(",", "")) > 1000
+
+    def test_says_it_as_one_would(self, finished):
+        about = yaml.safe_load(invoke("info", finished[0]).stdout)
+        assert re.fullmatch(r"relative error \d\.\d\d? on unseen groups \(.+, epoch 1\)", about["result"])
+        assert re.fullmatch(r"\d+ seconds?|less than a second|\d+ minutes", about["time of training"])
+        assert all(value == float(f"{value:.4g}") for value in about["last epoch"].values())
+        assert "test_column_error" in about["last epoch"]
+        assert "test_eps" not in about["last epoch"]
 
     def test_tells_what_would_compute(self):
         about = yaml.safe_load(invoke("info").stdout)

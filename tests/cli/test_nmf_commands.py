@@ -53,7 +53,7 @@ class TestNMF:
         save_csv(tmp_path / "t.csv", X, hidden={(2, 3), (7, 0)})
         result = invoke("nmf", "t.csv", "--k", 3, "--output", "out", "--tol", "1e-6", "--max-iter", 5000)
         assert result.exit_code == 0, result.output
-        assert "20 samples of 6 features, 1.7% missing" in result.stderr
+        assert result.stderr.splitlines() == ["results: out", "t.csv: 20 samples of 6 features, 1.7% missing"]
         columns, rows, H = written(tmp_path / "out" / "components.csv")
         assert columns == [f"f{j}" for j in range(6)]
         assert rows == ["component_1", "component_2", "component_3"]

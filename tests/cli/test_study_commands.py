@@ -32,6 +32,9 @@ def test_compare_trains_and_then_compares_the_runs(empty_folder):
     assert trained.exit_code == 0, trained.output
     assert "| exact NNLS | 1 |" in trained.stdout
     assert trained.stdout.splitlines()[-1] == "out"
+    said = trained.stderr.splitlines()
+    assert said[0] == "results: out"
+    assert said.count("results: out") == 1
     again = invoke("compare", "out/runs/fc-seed0", "out/runs/exact-seed0", "--output", "chosen")
     assert again.exit_code == 0, again.output
     assert (empty_folder / "chosen" / "comparison.html").exists()

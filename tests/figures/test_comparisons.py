@@ -11,7 +11,7 @@ from matplotlib.colors import same_color
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 
-from diffnmf.figures.comparisons import BAR_NOTE, save_bars, save_lines
+from diffnmf.figures.comparisons import BAR_NOTE, save_bars, save_lines, sorted_in_groups
 
 METHODS = [f"method {index} with a rather long name" for index in range(10)]
 
@@ -60,6 +60,22 @@ class TestBars:
         assert numbers(ax) == {0: "2.33", 1: "8.00"}
         assert ax.get_title() == "Eq. (4) ↓"
         assert saved[0].get_supxlabel() == BAR_NOTE
+
+    def test_groups_stand_apart_each_below_its_name(self, saved, tmp_path):
+        rows = {"a": {"s": [1.0]}, "b": {"s": [2.0]}, "c": {"s": [3.0]}}
+        save_bars(tmp_path / "bars.png", rows, {"s": "S"}, groups={"a": "One", "b": "Two", "c": "Two"})
+        (ax,) = shown(saved[0])
+        assert {place: bar.get_width() for place, bar in bars(ax).items()} == {1: 1.0, 3: 2.0, 4: 3.0}
+        labels = ax.get_yticklabels()
+        assert [label.get_text() for label in labels] == ["One", "a", "Two", "b", "c"]
+        assert [label.get_fontweight() for label in labels] == ["bold", "normal", "bold", "normal", "normal"]
+        assert numbers(ax) == {1: "1.00", 3: "2.00", 4: "3.00"}
+
+    def test_sorted_in_groups(self):
+        errors = {"a": [2.0], "b": [3.0], "c": [1.0, 2.0], "d": [math.nan], "e": [], "f": [1.0], "g": [math.inf]}
+        rows = {name: {"error": values} for name, values in errors.items()}
+        groups = {"a": "one", "b": "two", "c": "two", "d": "two", "e": "none", "f": "one", "g": "none"}
+        assert sorted_in_groups(rows, "error", groups) == ["f", "a", "c", "b", "d", "e", "g"]
 
     def test_a_method_has_one_place_and_one_look(self, saved, tmp_path):
         rows = {name: {"x": [1.0 + i], "y": [2.0]} for i, name in enumerate(METHODS)}

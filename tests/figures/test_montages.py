@@ -129,7 +129,7 @@ class TestPictures:
     def test_panels_share_one_grey_scale(self, tmp_path, monkeypatch):
         figures = []
         monkeypatch.setattr(Figure, "savefig", lambda figure, file, **kwargs: (figures.append(figure), file.touch()))
-        panels = {"dim $1": torch.full((64, 3), 0.5), "bright": torch.full((64, 12), 4.0)}
+        panels = {"dim $1": torch.full((64, 3), 0.5), "bright": torch.full((64, 10), 4.0)}
         save_panels(tmp_path / "panels.png", panels, DIGIT, title="Two", vmax=2.0)
         shown = [ax for ax in figures[0].axes if ax.get_title(loc="left")]
         assert [ax.get_title(loc="left") for ax in shown] == ["dim $1", "bright"]
@@ -152,6 +152,30 @@ class TestPictures:
         monkeypatch.setattr(Figure, "savefig", lambda figure, file, **kwargs: (figures.append(figure), file.touch()))
         save_panels(tmp_path / "panels.png", {"a": torch.ones(28 * 28, 15)}, (28, 28), columns_per_row=5)
         assert figures[0].axes[0].images[0].get_array().shape == (3 * 29 - 1, 5 * 29 - 1)
+
+    def test_panels_side_by_side(self, tmp_path, monkeypatch):
+        figures = []
+        monkeypatch.setattr(Figure, "savefig", lambda figure, file, **kwargs: (figures.append(figure), file.touch()))
+        panels = {f"panel {i}, {'with many words ' * 4}": torch.ones(64, 30) for i in range(9)}
+        for across in (1, 2):
+            save_panels(tmp_path / "panels.png", panels, DIGIT, across=across)
+        below, beside = figures
+        shown = [ax for ax in beside.axes if ax.get_title(loc="left")]
+        assert len(shown) == 9
+        assert len({round(ax.get_position().x0, 2) for ax in shown}) == 2
+        assert beside.get_figheight() < 0.6 * below.get_figheight()
+        assert max(len(line) for ax in shown for line in ax.get_title(loc="left").split("\n")) <= 42
+        with pytest.raises(ValueError, match="across: expected an int ≥ 1; got 0"):
+            save_panels(tmp_path / "panels.png", panels, DIGIT, across=0)
+
+    def test_where_no_image_is_there_is_nothing(self, tmp_path):
+        """11 images in two rows of ten: nine places stay as white as the page around them."""
+        save_panels(tmp_path / "some.png", {"a": torch.zeros(64, 11)}, DIGIT)
+        save_panels(tmp_path / "all.png", {"a": torch.zeros(64, 20)}, DIGIT)
+        white, black = (
+            [((read(tmp_path / name) == grey).all(-1)).sum() for name in ("some.png", "all.png")] for grey in (255, 0)
+        )
+        assert white[0] - white[1] > 0.9 * (black[1] - black[0]) > 50_000
 
     def test_wrong_panels_are_named(self, tmp_path):
         with pytest.raises(ValueError, match="panels: expected at least one"):

@@ -12,7 +12,7 @@ from diffnmf.evaluation.agreement import exact_agreement
 from diffnmf.models import GANUNMF
 from diffnmf.runs import ModelConfig, RunConfig, run_experiment
 from diffnmf.studies.w_solvers import compare_runs, compare_w_solvers
-from diffnmf.studies.w_solvers.rows import W_SOLVER_ROWS, w_solver_label
+from diffnmf.studies.w_solvers.rows import W_SOLVER_ROWS, w_solver_group, w_solver_label
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -65,6 +65,9 @@ def test_what_is_written(comparison):
     assert [float(row["hoyer_H"]) for row in rows] == pytest.approx([run.scores["hoyer_H"] for run in compared])
     text = (output / "comparison.md").read_text(encoding="utf-8")
     assert "| exact NNLS | 2 |" in text
+    kinds = re.findall(r"^\| [^|]* \| 2 \| ([^|]*) \|", text, flags=re.MULTILINE)
+    assert sorted(kinds) == ["approximate W", "exact W", "normalised maps", "unit columns of H"]
+    assert "- KKT residual of W: how far" in text
     for name in ("comparison.png", "bases.png"):
         assert f"({name})" in text
         assert (output / name).stat().st_size > 10_000
@@ -181,6 +184,14 @@ def test_labels_are_all_different():
     labels = [w_solver_label(ModelConfig(**options)) for options in W_SOLVER_ROWS.values()]
     assert len(set(labels)) == len(labels)
     assert w_solver_label(ModelConfig(w_solver="bpp")) == w_solver_label(ModelConfig(w_solver="unrolled"))
+
+
+def test_a_row_stands_beside_its_control():
+    groups = {row: w_solver_group(ModelConfig(**options)) for row, options in W_SOLVER_ROWS.items()}
+    assert groups["fc"] == groups["exact-normalized"] == "normalised maps"
+    assert groups["l1"] == groups["unit-norm"] == "unit columns of H"
+    assert groups["exact"] == groups["detached"] == groups["cvxpylayer"] == "exact W"
+    assert {groups[row] for row in ("truncated-5", "truncated-20", "ls_hals", "cvxpylayer_loose")} == {"approximate W"}
 
 
 def test_exact_solvers_agree_and_the_loose_one_is_off():

@@ -75,7 +75,7 @@ def table(bench: Workbench) -> str:
             records = scores(bench, k, order, row)
             cells = [_mean_std(records, name) for name in ("unmatched", "matched", "gap", "relative_error")]
             rows.append([f"k = {k}, m = {bench.study.bases_m}, {order} order", row, len(records), *cells])
-    return markdown_table(["setting", "method", "seeds", "unmatched", "matched", "gap", "rel. error"], rows)
+    return markdown_table(["setting", "method", "seeds", "unmatched", "matched", "gap", "relative error"], rows)
 
 
 def equivariance_table(bench: Workbench) -> str:

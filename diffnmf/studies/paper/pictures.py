@@ -19,6 +19,7 @@ from diffnmf.metrics import column_error, hoyer_H
 from diffnmf.studies.paper.study import FC, NNLS
 from diffnmf.studies.paper.workbench import Groups, Workbench
 
+A_ROW = 20  # images, where many groups stand one below the other
 Picture = tuple[str, Path]  # what it shows, and the file
 
 
@@ -81,7 +82,8 @@ def _ablation(bench: Workbench, folder: Path) -> Iterator[Picture]:
                 panels[f"{name}: column error {column_error(Y, Y_hat).item():.3f}"] = Y_hat[0].cpu()
     if len(panels) > 1:
         file = folder / f"fig09-ablation-{dataset}.png"
-        save_panels(file, panels, groups.image_shape, title="With and without the critic")
+        title = "With and without the critic"
+        save_panels(file, panels, groups.image_shape, title=title, columns_per_row=min(A_ROW, Y.shape[-1]))
         yield f"Fig. 9: reconstructions with and without the critic, {dataset}", file
 
 
@@ -103,7 +105,7 @@ def _consistency(bench: Workbench, folder: Path) -> Iterator[Picture]:
             title = (
                 f"H of three groups of {bench.study.bases_dataset}, k = {k}, m = {bench.study.bases_m}, {order} order"
             )
-            save_panels(file, panels, groups.image_shape, title=title, columns_per_row=k)
+            save_panels(file, panels, groups.image_shape, title=title, columns_per_row=k, across=2)
             yield f"Fig. 10: {title}; a row is a group", file
 
 
@@ -118,7 +120,7 @@ def _cone_program(bench: Workbench, folder: Path) -> Iterator[Picture]:
         H = model.factorize(Y).H
         W = NNLSLayer("cvxpylayer", backward="detached")(H, Y)
         file = folder / f"fig11-cvxpylayer-{dataset}.png"
-        caption = f"{NNLS}, W by cvxpylayers, Hoyer sparsity of H {hoyer_H(H).item():.3f}, {dataset}"
+        caption = f"{NNLS}, W by cvxpylayers, Hoyer H {hoyer_H(H).item():.3f}, {dataset}"
         _draw(file, (Y[0], H[0], W[0]), groups, caption)
         yield f"Fig. 11: {caption}", file
 

@@ -18,7 +18,7 @@ from diffnmf.studies.paper.saved_study import check_study, save_study
 from diffnmf.studies.paper.study import Study
 from diffnmf.studies.paper.workbench import Workbench
 from diffnmf.studies.progress import Announce, Progress
-from diffnmf.studies.report import check_folder, markdown_table, write_report
+from diffnmf.studies.report import check_folder, definition_list, markdown_table, write_report
 
 ADVICE = "free disk space or make the folder writable, then run the same command again"
 CITATION = (
@@ -30,9 +30,8 @@ PROTOCOLS_TEXT = """\
 *fit*: a training group is factorised. *frozen*: HW of a training group is compared with a test group that the method
 never saw, which the paper prints as the test error of ANLS, MU and HALS. *refit_w*: H of the training group is kept,
 and W is solved for on the test group. *refit*: the test group itself is factorised; for a network this is its test
-error. The column error, eq. (4) of the paper, is a mean of unsquared column norms, so that copying k of the m images
-scores well in it (*spa*). The relative error ‖Y − HW‖ / ‖Y‖ of the SVD is a lower bound for that of every other method.
-*Copying* is 1 when every column of H is one of the images. Times are wall-clock, on a machine that may have had other
+error. Copying k of the m images scores well in the column error, a mean of unsquared norms (*spa*). The relative error
+of the SVD is a lower bound for that of every other method. Times are wall-clock, on a machine that may have had other
 work to do."""
 
 
@@ -120,6 +119,10 @@ def _report(bench: Workbench, pictures: list[Picture]) -> str:
         f"{_groups(study)}, ± standard deviation over {len(study.seeds)} seeds. Networks: width "
         f"{config.model.width}, {training.epochs} epochs, batches of {training.batch_size}, unless stated "
         "otherwise. All options of a network are in the `config.yaml` of its run.",
+        "",
+        "## Scores",
+        "",
+        definition_list(("column_error", "relative_error", *table1.OTHERS)),
         "",
         "## What the paper claims, and what held",
         "",

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from diffnmf.evaluation.protocols import PROTOCOLS
 from diffnmf.evaluation.rivals import CLASSICAL
+from diffnmf.metrics.names import NAMES
 from diffnmf.studies.paper.workbench import BySeed, Workbench
 from diffnmf.studies.report import markdown_table, mean_std
 
@@ -22,16 +23,13 @@ PRINTED = {
     ("faces", "HALS"): (1.894, 12.083),
     ("faces", "GAN-UNET, fc"): (None, 9.911),
 }
+RELATIVE, OTHERS = ("fit", "refit_w", "refit"), ("dead_components", "copying", "hoyer_H")
 HEADER = [
     "method",
     "seeds",
-    *(f"{protocol}, column error" for protocol in PROTOCOLS),
-    "fit, rel. error",
-    "refit_w, rel. error",
-    "refit, rel. error",
-    "dead",
-    "copying",
-    "Hoyer H",
+    *(f"{protocol}, {NAMES['column_error']}" for protocol in PROTOCOLS),
+    *(f"{protocol}, {NAMES['relative_error']}" for protocol in RELATIVE),
+    *(NAMES[score] for score in OTHERS),
     "ms a group",
     "paper, train / test",
 ]
@@ -92,8 +90,8 @@ def _cells(row: str, records: BySeed, paper: tuple[float | None, float | None] |
         row,
         len(records),
         *(mean_std(values(records, protocol, "column_error")) for protocol in PROTOCOLS),
-        *(mean_std(values(records, protocol, "relative_error")) for protocol in ("fit", "refit_w", "refit")),
-        *(mean_std(values(records, "refit", score)) for score in ("dead_components", "copying", "hoyer_H")),
-        mean_std([1000 * seconds for seconds in values(records, "refit", "seconds")]),
+        *(mean_std(values(records, protocol, "relative_error")) for protocol in RELATIVE),
+        *(mean_std(values(records, "refit", score)) for score in OTHERS),
+        mean_std([1000 * seconds for seconds in values(records, "refit", "seconds")], digits=1),
         in_print,
     ]

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
+from diffnmf.metrics.names import NAMES
 from diffnmf.studies.paper.study import FC, NNLS
 from diffnmf.studies.paper.table1 import values
 from diffnmf.studies.paper.workbench import BySeed, Workbench, by_seed
 from diffnmf.studies.report import markdown_table, mean_std
 
 TAG = "-without-critic"
+SCORES = ("column_error", "relative_error")
 PAIRS = {FC: "UNET, fc", NNLS: "UNET, NNLS"}  # with the critic -> without
 
 
@@ -26,7 +28,7 @@ def measure(bench: Workbench) -> None:
 def table(bench: Workbench) -> str:
     """The table, in Markdown."""
     return markdown_table(
-        ["model", "seeds", "train, column error", "test, column error", "train, rel. error", "test, rel. error"],
+        ["model", "seeds", *(f"{part}, {NAMES[score]}" for score in SCORES for part in ("train", "test"))],
         [_cells(name, records) for name, records in _rows(bench)],
     )
 
@@ -52,5 +54,5 @@ def _rows(bench: Workbench) -> Iterator[tuple[str, BySeed]]:
 def _cells(name: str, records: BySeed) -> list[object]:
     if not records:
         return [name, 0, *["not run"] * 4]
-    columns = [(protocol, score) for score in ("column_error", "relative_error") for protocol in ("fit", "refit")]
+    columns = [(protocol, score) for score in SCORES for protocol in ("fit", "refit")]
     return [name, len(records), *(mean_std(values(records, *column)) for column in columns)]

@@ -46,7 +46,7 @@ def table(bench: Workbench) -> str:
         "tried on",
         "column error, eq. (4)",
         "if trained there",
-        "rel. error",
+        "relative error",
         "if trained there",
     ]
     return markdown_table(header, rows)

@@ -9,21 +9,20 @@ from torch import Tensor
 
 from diffnmf.figures.montages import save_panels, unit_peak
 from diffnmf.files import explained_errors, write_csv
-from diffnmf.studies.report import markdown_table, mean_std, write_report
+from diffnmf.metrics.names import NAMES
+from diffnmf.studies.report import definition_list, markdown_table, mean_std, write_report
 
 Scores = dict[str, float]
 
 COLUMNS = {
-    "relative_error": "relative error",
-    "hoyer_H": "Hoyer of parts",
-    "part_overlap": "overlap of parts",
+    **{score: NAMES[score] for score in ("relative_error", "hoyer_H", "part_overlap")},
     "negative_share": "weights < 0",
     "smallest_weight": "smallest weight",
     "linear_accuracy": "linear classifier",
     "neighbour_accuracy": "1-nearest neighbour",
     "seconds": "seconds",
 }
-GROUP_COLUMNS = {"relative_error": "relative error", "hoyer_H": "Hoyer of H", "part_overlap": "overlap of H"}
+GROUP_COLUMNS = {score: NAMES[score] for score in ("relative_error", "hoyer_H", "part_overlap")}
 A_ROW = 20  # components shown of each system
 NOT_THE_SAME = (
     "Another task: a system of the table above has one dictionary for all images, learnt once, and is asked for images "
@@ -54,8 +53,9 @@ def write_related(
     pictures = {label: unit_peak(components[:A_ROW].T) for label, components in parts.items()}
     with explained_errors(output, "free disk space or make the folder writable, then run the same command again"):
         if pictures:
-            title = f"The {A_ROW} most used of {settings['k']} components, each scaled to its maximum, negative black"
-            save_panels(output / "parts.png", pictures, image_shape, title=title, columns_per_row=A_ROW)
+            shown = min(A_ROW, settings["k"])
+            title = f"The {shown} most used of {settings['k']} components, each scaled to its maximum, negative black"
+            save_panels(output / "parts.png", pictures, image_shape, title=title, columns_per_row=shown)
         write_csv(output / "related.csv", [{"row": row, **scores} for row, its in rows.items() for scores in its])
         write_report(output, "related", _markdown(settings, rows, bool(pictures), groups))
 
@@ -72,13 +72,18 @@ def _markdown(
         "",
         f"k = {settings['k']} components, learnt from {settings['train_images']} images and scored on "
         f"{settings['test_images']} that were not among them; means over the seeds ± standard deviation. "
-        "Weights are those that a system wants non-negative. Both classifiers learn from the codes of the images that "
-        "the system has learnt from. Seconds are those of learning, on whatever else the machine did.",
+        "The parts are the columns of H. Weights are those that a system wants non-negative. Both classifiers learn "
+        "from the codes of the images that the system has learnt from. Seconds are those of learning, on whatever else "
+        "the machine did.",
+        "",
+        "## Scores",
         "",
         markdown_table(["system", "seeds", *COLUMNS.values()], table),
+        "",
+        definition_list(COLUMNS),
     ]
     if pictured:
-        lines += ["", "![Components of every system](parts.png)"]
+        lines += ["", "## Parts", "", "![Components of every system](parts.png)"]
     if groups:
         lines += ["", "## GAN-UNET, for groups", "", NOT_THE_SAME, ""]
         body = [[row, *(scores[column] for column in GROUP_COLUMNS)] for row, scores in groups.items()]

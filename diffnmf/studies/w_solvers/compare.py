@@ -23,7 +23,14 @@ from diffnmf.studies.library import ModelLibrary
 from diffnmf.studies.progress import Announce, Progress
 from diffnmf.studies.report import check_folder
 from diffnmf.studies.w_solvers.comparison import ComparedRun, write_comparison
-from diffnmf.studies.w_solvers.rows import DEFAULT_ROWS, PLAIN, W_SOLVER_ROWS, row_options, w_solver_label
+from diffnmf.studies.w_solvers.rows import (
+    DEFAULT_ROWS,
+    PLAIN,
+    W_SOLVER_ROWS,
+    row_options,
+    w_solver_group,
+    w_solver_label,
+)
 
 Opened = tuple[RunFolder, RunConfig]
 SAME = ("dataset", "group_size", "order")  # equal in all runs that are compared
@@ -120,7 +127,8 @@ def compare_runs(
         model = load_model_of(folder, config, "generator", device)
         models.setdefault(row, model)
         scores = _score(model, config, data) | {"ms_a_step": _ms_a_step(folder, config)}
-        compared.append(ComparedRun(row, config.training.seed, folder.path, scores, others))
+        group = w_solver_group(config.model)
+        compared.append(ComparedRun(row, group, config.training.seed, folder.path, scores, others))
     announce("comparing the exact solvers")
     # At a dead column W and its gradient are zero, which is a tie: the gradient of H is not unique there.
     liveliest = min(compared, key=lambda run: run.scores["dead_components"]).row

@@ -7,33 +7,20 @@ from typing import Any
 
 from torch import Tensor
 
-from diffnmf.figures.comparisons import save_bars
+from diffnmf.figures.comparisons import save_bars, sorted_in_groups
 from diffnmf.figures.montages import save_panels, unit_peak
 from diffnmf.files import explained_errors, write_csv
+from diffnmf.metrics.names import NAMES
 from diffnmf.runs import DataConfig
-from diffnmf.studies.report import markdown_table, mean_std, write_report
+from diffnmf.studies.report import definition_list, markdown_table, mean_std, write_report
 
-COLUMNS = {
-    "hoyer_H": "Hoyer H",
-    "zero_share": "zeros of H",
-    "part_overlap": "part overlap",
-    "copying": "copying",
-    "hoyer_W": "Hoyer W",
-    "dead_components": "dead",
-    "column_error": "column error, eq. (4)",
-    "relative_error": "relative error",
-    "kkt_residual": "KKT residual of W",
-    "ms_a_step": "ms a step",
+SHARES, ERRORS = ("hoyer_H", "zero_share", "part_overlap", "copying", "hoyer_W"), ("column_error", "relative_error")
+SCORES = (*SHARES, "dead_components", *ERRORS, "kkt_residual")
+COLUMNS = {**{score: NAMES[score] for score in SCORES}, "ms_a_step": "ms a step"}
+PANELS = {score: f"{NAMES[score]}, in [0, 1]" for score in SHARES} | {
+    score: f"{NAMES[score]}, ← better" for score in ERRORS
 }
-PANELS = {
-    "hoyer_H": "Hoyer sparsity of H, in [0, 1]",
-    "zero_share": "Share of zeros in H, in [0, 1]",
-    "part_overlap": "Part overlap, in [0, 1]",
-    "copying": "Copying, in [0, 1]",
-    "hoyer_W": "Hoyer sparsity of W, in [0, 1]",
-    "column_error": "Column error, eq. (4), ← better",
-    "relative_error": "Relative error, ← better",
-}
+BASES_TITLE = "H of one unseen group, each column scaled to its maximum"
 
 
 @dataclass(frozen=True)
@@ -42,6 +29,7 @@ class ComparedRun:
 
     Attributes:
         row: the name of its row: its W-solver.
+        group: the rows that it is to be compared with, see ``w_solver_group``.
         seed: of its training.
         run: its folder.
         scores: the means over the unseen groups, by the names of ``COLUMNS``, and ``groups``, their number.
@@ -49,6 +37,7 @@ class ComparedRun:
     """
 
     row: str
+    group: str
     seed: int
     run: Path
     scores: Mapping[str, float]
@@ -77,13 +66,13 @@ def write_comparison(
     for run in compared:
         rows.setdefault(run.row, []).append(run)
     values = {row: {name: [run.scores[name] for run in runs] for name in COLUMNS} for row, runs in rows.items()}
-    parts = {row: unit_peak(H) for row, H in bases.items()}
+    groups = {row: runs[0].group for row, runs in rows.items()}
+    values = {row: values[row] for row in sorted_in_groups(values, "relative_error", groups)}
+    parts = {row: unit_peak(bases[row]) for row in values}
     with explained_errors(output, "free disk space or make the folder writable, then run the same command again"):
         title = f"W-solvers on unseen groups of {data.dataset}"
-        save_bars(output / "comparison.png", values, PANELS, title=title)
-        save_panels(
-            output / "bases.png", parts, image_shape, title="H of one unseen group, each column scaled to its maximum"
-        )
+        save_bars(output / "comparison.png", values, PANELS, title=title, groups=groups)
+        save_panels(output / "bases.png", parts, image_shape, title=BASES_TITLE, across=2)
         lines = [{"row": run.row, "seed": run.seed, "run": str(run.run), **run.scores} for run in compared]
         write_csv(output / "comparison.csv", lines)
         write_report(output, "comparison", _markdown(rows, values, agreement, data))
@@ -102,12 +91,26 @@ def _markdown(
         f"{data.dataset}, m = {data.group_size}, {data.order} order of columns; means over {groups} unseen groups, ± "
         "standard deviation over the seeds. The options of a run are in its `config.yaml`.",
         "",
+        "## Scores",
+        "",
+        "By kind of W-solver, and by relative error in each kind.",
+        "",
         markdown_table(
-            ["W-solver", "seeds", *COLUMNS.values()],
-            [[row, len(rows[row]), *(mean_std(scores[name]) for name in COLUMNS)] for row, scores in values.items()],
+            ["W-solver", "seeds", "kind", *COLUMNS.values()],
+            [
+                [
+                    *(row, len(rows[row]), rows[row][0].group, *(mean_std(scores[name]) for name in SCORES)),
+                    mean_std(scores["ms_a_step"], digits=1),
+                ]
+                for row, scores in values.items()
+            ],
         ),
         "",
+        definition_list(COLUMNS),
+        "",
         "![Scores of every W-solver](comparison.png)",
+        "",
+        "## The basis H of one unseen group",
         "",
         "![H of one unseen group with every W-solver](bases.png)",
         "",
@@ -119,7 +122,5 @@ def _markdown(
         "not unique.",
         "",
         markdown_table(["solver", "difference of W", "difference of the gradient", "KKT residual", "ms"], agreement),
-        "",
-        "`diffnmf.metrics` defines the scores. A KKT residual of about 1e-7 is rounding: W is optimal for H.",
     ]
     return "\n".join(lines)

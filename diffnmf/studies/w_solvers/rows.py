@@ -37,6 +37,15 @@ def row_options(row: str) -> dict[str, Any]:
     return {**PLAIN, **W_SOLVER_ROWS[row]}
 
 
+def w_solver_group(model: ModelConfig) -> str:
+    """What a row is to be compared with: rows whose scores differ by their W-solver, and not by what goes with it."""
+    if model.w_solver == "fc" or model.normalize_maps is True:
+        return "normalised maps"
+    if model.unit_norm:
+        return "unit columns of H"
+    return "exact W" if model.w_solver in (*EXACT, "cvxpylayer") and model.w_steps is None else "approximate W"
+
+
 def w_solver_label(model: ModelConfig) -> str:
     """The name of a row: equal for models that differ only in options that do not matter here."""
     names = {"fc": "fully connected", "cvxpylayer_loose": "cvxpylayer, loose"}

@@ -1,0 +1,79 @@
+"""What there is, in words: a run, and the installation that would compute."""
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffnmf.errors import RunFolderError
+from diffnmf.hardware import AUTO, device_named, hardware
+from diffnmf.kernels import kernel
+from diffnmf.metrics.names import NAMES, with_current_names
+from diffnmf.runs.checkpoints import position
+from diffnmf.runs.recorder import best_of
+from diffnmf.runs.run_folder import RunFolder
+from diffnmf.version import __version__
+
+DIGITS = 4  # of the numbers of an epoch
+
+
+def describe_installation() -> dict[str, Any]:
+    """Versions, and the devices that ``--device auto`` has to choose from; plain values."""
+    device = device_named(AUTO)
+    gpus = [f"cuda:{i} ({hardware(f'cuda:{i}')})" for i in range(torch.cuda.device_count())]
+    return {
+        "diffnmf": __version__,
+        "Python": f"{platform.python_version()} on {platform.platform()}",
+        "torch": str(torch.__version__),
+        "device": f"{device} ({hardware(device)}), which --device auto means here",
+        "CUDA devices": gpus or "none that torch sees",
+        "kernel on the CPU": f"{kernel().name} ({kernel().reason})",
+    }
+
+
+def describe_run(run: str | Path) -> dict[str, Any]:
+    """What a run is, how far it is, and how well it does; plain values, nested.
+
+    Raises:
+        RunFolderError: there is no run, or its checkpoint is damaged or belongs to another one.
+    """
+    folder, config = RunFolder.open(run)
+    state = folder.checkpoints.load(config)
+    done = 0 if state is None else state["epoch"]
+    rows = folder.load_curves(done)
+    try:
+        parameters = 0 if state is None else sum(tensor.numel() for tensor in state["generator"].values())
+    except (KeyError, AttributeError) as cause:
+        raise RunFolderError(f"{folder.checkpoints.last}: not a checkpoint of this program: no weights") from cause
+    about: dict[str, Any] = {
+        "run": str(folder.path),
+        "result": "none yet",
+        "checkpoint": "none yet" if state is None else f"{position(state)} of {config.training.epochs}",
+        "finished": folder.metrics_file.exists() and done == config.training.epochs,
+        "parameters of the generator": f"{parameters:,}",
+        "time of training": duration(sum(row.get("train_seconds", 0.0) for row in rows)),
+    }
+    if rows:
+        error, weights, epoch = best_of(rows)
+        about["result"] = f"{NAMES['relative_error']} {error:.2g} on unseen groups ({weights}, epoch {epoch})"
+        about["last epoch"] = {name: _rounded(value) for name, value in with_current_names(rows[-1]).items()}
+    return {**about, "configuration": config.to_dict()}
+
+
+def duration(seconds: float) -> str:
+    """A time as one says it.
+
+    Example:
+        >>> [duration(seconds) for seconds in (0.4, 1, 48, 720, 9000)]
+        ['less than a second', '1 second', '48 seconds', '12 minutes', '2.5 hours']
+    """
+    if seconds < 0.5:
+        return "less than a second"
+    if seconds < 90:
+        return "1 second" if round(seconds) == 1 else f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _rounded(value: float) -> float:
+    return value if isinstance(value, int) else float(f"{value:.{DIGITS}g}")
