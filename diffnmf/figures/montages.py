@@ -48,7 +48,7 @@ def image_grid(
     count = len(greys)
     per_row = check_optional_count("columns_per_row", columns_per_row, at_least=1) or _default_row(count)
     rows = math.ceil(count / per_row)
-    cells = np.full((rows * per_row, height + 1, width + 1), separator)  # each image with its line below and right
+    cells = np.full((rows * per_row, height + 1, width + 1), float(separator))  # each with its line below and right
     cells[:count, :height, :width] = greys
     montage = cells.reshape(rows, per_row, height + 1, width + 1).swapaxes(1, 2)
     return montage.reshape(rows * (height + 1), per_row * (width + 1))[:-1, :-1]
