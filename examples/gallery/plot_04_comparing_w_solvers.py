@@ -43,8 +43,8 @@ def scores(solver: NNLSSolver) -> tuple[float, float, float]:
 
 
 # %%
-# ``truncated`` stops after so many steps, without the exact finish. The other exact solvers, "bpp" and "hals", find what
-# the first row has; ls_hals is what other systems use.
+# ``truncated`` stops after so many steps, without the exact finish. The other exact solvers, "bpp" and "hals", find
+# what the first row has; ls_hals is what other systems use.
 
 solvers = {
     "exact": ProjectedGradient(),
