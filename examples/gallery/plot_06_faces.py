@@ -59,8 +59,8 @@ Y = images.flatten(1).T  # (pixels, images)
 print(f"{len(images)} {kind}, {image_shape[0]} × {image_shape[1]} pixels")
 
 # %%
-# ``UnitColumns`` is HALS with columns of H at length one, so that penalties on them have a meaning. It goes on from what
-# NMF found. A useful weight is a few times the squared relative error.
+# ``UnitColumns`` is HALS with columns of H at length one, so that penalties on them have a meaning. It goes on from
+# what NMF found. A useful weight is a few times the squared relative error.
 
 k = 25
 nmf = factorize(Y, k, max_iter=100, tol=0.0)
