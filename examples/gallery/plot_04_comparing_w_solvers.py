@@ -27,9 +27,9 @@ H = images[torch.randperm(len(images))[:30]].T  # (64, 30): digits, which have m
 def solve(solver: NNLSSolver) -> tuple[torch.Tensor, torch.Tensor]:
     """W (30, 400), and the gradient of the loss in H (64, 30)."""
     basis = H.clone().requires_grad_()
-    W = NNLSLayer(solver, backward=solver.backwards[0])(basis, Y)
-    (Y - basis @ W).abs().mean().backward()
-    return W.detach(), basis.grad
+    W = NNLSLayer(solver, backward="implicit" if solver.exact else "unrolled")(basis, Y)
+    (gradient,) = torch.autograd.grad((Y - basis @ W).abs().mean(), basis)
+    return W.detach(), gradient
 
 
 _, true_gradient = solve(ProjectedGradient())

@@ -65,8 +65,8 @@ shares = model.level_weights(1) * parts.norm(dim=1)  # (6, 20)
 figure, axes = plt.subplots(6, 7, figsize=(6, 5.2), layout="constrained")
 for row, whole, share in zip(axes, model.components_, shares, strict=True):
     largest = share.argsort(descending=True)[:6]
-    pictures = [whole / whole.max(), *(share[i] / share.max() * parts[i] / parts[i].max() for i in largest)]
-    for panel, picture in zip(row, pictures, strict=True):
-        panel.imshow(picture.reshape(8, 8).numpy(), cmap="gray", vmin=0, vmax=1)
+    cells = [whole / whole.max(), *(share[i] / share.max() * parts[i] / parts[i].max() for i in largest)]
+    for panel, cell in zip(row, cells, strict=True):
+        panel.imshow(cell.reshape(8, 8).numpy(), cmap="gray", vmin=0, vmax=1)
         panel.axis("off")
 plt.show()

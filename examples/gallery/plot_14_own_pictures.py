@@ -49,7 +49,7 @@ draw_letters(place / "others", "STIXGeneral*.ttf")
 # The preset "scratch" trains from random weights, against a critic. A fifth of the pictures is held out, and scored
 # after every epoch. What the run leaves in its folder, ``GANUNMF.load`` reads.
 
-rows = []
+rows: list[dict[str, float]] = []  # of the table of scores, one an epoch
 config = PRESETS["scratch"].with_options(dataset=str(place / "letters"), k=16, width=24, epochs=30, picture_every=None)
 run = run_experiment(config, place / "run", brief=True, on_epoch=rows.append)
 model = GANUNMF.load(run.folder)
