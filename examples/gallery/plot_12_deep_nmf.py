@@ -1,6 +1,6 @@
 """
-Deep NMF: parts that are made of parts
-======================================
+Deep NMF of strokes, signs and digits
+=====================================
 
 X ≈ S₀A₀, S₀ ≈ S₁A₁: the codes of the fine level are the samples of the coarse one. ``DeepNMF`` solves for the codes of
 both exactly, and learns A₀ and A₁ together by the gradient through the solutions.

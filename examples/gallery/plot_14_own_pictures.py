@@ -83,3 +83,4 @@ for panel, (title, columns) in zip(axes, panels.items(), strict=True):
     panel.axis("off")
 temporary.cleanup()
 plt.show()
+# sphinx_gallery_thumbnail_number = 2
