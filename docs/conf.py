@@ -56,6 +56,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "write_computation_times": False,
     "show_memory": False,
+    "remove_config_comments": True,  # such as the one that says which picture stands for a page
 }
 
 # The examples say themselves where something has not converged; two threads help no matrix of this size.

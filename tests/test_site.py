@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from helpers import REAL_DATA, needs_data
 
 from diffnmf.models.pretrained import registry
 
@@ -106,15 +107,29 @@ def test_gallery_scripts_compile_and_begin_with_a_title(script):
     assert script.name.startswith("plot_")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("script", GALLERY, ids=lambda script: script.stem)
-def test_gallery_scripts_run_and_draw(script, tmp_path):
+def run_gallery_script(script, folder, **variables):
+    """What the script prints; it must draw, warn of nothing and leave nothing behind."""
     program = (
         "import runpy, sys, matplotlib.pyplot as plt; plt.show = lambda: None;"
         "runpy.run_path(sys.argv[1]); assert plt.get_fignums()"
     )
     command = [sys.executable, "-W", "error", "-c", program, str(script)]
-    environment = {**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", **variables}
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
+    return result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", GALLERY, ids=lambda script: script.stem)
+def test_gallery_scripts_run_and_draw(script, tmp_path):
+    run_gallery_script(script, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["", pytest.param(REAL_DATA, marks=needs_data)], ids=["drawn", "photographs"])
+def test_the_page_of_faces_says_what_it_shows(data, tmp_path):
+    (script,) = (script for script in GALLERY if script.stem.endswith("_faces"))
+    told = run_gallery_script(script, tmp_path, DIFFNMF_DATA=data or "")
+    assert ("Olivetti faces" in told, "faces drawn by this page, no photographs" in told) == (bool(data), not data)

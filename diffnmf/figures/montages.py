@@ -71,7 +71,7 @@ def _laid_out(
     count = len(greys)
     per_row = check_optional_count("columns_per_row", columns_per_row, at_least=1) or _default_row(count)
     rows = math.ceil(count / per_row)
-    cells = np.full((rows * per_row, height + 1, width + 1), lines)  # each image with its line below and right
+    cells = np.full((rows * per_row, height + 1, width + 1), float(lines))  # each with its line below and right
     cells[:count, :height, :width] = greys
     cells[count:] = empty
     montage = cells.reshape(rows, per_row, height + 1, width + 1).swapaxes(1, 2)

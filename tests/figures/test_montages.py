@@ -65,6 +65,7 @@ class TestImageGrid:
         assert image_grid(columns, (1, 3), vmax=1.0).tolist() == [[0, 0.5, 1]]
         assert image_grid(torch.zeros(3, 1), (1, 3)).tolist() == [[0, 0, 0]]
         assert image_grid(columns, (3, 1), separator=math.nan).tolist() == [[0], [0.25], [1]]
+        assert image_grid(columns, (1, 3), separator=1).tolist() == [[0, 0.25, 1]]  # an int makes no integers of greys
 
     def test_wrong_arguments_are_named(self):
         with pytest.raises(ValueError, match=r"image_shape: expected height · width = 64.*got 7 × 8"):
