@@ -34,6 +34,15 @@ def nnls_kkt_residual(
 
     Raises:
         TypeError, ValueError: as ``nnls``, and for W; the message names the argument.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import nnls_kkt_residual
+        >>> H, Y = torch.eye(2), torch.tensor([[1.0], [-1.0]])
+        >>> nnls_kkt_residual(H, Y, torch.tensor([[1.0], [0.0]]))  # the solution
+        tensor(0., dtype=torch.float64)
+        >>> nnls_kkt_residual(H, Y, Y) > 0.7  # what plain least squares says
+        tensor(True)
     """
     problem = make_problem(H, Y, ridge=ridge, l1=l1)
     check_floating("W", W)
@@ -63,6 +72,13 @@ def projected_gradient(Y: Tensor, H: Tensor, W: Tensor) -> Tensor:
 
     Source: Lin (2007), Projected gradient methods for nonnegative matrix factorization, Neural Computation 19(10),
     equation (20).
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import projected_gradient
+        >>> H, W = torch.rand(8, 2), torch.rand(2, 5)
+        >>> projected_gradient(H @ W, H, W) < 1e-5, projected_gradient(2 * H @ W, H, W) > 0.1
+        (tensor(True), tensor(True))
     """
     check_factors(H, W)
     H, W = H.double(), W.double()

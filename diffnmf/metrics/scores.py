@@ -27,6 +27,16 @@ def column_error(Y: Tensor, Y_hat: Tensor) -> Tensor:
 
     Returns:
         (*batch,), in the dtype of the inputs.
+
+    Raises:
+        TypeError, ValueError: no tensors, or not of one shape; the message names the argument.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import column_error
+        >>> Y = torch.tensor([[3.0, 0.0], [4.0, 1.0]])
+        >>> column_error(Y, torch.zeros(2, 2))  # the mean of 5 and 1
+        tensor(3.)
     """
     check_same_matrix(Y, Y_hat)
     difference = Y_hat - Y
@@ -44,6 +54,16 @@ def relative_error(Y: Tensor, Y_hat: Tensor) -> Tensor:
 
     Returns:
         (*batch,), in the dtype of the inputs.
+
+    Raises:
+        TypeError, ValueError: no tensors, or not of one shape; the message names the argument.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import relative_error
+        >>> Y = torch.tensor([[3.0, 0.0], [4.0, 0.0]])
+        >>> relative_error(Y, torch.tensor([[3.0, 0.0], [0.0, 0.0]]))  # 4 of 5
+        tensor(0.8000)
     """
     check_same_matrix(Y, Y_hat)
     difference = Y_hat - Y
@@ -61,6 +81,18 @@ def hoyer_sparsity(X: Tensor, dim: int) -> Tensor:
     Arguments:
         X: any shape.
         dim: the dimension along which the vectors lie, an int ≥ −X.ndim; it is gone in the result.
+
+    Returns:
+        The shape of X without dim, in the dtype of X.
+
+    Raises:
+        TypeError, ValueError: X is no tensor, or dim no such int.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import hoyer_sparsity
+        >>> hoyer_sparsity(torch.tensor([[0.0, 2.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]), dim=1)
+        tensor([1., 0.])
     """
     dim = check_count("dim", dim, at_least=-check_tensor("X", X).ndim)
     root = math.sqrt(X.shape[dim])
@@ -83,6 +115,15 @@ def hoyer_H(H: Tensor) -> Tensor:
 
     Returns:
         (*batch,).
+
+    Raises:
+        TypeError: H is no tensor.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import hoyer_H
+        >>> hoyer_H(torch.eye(4)), hoyer_H(torch.ones(4, 2))  # parts of one pixel, parts that fill the image
+        (tensor(1.), tensor(0.))
     """
     check_tensor("H", H)
     return _mean_where(hoyer_sparsity(H, dim=-2), _live_columns(H))
@@ -98,6 +139,15 @@ def hoyer_W(W: Tensor) -> Tensor:
 
     Returns:
         (*batch,).
+
+    Raises:
+        TypeError: W is no tensor.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import hoyer_W
+        >>> hoyer_W(torch.tensor([[1.0, 0.0, 0.0, 0.0], [2.0, 2.0, 2.0, 2.0]]))  # one part for one column, one for all
+        tensor(0.5000)
     """
     return hoyer_H(check_tensor("W", W).mT)
 
@@ -114,6 +164,16 @@ def zero_share(H: Tensor, tolerance: float = 0.0) -> Tensor:
 
     Returns:
         (*batch,).
+
+    Raises:
+        TypeError, ValueError: H is no tensor, or tolerance no such number.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import zero_share
+        >>> H = torch.tensor([[1.0, 0.0], [0.01, 2.0]])
+        >>> zero_share(H), zero_share(H, tolerance=0.05)
+        (tensor(0.2500), tensor(0.5000))
     """
     tolerance = check_number("tolerance", tolerance, "[0, 1)")
     largest = check_tensor("H", H).amax(dim=(-2, -1), keepdim=True)
@@ -133,6 +193,16 @@ def copying(H: Tensor, Y: Tensor) -> Tensor:
 
     Returns:
         (*batch,).
+
+    Raises:
+        TypeError, ValueError: no tensors, or not of the same number of rows.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import copying
+        >>> Y = torch.eye(4)
+        >>> copying(3 * Y[:, :2], Y), copying(torch.ones(4, 1), Y)  # two of the images, and their mean
+        (tensor(1.), tensor(0.5000))
     """
     check_same_rows("H", check_tensor("H", H), "Y", check_tensor("Y", Y))
     cosines = (unit_columns(H).mT @ unit_columns(Y)).clamp(-1, 1)  # (*batch, k, m)
@@ -152,6 +222,17 @@ def dead_components(H: Tensor, W: Tensor, tolerance: float = 1e-8) -> Tensor:
 
     Returns:
         (*batch,), int64.
+
+    Raises:
+        TypeError, ValueError: H and W do not fit together, or tolerance is no such number.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import dead_components
+        >>> H, W = torch.rand(2, 6, 3), torch.rand(2, 3, 5)
+        >>> H[0, :, 1] = 0  # of the first problem
+        >>> dead_components(H, W)
+        tensor([1, 0])
     """
     return dead_mask(H, W, tolerance).sum(-1)
 
@@ -175,6 +256,15 @@ def part_overlap(H: Tensor) -> Tensor:
 
     Returns:
         (*batch,).
+
+    Raises:
+        TypeError: H is no tensor.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import part_overlap
+        >>> part_overlap(torch.eye(3)), part_overlap(torch.tensor([[2.0, 3.0], [0.0, 4.0]]))
+        (tensor(0.), tensor(0.6000))
     """
     directions = unit_columns(check_tensor("H", H))  # dead columns stay zero and add nothing to the sum
     live = _live_columns(H).sum(-1)
@@ -195,6 +285,16 @@ def summarize(Y: Tensor, H: Tensor, W: Tensor) -> dict[str, Tensor]:
     Returns:
         ``column_error``, ``relative_error``, ``hoyer_H``, ``hoyer_W``, ``copying``, ``dead_components`` (int64)
         and ``part_overlap``, each (*batch,).
+
+    Raises:
+        TypeError, ValueError: shapes do not fit; the message names the argument.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import summarize
+        >>> H, W = torch.eye(4, 2), torch.ones(2, 3)
+        >>> {name: round(score.item(), 2) for name, score in summarize(H @ W, H, W).items() if name.startswith("hoyer")}
+        {'hoyer_H': 1.0, 'hoyer_W': 0.0}
     """
     check_factors(H, W)
     check_tensor("Y", Y)
