@@ -28,6 +28,14 @@ class ANLS(AlternatingMethod):
 
     Source: Kim and Park (2008), Nonnegative matrix factorization based on alternating nonnegativity constrained least
     squares and active set method.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import ANLS, factorize
+        >>> Y = torch.rand(30, 20).double()
+        >>> errors = factorize(Y, 3, method=ANLS(steps=5), init="random", max_iter=5, tol=0.0).errors
+        >>> bool((errors.diff() < 0).all())
+        True
     """
 
     steps: int = 10
