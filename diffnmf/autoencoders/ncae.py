@@ -67,7 +67,24 @@ def ncae_loss(
     sparsity: float = 0.05,
     sparsity_weight: float = 3.0,
 ) -> Tensor:
-    """The loss of ``NCAE`` as a function of its weights: X (N, n), W₁ (k, n), b₁ (k,), W₂ (n, k), b₂ (n,)."""
+    """The loss of ``NCAE`` as a function of its weights: X (N, n), W₁ (k, n), b₁ (k,), W₂ (n, k), b₂ (n,).
+
+    Arguments:
+        X: samples in [0, 1].
+        W1, b1, W2, b2: of the encoder and the decoder.
+        penalty, sparsity, sparsity_weight: as for ``NCAE``.
+
+    Returns:
+        A scalar, differentiable.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.autoencoders import ncae_loss
+        >>> X, W = torch.rand(50, 16), torch.full((3, 16), -1.0)
+        >>> weights = W, torch.zeros(3), W.T, torch.zeros(16)
+        >>> ncae_loss(X, *weights, penalty=1.0) - ncae_loss(X, *weights, penalty=0.0)  # half of 96 weights of -1
+        tensor(48.)
+    """
     loss = sparse_loss(X, W1, b1, W2, b2, sparsity=sparsity, sparsity_weight=sparsity_weight)
     return loss + penalty * (negative_energy(W1) + negative_energy(W2))
 

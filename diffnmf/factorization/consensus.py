@@ -64,7 +64,7 @@ class ConsensusScores(NamedTuple):
         >>> curve = consensus_curve(torch.rand(20, 30), [2, 3], n_init=3, tol=0.0, max_iter=20)
         >>> curve.ks, curve.found[1].H.shape
         ((2, 3), torch.Size([20, 3]))
-        >>> bool((curve.best_error <= curve.error + 1e-6).all())  # a consensus is no minimum
+        >>> bool((curve.least <= curve.stability).all())  # the least stable component, and the mean
         True
     """
 

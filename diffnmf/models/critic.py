@@ -17,6 +17,14 @@ class Critic(nn.Module):
 
     Source: Isola et al. (2017), Image-to-image translation with conditional adversarial networks; with group
     normalisation in the place of batch normalisation.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.models import Critic
+        >>> critic = Critic((8, 8), m=6, width=8)
+        >>> Y, Y_hat = torch.rand(2, 64, 6), torch.rand(2, 64, 6)
+        >>> critic(Y_hat, Y).shape  # (B, 1, h', w')
+        torch.Size([2, 1, 4, 4])
     """
 
     def __init__(self, image_shape: tuple[int, int], m: int, width: int) -> None:

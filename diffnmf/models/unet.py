@@ -24,6 +24,16 @@ class UNet(nn.Module):
         normalize_maps: give every map mean 0 and variance 1 over its pixels, then a learned gain and bias.
 
     Source: Ronneberger, Fischer and Brox (2015), U-Net: convolutional networks for biomedical image segmentation.
+
+    Shapes:
+        (B, in_channels, h, w) to maps (B, out_channels, h, w) and the bottleneck (B, C, h', w').
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.models import UNet
+        >>> maps, bottleneck = UNet(6, 3, (9, 12), width=8)(torch.rand(2, 6, 9, 12))
+        >>> maps.shape
+        torch.Size([2, 3, 9, 12])
     """
 
     def __init__(

@@ -49,6 +49,15 @@ def evaluate_run(
         RunFolderError: no run, or one whose files do not fit together, whose weights are not finite, or whose images
             are no longer there.
         ValueError: the images are of another size than those of the run.
+
+    Returns:
+        What is in evaluation.json: ``dataset``, ``weights``, and the scores ``train`` and ``test``.
+
+    Example:
+        >>> from diffnmf.runs import evaluate_run
+        >>> test = evaluate_run("digits-k16")["test"]
+        >>> test["relative_error"] < test["spa"]["relative_error"]
+        True
     """
     folder = None
     if is_pretrained(run):
@@ -109,7 +118,14 @@ def check_image_shape(model: GANUNMF, image_shape: tuple[int, int], images: str)
 
 
 def describe_installation() -> dict[str, Any]:
-    """Versions, and the devices that ``--device auto`` has to choose from; plain values."""
+    """Versions, and the devices that ``--device auto`` has to choose from; plain values.
+
+    Example:
+        >>> import diffnmf
+        >>> from diffnmf.runs import describe_installation
+        >>> describe_installation()["diffnmf"] == diffnmf.__version__
+        True
+    """
     device = device_named(AUTO)
     gpus = [f"cuda:{i} ({hardware(f'cuda:{i}')})" for i in range(torch.cuda.device_count())]
     return {
@@ -127,6 +143,15 @@ def describe_run(run: str | Path) -> dict[str, Any]:
 
     Raises:
         RunFolderError: there is no run, or its checkpoint is damaged or belongs to another one.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from diffnmf.runs import RunConfig, describe_run, run_experiment
+        >>> config = RunConfig().with_options(dataset="digits", group_size=10, limit_groups=2, k=4, width=8, epochs=1)
+        >>> with TemporaryDirectory() as folder:
+        ...     result = run_experiment(config, f"{folder}/run", brief=True)
+        ...     describe_run(result.folder)["checkpoint"]
+        'after epoch 1 of 1'
     """
     folder, config = RunFolder.open(run)
     state = folder.checkpoints.load(config)
