@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_tensor
-from diffnmf.metrics.scores import unit_columns
+from diffnmf.metrics.matrices import unit_columns
 
 
 @dataclass(frozen=True)

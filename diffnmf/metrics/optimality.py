@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_expands, check_floating
-from diffnmf.metrics.scores import check_factors, check_same_matrix
+from diffnmf.metrics.matrices import check_factors, check_same_matrix
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.norms import safe_norm
 from diffnmf.solvers.problem import kkt_residual, make_problem

@@ -31,7 +31,7 @@ class ExperimentResult:
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> from diffnmf.runs import RunConfig, run_experiment
-        >>> config = RunConfig().with_options(dataset="digits", group_size=10, limit_test_groups=1, k=4, width=8, epochs=0)
+        >>> config = RunConfig().with_options(dataset="digits", limit_test_groups=1, k=4, width=8, epochs=0)
         >>> with TemporaryDirectory() as folder:
         ...     result = run_experiment(config, f"{folder}/run", brief=True)
         >>> result.folder.name, result.metrics["test"]["groups"]
