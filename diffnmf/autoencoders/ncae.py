@@ -19,12 +19,17 @@ class NCAE(SigmoidAutoencoder):
     negative weight back and leaves positive ones alone, so that weights end up *nearly* non-negative: count what is
     below zero (``weights_meant_non_negative``) before relying on it.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Source: Hosseini-Asl, Zurada, Nasraoui, "Deep learning of part-based representation of data using sparse
     autoencoders with nonnegativity constraints", IEEE Transactions on Neural Networks and Learning Systems 27 (2016),
     whose values for MNIST the defaults are. Ours: the start, and the line search of L-BFGS.
 
     Arguments:
-        in_features, k, sparsity, sparsity_weight, seed: as for ``SigmoidAutoencoder``. Samples are in [0, 1].
+        in_features, k, seed: as for ``Autoencoder``. Samples are in [0, 1].
+        sparsity: the mean activity that each unit should have, in (0, 1).
+        sparsity_weight: ≥ 0.
         penalty: of negative weights, ≥ 0.
         max_iter: iterations of L-BFGS, an int ≥ 0.
 

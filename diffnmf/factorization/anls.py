@@ -26,6 +26,9 @@ class ANLS(AlternatingMethod):
         revive: as in ``HALS``. A component that no column of Y uses once would otherwise never be used again: from some
             random starts one or two of 30 on MNIST.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Source: Kim and Park (2008), Nonnegative matrix factorization based on alternating nonnegativity constrained least
     squares and active set method.
 

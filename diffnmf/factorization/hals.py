@@ -67,6 +67,9 @@ class HALS(AlternatingMethod):
             under penalties, where a dead component may be what is asked for.
         shuffle: take the rows of a factor in another random order, which is the same for all problems, in every sweep.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Sources: Cichocki and Phan (2009), see above; Gillis and Glineur (2012), Accelerated multiplicative updates
     and hierarchical ALS algorithms for nonnegative matrix factorization, Neural Computation 24(4), for the sweeps.
 

@@ -42,6 +42,9 @@ class Merge(Method):
         steps: steps in Gram space after the merging, an int ≥ 0; 0 is bare merging.
         sweeps: coordinate sweeps over the weights at the end, an int ≥ 1.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Source: see ``merge``.
 
     Example:

@@ -36,6 +36,9 @@ class MU(AlternatingMethod):
             further: at β in [1, 2], where the divergence is convex in each factor, this takes half of the iterations or
             fewer, though the error may rise in between.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Sources: Lee and Seung (2001), Algorithms for non-negative matrix factorization; Févotte and Idier (2011), see
     ``divergence.py``; Hien, Leplat and Gillis (2024), Block majorization minimization with extrapolation and
     application to β-NMF, for ``extrapolate``.

@@ -70,6 +70,9 @@ def projected_gradient(Y: Tensor, H: Tensor, W: Tensor) -> Tensor:
     Returns:
         (*batch,), float64, without gradient.
 
+    Raises:
+        TypeError, ValueError: shapes do not fit; the message names the argument.
+
     Source: Lin (2007), Projected gradient methods for nonnegative matrix factorization, Neural Computation 19(10),
     equation (20).
 

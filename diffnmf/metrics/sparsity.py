@@ -25,7 +25,7 @@ def hoyer_sparsity(X: Tensor, dim: int) -> Tensor:
         The shape of X without dim, in the dtype of X.
 
     Raises:
-        TypeError, ValueError: X is no tensor, or dim no such int.
+        TypeError, ValueError, IndexError: X is no tensor, or has no such dimension.
 
     Example:
         >>> import torch

@@ -12,8 +12,11 @@ class Critic(nn.Module):
 
     Arguments:
         image_shape: (h, w) of every image.
-        m: images in a group.
-        width: channels of the first layer; they double with every halving, up to four times the width.
+        m: images in a group, an int ≥ 1.
+        width: channels of the first layer, an int ≥ 1; they double with every halving, up to four times the width.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above; the message names it.
 
     Source: Isola et al. (2017), Image-to-image translation with conditional adversarial networks; with group
     normalisation in the place of batch normalisation.

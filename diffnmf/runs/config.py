@@ -25,6 +25,9 @@ MAY_CHANGE = ("epochs", "batch_size", "accumulate", "checkpoint_every", "picture
 class DataConfig(Options):
     """Which images, and how they become groups.
 
+    Raises:
+        TypeError, ValueError: an option is of the wrong kind, unknown or out of range; the message names it.
+
     Example:
         >>> from diffnmf.runs import DataConfig, RunConfig
         >>> RunConfig(data=DataConfig("digits", group_size=20)).differences(RunConfig().to_dict())
@@ -54,6 +57,9 @@ class DataConfig(Options):
 @dataclass(frozen=True)
 class ModelConfig(GeneratorOptions):
     """The generator and the critic.
+
+    Raises:
+        TypeError, ValueError: an option is of the wrong kind, unknown or out of range; the message names it.
 
     Example:
         >>> from diffnmf.runs import ModelConfig, RunConfig

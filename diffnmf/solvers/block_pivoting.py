@@ -22,6 +22,9 @@ class BlockPivoting(NNLSSolver):
     Options:
         max_iter: exchanges of a column before the active-set method takes over, an int ≥ 1.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Source: Kim and Park (2011), Fast nonnegative matrix factorization: an active-set-like method and comparisons.
 
     Example:

@@ -17,6 +17,9 @@ class CoordinateDescent(FirstOrderSolver):
     Choose it where a sweep is cheap and few are enough: it finds the support in fewer passes than projected gradient,
     but a pass, which is one step here, is k small steps one after the other.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Source: Cichocki and Phan (2009), Fast local algorithms for large scale nonnegative matrix and tensor
     factorizations.
 

@@ -43,6 +43,9 @@ class FirstOrderSolver(NNLSSolver):
             every ``CHECK_EVERY`` steps; 0 never stops early.
         finish: make the result exact on the support that was found.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Example:
         >>> from dataclasses import dataclass
         >>> import torch

@@ -24,6 +24,9 @@ class LeastSquaresHALS(NNLSSolver):
     Options:
         sweeps: coordinate sweeps after the clipped least squares, an int ≥ 0.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Example:
         >>> import torch
         >>> from diffnmf.layers import NNLSLayer

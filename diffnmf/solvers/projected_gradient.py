@@ -18,6 +18,9 @@ class ProjectedGradient(FirstOrderSolver):
     Choose it as the default: a few cheap matrix products, the same for every column, find almost the whole support,
     and the finish makes the result exact.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Sources: Beck and Teboulle (2009), A fast iterative shrinkage-thresholding algorithm, with the momentum t/(t + 3) of
     Chambolle and Dossal (2015), On the convergence of the iterates of FISTA; O'Donoghue and Candès (2015),
     Adaptive restart for accelerated gradient schemes (the gradient scheme).

@@ -28,6 +28,9 @@ def _check_loss(name: str, value: Any) -> str:
 class TrainingConfig(Options):
     """How the model is trained.
 
+    Raises:
+        TypeError, ValueError: an option is of the wrong kind, unknown or out of range; the message names it.
+
     Example:
         >>> from diffnmf.training import TrainingConfig
         >>> TrainingConfig(epochs=3, reconstruction="relative").reconstruction_weight
