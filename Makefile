@@ -15,7 +15,7 @@ BENCH := .bench-venv
 # One process a core with one thread each: the matrices of the tests are too small to share.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-.PHONY: venv bench-venv demo test test-all docs docs-fast lint format clean
+.PHONY: venv bench-venv demo test test-all docs docs-fast release-check lint format clean
 
 venv: $(READY) $(KERNELS)
 
@@ -52,6 +52,13 @@ $(DOCS_READY): pyproject.toml | $(READY)
 	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	@touch $@
 
+# Before a release: the archives on old and new versions (PYTHONS="python3.11 python3.13" for more), and the site with the gallery.
+PYTHONS ?= $(PYTHON)
+
+release-check: docs
+	$(BIN)/python -m pip install --quiet --editable ".[release]"
+	$(BIN)/python tests/release_check.py $(foreach python,$(PYTHONS),--python $(python))
+
 # The rivals of the benchmarks, beside the package. qpth asks for numpy < 2 but runs beside the current one; fnnlseigen
 # is compiled, and left out where that fails.
 bench-venv: $(BENCH)/.ready
@@ -74,4 +81,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist docs/api docs/gallery .pytest_cache .mypy_cache .ruff_cache $(KERNELS)
+	rm -rf $(VENV) build dist docs/api docs/gallery docs/tables .pytest_cache .mypy_cache .ruff_cache $(KERNELS)

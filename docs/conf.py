@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 sys.path.insert(0, str(HERE))
 
 from public_api import write_pages  # noqa: E402
+from result_tables import write_tables  # noqa: E402
 
 import diffnmf  # noqa: E402
 
@@ -62,8 +63,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 warnings.filterwarnings("ignore", message=".*is non-interactive.*", category=UserWarning)
 
 
-def write_api_pages(app: Sphinx) -> None:
+def write_generated_pages(app: Sphinx) -> None:
     write_pages(HERE / "api")
+    write_tables(HERE / "tables")
 
 
 def always_read_the_index(app: Sphinx, *changes: Any) -> list[str]:
@@ -146,7 +148,7 @@ def block_math(translator: Any, node: nodes.math_block) -> None:
 def setup(app: Sphinx) -> None:
     # MathML: browsers draw it themselves, so that no script has to be loaded for formulas.
     app.add_html_math_renderer("mathml", inline_renderers=(inline_math, None), block_renderers=(block_math, None))
-    app.connect("builder-inited", write_api_pages, priority=100)
+    app.connect("builder-inited", write_generated_pages, priority=100)
     app.connect("env-get-outdated", always_read_the_index)
     app.connect("source-read", list_the_other_pages)
     app.connect("autodoc-process-docstring", as_restructured_text, priority=100)

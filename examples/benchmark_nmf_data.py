@@ -91,6 +91,8 @@ def frobenius(X: sparse.csr_matrix) -> Error:
 
 
 def kullback_leibler(X: np.ndarray) -> Error:
+    X = X.astype(np.float64)
+
     def error(W: np.ndarray, H: np.ndarray) -> float:
         P = np.maximum(W.astype(np.float64) @ H.astype(np.float64), 1e-9)
         return float(np.sqrt(2 * (X * np.log(np.maximum(X, 1e-300) / P) - X + P).sum()))

@@ -23,7 +23,7 @@ def ladder() -> list[str]:
 LADDER = ladder()
 FORBIDDEN = {("models", "data")}  # allowed by the ladder, and unwanted all the same
 HEAVY = ["cvxpy", "cvxpylayers", "diffcp", "torchvision", "sklearn", "matplotlib", "accelerate", "PIL", "tensorboard"]
-HEAVY += ["scipy", "markdown", "pandas"]
+HEAVY += ["scipy", "markdown", "pandas", "torch._dynamo"]
 
 
 def module_files() -> list[Path]:

@@ -52,6 +52,15 @@ def examples_of(name: str) -> list[doctest.DocTest]:
     return [test for test in found if test.examples]
 
 
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.parent.name == "results" and p.stem != "index"], ids=lambda p: p.stem
+)
+def test_results_are_dated_and_say_how_they_were_had(page):
+    text = page.read_text(encoding="utf-8")
+    assert re.search(r"\b20\d\d-\d\d-\d\d\b", text)
+    assert re.search(r"^\W*(python|make|diffnmf|torchrun|\.bench-venv/bin/python) \S", text, re.M)
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):
     torch.manual_seed(0)

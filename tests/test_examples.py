@@ -383,3 +383,9 @@ def test_deep_nmf(tmp_path, monkeypatch):
     assert float(deep["coarse level"]) < 0.99 * float(greedy["coarse level"])
     assert float(labelled["accuracy"]) > max(float(greedy["accuracy"]), float(deep["accuracy"])) > 0.5
     assert (tmp_path / "hierarchy.png").stat().st_size > 10_000
+
+
+def test_the_picture_of_the_readme(tmp_path):
+    error = load_example("overview").main("digits", tmp_path / "overview.png", parts=16, images=400)
+    assert error < 0.5
+    assert (tmp_path / "overview.png").stat().st_size > 10_000

@@ -16,14 +16,14 @@ ROOT = Path(__file__).parent.parent
 GALLERY = sorted((ROOT / "examples" / "gallery").glob("*.py"))
 
 
-def load_public_api():
-    spec = importlib.util.spec_from_file_location("public_api", ROOT / "docs" / "public_api.py")
+def load_from_docs(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-API = load_public_api()
+API, TABLES = load_from_docs("public_api"), load_from_docs("result_tables")
 NAMES = [(module, name) for module in API.public_modules() for name in import_module(module).__all__]
 
 
@@ -63,6 +63,25 @@ def test_every_public_name_has_an_example(module, name):
     else:
         lines = import_module(module).__doc__.splitlines()
         assert any(line.lstrip().startswith(">>> ") and name in line for line in lines)
+
+
+def test_every_number_of_the_results_is_on_a_page(tmp_path):
+    TABLES.write_tables(tmp_path)
+    files = sorted((ROOT / "docs" / "results").rglob("*.csv"))
+    assert {path.stem for path in tmp_path.iterdir()} == {*map(TABLES.name_of, files), "index"}
+    for path in files:
+        text = (tmp_path / f"{TABLES.name_of(path)}.md").read_text()
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        assert len(rows) == len(path.read_text().splitlines()) + 1  # and the rule under the header
+        (link,) = re.findall(r"\]\((.*?)\)", text)
+        assert (ROOT / "docs" / "tables" / link).resolve().exists()
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"), [("0.00012345678", "0.0001235"), ("3.0", "3"), ("", ""), ("a|b", "a\\|b"), ("nan", "nan")]
+)
+def test_cells_are_shown_with_few_digits(cell, shown):
+    assert TABLES.shown(cell) == shown
 
 
 def test_pages_are_written_once(tmp_path):

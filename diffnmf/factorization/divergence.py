@@ -21,6 +21,8 @@ from diffnmf.checks import check_number
 from diffnmf.errors import unknown_name
 from diffnmf.factorization.nmf_problem import Penalties
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
+from diffnmf.kernels import divergence as kernels
+from diffnmf.kernels.calling import TYPES, available
 
 LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
 # What an entry of HW counts as at the least where it is divided by: Y is about 1. That of scikit-learn, so that the
@@ -131,12 +133,15 @@ def _pieces(half: DivergenceHalfStep, X: Tensor) -> Iterator[_Piece]:
 
 def _dense_sums(half: DivergenceHalfStep, X: Tensor) -> tuple[Tensor, Tensor]:
     """F (V T P^(β−2)) and F (V P^(β−1)), both (B, k, N)."""
-    F, beta = half.fixed, half.beta
+    F, target, beta = half.fixed, half.target, half.beta
+    assert isinstance(target, Tensor)
+    whole = beta == 1 and half.weights is None
+    down = F.sum(2, keepdim=True).expand_as(X) if whole else torch.zeros_like(X)
+    if whole and X.dtype in TYPES and available(F, target, X):
+        return kernels.kl_pull(F, target, X, FLOOR), down
     up = torch.zeros_like(X)
     Q: Tensor
     R: Tensor | None
-    whole = beta == 1 and half.weights is None
-    down = F.sum(2, keepdim=True).expand_as(X) if whole else torch.zeros_like(X)
     for rows, columns, T, P, V in _pieces(half, X):
         if beta == 2:
             Q, R = T, P

@@ -2,12 +2,6 @@
 
 The sweeps are those of Cichocki and Phan (2009), Fast local algorithms for large scale nonnegative matrix and tensor
 factorizations: every row of a factor in turn at its optimum, the others held.
-
-Extrapolation moves a factor a little further in the direction of its last step, as far as it pays (Ang and Gillis 2019,
-Accelerating nonnegative matrix factorization algorithms using extrapolation, Neural Computation 31(2)): the length β of
-every problem grows while its objective falls and shrinks when it rises. Unlike there, the extrapolated point is made
-non-negative and is itself the iterate, and a rise is not undone: the next step merely goes without extrapolation. So an
-iteration costs the same whatever happens, and no device has to be asked.
 """
 
 import math
@@ -18,6 +12,7 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_flag, set_fields
 from diffnmf.factorization.alternating import AlternatingMethod, FactorState
+from diffnmf.factorization.extrapolation import RATES, adapt_, extrapolate_, forget_, remember
 from diffnmf.factorization.half_step import (
     TRUSTED_SQUARE,
     HalfStep,
@@ -30,7 +25,7 @@ from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
 from diffnmf.factorization.weighted_sweep import majorizer, weighted_sweep_
 from diffnmf.kernels import hals as kernels
-from diffnmf.kernels.calling import available
+from diffnmf.kernels.calling import TYPES, available
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.problem import one_where_zero
 
@@ -46,10 +41,6 @@ SMALL = 2**23
 # Weights are even when their mean, divided by the largest one, times k is at least this. Then one Gram matrix for all
 # columns (see ``majorizer``) gets further in the same time than one for each, which cost k/4 times as much (on MNIST).
 EVEN = 16.0
-
-# Chosen on MNIST groups. Longer steps at once go down faster, to worse minima.
-FIRST_STEP = 0.3  # β of the first iteration
-GROWTH, CAP_GROWTH, SHRINKAGE = 1.05, 1.01, 1.5
 
 
 @dataclass(frozen=True)
@@ -101,7 +92,7 @@ class HALS(AlternatingMethod):
         return frozenset({"weights", "sparse", "fixed", "parts"})
 
     def begin(self, problem: NMFProblem, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
-        memory = _begin(W, Ht) if self.extrapolate else {}
+        memory = remember(W, Ht) if self.extrapolate else {}
         if problem.weights is not None:
             largest = problem.weights.amax((1, 2), keepdim=True)
             evenness = problem.weights.mean((1, 2), keepdim=True) / one_where_zero(largest)
@@ -110,7 +101,7 @@ class HALS(AlternatingMethod):
 
     def observe(self, objective: Tensor, memory: dict[str, Tensor]) -> None:
         if self.extrapolate:
-            _adapt(memory, objective)
+            adapt_(memory, objective)
 
     def update(self, half: Quadratic, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         k, p = X.shape[1], half.size
@@ -142,10 +133,9 @@ class HALS(AlternatingMethod):
         W, Ht, memory = iterate.W, iterate.Ht, iterate.memory
         (n, m), k = problem.Y.shape[1:], problem.k
         momentum = kernels.Momentum(**memory) if self.extrapolate else None
-        rates = (GROWTH, CAP_GROWTH, SHRINKAGE)
         sweeps = (self._passes(n, k), self._passes(m, k))
         floors = (negligible(W.dtype), TRUSTED_SQUARE[W.dtype])
-        return kernels.iterations_(problem.dense, problem.square, W, Ht, momentum, iterations, sweeps, rates, *floors)
+        return kernels.iterations_(problem.dense, problem.square, W, Ht, momentum, iterations, sweeps, RATES, *floors)
 
     def examine_small(self, problem: NMFProblem, iterate: FactorState) -> tuple[Tensor, Stationarity] | None:
         if self.shuffle or not _is_small(problem, iterate):
@@ -198,7 +188,7 @@ def sweep_(
         past: (B, k, N), for an extrapolation afterwards, see ``extrapolate_``; None: none.
         beta: (B, 1, 1), with ``past``.
     """
-    if available(A, C, X) and X.is_contiguous() and X.dtype in kernels.TYPES:
+    if available(A, C, X) and X.is_contiguous() and X.dtype in TYPES:
         kernels.half_(A, C, X, sweeps, negligible(X.dtype), past, beta)
         return
     batch, k, width = X.shape
@@ -242,47 +232,3 @@ def _sweep_piece(A: Tensor, C: Tensor, X: Tensor, sweeps: int) -> None:
                 torch.threshold_(row, zero, 0.0)
                 rest.addcmul_(column, row)
             X_rows.copy_(moved)
-
-
-def _begin(W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
-    """What extrapolation remembers of B problems.
-
-    Returns:
-        "W" (B, k, m) and "H" (B, k, n): where the last steps ended, before they were extended; "beta", "cap" (what β
-        may grow to) and "used" (β, or 0 after a rise), each (B, 1, 1); "objective" (B,), the last one.
-    """
-    zero = W.new_zeros(len(W), 1, 1)
-    objective = torch.full((len(W),), torch.inf, dtype=torch.float64, device=W.device)
-    return {
-        "W": W.clone(),
-        "H": Ht.clone(),
-        "beta": zero + FIRST_STEP,
-        "cap": zero + 1,
-        "used": zero,
-        "objective": objective,
-    }
-
-
-def _adapt(memory: dict[str, Tensor], objective: Tensor) -> None:
-    """Choose β anew in the light of what the last iteration has brought, (B,)."""
-    rose = (objective > memory["objective"])[:, None, None]
-    beta, cap = memory["beta"], memory["cap"]
-    grown = torch.minimum(GROWTH * beta, cap)
-    capped = torch.where(rose, beta, (CAP_GROWTH * cap).clamp(max=1.0))
-    memory["used"].copy_(torch.where(rose, 0.0, grown))
-    beta.copy_(torch.where(rose, beta / SHRINKAGE, grown))
-    cap.copy_(capped)
-    memory["objective"].copy_(objective)
-
-
-def extrapolate_(X: Tensor, last: Tensor, beta: Tensor) -> None:
-    """X ← max(0, X + β (X − last)) and last ← X, in place: X and last (B, k, N), beta (B, 1, 1)."""
-    step = X - last
-    last.copy_(X)
-    torch.threshold_(X.addcmul_(beta, step), negligible(X.dtype), 0.0)
-
-
-def forget_(memory: dict[str, Tensor], W: Tensor, Ht: Tensor, components: Tensor) -> None:
-    """Give components (B, k), which have a new start at W and Ht, no past."""
-    for factor, X in (("W", W), ("H", Ht)):
-        memory[factor].copy_(torch.where(components.unsqueeze(-1), X, memory[factor]))

@@ -24,8 +24,9 @@ from torch import Tensor
 from diffnmf.checks import check_count, check_flag, check_floating, check_number, set_fields
 from diffnmf.factorization.alternating import AlternatingMethod, FactorState
 from diffnmf.factorization.base import Budget, Run
+from diffnmf.factorization.extrapolation import extrapolate_, forget_
 from diffnmf.factorization.half_step import HalfStep, Stationarity, negligible, projected, stationarity_of
-from diffnmf.factorization.hals import extrapolate_, forget_, sweep_
+from diffnmf.factorization.hals import sweep_
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
 from diffnmf.solvers.norms import safe_norm

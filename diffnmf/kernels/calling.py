@@ -11,6 +11,7 @@ from diffnmf.kernels.library import kernel, library
 from diffnmf.kernels.sharing import share
 
 GOOD, WANTS_CARE, OUT_OF_RANGE, NO_MEMORY = range(4)  # what a kernel returns
+TYPES = {torch.float32: "float", torch.float64: "double"}  # in the names of kernels that exist for both
 
 _functions: dict[str, Callable[..., int]] = {}
 

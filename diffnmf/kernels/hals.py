@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.kernels.calling import call
+from diffnmf.kernels.calling import TYPES, call
 
 _POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
-TYPES = {torch.float32: "float", torch.float64: "double"}
 _HALF = [_POINTER] * 5 + [_COUNT, _NUMBER] + [_COUNT] * 4
 _ITERATIONS = [_POINTER] + [_COUNT] * 3 + [_POINTER] * 10 + [_COUNT] * 3 + [_NUMBER] * 5 + [_COUNT] * 6
 _STATIONARITY = [_POINTER] + [_COUNT] * 3 + [_POINTER] * 4 + [_NUMBER] + [_COUNT] * 5

@@ -15,8 +15,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from torch import Tensor
 from diffnmf.checks import check_number, set_fields
 from diffnmf.errors import SolverError
 from diffnmf.solvers.base import NNLSSolver, Solved
+from diffnmf.solvers.cone_layer import Kind, Limits, cvxpy_layer
 from diffnmf.solvers.constraints import Constraints
 from diffnmf.solvers.exact.masked import as_columns, from_columns
 from diffnmf.solvers.problem import Problem, one_where_zero
@@ -126,7 +126,7 @@ class ConeProgram(NNLSSolver):
         vectors = torch.cat((shared_y, own_y), dim=2).flatten(0, 1)  # (B·m, r + 1)
         weight = l1 / row_scale.mT / column_scale  # (B, k, m)
         curvature = (ridge.mT / row_scale.square()).expand(-1, m, -1).flatten(0, 1)  # (B·m, k)
-        limits = _Limits.of(problem, row_scale, column_scale)
+        limits = Limits.of(problem, row_scale, column_scale)
 
         x = self._solve_columns(limits, (matrices, vectors, as_columns(weight), curvature, *limits.tensors), m)
         if asked is None:
@@ -154,9 +154,9 @@ class ConeProgram(NNLSSolver):
         W = self._solve(replace(problem, H=H, Y=Y, ridge=ridge, l1=l1, W0=None, constraints=constraints))
         return from_columns(W.squeeze(-1), batch)
 
-    def _solve_columns(self, limits: "_Limits", parameters: tuple[Tensor, ...], m: int) -> Tensor:
+    def _solve_columns(self, limits: Limits, parameters: tuple[Tensor, ...], m: int) -> Tensor:
         try:
-            _cvxpy_layer(*parameters[0].shape[1:], self.backend, limits.kind)
+            cvxpy_layer(*parameters[0].shape[1:], self.backend, limits.kind)
         except SolverError:
             raise
         except Exception as error:  # an unknown name, or a package that is not installed
@@ -169,8 +169,8 @@ class ConeProgram(NNLSSolver):
         except Exception as error:  # every back end of cvxpylayers raises its own kind
             raise SolverError(self._failure(limits.kind, parameters, m, error)) from error
 
-    def _call(self, kind: "_Kind", parameters: tuple[Tensor, ...]) -> Tensor:
-        layer = _cvxpy_layer(*parameters[0].shape[1:], self.backend, kind)
+    def _call(self, kind: Kind, parameters: tuple[Tensor, ...]) -> Tensor:
+        layer = cvxpy_layer(*parameters[0].shape[1:], self.backend, kind)
         arguments = self.arguments
         if not (torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters)):
             # Without a gradient diffcp hands everything to the solver, which does not know the adjoint's options.
@@ -180,7 +180,7 @@ class ConeProgram(NNLSSolver):
         return x
 
     @torch.no_grad()
-    def _failure(self, kind: "_Kind", parameters: tuple[Tensor, ...], m: int, error: Exception) -> str:
+    def _failure(self, kind: Kind, parameters: tuple[Tensor, ...], m: int, error: Exception) -> str:
         """Find the first column that fails alone, so that the message can name its problem."""
         for column in range(len(parameters[0])):
             try:
@@ -260,74 +260,3 @@ def _constant_basis(H: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
     length = torch.linalg.vector_norm(rest, dim=1, keepdim=True)
     negligible = length <= 1e-14 * torch.linalg.vector_norm(Y, dim=1, keepdim=True)
     return Q, torch.where(negligible, 0.0, rest / one_where_zero(length))
-
-
-class _Kind(NamedTuple):
-    """Which constraints a program has: an upper bound, entries of any sign, a sum ("", "equal" or "at_most")."""
-
-    upper: bool = False
-    signed: bool = False
-    total: str = ""
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """The constraints of a program, and the parameters for them, in the order of ``_cvxpy_layer``, each (B·m, ...)."""
-
-    kind: _Kind
-    tensors: tuple[Tensor, ...]
-
-    @classmethod
-    def of(cls, problem: Problem, row_scale: Tensor, column_scale: Tensor) -> "_Limits":
-        """In the scaled unknowns x = w row_scale / column_scale; row_scale (B, 1, k), column_scale (B, 1, m)."""
-        asked = problem.constraints
-        if asked is None:
-            return cls(_Kind(), ())
-        unit = row_scale.mT / column_scale  # (B, k, m)
-        total = "" if asked.total is None else ("at_most" if asked.at_most else "equal")
-        tensors = []
-        if asked.upper is not None:  # p x ≤ q: nothing for an infinite bound
-            upper = asked.upper.to(unit)
-            finite = upper.isfinite()
-            tensors.append(as_columns(finite.to(unit)))
-            tensors.append(as_columns(torch.where(finite, torch.where(finite, upper, 0.0) * unit, 1.0)))
-        if asked.signed is not None:
-            tensors.append(as_columns((~asked.signed).to(unit)))
-        if asked.total is not None:  # Σ x / unit, divided by the largest coefficient
-            largest = (1 / unit).amax(-2, keepdim=True)
-            tensors.append(as_columns(1 / unit / largest))
-            tensors.append((asked.total.to(unit) / largest).flatten().unsqueeze(-1))
-        return cls(_Kind(asked.upper is not None, asked.signed is not None, total), tuple(tensors))
-
-
-@lru_cache(maxsize=32)
-def _cvxpy_layer(rows: int, k: int, backend: Any, kind: _Kind) -> Any:
-    """The parametrised program; building it takes longer than solving it, so that each size is built once."""
-    try:
-        import cvxpy as cp
-        from cvxpylayers.torch import CvxpyLayer
-    except ModuleNotFoundError as error:  # in an installation without dependencies
-        raise SolverError(
-            f'solver: "cvxpylayer" needs packages that are not installed ({error}): pip install cvxpy cvxpylayers'
-        ) from error
-    A, b = cp.Parameter((rows, k)), cp.Parameter(rows)
-    weight, curvature = cp.Parameter(k), cp.Parameter(k, nonneg=True)
-    x = cp.Variable(k)
-    objective = 0.5 * cp.sum_squares(A @ x - b) + weight @ x + 0.5 * cp.sum(cp.multiply(curvature, cp.square(x)))
-    parameters, constraints = [A, b, weight, curvature], []
-    if kind.upper:
-        p, q = cp.Parameter(k), cp.Parameter(k)
-        parameters += [p, q]
-        constraints.append(cp.multiply(p, x) <= q)
-    if kind.signed:
-        held = cp.Parameter(k)
-        parameters.append(held)
-        constraints.append(cp.multiply(held, x) >= 0)
-    else:
-        constraints.append(x >= 0)
-    if kind.total:
-        a, t = cp.Parameter(k), cp.Parameter(1)
-        parameters += [a, t]
-        constraints.append(a @ x == t if kind.total == "equal" else a @ x <= t)
-    program = cp.Problem(cp.Minimize(objective), constraints)
-    return CvxpyLayer(program, parameters=parameters, variables=[x], solver=backend)

@@ -8,7 +8,7 @@ table grows. A key is read as data: it can only make a subclass of ``NNLSSolver`
 Any other solver has a number in a table of the living ones, which does not keep it alive.
 
 ``solver_key`` is traced by torch.compile, which then watches every option. The functions that it calls as they are
-(``assume_constant_result``) depend only on a class, or on an object whose identity torch.compile watches.
+(``constant``) depend only on a class, or on an object whose identity torch.compile watches.
 """
 
 import ast
@@ -16,21 +16,26 @@ import dataclasses
 import inspect
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
-
-import torch
 
 from diffnmf.solvers.base import NNLSSolver
 
 PLAIN = (bool, int, float, str, type(None))
+F = TypeVar("F", bound=Callable[..., Any])
 
 _lock = threading.Lock()
 _numbers = itertools.count(1)
 _classes: WeakValueDictionary[str, type] = WeakValueDictionary()
 _living: WeakValueDictionary[str, NNLSSolver] = WeakValueDictionary()
+
+
+def constant(function: F) -> F:
+    """``torch.compiler.assume_constant_result``, which would load the compiler: that takes as long as torch itself."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 def solver_key(solver: NNLSSolver) -> str:
@@ -71,7 +76,7 @@ def _is_plain(value: object) -> bool:
     return type(value) in PLAIN
 
 
-@torch.compiler.assume_constant_result
+@constant
 def _name_if_made_by_options(cls: type) -> str:
     """The name of a class whose fields are all that its objects are made from; "" for any other class."""
     parameters = getattr(cls, "__dataclass_params__", None)
@@ -92,7 +97,7 @@ def _class_name(cls: type) -> str:
     return name
 
 
-@torch.compiler.assume_constant_result
+@constant
 def _key_of_object(solver: NNLSSolver, identity: int) -> str:
     """The key of this very object. It is not kept on the object, or a copy would have it, too.
 

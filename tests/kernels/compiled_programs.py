@@ -15,12 +15,13 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from diffnmf.kernels.cuda import calling, programs
+from diffnmf.kernels.cuda import bounded, calling, programs
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 DOUBLES = ["A", "C", "B", "V", "W", "G", "RIDGE", "L1", "SCALE", "SQUARES", "SIZE_Y", "SIZE_H", "PIVOT", "S"]
+DOUBLES += ["WEIGHT", "LOWER", "UPPER", "SHARE", "T", "X"]
 NUMBERS = ["tiny", "tolerance", "least_pivot", "near_tie", "independent_pivot", "independent_sum", "large"]
-TYPES = {"STATE": "*i32", "STEPS": "*i32", "CODE": "*i32", "FREE": "*i8", "GUESS": "*i8"}
+TYPES = {"STATE": "*i32", "STEPS": "*i32", "CODE": "*i32", "FREE": "*i8", "GUESS": "*i8", "MULTIPLIES": "*i8"}
 TYPES |= dict.fromkeys(DOUBLES, "*fp64") | dict.fromkeys(NUMBERS, "fp32")
 
 
@@ -51,6 +52,8 @@ def cases(k: int, capability: int) -> dict[str, tuple[Any, dict[str, Any], str]]
         "search": (programs.search, {**column, "RAW": True, "GUESSED": False}, "*fp32"),
         "search from a guess": (programs.search, {**column, "RAW": True, "GUESSED": True}, "*fp32"),
         "search of a form": (programs.search, {**column, "RAW": False, "GUESSED": True}, "*fp32"),
+        "walk": (bounded.walk, {**column, "SUM": False}, "*fp32"),
+        "walk, sum": (bounded.walk, {**column, "SUM": True}, "*fp32"),
         "solve": (programs.solve, column, "*fp32"),
         "prepare": (programs.prepare, column, "*fp32"),
         "gram": (programs.gram, gram, "*fp32"),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffnmf.kernels import library
 from diffnmf.kernels.cuda import calling
+from diffnmf.kernels.cuda import constrained as constrained_calling
 from diffnmf.layers import NNLSLayer
 
 torch.set_num_threads(1)
@@ -74,6 +75,21 @@ OPTIONS: dict[str, dict[str, object]] = {
 }
 
 
+UPPER = torch.rand(2, 6, 4, generator=torch.Generator().manual_seed(6), dtype=torch.float64) * 0.4
+SIGNED = torch.arange(6)[:, None] % 3 == 0
+CONSTRAINTS: dict[str, dict[str, object]] = {
+    "sum": {"total": 1.0},
+    "sum at most": {"total": 0.5, "total_kind": "at_most"},
+    "upper": {"upper": UPPER},
+    "signed": {"signed": SIGNED},
+    "sum, upper": {"total": 0.7, "upper": UPPER + 0.1},
+    "sum, signed": {"total": 1.0, "signed": SIGNED},
+    "sum at most, upper, signed": {"total": 0.6, "total_kind": "at_most", "upper": UPPER, "signed": SIGNED},
+    "sum, allowed": {"total": 1.0, "allowed": torch.rand(6, 4, generator=torch.Generator().manual_seed(7)) > 0.3},
+    "sum, l1, ridge": {"total": 1.0, "l1": 0.2, "ridge": 0.3},
+}
+
+
 def solve(H: Tensor, Y: Tensor, *, triton: bool, solver: str = "unrolled", **options: object) -> list[Tensor]:
     """W and the gradients towards H and Y."""
     calling.DEVICES.clear()
@@ -113,6 +129,52 @@ def _spied(*args: object) -> calling.OnDevice:
 
 
 calling.direct = _spied  # type: ignore[assignment]
+
+
+walked: list[bool] = []
+_walk = constrained_calling.walk
+
+
+def _spied_walk(*args: object, **options: object) -> constrained_calling.Walked:
+    result = _walk(*args, **options)  # type: ignore[arg-type]
+    walked.extend(result.ended.tolist())
+    return result
+
+
+constrained_calling.walk = _spied_walk
+
+
+def constrained(**options: object) -> dict[str, object]:
+    """With bounds and sums, and the number of columns that the program has walked to the end."""
+    walked.clear()
+    rows = [compared(*random_problem(2, n=20, k=6, m=4, seed=8), **options)]
+    rows += [compared(*random_problem(2, n=4, k=6, m=4, seed=9), **{"ridge": 0.1, **options})]
+    names = ("W", "grad H", "grad Y")
+    worst: dict[str, object] = {name: max(float(row[name]) for row in rows) for name in names}  # type: ignore[arg-type]
+    return {**worst, "columns": len(walked), "ended": sum(walked)}
+
+
+def reach() -> dict[str, object]:
+    """Columns whose upper bounds are not enough for the sum, are just enough, leave one entry, or leave none at all."""
+    from diffnmf.solvers.constrained.columns import BoundedColumns
+    from diffnmf.solvers.constrained.pivoting import principal_pivoting
+
+    A = torch.eye(3, dtype=torch.float64)[None] + 0.1
+    upper = torch.tensor([[0.1, 0.2, 0.3], [0.25, 0.5, 0.25], [0.0, torch.inf, 0.0], [1.0, 1.0, 1.0]]).double()
+    c, a, t = torch.ones(4, 3).double(), torch.ones(4, 3).double(), torch.tensor([1.0, 1.0, 1.0, 0.0]).double()
+    columns = BoundedColumns(A, torch.ones(1, 3).double(), c, torch.zeros_like(c), upper, a, t)
+    found = {}
+    for device in ("cpu", "cuda"):
+        calling.DEVICES.clear()
+        calling.DEVICES.add(device)
+        found[device] = principal_pivoting(columns, None)
+    mine, theirs = found["cpu"], found["cuda"]
+    return {
+        "W": float((mine.x - theirs.x).abs().max()),
+        "multiplies": torch.equal(mine.multiplies, theirs.multiplies),
+        "solved": torch.equal(mine.solved, theirs.solved) and mine.solved.tolist() == [False, True, True, True],
+        "columns": len(mine.x),
+    }
 
 
 def warm_start() -> dict[str, object]:
@@ -158,7 +220,8 @@ def main() -> None:
     pair = random_problem(2, n=20, k=6, m=4)
     rows |= {name: compared(*pair, **options) for name, options in OPTIONS.items()}
     rows |= {f"solver {name}": compared(*pair, solver=name) for name in ("bpp", "hals")}
-    rows |= {"warm start": warm_start(), "form and systems": form_and_systems()}
+    rows |= {name: constrained(**options) for name, options in CONSTRAINTS.items()}
+    rows |= {"warm start": warm_start(), "form and systems": form_and_systems(), "reach": reach()}
     print(json.dumps(rows, indent=1))
 
 

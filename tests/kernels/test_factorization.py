@@ -1,15 +1,18 @@
-"""The kernels of HALS and of merging against the operations of torch."""
+"""The kernels of HALS, of merging and of Kullback-Leibler updates against the operations of torch."""
 
 import pytest
 import torch
 
-from diffnmf.factorization import HALS, factorize
+from diffnmf.factorization import HALS, MU, factorize
 from diffnmf.factorization import hals as module
 from diffnmf.factorization.hals import sweep_
 from diffnmf.factorization.merging import merge_gram
+from diffnmf.kernels.divergence import kl_pull
 
 pytestmark = pytest.mark.usefixtures("every_variant")
 TOLERANCE = {torch.float32: 2e-4, torch.float64: 1e-10}
+# p, N, k: fewer and more than whole tiles and strips.
+SUMS = [(1, 1, 1), (31, 5, 2), (32, 96, 4), (33, 97, 3), (70, 200, 13), (5, 400, 65)]
 # n, m, k: fewer and more than whole vectors, tall and wide, k beyond both.
 SHAPES = [(1, 1, 1), (5, 3, 2), (3, 5, 2), (40, 17, 5), (17, 40, 5), (33, 64, 16), (6, 7, 9), (100, 20, 5)]
 
@@ -90,3 +93,36 @@ def test_merging(request, m, k, dtype):
     ours, theirs = both(request, lambda: merge_gram(G, k))
     assert ours.dtype == dtype
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 if dtype == torch.float32 else 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("p", "N", "k"), [(1, 1, 1), (31, 5, 2), (32, 96, 4), (33, 97, 3), (70, 200, 13), (5, 400, 65)]
+)
+@pytest.mark.parametrize("layout", ["rows", "columns", "neither"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_sum_of_kullback_leibler_updates(p, N, k, layout, dtype):
+    generator = torch.Generator().manual_seed(2)
+    F, X, T = (torch.rand(2, *shape, generator=generator, dtype=torch.float64) for shape in ((k, p), (k, N), (p, N)))
+    F[0, :, 0] = 0  # a row of P is zero
+    F, X, T = F.to(dtype), X.to(dtype), T.to(dtype)
+    T = {"rows": T, "columns": T.mT.contiguous().mT, "neither": T.repeat_interleave(2, dim=-1)[..., ::2]}[layout]
+    expected = F.double() @ (T / (F.double().mT @ X.double()).clamp(min=1e-3))
+    rounding = {torch.float32: 1e-5, torch.float64: 1e-13}[dtype]
+    torch.testing.assert_close(kl_pull(F, T, X, 1e-3).double(), expected, rtol=rounding, atol=0)
+
+
+@pytest.mark.parametrize("extrapolate", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("turned", [True, False])
+def test_some_kullback_leibler_iterations(request, dtype, extrapolate, turned):
+    Y = data(60, 45, dtype=dtype)
+    Y = Y.mT.contiguous().mT if turned else Y
+    method = MU("kullback-leibler", extrapolate=extrapolate)
+    ours, theirs = both(request, lambda: factorize(Y, 4, method=method, init="random", max_iter=12, tol=0.0))
+    torch.testing.assert_close(ours.H @ ours.W, theirs.H @ theirs.W, rtol=0, atol=20 * TOLERANCE[dtype])
+
+
+def test_what_is_not_a_number_stays_so():
+    F, T, X = torch.rand(1, 3, 8), torch.rand(1, 8, 5), torch.rand(1, 3, 5)
+    X[0, 1, 2] = torch.nan
+    assert kl_pull(F, T, X, 1e-7).isnan().any(1).tolist() == [[False, False, True, False, False]]

@@ -71,6 +71,23 @@ def test_what_is_out_of_range_is_said(interpreted):
     assert 2 in interpreted["out of range"]["codes"]
 
 
+CONSTRAINTS = ["sum", "sum at most", "upper", "signed", "sum, upper", "sum, signed", "sum at most, upper, signed"]
+CONSTRAINTS += ["sum, allowed", "sum, l1, ridge"]
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_constraints_are_walked_to_the_end_and_the_same_as_torch(interpreted, name):
+    row = interpreted[name]
+    assert row["ended"] == row["columns"] == 16
+    assert row["W"] <= 1e-13
+    assert max(row["grad H"], row["grad Y"]) <= 1e-12
+
+
+def test_a_sum_out_of_reach_and_one_that_leaves_a_single_point(interpreted):
+    row = interpreted["reach"]
+    assert row == {"W": 0.0, "multiplies": True, "solved": True, "columns": 4}
+
+
 def test_a_warm_start_changes_nothing(interpreted):
     assert max(interpreted["warm start"].values()) <= 1e-12
 
@@ -92,5 +109,5 @@ def test_compiles_without_spills(capability):
 
 
 def assert_no_spills(rows):
-    assert len(rows) >= 9
+    assert len(rows) >= 11
     assert {name: row for name, row in rows.items() if row["spilled bytes"]} == {}

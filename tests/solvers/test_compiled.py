@@ -21,7 +21,10 @@ def compiled(function, dynamic=None, backend="eager"):
 
 
 # "aot_eager" goes as far as torch.compile does before it writes code: numbers that the graph cannot hold show here.
-@pytest.mark.parametrize(("dynamic", "backend"), [(None, "aot_eager"), (True, "aot_eager"), (True, "eager")])
+@pytest.mark.parametrize(
+    ("dynamic", "backend"),
+    [(None, "aot_eager"), pytest.param(True, "aot_eager", marks=pytest.mark.slow), (True, "eager")],
+)
 @pytest.mark.parametrize("penalty", PENALTIES)
 def test_a_penalty_that_changes_from_call_to_call(penalty, dynamic, backend):
     problem, layer = random_problem(2), NNLSLayer()

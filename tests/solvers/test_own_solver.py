@@ -30,7 +30,7 @@ from diffnmf.solvers import (
     ProjectedGradient,
     Solved,
 )
-from diffnmf.solvers.keys import solver_key, solver_of_key
+from diffnmf.solvers.keys import constant, solver_key, solver_of_key
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -315,3 +315,8 @@ torch.save(layer(*torch.load("problem.pt")), "W.pt")
     torch.testing.assert_close(torch.load(tmp_path / "W.pt"), expected, rtol=0, atol=1e-12)
     unknown = subprocess.run([*command, "unknown"], cwd=tmp_path, capture_output=True, text=True)
     assert "solver: mysolver.Mine is not known in this process; import the module that defines it" in unknown.stderr
+
+
+def test_a_constant_is_marked_as_torch_does_it():
+    ours, theirs = constant(lambda: 1), torch.compiler.assume_constant_result(lambda: 1)
+    assert vars(ours) == vars(theirs) != {}

@@ -75,7 +75,7 @@ def _can_run(device: torch.device) -> bool:
         return False
 
 
-def _where_the_tensors_are(function: Launching) -> Launching:
+def where_the_tensors_are(function: Launching) -> Launching:
     """Triton launches on the current device, whatever device its tensors are on."""
 
     @wraps(function)
@@ -88,7 +88,7 @@ def _where_the_tensors_are(function: Launching) -> Launching:
     return wrapped  # type: ignore[return-value]
 
 
-@_where_the_tensors_are
+@where_the_tensors_are
 def search(A: Tensor, C: Tensor, guess: Tensor | None) -> Search:
     """``diffnmf.kernels.columns.search``: A (B, k, k) of unit diagonal, C (N, k), guess (N, k) bool or None."""
     from diffnmf.kernels.cuda import programs
@@ -112,7 +112,7 @@ def search(A: Tensor, C: Tensor, guess: Tensor | None) -> Search:
     return Search(x, free, pivot, code == 0, steps.long())
 
 
-@_where_the_tensors_are
+@where_the_tensors_are
 def solve(A: Tensor, free: Tensor, b: Tensor) -> Tensor:
     """``diffnmf.kernels.columns.solve``: A (B, k, k), free (B·m, k) bool, b (B, k, m); v (B, k, m)."""
     from diffnmf.kernels.cuda import programs
@@ -125,7 +125,7 @@ def solve(A: Tensor, free: Tensor, b: Tensor) -> Tensor:
     return v.mT
 
 
-@_where_the_tensors_are
+@where_the_tensors_are
 def direct(H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, guess: Tensor | None, least_pivot: float) -> OnDevice:
     """``diffnmf.kernels.columns.direct``, in three launches and without a wait: nothing is read back.
 
@@ -173,7 +173,7 @@ def direct(H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, guess: Tensor | None
     return OnDevice(found, code)
 
 
-@_where_the_tensors_are
+@where_the_tensors_are
 def gradients(
     H: Tensor, Y: Tensor, W: Tensor, V: Tensor, *, wants_H: bool, wants_Y: bool
 ) -> tuple[Tensor | None, Tensor | None]:

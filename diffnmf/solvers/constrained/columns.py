@@ -33,6 +33,11 @@ class BoundedColumns:
         """How many columns share a matrix."""
         return len(self.c) // max(1, len(self.A))
 
+    @property
+    def most_steps(self) -> int:
+        """After how many steps of pivoting a column is given up."""
+        return 10 * self.c.shape[-1] + 20
+
     def take(self, index: Tensor) -> "BoundedColumns":
         """The columns at ``index`` (numbers), each with a matrix of its own."""
         owner = index // self.per_matrix

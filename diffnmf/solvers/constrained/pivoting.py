@@ -1,7 +1,8 @@
 """Principal pivoting for bounds and a sum, for many columns in step, in operations of torch.
 
 Cottle and Dantzig (1968), Complementary pivot theory of mathematical programming. The compiled kernel does the same
-column by column (``kernels/constrained.c`` tells how); this is the reference, and the way on other devices.
+column by column (``kernels/constrained.c`` tells how), and so does the program for CUDA (``kernels/cuda/bounded.py``);
+this is the reference, the way on other devices, and the second attempt on CUDA.
 
 Let F be the free entries and N the others, each at a bound. The tableau M is what the symmetric sweep of A on F leaves,
 with the multiplier of the sum swept in first, where there is one; its own row is not needed again:
@@ -19,6 +20,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from diffnmf.kernels.cuda import calling as cuda
+from diffnmf.kernels.cuda import constrained as kernels
 from diffnmf.solvers.constrained.columns import LEAST_RESIDUAL, BoundedColumns, BoundedSolution
 from diffnmf.solvers.constrained.starts import minimum_over, vertex, warm
 from diffnmf.solvers.constrained.systems import BorderedSystems
@@ -51,30 +54,47 @@ def principal_pivoting(columns: BoundedColumns, start: tuple[Tensor, Tensor] | N
         columns: the problems.
         start: x (N, k) within the bounds and free (N, k) bool, the entries in between; None: found from the data.
     """
-    everything = torch.arange(len(columns.c), device=columns.c.device)
-    columns = columns.take(everything)  # a matrix each
+    on_device = cuda.available(columns.c.shape[-1], columns.A, columns.c)
+    found, movable = _first_on_device(columns) if on_device else _first(columns, start)
+    left = (movable & ~found.solved).nonzero().squeeze(-1)
+    for again in (True, False):  # rounding of many sweeps: a new tableau of the same free set, then all over again
+        if len(left) == 0:
+            break
+        part = columns.take(left)
+        x, free, multiplies, _ = warm(part, found.x[left], found.free[left]) if again else vertex(part)
+        found.put(left, _attempt(part, x, free, multiplies))
+        left = left[~found.solved[left]]
+    found.x = torch.maximum(torch.minimum(found.x, columns.upper), columns.lower)
+    return found
+
+
+def _first(columns: BoundedColumns, start: tuple[Tensor, Tensor] | None) -> tuple[BoundedSolution, Tensor]:
+    """The first attempt, and which columns there is something to be found for, (N,) bool."""
+    columns = columns.take(torch.arange(len(columns.c), device=columns.c.device))  # a matrix each
     x, free, multiplies, reachable = vertex(columns) if start is None else warm(columns, *start)
     nothing = torch.zeros_like(reachable, dtype=torch.int64)
     found = BoundedSolution(x, free, multiplies, torch.ones_like(x[:, 0]), reachable, nothing)
     # Where a sum holds no entry there is one point only, or none.
     movable = reachable if columns.a is None else reachable & multiplies
     left = movable.nonzero().squeeze(-1)
-    for again in (
-        None,
-        True,
-        False,
-    ):  # rounding of many sweeps: a new tableau of the same free set, then all over again
-        if len(left) == 0:
-            break
-        part = columns.take(left)
-        if again is not None:
-            x, free, multiplies, _ = warm(part, found.x[left], found.free[left]) if again else vertex(part)
-        else:
-            x, free, multiplies = x[left], free[left], multiplies[left]
-        found.put(left, _attempt(part, x, free, multiplies))
-        left = left[~found.solved[left]]
-    found.x = torch.maximum(torch.minimum(found.x, columns.upper), columns.lower)
-    return found
+    if len(left):
+        found.put(left, _attempt(columns.take(left), x[left], free[left], multiplies[left]))
+    return found, movable
+
+
+def _first_on_device(columns: BoundedColumns) -> tuple[BoundedSolution, Tensor]:
+    """As ``_first`` in one launch. It begins at a vertex: to make a tableau of other free sets would cost more."""
+    x, free, multiplies, ended, reached, steps = kernels.walk(
+        *(columns.A, columns.weight, columns.c, columns.lower, columns.upper, columns.a, columns.t),
+        most=columns.most_steps,
+    )
+    found = _judged(columns, x, free, multiplies, ended, steps)
+    movable = reached if columns.a is None else reached & multiplies
+    # The others have one point only, or none.
+    found.x = torch.where(movable[:, None], found.x, x)
+    found.pivot = torch.where(movable, found.pivot, 1.0)
+    found.solved = torch.where(movable, found.solved, reached)
+    return found, movable
 
 
 def _begin(columns: BoundedColumns, x: Tensor, free: Tensor, multiplies: Tensor) -> _Walk:
@@ -111,7 +131,7 @@ def _begin(columns: BoundedColumns, x: Tensor, free: Tensor, multiplies: Tensor)
 
 def _attempt(columns: BoundedColumns, x: Tensor, free: Tensor, multiplies: Tensor) -> BoundedSolution:
     """Pivot from a feasible start until every column is solved or out of steps, and judge the results."""
-    most = 10 * x.shape[-1] + 20
+    most = columns.most_steps
     walk = _begin(columns, x, free, multiplies)
     ended = walk.take(torch.arange(len(x), device=x.device))
     steps = torch.full_like(multiplies, most, dtype=torch.int64)
@@ -127,7 +147,7 @@ def _attempt(columns: BoundedColumns, x: Tensor, free: Tensor, multiplies: Tenso
             if len(left) == 0:
                 break
         _step(part, walk)
-    return _judged(columns, ended, steps)
+    return _judged(columns, ended.x, ended.free, ended.multiplies, ended.entering < 0, steps)
 
 
 def _choose(columns: BoundedColumns, walk: _Walk, *, first: bool) -> Tensor:
@@ -205,16 +225,18 @@ def _sweep(walk: _Walk, p: Tensor, wanted: Tensor) -> None:
     walk.M[rows] = M
 
 
-def _judged(columns: BoundedColumns, walk: _Walk, steps: Tensor) -> BoundedSolution:
-    """One step of refinement, and whether no entry is wrong by more than rounding."""
-    systems = BorderedSystems(columns.A, columns.a, walk.free, walk.multiplies)
-    x, wrong = walk.x, walk.r
+def _judged(
+    columns: BoundedColumns, x: Tensor, free: Tensor, multiplies: Tensor, ended: Tensor, steps: Tensor
+) -> BoundedSolution:
+    """One step of refinement, and whether no entry is wrong by more than rounding; only what has ``ended`` can be."""
+    systems = BorderedSystems(columns.A, columns.a, free, multiplies)
+    wrong = torch.zeros_like(x)
     for again in (True, False):
         wrong = columns.c - columns.times_A(x)
         left = torch.zeros_like(x[:, 0])
         if columns.a is not None and columns.t is not None:
-            left = torch.where(walk.multiplies, columns.t - (columns.a * x).sum(-1), 0.0)
-            on = torch.where(walk.free, columns.a, 0.0)
+            left = torch.where(multiplies, columns.t - (columns.a * x).sum(-1), 0.0)
+            on = torch.where(free, columns.a, 0.0)
             multiplier = (on * wrong).sum(-1) / on.square().sum(-1).clamp(min=torch.finfo(x.dtype).tiny)
             wrong = wrong - multiplier[:, None] * columns.a
         if again:
@@ -222,7 +244,7 @@ def _judged(columns: BoundedColumns, walk: _Walk, steps: Tensor) -> BoundedSolut
     tolerance = torch.minimum(2 * columns.tolerance(x), LEAST_RESIDUAL * columns.size)
     up = torch.where(x < columns.upper, wrong, 0.0)
     down = torch.where(x > columns.lower, -wrong, 0.0)
-    gradient = torch.where(walk.free, wrong.abs(), torch.maximum(up, down))
+    gradient = torch.where(free, wrong.abs(), torch.maximum(up, down))
     outside = torch.maximum(columns.lower - x, x - columns.upper)
-    good = (gradient <= tolerance).all(-1) & (outside <= columns.entry_tolerance(x)).all(-1) & (walk.entering < 0)
-    return BoundedSolution(x, walk.free, walk.multiplies, systems.pivot, good, steps)
+    good = (gradient <= tolerance).all(-1) & (outside <= columns.entry_tolerance(x)).all(-1) & ended
+    return BoundedSolution(x, free, multiplies, systems.pivot, good, steps)

@@ -1,0 +1,32 @@
+"""Calling the kernel of divergence.c. Tensors are on the CPU, all float32 or all float64."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from diffnmf.kernels.calling import TYPES, call
+
+_POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
+_PULL = [_POINTER] * 4 + [_NUMBER] + [_COUNT] * 8
+STRIP_BYTES = 768  # of a row
+
+
+def kl_pull(F: Tensor, T: Tensor, X: Tensor, floor: float) -> Tensor:
+    """F (T / FᵀX), (B, k, N), in the order in which T lies in memory or not.
+
+    Arguments:
+        F: (B, k, p).
+        T: (B, p, N), of any strides.
+        X: (B, k, N).
+        floor: > 0, what an entry of FᵀX counts as at the least.
+    """
+    F, X = F.contiguous(), X.contiguous()
+    batch, k, width = X.shape
+    p = F.shape[2]
+    up = torch.empty_like(X)
+    pointers = [F.data_ptr(), T.data_ptr(), X.data_ptr(), up.data_ptr()]
+    strips = -(-width * X.element_size() // STRIP_BYTES)
+    cost = k * p * STRIP_BYTES / X.element_size() / 4
+    call(f"diffnmf_kl_pull_{TYPES[X.dtype]}", _PULL, batch * strips, cost, *pointers, floor, k, p, width, *T.stride())
+    return up
