@@ -10,6 +10,15 @@
 
 Each name is imported when it is first asked for: torch takes seconds, in which the command line already listens, and
 scikit-learn takes more. ``help(diffnmf.nnls)`` explains the problem and every constraint.
+
+Example:
+    >>> import torch, diffnmf
+    >>> H, Y = torch.rand(8, 784, 30, requires_grad=True), torch.rand(8, 784, 40)
+    >>> solution = diffnmf.nnls(H, Y)
+    >>> solution.W.shape, bool(solution.converged.all())
+    (torch.Size([8, 30, 40]), True)
+    >>> len(diffnmf.__version__.split("."))
+    3
 """
 
 from importlib import import_module

@@ -114,11 +114,21 @@ def documented(config: type[C]) -> type[C]:
 
 
 def _in_brackets(known: Option) -> str:
-    if known.default is MISSING:
-        return ""
+    said = []
     if known.default is None:
-        return f"(default: None, {known.none})"
-    return f"(default: {known.default!r}; None: {known.none})" if known.none else f"(default: {known.default!r})"
+        said.append(f"default: None, {known.none}")
+    elif known.default is not MISSING:
+        said.append(f"default: {known.default!r}")
+        said += [f"None: {known.none}"] if known.none else []
+    said += [allowed for allowed in _range(known.check) if allowed not in known.help]
+    return f"({'; '.join(said)})" if said else ""
+
+
+def _range(check: Check) -> list[str]:
+    """What ``at_least`` or ``within`` asks for; other checks are explained by the help text."""
+    asked = check.keywords if isinstance(check, partial) else {}
+    counts = [f"an int ≥ {asked['at_least']}"] if "at_least" in asked else []
+    return counts + ([f"in {asked['interval']}"] if "interval" in asked else [])
 
 
 def _without_none(hint: Any) -> Any:

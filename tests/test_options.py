@@ -75,10 +75,10 @@ class TestDescriptions:
                 "Second paragraph.",
                 "",
                 "Attributes:",
-                "    trays: Trays in the oven.",
-                "    heat: Share of the full heat. (default: 0.5)",
+                "    trays: Trays in the oven. (an int ≥ 1)",
+                "    heat: Share of the full heat. (default: 0.5; in (0, 1])",
                 "    program: What is baked. (default: 'bread')",
-                "    minutes: Until the bell. (default: None, until it is done)",
+                "    minutes: Until the bell. (default: None, until it is done; an int ≥ 0)",
                 "    light: Whether it can be seen. (default: False; None: at night)",
             ]
         )

@@ -54,6 +54,18 @@ def test_every_public_name_says_what_it_is(module, name):
     assert told and len(told.split()) >= 3
 
 
+@pytest.mark.parametrize(("module", "name"), NAMES)
+def test_every_public_name_has_an_example(module, name):
+    """One that runs: see ``test_docstring_examples``. What a constant holds, its package shows."""
+    value = getattr(import_module(module), name)
+    if callable(value):
+        told = vars(value).get("__doc__") if isinstance(value, type) else value.__doc__  # not that of a parent
+        assert ">>> " in told
+    else:
+        lines = import_module(module).__doc__.splitlines()
+        assert any(line.lstrip().startswith(">>> ") and name in line for line in lines)
+
+
 def test_every_number_of_the_results_is_on_a_page(tmp_path):
     TABLES.write_tables(tmp_path)
     files = sorted((ROOT / "docs" / "results").rglob("*.csv"))

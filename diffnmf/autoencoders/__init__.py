@@ -1,4 +1,14 @@
-"""Systems of the related work that learn non-negative parts from rows of samples, all with one face."""
+"""Systems of the related work that learn non-negative parts from rows of samples, all with one face.
+
+Example:
+    >>> import torch
+    >>> from diffnmf.autoencoders import AUTOENCODERS
+    >>> X = torch.rand(40, 16)
+    >>> for name in ("projected", "unfolded"):
+    ...     AUTOENCODERS[name](16, 3, epochs=2).fit(X).components_.shape
+    torch.Size([3, 16])
+    torch.Size([3, 16])
+"""
 
 from diffnmf.autoencoders.base import Autoencoder
 from diffnmf.autoencoders.constrained import ExponentiatedGradientAutoencoder, ProjectedAutoencoder

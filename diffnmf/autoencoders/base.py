@@ -31,6 +31,15 @@ class Autoencoder(nn.Module, ABC):
 
     Raises:
         TypeError, ValueError: an option is not as above; the message names it.
+
+    Example:
+        >>> import numpy as np
+        >>> from diffnmf.autoencoders import AUTOENCODERS
+        >>> X = np.random.default_rng(0).random((40, 16), dtype=np.float32)
+        >>> model = AUTOENCODERS["projected"](16, 3).fit(X)
+        >>> codes = model.encode(X)
+        >>> type(codes).__name__, codes.shape, model.decode(codes).shape, model.components_.shape
+        ('ndarray', (40, 3), (40, 16), torch.Size([3, 16]))
     """
 
     values: ClassVar[str] = "[0, inf)"  # what a sample may hold, as an interval

@@ -65,7 +65,12 @@ class ProjectedAutoencoder(ConstrainedAutoencoder):
     and the start are ours.
 
     Arguments:
-        As for ``ConstrainedAutoencoder``.
+        in_features, k, sparsity, sparsity_weight, seed: as for ``NCAE``. Samples are in [0, 1].
+        learning_rate: of Adam, > 0.
+        epochs, batch_size: int ≥ 0, int ≥ 1.
+
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
 
     Example:
         >>> import torch
@@ -94,7 +99,11 @@ class ExponentiatedGradientAutoencoder(ConstrainedAutoencoder):
     Arguments:
         learning_rate: of the exponentiated gradients, > 0.
         bias_learning_rate: of Adam, > 0.
-        Others: as for ``ConstrainedAutoencoder``.
+        in_features, k, sparsity, sparsity_weight, seed: as for ``NCAE``. Samples are in [0, 1].
+        epochs, batch_size: int ≥ 0, int ≥ 1.
+
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
 
     Example:
         >>> import torch

@@ -19,12 +19,17 @@ class NCAE(SigmoidAutoencoder):
     negative weight back and leaves positive ones alone, so that weights end up *nearly* non-negative: count what is
     below zero (``weights_meant_non_negative``) before relying on it.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Source: Hosseini-Asl, Zurada, Nasraoui, "Deep learning of part-based representation of data using sparse
     autoencoders with nonnegativity constraints", IEEE Transactions on Neural Networks and Learning Systems 27 (2016),
     whose values for MNIST the defaults are. Ours: the start, and the line search of L-BFGS.
 
     Arguments:
-        in_features, k, sparsity, sparsity_weight, seed: as for ``SigmoidAutoencoder``. Samples are in [0, 1].
+        in_features, k, seed: as for ``Autoencoder``. Samples are in [0, 1].
+        sparsity: the mean activity that each unit should have, in (0, 1).
+        sparsity_weight: ≥ 0.
         penalty: of negative weights, ≥ 0.
         max_iter: iterations of L-BFGS, an int ≥ 0.
 
@@ -67,7 +72,24 @@ def ncae_loss(
     sparsity: float = 0.05,
     sparsity_weight: float = 3.0,
 ) -> Tensor:
-    """The loss of ``NCAE`` as a function of its weights: X (N, n), W₁ (k, n), b₁ (k,), W₂ (n, k), b₂ (n,)."""
+    """The loss of ``NCAE`` as a function of its weights: X (N, n), W₁ (k, n), b₁ (k,), W₂ (n, k), b₂ (n,).
+
+    Arguments:
+        X: samples in [0, 1].
+        W1, b1, W2, b2: of the encoder and the decoder.
+        penalty, sparsity, sparsity_weight: as for ``NCAE``.
+
+    Returns:
+        A scalar, differentiable.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.autoencoders import ncae_loss
+        >>> X, W = torch.rand(50, 16), torch.full((3, 16), -1.0)
+        >>> weights = W, torch.zeros(3), W.T, torch.zeros(16)
+        >>> ncae_loss(X, *weights, penalty=1.0) - ncae_loss(X, *weights, penalty=0.0)  # half of 96 weights of -1
+        tensor(48.)
+    """
     loss = sparse_loss(X, W1, b1, W2, b2, sparsity=sparsity, sparsity_weight=sparsity_weight)
     return loss + penalty * (negative_energy(W1) + negative_energy(W2))
 

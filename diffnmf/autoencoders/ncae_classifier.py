@@ -32,6 +32,9 @@ class NCAEClassifier(nn.Module):
         seed: an int ≥ 0.
         **options: of ``NCAE``, for every layer.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Example:
         >>> import torch
         >>> from diffnmf.autoencoders import NCAEClassifier

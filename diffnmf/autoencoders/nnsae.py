@@ -23,6 +23,9 @@ class NNSAE(Autoencoder):
     case, which leaves small negative ones. Intrinsic plasticity makes the codes of each unit nearly exponentially
     distributed with mean μ: seldom active, and strongly then.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Sources: Lemme, Reinhart, Steil, "Efficient online learning of a non-negative sparse autoencoder", ESANN 2010, and
     "Online learning and generalization of parts-based image representations by non-negative sparse autoencoders",
     Neural Networks 33 (2012); the plasticity of Triesch 2005. Ours: the order of samples, which is drawn anew in every

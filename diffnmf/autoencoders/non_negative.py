@@ -16,6 +16,9 @@ class NonNegativeAutoencoder(Autoencoder):
     encoder may subtract, so that a code is small where another part says the same. Components sum to 1: without that,
     a model escapes l1 by scaling them up. ``separate`` takes mixtures apart with several of them.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Source: Smaragdis and Venkataramani, "A neural network alternative to non-negative audio models", ICASSP 2017, for
     magnitude spectra. Theirs: softplus after both layers, a dictionary of any sign. Ours: the dictionary itself goes
     through softplus and the output does not, so that x̂ is a sum of parts, as NMF has it; the sums; Adam.

@@ -25,6 +25,9 @@ class UnfoldedNMF(Autoencoder):
     layer. Learning (Adam, projected) makes the same number of layers say more. The codes that the first layer is given
     are the constant that fits the sample best.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Sources: Le Roux, Hershey, Weninger, "Deep NMF for speech separation", ICASSP 2015, who unfold the updates and untie
     their matrices; Nasser, Eldar, Sharan, "Deep unfolding for non-negative matrix factorization with application to
     mutational signature analysis", Journal of Computational Biology 29 (2022), whose layer this is. Ours: the start,

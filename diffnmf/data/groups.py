@@ -40,6 +40,16 @@ class GroupSampler:
     ------
     TypeError, ValueError
         When an argument is not as above, or the images do not fill a single group.
+
+    Examples
+    --------
+    >>> from diffnmf.data import GroupSampler, load_dataset
+    >>> images = load_dataset("digits").train
+    >>> groups = GroupSampler(images, group_size=20, limit=5).epoch(0)
+    >>> groups.shape
+    torch.Size([5, 20])
+    >>> images.labels[groups[0]].bincount()  # two of each digit
+    tensor([2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
     """
 
     def __init__(
@@ -96,6 +106,20 @@ def group_matrix(images: ImageSet, indices: Tensor) -> Tensor:
     -------
     Tensor (*batch, n, m)
         float32 values in [0, 1].
+
+    Raises
+    ------
+    TypeError, ValueError
+        When the indices are no integers, or a single one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from diffnmf.data import ImageSet, group_matrix
+    >>> images = ImageSet("noise", torch.rand(10, 4, 5), labels=None)
+    >>> Y = group_matrix(images, torch.tensor([[0, 1, 2], [7, 8, 9]]))  # two groups of three
+    >>> Y.shape, torch.equal(Y[1, :, 2], images.images[9].flatten())
+    (torch.Size([2, 20, 3]), True)
     """
     if indices.ndim == 0:
         raise ValueError(

@@ -27,6 +27,17 @@ class ImageSet:
     ------
     TypeError, ValueError
         When the shapes, the dtypes or the values are not these.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from diffnmf.data import ImageSet
+    >>> bright = torch.full((10, 4, 5), 255, dtype=torch.uint8)
+    >>> images = ImageSet("bright", bright, labels=torch.arange(10) % 2)
+    >>> len(images), images.image_shape, images.pixels(torch.tensor([3, 7])).mean()
+    (10, (4, 5), tensor(1.))
+    >>> images.subset(torch.tensor([3, 7])).labels
+    tensor([1, 1])
     """
 
     name: str
@@ -72,7 +83,29 @@ class ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class DataSplit:
-    """The images to train on and those held out, which share no image and have one size."""
+    """The images to train on and those held out, which share no image and have one size.
+
+    Attributes
+    ----------
+    train : ImageSet
+        To train on.
+    test : ImageSet
+        Held out.
+
+    Raises
+    ------
+    ValueError
+        When the two are of different sizes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from diffnmf.data import DataSplit, ImageSet
+    >>> images = ImageSet("noise", torch.rand(10, 4, 5), labels=None)
+    >>> split = DataSplit(train=images.subset(torch.arange(8)), test=images.subset(torch.arange(8, 10)))
+    >>> len(split.train), len(split.test)
+    (8, 2)
+    """
 
     train: ImageSet
     test: ImageSet

@@ -65,6 +65,23 @@ def load_dataset(
     -----
     ImageWarning
         Once, when image files were in colour, or lost some of their depth; says how many.
+
+    Examples
+    --------
+    >>> from diffnmf.data import load_dataset
+    >>> split = load_dataset("digits")  # it comes with scikit-learn
+    >>> split.train.image_shape, len(split.train) > len(split.test)
+    ((8, 8), True)
+
+    Your own images:
+
+    >>> import numpy as np
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/mine.npy", np.random.rand(50, 20, 30))
+    ...     split = load_dataset(f"{folder}/mine.npy", resize=(10, 15))
+    >>> split.train.name, split.train.image_shape, len(split.train), len(split.test)
+    ('mine', (10, 15), 40, 10)
     """
     seed = check_count("seed", seed)
     resize = None if resize is None else check_image_shape(resize, "resize")

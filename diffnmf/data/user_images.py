@@ -57,6 +57,21 @@ def load_images(path: str | Path, *, resize: tuple[int, int] | None = None) -> I
     -----
     ImageWarning
         As ``load_dataset``.
+
+    Returns
+    -------
+    ImageSet
+        With the classes as numbers from 0, in the order of their names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tempfile import TemporaryDirectory
+    >>> from diffnmf.data import load_images
+    >>> with TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/mine.npz", images=np.random.rand(3, 8, 8), labels=["b", "a", "b"])
+    ...     load_images(f"{folder}/mine.npz").labels
+    tensor([1, 0, 1])
     """
     resize = None if resize is None else check_image_shape(resize, "resize")
     path = Path(path).expanduser()

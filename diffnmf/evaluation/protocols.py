@@ -30,6 +30,15 @@ class Factorizer:
         weights: H (B, n, k) and Y (B, n, m) to the W (B, k, m) that fits Y best with this H; by default with W ≥ 0.
         non_negative: whether H and W are non-negative. Otherwise only the errors are scored, since sparsity, copying
             and the like mean nothing.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.evaluation import Factorizer
+        >>> from diffnmf.factorization import merge
+        >>> factorizer = Factorizer(lambda Y: merge(Y, 3))
+        >>> H, W = factorizer.factorize(torch.rand(2, 30, 20))
+        >>> factorizer.weights(H, torch.rand(2, 30, 8)).shape  # of other columns in the same parts
+        torch.Size([2, 3, 8])
     """
 
     factorize: Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -62,6 +71,16 @@ def run_protocols(factorizer: Factorizer, train: Tensor, test: Tensor) -> dict[s
 
     Raises:
         ValueError: train and test do not have the same shape.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.evaluation import Factorizer, run_protocols
+        >>> from diffnmf.factorization import merge
+        >>> scores = run_protocols(Factorizer(lambda Y: merge(Y, 3)), torch.rand(4, 30, 20), torch.rand(4, 30, 20))
+        >>> list(scores)
+        ['fit', 'frozen', 'refit_w', 'refit']
+        >>> scores["refit"]["relative_error"] < scores["refit_w"]["relative_error"] < scores["frozen"]["relative_error"]
+        True
     """
     if train.shape != test.shape or train.ndim != 3:
         raise ValueError(

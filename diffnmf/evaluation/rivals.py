@@ -114,6 +114,17 @@ def score_rivals(images: ImageSet, groups: Tensor, k: int) -> dict[str, Scores]:
         ``anls``: from a random start. ``merge``: without any iterations. ``merge + 5 rounds``: and five of HALS; both
         are left out for k > max(n, m). ``spa``: k images of the group as H, with exact weights; left out for k > m.
         ``svd``: the best rank-k matrix of any sign, a lower bound for the relative error alone.
+
+    Raises:
+        TypeError, ValueError: k is no int ≥ 1.
+
+    Example:
+        >>> from diffnmf.data import GroupSampler, load_dataset
+        >>> from diffnmf.evaluation import score_rivals
+        >>> images = load_dataset("digits").test
+        >>> scores = score_rivals(images, GroupSampler(images, 20, limit=2).epoch(0), k=5)
+        >>> min(scores, key=lambda name: scores[name]["relative_error"])  # the bound
+        'svd'
     """
     k = check_count("k", k, at_least=1)
     rivals: dict[str, Callable[[Tensor], dict[str, Tensor]]] = {

@@ -22,6 +22,19 @@ def score_generator(generator: Generator, images: ImageSet, groups: Tensor) -> S
         generator: used in evaluation mode, and left in the mode it was in.
         images: what the groups index.
         groups: (G, m) indices, on the device of the generator.
+
+    Returns:
+        score -> mean, the column error also as ``eps``; and ``groups``, their number.
+
+    Example:
+        >>> from diffnmf.data import GroupSampler, load_dataset
+        >>> from diffnmf.evaluation import score_generator
+        >>> from diffnmf.models import GANUNMF
+        >>> model, images = GANUNMF.pretrained("digits-k16"), load_dataset("digits").test
+        >>> groups = GroupSampler(images, model.config.m, limit=5).epoch(0)
+        >>> scores = score_generator(model.generator, images, groups)
+        >>> scores["groups"], scores["relative_error"] < 0.4
+        (5, True)
     """
 
     def score(Y: Tensor) -> dict[str, Tensor]:

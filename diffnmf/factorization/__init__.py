@@ -1,4 +1,16 @@
-"""Classical factorisations on batches of matrices."""
+"""Classical factorisations on batches of matrices.
+
+Example:
+    >>> import torch
+    >>> from diffnmf.factorization import METHODS, PAPER, factorize
+    >>> Y = torch.rand(10, 64, 20)
+    >>> sorted(METHODS)
+    ['anls', 'hals', 'merge', 'mu', 'published_hals', 'spa', 'unit_columns']
+    >>> factorize(Y, 3, method="merge").errors[-1].shape  # an error for each of ten
+    torch.Size([10])
+    >>> sorted(PAPER), factorize(Y, 3, **PAPER["mu"]).errors.shape
+    (['anls', 'hals', 'mu'], torch.Size([201, 10]))
+"""
 
 from diffnmf.factorization.anls import ANLS
 from diffnmf.factorization.base import Method

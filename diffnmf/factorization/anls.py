@@ -26,8 +26,19 @@ class ANLS(AlternatingMethod):
         revive: as in ``HALS``. A component that no column of Y uses once would otherwise never be used again: from some
             random starts one or two of 30 on MNIST.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Source: Kim and Park (2008), Nonnegative matrix factorization based on alternating nonnegativity constrained least
     squares and active set method.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import ANLS, factorize
+        >>> Y = torch.rand(30, 20).double()
+        >>> errors = factorize(Y, 3, method=ANLS(steps=5), init="random", max_iter=5, tol=0.0).errors
+        >>> bool((errors.diff() < 0).all())
+        True
     """
 
     steps: int = 10

@@ -51,6 +51,11 @@ class Method(ABC):
 
     A method is a frozen dataclass: its fields are its options, checked when it is made, and one instance serves any
     number of calls. Users reach it through ``factorize``, by name (see ``METHODS``) or as an instance.
+
+    Example:
+        >>> from diffnmf.factorization import METHODS
+        >>> [name for name, method in METHODS.items() if "weights" in method().takes]  # who copes with missing entries
+        ['anls', 'mu', 'hals']
     """
 
     @property

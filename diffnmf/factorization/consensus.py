@@ -28,6 +28,14 @@ class Consensus(NamedTuple):
         error: ‖Y − HW‖_F / ‖Y‖_F of the consensus.
         errors: (R,) float64, those of the replicates.
         kept: (R',) int64, which replicates are kept.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import consensus
+        >>> parts = torch.block_diag(torch.ones(10, 1), torch.ones(10, 1))  # two parts that share no row
+        >>> found = consensus(parts @ torch.rand(2, 40), 2, n_init=4, tol=0.0, max_iter=50)
+        >>> bool((found.stability > 0.95).all()), found.error < 0.01  # every start finds the same
+        (True, True)
     """
 
     H: Tensor
@@ -49,6 +57,15 @@ class ConsensusScores(NamedTuple):
         error: (len(ks),) float64, the relative error of the consensus.
         best_error: (len(ks),) float64, that of the best replicate.
         found: a ``Consensus`` for every k.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import consensus_curve
+        >>> curve = consensus_curve(torch.rand(20, 30), [2, 3], n_init=3, tol=0.0, max_iter=20)
+        >>> curve.ks, curve.found[1].H.shape
+        ((2, 3), torch.Size([20, 3]))
+        >>> bool((curve.least <= curve.stability).all())  # the least stable component, and the mean
+        True
     """
 
     ks: tuple[int, ...]
@@ -127,6 +144,17 @@ def consensus_curve(Y: Any, ks: Iterable[int], **options: Any) -> ConsensusScore
 
     Raises:
         TypeError, ValueError: as ``consensus``, and for ks.
+
+    Returns:
+        The scores of every k, with the consensus itself.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import consensus_curve
+        >>> parts = torch.block_diag(torch.ones(10, 1), torch.ones(10, 1))
+        >>> curve = consensus_curve(parts @ torch.rand(2, 40), [1, 2], n_init=4, tol=0.0, max_iter=50)
+        >>> (curve.error < 0.01).tolist(), (curve.stability > 0.95).tolist()  # two components, and they are stable
+        ([False, True], [True, True])
     """
     numbers = tuple(sorted(set(check_counts("ks", ks, at_least=1))))
     Y = columns_of("Y", Y)

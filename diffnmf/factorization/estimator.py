@@ -100,6 +100,11 @@ class NMF(FittedParts):
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Their names, where X had names that are strings.
 
+    Raises
+    ------
+    TypeError, ValueError
+        In ``fit``, when X or a parameter is not as above; the message names it.
+
     Warns
     -----
     NMFConvergenceWarning

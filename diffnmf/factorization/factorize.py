@@ -38,6 +38,14 @@ class Factors(NamedTuple):
             repeated in between.
         iterations: (*batch,) int64, the iterations of each problem.
         converged: (*batch,) bool, whether the problem met ``tol``; never at ``tol=0``.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import factorize
+        >>> factors = factorize(torch.rand(10, 30, 20), 3, tol=1e-2)
+        >>> H, W, *_ = factors
+        >>> factors.errors[-1].shape, bool(factors.converged.all())
+        (torch.Size([10]), True)
     """
 
     H: Tensor
@@ -136,10 +144,10 @@ def factorize(
     Example:
         >>> import torch
         >>> from diffnmf.factorization import factorize
-        >>> Y = torch.rand(100, 784, 3) @ torch.rand(100, 3, 40)  # a hundred matrices of rank 3
+        >>> Y = torch.rand(10, 784, 3) @ torch.rand(10, 3, 40)  # ten matrices of rank 3
         >>> H, W, errors, iterations, converged = factorize(Y, 3, tol=1e-3)
         >>> H.shape, W.shape
-        (torch.Size([100, 784, 3]), torch.Size([100, 3, 40]))
+        (torch.Size([10, 784, 3]), torch.Size([10, 3, 40]))
     """
     method = get_method(method)
     tol = check_number("tol", tol)

@@ -58,8 +58,19 @@ class HALS(AlternatingMethod):
             under penalties, where a dead component may be what is asked for.
         shuffle: take the rows of a factor in another random order, which is the same for all problems, in every sweep.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Sources: Cichocki and Phan (2009), see above; Gillis and Glineur (2012), Accelerated multiplicative updates
     and hierarchical ALS algorithms for nonnegative matrix factorization, Neural Computation 24(4), for the sweeps.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import HALS, factorize
+        >>> Y = torch.rand(30, 20).double()
+        >>> errors = factorize(Y, 3, method=HALS(sweeps=1, extrapolate=False), max_iter=10, tol=0.0).errors
+        >>> bool((errors.diff() < 0).all())
+        True
     """
 
     sweeps: int = 3

@@ -59,6 +59,17 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: Seed = 0) -> St
 
     Raises:
         TypeError, ValueError: as ``factorize``.
+
+    Sources: see ``nndsvd``, ``merge`` and ``spa``.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import factorize, initialize
+        >>> Y = torch.rand(10, 30, 20)
+        >>> H0, W0 = initialize(Y, 3, "merge")
+        >>> H0.shape, W0.shape
+        (torch.Size([10, 30, 3]), torch.Size([10, 3, 20]))
+        >>> H, W, *_ = factorize(Y, 3, H0=H0, W0=W0, tol=1e-2)  # what init="merge" does
     """
     init, seed = check_start(init, seed)
     problem, units, _ = make_nmf_problem(Y, k)

@@ -95,6 +95,11 @@ class MiniBatchNMF(FittedBatches):
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Their names, where X had names that are strings.
 
+    Raises
+    ------
+    TypeError, ValueError
+        In ``fit``, when X or a parameter is not as above; the message names it.
+
     Warns
     -----
     NMFConvergenceWarning

@@ -36,9 +36,20 @@ class MU(AlternatingMethod):
             further: at β in [1, 2], where the divergence is convex in each factor, this takes half of the iterations or
             fewer, though the error may rise in between.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Sources: Lee and Seung (2001), Algorithms for non-negative matrix factorization; Févotte and Idier (2011), see
     ``divergence.py``; Hien, Leplat and Gillis (2024), Block majorization minimization with extrapolation and
     application to β-NMF, for ``extrapolate``.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import MU, factorize
+        >>> counts = torch.poisson(5 * torch.rand(30, 20))
+        >>> errors = factorize(counts, 3, method=MU("kullback-leibler"), max_iter=30, tol=0.0).errors
+        >>> bool(errors[-1] < errors[0])
+        True
     """
 
     beta_loss: float | str = "frobenius"

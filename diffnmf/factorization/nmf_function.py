@@ -48,6 +48,11 @@ def non_negative_factorization(
     n_iter : int
         Iterations run.
 
+    Raises
+    ------
+    TypeError, ValueError
+        When an argument is not as above; the message names it.
+
     Examples
     --------
     >>> import numpy as np

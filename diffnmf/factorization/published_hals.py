@@ -25,6 +25,15 @@ class PublishedHALS(AlternatingMethod):
 
     Sources: Cichocki and Phan (2009), Fast local algorithms for large scale nonnegative matrix and tensor
     factorizations, IEICE Trans. Fundamentals E92-A(3), algorithm 2, with its floor of 1e-16 in the place of zero.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import PublishedHALS, factorize
+        >>> Y = torch.rand(30, 20).double()
+        >>> factors = factorize(Y, 3, method=PublishedHALS(), init="random", max_iter=10, tol=0.0)
+        >>> H = factors.H / factors.H[:, :1].norm()
+        >>> torch.allclose(H.norm(dim=0), torch.ones(3).double())  # columns of one norm
+        True
     """
 
     def run(self, problem: NMFProblem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:

@@ -26,6 +26,13 @@ class RankScores(NamedTuple):
         mean: (len(ks), *batch) float64, the relative error on held-out entries, mean over the folds.
         std: (len(ks), *batch) float64, its standard deviation over the folds.
         best: (*batch,) int64, the k with the smallest mean; 0 for a problem that is not finite.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import cross_validate_rank
+        >>> scores = cross_validate_rank(torch.rand(20, 2) @ torch.rand(2, 15), [1, 2], folds=3, rounds=30)
+        >>> scores.best, bool(scores.mean[1] < scores.mean[0] / 2)
+        (tensor(2), True)
     """
 
     ks: tuple[int, ...]
@@ -50,6 +57,12 @@ def svd_curve(Y: Any, max_k: int | None = None) -> Tensor:
 
     Raises:
         TypeError, ValueError: max_k is no such number, or Y is no floating-point matrix.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import svd_curve
+        >>> svd_curve(torch.diag(torch.tensor([4.0, 3.0, 0.0])))  # from k = 2 on nothing is left
+        tensor([1.0000, 0.6000, 0.0000, 0.0000], dtype=torch.float64)
     """
     Y = columns_of("Y", Y)
     _check_entries(Y)

@@ -20,6 +20,13 @@ class Replicates(NamedTuple):
             (iterations + 1, R), iterations (R,), converged (R,).
         best: of the start that ended with the smallest error.
         order: (R,) int64, the starts by that error, the smallest first.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import replicate
+        >>> found = replicate(torch.rand(30, 20), 3, n_init=4, tol=0.0, max_iter=20)
+        >>> torch.equal(found.best.H, found.factors.H[found.order[0]])
+        True
     """
 
     factors: Factors

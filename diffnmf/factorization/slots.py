@@ -52,7 +52,19 @@ def match_slots(H: Tensor, prototypes: Tensor) -> Tensor:
 
 
 def take_slots(H: Tensor, W: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
-    """H (*batch, n, k) and W (*batch, k, m) with their components in an order (*batch, k) from ``match_slots``."""
+    """H (*batch, n, k) and W (*batch, k, m) with their components in an order (*batch, k) from ``match_slots``.
+
+    Differentiable in H and W.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import match_slots, take_slots
+        >>> H, W = torch.tensor([[0.0, 2.0], [4.0, 0.0]]), torch.tensor([[1.0], [3.0]])
+        >>> take_slots(H, W, match_slots(H, torch.eye(2)))
+        (tensor([[2., 0.],
+                [0., 4.]]), tensor([[3.],
+                [1.]]))
+    """
     columns = order.unsqueeze(-2).expand(*order.shape[:-1], H.shape[-2], order.shape[-1])
     rows = order.unsqueeze(-1).expand(*order.shape, W.shape[-1])
     return H.gather(-1, columns), W.gather(-2, rows)

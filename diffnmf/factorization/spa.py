@@ -34,6 +34,13 @@ def spa(Y: Tensor, k: int) -> Tensor:
 
     Raises:
         TypeError, ValueError: k is no such number, or Y is no floating-point matrix.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import spa
+        >>> spa(torch.tensor([[1.0, 0.0, 3.0], [1.0, 2.0, 0.0]]), 2)  # the last column, then the one before
+        tensor([[3., 0.],
+                [0., 2.]])
     """
     check_matrix("Y", Y)
     k = check_count("k", k, at_least=1)
@@ -78,6 +85,14 @@ class SPA(Method):
     Its one "iteration" begins from W = 0, and converges.
 
     Source: see ``spa``.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import SPA, factorize
+        >>> H, mixtures = torch.rand(30, 3), torch.softmax(torch.rand(3, 20), dim=0)
+        >>> Y = torch.cat((H, H @ mixtures), dim=1)  # every part alone in one of the first columns
+        >>> bool(factorize(Y, 3, method=SPA()).errors[-1] < 1e-5)
+        True
     """
 
     @property

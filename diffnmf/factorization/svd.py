@@ -30,6 +30,12 @@ def truncated_svd(Y: Tensor, k: int) -> Tensor:
 
     Raises:
         TypeError, ValueError: k is no such number, or Y is no floating-point matrix.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import truncated_svd
+        >>> truncated_svd(torch.diag(torch.tensor([4.0, 3.0, 1.0])), 2).round(decimals=3).diagonal()
+        tensor([4., 3., 0.])
     """
     check_matrix("Y", Y)
     k = check_count("k", k, at_least=1)

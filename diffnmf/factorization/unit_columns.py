@@ -64,6 +64,9 @@ class UnitColumns(AlternatingMethod):
         sweeps: as in ``HALS``, of W.
         revive: as in ``HALS``.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Sources: Hoyer (2004), Non-negative matrix factorization with sparseness constraints, JMLR 5, for the sparsity; the
     steps are those of Cichocki and Phan (2009), see ``HALS``, on the sphere.
 

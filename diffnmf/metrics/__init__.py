@@ -3,18 +3,8 @@
 from diffnmf.metrics.bounds import excess_over_svd
 from diffnmf.metrics.consistency import SlotConsistency, permutation_consistency, slot_consistency
 from diffnmf.metrics.optimality import nnls_kkt_residual, projected_gradient
-from diffnmf.metrics.scores import (
-    column_error,
-    copying,
-    dead_components,
-    hoyer_H,
-    hoyer_sparsity,
-    hoyer_W,
-    part_overlap,
-    relative_error,
-    summarize,
-    zero_share,
-)
+from diffnmf.metrics.scores import column_error, copying, dead_components, part_overlap, relative_error, summarize
+from diffnmf.metrics.sparsity import hoyer_H, hoyer_sparsity, hoyer_W, zero_share
 from diffnmf.metrics.symmetry import symmetry_adjusted_error
 
 __all__ = [

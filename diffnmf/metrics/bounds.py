@@ -33,6 +33,15 @@ def excess_over_svd(Y: Tensor, Y_hat: Tensor, k: int) -> Tensor:
 
     Raises:
         TypeError, ValueError: k is no such number, or the shapes do not fit; the message names the argument.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import excess_over_svd
+        >>> Y = torch.diag(torch.tensor([3.0, 2.0, 1.0]))
+        >>> excess_over_svd(Y, torch.diag(torch.tensor([3.0, 0.0, 0.0])), k=1)  # no matrix of rank 1 is nearer
+        tensor(0.)
+        >>> excess_over_svd(Y, torch.diag(torch.tensor([3.0, 0.0, 0.0])), k=2) > 1  # two components can do much better
+        tensor(True)
     """
     k = check_count("k", k, at_least=1)
     error = relative_error(Y, Y_hat)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_tensor
-from diffnmf.metrics.scores import unit_columns
+from diffnmf.metrics.matrices import unit_columns
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,13 @@ class SlotConsistency:
         unmatched: mean over pairs and slots of the cosine of two columns in the same slot. In [0, 1] for non-negative
             bases.
         matched: the same after the best one-to-one assignment of columns, found for each pair anew.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import slot_consistency
+        >>> found = slot_consistency(torch.stack((torch.eye(3), torch.eye(3).flip(-1))))
+        >>> found.matched - found.unmatched > 0.5  # the parts are the same, and stand in other slots
+        True
     """
 
     unmatched: float
@@ -51,6 +58,12 @@ def slot_consistency(H: Tensor) -> SlotConsistency:
         ValueError: H has another shape; the message says which.
 
     Source: Kuhn (1955), The Hungarian method for the assignment problem, Naval Research Logistics Quarterly 2.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import slot_consistency
+        >>> slot_consistency(torch.stack((torch.eye(2), torch.eye(2).flip(-1))))
+        SlotConsistency(unmatched=0.0, matched=1.0)
     """
     _check_bases("H", H, at_least=2)
     groups, n, k = H.shape
@@ -73,6 +86,14 @@ def permutation_consistency(H: Tensor, H_permuted: Tensor) -> SlotConsistency:
 
     Raises:
         ValueError: the shapes do not fit; the message names the argument.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.factorization import spa
+        >>> from diffnmf.metrics import permutation_consistency
+        >>> Y = torch.rand(5, 30, 8)  # five groups
+        >>> permutation_consistency(spa(Y, 3), spa(Y.flip(-1), 3)).matched > 0.999  # spa does not mind the order
+        True
     """
     _check_bases("H", H, at_least=1)
     if check_tensor("H_permuted", H_permuted).shape != H.shape:

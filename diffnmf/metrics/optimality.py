@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_expands, check_floating
-from diffnmf.metrics.scores import check_factors, check_same_matrix
+from diffnmf.metrics.matrices import check_factors, check_same_matrix
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.norms import safe_norm
 from diffnmf.solvers.problem import kkt_residual, make_problem
@@ -34,6 +34,15 @@ def nnls_kkt_residual(
 
     Raises:
         TypeError, ValueError: as ``nnls``, and for W; the message names the argument.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import nnls_kkt_residual
+        >>> H, Y = torch.eye(2), torch.tensor([[1.0], [-1.0]])
+        >>> nnls_kkt_residual(H, Y, torch.tensor([[1.0], [0.0]]))  # the solution
+        tensor(0., dtype=torch.float64)
+        >>> nnls_kkt_residual(H, Y, Y) > 0.7  # what plain least squares says
+        tensor(True)
     """
     problem = make_problem(H, Y, ridge=ridge, l1=l1)
     check_floating("W", W)
@@ -61,8 +70,18 @@ def projected_gradient(Y: Tensor, H: Tensor, W: Tensor) -> Tensor:
     Returns:
         (*batch,), float64, without gradient.
 
+    Raises:
+        TypeError, ValueError: shapes do not fit; the message names the argument.
+
     Source: Lin (2007), Projected gradient methods for nonnegative matrix factorization, Neural Computation 19(10),
     equation (20).
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import projected_gradient
+        >>> H, W = torch.rand(8, 2), torch.rand(2, 5)
+        >>> projected_gradient(H @ W, H, W) < 1e-5, projected_gradient(2 * H @ W, H, W) > 0.1
+        (tensor(True), tensor(True))
     """
     check_factors(H, W)
     H, W = H.double(), W.double()

@@ -10,7 +10,9 @@ import math
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_number, check_same_rows, check_tensor
+from diffnmf.checks import check_number, check_same_rows, check_tensor
+from diffnmf.metrics.matrices import check_factors, check_same_matrix, live_columns, mean_where, unit_columns
+from diffnmf.metrics.sparsity import hoyer_H, hoyer_W
 from diffnmf.solvers.norms import safe_norm
 from diffnmf.solvers.problem import one_where_zero
 
@@ -27,10 +29,20 @@ def column_error(Y: Tensor, Y_hat: Tensor) -> Tensor:
 
     Returns:
         (*batch,), in the dtype of the inputs.
+
+    Raises:
+        TypeError, ValueError: no tensors, or not of one shape; the message names the argument.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import column_error
+        >>> Y = torch.tensor([[3.0, 0.0], [4.0, 1.0]])
+        >>> column_error(Y, torch.zeros(2, 2))  # the mean of 5 and 1
+        tensor(3.)
     """
     check_same_matrix(Y, Y_hat)
     difference = Y_hat - Y
-    return _norm(difference, dim=-2).mean(-1).to(difference.dtype)
+    return safe_norm(difference, dim=-2).mean(-1).to(difference.dtype)
 
 
 def relative_error(Y: Tensor, Y_hat: Tensor) -> Tensor:
@@ -44,81 +56,22 @@ def relative_error(Y: Tensor, Y_hat: Tensor) -> Tensor:
 
     Returns:
         (*batch,), in the dtype of the inputs.
+
+    Raises:
+        TypeError, ValueError: no tensors, or not of one shape; the message names the argument.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import relative_error
+        >>> Y = torch.tensor([[3.0, 0.0], [4.0, 0.0]])
+        >>> relative_error(Y, torch.tensor([[3.0, 0.0], [0.0, 0.0]]))  # 4 of 5
+        tensor(0.8000)
     """
     check_same_matrix(Y, Y_hat)
     difference = Y_hat - Y
-    error, size = _norm(difference, dim=(-2, -1)), _norm(Y, dim=(-2, -1))
+    error, size = safe_norm(difference, dim=(-2, -1)), safe_norm(Y, dim=(-2, -1))
     ratio = error / one_where_zero(size)
     return torch.where((size == 0) & (error > 0), math.inf, ratio).to(difference.dtype)
-
-
-def hoyer_sparsity(X: Tensor, dim: int) -> Tensor:
-    """(√n − ‖x‖₁/‖x‖₂)/(√n − 1) for every vector x of length n along dim (Hoyer 2004, JMLR 5, section 3.1).
-
-    In [0, 1]: 0 where all entries have the same size, 1 where a single one is not zero; unchanged when x is scaled.
-    The formula is 0/0 for a zero vector and for n = 1, where nothing tells sparse from dense: 0 is returned.
-
-    Arguments:
-        X: any shape.
-        dim: the dimension along which the vectors lie, an int ≥ −X.ndim; it is gone in the result.
-    """
-    dim = check_count("dim", dim, at_least=-check_tensor("X", X).ndim)
-    root = math.sqrt(X.shape[dim])
-    if root <= 1:
-        return torch.zeros_like(X.sum(dim))
-    length = _norm(X, dim)
-    spread = torch.linalg.vector_norm(X, 1, dim=dim, dtype=torch.float64) / one_where_zero(length)
-    sparsity = ((root - spread) / (root - 1)).clamp(0, 1)  # rounding may step over the ends
-    return torch.where(length == 0, 0.0, sparsity).to(X.dtype)
-
-
-def hoyer_H(H: Tensor) -> Tensor:
-    """Mean Hoyer sparsity of the live (non-zero) columns of H: how local the parts are.
-
-    In [0, 1]; 0 where no column is live. Dead columns are counted by ``dead_components`` instead: as "perfectly
-    sparse" ones they would reward a basis for losing its parts.
-
-    Arguments:
-        H: (*batch, n, k).
-
-    Returns:
-        (*batch,).
-    """
-    check_tensor("H", H)
-    return _mean_where(hoyer_sparsity(H, dim=-2), _live_columns(H))
-
-
-def hoyer_W(W: Tensor) -> Tensor:
-    """Mean Hoyer sparsity of the live (non-zero) rows of W: how few columns of Y use a part.
-
-    In [0, 1]; 0 where no row is live.
-
-    Arguments:
-        W: (*batch, k, m).
-
-    Returns:
-        (*batch,).
-    """
-    return hoyer_H(check_tensor("W", W).mT)
-
-
-def zero_share(H: Tensor, tolerance: float = 0.0) -> Tensor:
-    """The share of the entries of H that are at most tolerance · max(H).
-
-    In [0, 1]; 1 where H is zero. Unlike the Hoyer sparsity it counts dead columns as zeros, and only exact
-    zeros at tolerance 0, which least squares without a constraint never gives.
-
-    Arguments:
-        H: (*batch, n, k), non-negative.
-        tolerance: in [0, 1).
-
-    Returns:
-        (*batch,).
-    """
-    tolerance = check_number("tolerance", tolerance, "[0, 1)")
-    largest = check_tensor("H", H).amax(dim=(-2, -1), keepdim=True)
-    share = (tolerance * largest >= H).to(H.dtype).mean(dim=(-2, -1))
-    return torch.where(largest[..., 0, 0].isnan(), math.nan, share)  # a comparison with NaN would pass for "dense"
 
 
 def copying(H: Tensor, Y: Tensor) -> Tensor:
@@ -133,10 +86,20 @@ def copying(H: Tensor, Y: Tensor) -> Tensor:
 
     Returns:
         (*batch,).
+
+    Raises:
+        TypeError, ValueError: no tensors, or not of the same number of rows.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import copying
+        >>> Y = torch.eye(4)
+        >>> copying(3 * Y[:, :2], Y), copying(torch.ones(4, 1), Y)  # two of the images, and their mean
+        (tensor(1.), tensor(0.5000))
     """
     check_same_rows("H", check_tensor("H", H), "Y", check_tensor("Y", Y))
     cosines = (unit_columns(H).mT @ unit_columns(Y)).clamp(-1, 1)  # (*batch, k, m)
-    return _mean_where(cosines.amax(-1), _live_columns(H))
+    return mean_where(cosines.amax(-1), live_columns(H))
 
 
 def dead_components(H: Tensor, W: Tensor, tolerance: float = 1e-8) -> Tensor:
@@ -152,6 +115,17 @@ def dead_components(H: Tensor, W: Tensor, tolerance: float = 1e-8) -> Tensor:
 
     Returns:
         (*batch,), int64.
+
+    Raises:
+        TypeError, ValueError: H and W do not fit together, or tolerance is no such number.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import dead_components
+        >>> H, W = torch.rand(2, 6, 3), torch.rand(2, 3, 5)
+        >>> H[0, :, 1] = 0  # of the first problem
+        >>> dead_components(H, W)
+        tensor([1, 0])
     """
     return dead_mask(H, W, tolerance).sum(-1)
 
@@ -160,7 +134,7 @@ def dead_mask(H: Tensor, W: Tensor, tolerance: float = 1e-8) -> Tensor:
     """Which components ``dead_components`` counts, (*batch, k) bool."""
     check_factors(H, W)
     tolerance = check_number("tolerance", tolerance, "[0, 1)")
-    strength = _norm(H, dim=-2) * _norm(W, dim=-1)  # (*batch, k)
+    strength = safe_norm(H, dim=-2) * safe_norm(W, dim=-1)  # (*batch, k)
     return strength <= tolerance * strength.amax(-1, keepdim=True)
 
 
@@ -175,9 +149,18 @@ def part_overlap(H: Tensor) -> Tensor:
 
     Returns:
         (*batch,).
+
+    Raises:
+        TypeError: H is no tensor.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import part_overlap
+        >>> part_overlap(torch.eye(3)), part_overlap(torch.tensor([[2.0, 3.0], [0.0, 4.0]]))
+        (tensor(0.), tensor(0.6000))
     """
     directions = unit_columns(check_tensor("H", H))  # dead columns stay zero and add nothing to the sum
-    live = _live_columns(H).sum(-1)
+    live = live_columns(H).sum(-1)
     pairs = (live * (live - 1) // 2).clamp(min=1)
     total = (directions.mT @ directions).tril(-1).sum(dim=(-2, -1))
     return (total / pairs).clamp(-1, 1)
@@ -195,6 +178,16 @@ def summarize(Y: Tensor, H: Tensor, W: Tensor) -> dict[str, Tensor]:
     Returns:
         ``column_error``, ``relative_error``, ``hoyer_H``, ``hoyer_W``, ``copying``, ``dead_components`` (int64)
         and ``part_overlap``, each (*batch,).
+
+    Raises:
+        TypeError, ValueError: shapes do not fit; the message names the argument.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.metrics import summarize
+        >>> H, W = torch.eye(4, 2), torch.ones(2, 3)
+        >>> {name: round(score.item(), 2) for name, score in summarize(H @ W, H, W).items() if name.startswith("hoyer")}
+        {'hoyer_H': 1.0, 'hoyer_W': 0.0}
     """
     check_factors(H, W)
     check_tensor("Y", Y)
@@ -210,42 +203,3 @@ def summarize(Y: Tensor, H: Tensor, W: Tensor) -> dict[str, Tensor]:
         "part_overlap": part_overlap(H),
     }
     return {name: score.expand(error.shape) for name, score in scores.items()}
-
-
-def _norm(X: Tensor, dim: int | tuple[int, int]) -> Tensor:
-    return safe_norm(X, dim)
-
-
-def _live_columns(X: Tensor) -> Tensor:
-    """(*batch, columns), bool. NaN counts as live, so that it shows in the score."""
-    return (X != 0).any(dim=-2)
-
-
-def unit_columns(X: Tensor) -> Tensor:
-    """X with columns of norm 1; zero columns stay zero."""
-    return X / one_where_zero(_norm(X, dim=-2)).to(X.dtype).unsqueeze(-2)
-
-
-def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of the chosen entries along the last dimension; 0 where none is chosen."""
-    return torch.where(chosen, values, 0.0).sum(-1) / chosen.sum(-1).clamp(min=1)
-
-
-def check_same_matrix(Y: Tensor, Y_hat: Tensor) -> None:
-    check_tensor("Y", Y)
-    check_tensor("Y_hat", Y_hat)
-    if Y.ndim < 2 or Y_hat.ndim < 2 or Y.shape[-2:] != Y_hat.shape[-2:]:
-        raise ValueError(
-            f"Y and Y_hat: expected (*batch, n, m) both, with the same n and m;"
-            f" got Y {tuple(Y.shape)} and Y_hat {tuple(Y_hat.shape)} (Y_hat is H @ W)"
-        )
-
-
-def check_factors(H: Tensor, W: Tensor) -> None:
-    check_tensor("H", H)
-    check_tensor("W", W)
-    if H.ndim < 2 or W.ndim < 2 or H.shape[-1] != W.shape[-2]:
-        raise ValueError(
-            f"H and W: expected (*batch, n, k) and (*batch, k, m), as many columns of H as rows of W;"
-            f" got H {tuple(H.shape)} and W {tuple(W.shape)} (transpose the one that lies on its side)"
-        )

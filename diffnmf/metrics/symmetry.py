@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_matrix
-from diffnmf.metrics.scores import unit_columns
+from diffnmf.metrics.matrices import unit_columns
 from diffnmf.solvers.norms import safe_norm
 from diffnmf.solvers.problem import one_where_zero
 

@@ -12,11 +12,22 @@ class Critic(nn.Module):
 
     Arguments:
         image_shape: (h, w) of every image.
-        m: images in a group.
-        width: channels of the first layer; they double with every halving, up to four times the width.
+        m: images in a group, an int ≥ 1.
+        width: channels of the first layer, an int ≥ 1; they double with every halving, up to four times the width.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above; the message names it.
 
     Source: Isola et al. (2017), Image-to-image translation with conditional adversarial networks; with group
     normalisation in the place of batch normalisation.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.models import Critic
+        >>> critic = Critic((8, 8), m=6, width=8)
+        >>> Y, Y_hat = torch.rand(2, 64, 6), torch.rand(2, 64, 6)
+        >>> critic(Y_hat, Y).shape  # (B, 1, h', w')
+        torch.Size([2, 1, 4, 4])
     """
 
     def __init__(self, image_shape: tuple[int, int], m: int, width: int) -> None:

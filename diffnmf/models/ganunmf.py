@@ -29,6 +29,8 @@ class GANUNMF(nn.Module):
     Raises:
         TypeError, ValueError: as ``GeneratorConfig``.
 
+    Source: the GAN-UNET paper (docs/architecture.md has its citation).
+
     Example:
         >>> import torch
         >>> from diffnmf.models import GANUNMF

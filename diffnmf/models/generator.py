@@ -17,7 +17,16 @@ from diffnmf.solvers import NNLSSolver
 
 
 class Factorization(NamedTuple):
-    """Y ≈ Y_hat = H @ W, with H (B, n, k) ≥ 0, W (B, k, m) ≥ 0 and Y_hat (B, n, m)."""
+    """Y ≈ Y_hat = H @ W, with H (B, n, k) ≥ 0, W (B, k, m) ≥ 0 and Y_hat (B, n, m).
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.models import GANUNMF
+        >>> result = GANUNMF(image_shape=(8, 8), m=6, k=3, width=8)(torch.rand(2, 64, 6))
+        >>> H, W, Y_hat = result
+        >>> torch.equal(result.Y_hat, H @ W)
+        True
+    """
 
     H: Tensor
     W: Tensor
@@ -57,6 +66,18 @@ class Generator(nn.Module):
 
     Raises:
         TypeError: ``w_solver`` is neither a solver nor a layer.
+
+    Source: the GAN-UNET paper; ``basis_init`` is ours.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.models import Generator, GeneratorConfig
+        >>> generator = Generator(GeneratorConfig((8, 8), m=6, k=3, width=8))
+        >>> Y = torch.rand(2, 64, 6)
+        >>> H, W, Y_hat = generator(Y)
+        >>> (Y - Y_hat).abs().mean().backward()  # the gradient reaches the U-Net through H and W
+        >>> H.shape, W.shape
+        (torch.Size([2, 64, 3]), torch.Size([2, 3, 6]))
     """
 
     def __init__(self, config: GeneratorConfig, w_solver: NNLSSolver | NNLSLayer | None = None) -> None:

@@ -100,6 +100,14 @@ class GeneratorConfig(GeneratorOptions, GroupShape):  # in this order, image_sha
 
     Raises:
         TypeError, ValueError: an option is of the wrong kind, unknown or out of range; the message names it.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from diffnmf.models import GANUNMF, GeneratorConfig
+        >>> config = GeneratorConfig((8, 8), m=6, k=3, width=8)
+        >>> paper = replace(config, w_solver="fc")
+        >>> type(GANUNMF(paper).generator.w_head).__name__
+        'FullyConnectedWeights'
     """
 
     def __post_init__(self) -> None:

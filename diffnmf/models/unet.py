@@ -19,11 +19,25 @@ class UNet(nn.Module):
         in_channels: m, the images of a group.
         out_channels: k.
         image_shape: (h, w) in pixels; decides the depth where none is given.
-        width: channels at full resolution. The first layers have to carry m images: a width well below m loses some.
-        depth: how often the image is halved; by default until its shorter side would fall below 4.
+        width: channels at full resolution, an int ≥ 1. The first layers have to carry m images: a width well below m
+            loses some.
+        depth: how often the image is halved, an int ≥ 0; by default until its shorter side would fall below 4.
         normalize_maps: give every map mean 0 and variance 1 over its pixels, then a learned gain and bias.
 
+    Raises:
+        TypeError, ValueError: an argument is not as above; the message names it.
+
     Source: Ronneberger, Fischer and Brox (2015), U-Net: convolutional networks for biomedical image segmentation.
+
+    Shapes:
+        (B, in_channels, h, w) to maps (B, out_channels, h, w) and the bottleneck (B, C, h', w').
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.models import UNet
+        >>> maps, bottleneck = UNet(6, 3, (9, 12), width=8)(torch.rand(2, 6, 9, 12))
+        >>> maps.shape
+        torch.Size([2, 3, 9, 12])
     """
 
     def __init__(

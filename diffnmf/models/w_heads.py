@@ -19,7 +19,20 @@ W_SOLVERS = (*SOLVERS, LOOSE_CONE_PROGRAM, FULLY_CONNECTED)
 
 
 class NNLSWeights(nn.Module):
-    """W = argmin ‖Y − HW‖, W ≥ 0: the weights that fit this H best."""
+    """W = argmin ‖Y − HW‖, W ≥ 0: the weights that fit this H best.
+
+    Arguments:
+        layer: what solves for W.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.layers import NNLSLayer
+        >>> from diffnmf.models import NNLSWeights
+        >>> H, Y, bottleneck = torch.rand(2, 64, 3), torch.rand(2, 64, 6), torch.rand(2, 16, 4, 4)
+        >>> head = NNLSWeights(NNLSLayer(total=1.0))  # every image is a mixture
+        >>> head(H, Y, bottleneck).sum(-2).allclose(torch.ones(2, 6))
+        True
+    """
 
     def __init__(self, layer: NNLSLayer) -> None:
         super().__init__()
@@ -51,6 +64,15 @@ class FullyConnectedWeights(nn.Module):
         m: columns of a group.
         hidden: width of the hidden layer.
         corrects: whether W₀ will be given.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.models import FullyConnectedWeights
+        >>> H, Y, bottleneck = torch.rand(2, 64, 3), torch.rand(2, 64, 6), torch.rand(2, 16, 4, 4)
+        >>> head = FullyConnectedWeights(channels=16, k=3, m=6)
+        >>> W = head(H, Y, bottleneck)
+        >>> W.shape, torch.equal(W, head(2 * H, Y, bottleneck))  # H is not looked at
+        (torch.Size([2, 3, 6]), True)
     """
 
     LEAN = 12.0  # the bias of a component's own image at the start; what the layer adds to it is about 0.3
@@ -89,6 +111,22 @@ def make_w_head(
     Raises:
         ValueError: the name is unknown; the message lists the known ones.
         TypeError: neither a name nor a solver nor a layer.
+
+    Arguments:
+        w_solver: a name of ``W_SOLVERS``, a solver, or an ``NNLSLayer`` with options.
+        channels: C of the bottleneck, for "fc".
+        k: components, for "fc".
+        m: columns of a group, for "fc".
+        corrects: whether W₀ will be given, for "fc".
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.models import make_w_head
+        >>> H, Y, bottleneck = torch.rand(2, 64, 3), torch.rand(2, 64, 6), torch.rand(2, 16, 4, 4)
+        >>> for name in ("bpp", "fc"):
+        ...     make_w_head(name, channels=16, k=3, m=6)(H, Y, bottleneck).shape
+        torch.Size([2, 3, 6])
+        torch.Size([2, 3, 6])
     """
     if w_solver == FULLY_CONNECTED:
         return FullyConnectedWeights(channels, k, m, corrects=corrects)

@@ -1,4 +1,13 @@
-"""A run: its configuration, its folder, what is written while it goes on, and what it is good for afterwards."""
+"""A run: its configuration, its folder, what is written while it goes on, and what it is good for afterwards.
+
+Example:
+    >>> from diffnmf.runs import PRESETS
+    >>> sorted(PRESETS)
+    ['default', 'paper', 'quick', 'scratch']
+    >>> config = PRESETS["quick"].with_options(epochs=3)  # for ``run_experiment``
+    >>> config.data.dataset, config.model.k, config.training.epochs
+    ('digits', 10, 3)
+"""
 
 from diffnmf.runs.config import DataConfig, ModelConfig, RunConfig
 from diffnmf.runs.description import describe_installation, describe_run

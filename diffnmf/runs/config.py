@@ -23,7 +23,16 @@ MAY_CHANGE = ("epochs", "batch_size", "accumulate", "checkpoint_every", "picture
 @documented
 @dataclass(frozen=True)
 class DataConfig(Options):
-    """Which images, and how they become groups."""
+    """Which images, and how they become groups.
+
+    Raises:
+        TypeError, ValueError: an option is of the wrong kind, unknown or out of range; the message names it.
+
+    Example:
+        >>> from diffnmf.runs import DataConfig, RunConfig
+        >>> RunConfig(data=DataConfig("digits", group_size=20)).differences(RunConfig().to_dict())
+        ["dataset is 'digits' here and was 'mnist'", 'group_size is 20 here and was 40']
+    """
 
     dataset: str = option(
         "mnist",
@@ -47,7 +56,16 @@ class DataConfig(Options):
 @documented
 @dataclass(frozen=True)
 class ModelConfig(GeneratorOptions):
-    """The generator and the critic."""
+    """The generator and the critic.
+
+    Raises:
+        TypeError, ValueError: an option is of the wrong kind, unknown or out of range; the message names it.
+
+    Example:
+        >>> from diffnmf.runs import ModelConfig, RunConfig
+        >>> RunConfig(model=ModelConfig(k=16, w_solver="bpp")).differences(RunConfig().to_dict())
+        ['k is 16 here and was 30', "w_solver is 'bpp' here and was 'unrolled'"]
+    """
 
     critic_width: int = option(32, "Channels of the first layer of the critic.", at_least(1))
     start_from: str | None = option(
@@ -60,7 +78,21 @@ class ModelConfig(GeneratorOptions):
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A whole run: data, model, training."""
+    """A whole run: data, model, training.
+
+    Attributes:
+        data: which images; ``DataConfig()`` unless given.
+        model: the generator and the critic; ``ModelConfig()`` unless given.
+        training: how they are trained; ``TrainingConfig()`` unless given.
+
+    Example:
+        >>> from diffnmf.runs import RunConfig
+        >>> config = RunConfig().with_options(dataset="digits", k=16, epochs=3)
+        >>> config.data.dataset, config.model.k, config.training.epochs
+        ('digits', 16, 3)
+        >>> config.to_yaml().splitlines()[:2]  # what ``diffnmf train --config`` reads
+        ['data:', '  dataset: digits']
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

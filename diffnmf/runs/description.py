@@ -19,7 +19,14 @@ DIGITS = 4  # of the numbers of an epoch
 
 
 def describe_installation() -> dict[str, Any]:
-    """Versions, and the devices that ``--device auto`` has to choose from; plain values."""
+    """Versions, and the devices that ``--device auto`` has to choose from; plain values.
+
+    Example:
+        >>> import diffnmf
+        >>> from diffnmf.runs import describe_installation
+        >>> describe_installation()["diffnmf"] == diffnmf.__version__
+        True
+    """
     device = device_named(AUTO)
     gpus = [f"cuda:{i} ({hardware(f'cuda:{i}')})" for i in range(torch.cuda.device_count())]
     return {
@@ -37,6 +44,15 @@ def describe_run(run: str | Path) -> dict[str, Any]:
 
     Raises:
         RunFolderError: there is no run, or its checkpoint is damaged or belongs to another one.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from diffnmf.runs import RunConfig, describe_run, run_experiment
+        >>> config = RunConfig().with_options(dataset="digits", group_size=10, limit_groups=2, k=4, width=8, epochs=1)
+        >>> with TemporaryDirectory() as folder:
+        ...     result = run_experiment(config, f"{folder}/run", brief=True)
+        ...     describe_run(result.folder)["checkpoint"]
+        'after epoch 1 of 1'
     """
     folder, config = RunFolder.open(run)
     state = folder.checkpoints.load(config)

@@ -26,7 +26,17 @@ Row = dict[str, float]
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """Where a run lies, and what is in its metrics.json (empty in all but the main process)."""
+    """Where a run lies, and what is in its metrics.json (empty in all but the main process).
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from diffnmf.runs import RunConfig, run_experiment
+        >>> config = RunConfig().with_options(dataset="digits", limit_test_groups=1, k=4, width=8, epochs=0)
+        >>> with TemporaryDirectory() as folder:
+        ...     result = run_experiment(config, f"{folder}/run", brief=True)
+        >>> result.folder.name, result.metrics["test"]["groups"]
+        ('run', 1)
+    """
 
     folder: Path
     metrics: dict[str, Any]

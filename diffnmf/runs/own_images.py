@@ -33,6 +33,16 @@ class GroupFactors:
         indices: (G, m), int64, which image is in each column, counted in the order of the files.
         column_error: (G,).
         relative_error: (G,).
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from diffnmf.runs import factorize_images
+        >>> with TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/mine.npy", np.random.rand(50, 8, 8))
+        ...     found = factorize_images("digits-k16", f"{folder}/mine.npy", f"{folder}/factors")
+        >>> np.allclose(found.Y_hat[0], found.H[0] @ found.W[0], atol=1e-5)
+        True
     """
 
     H: np.ndarray
@@ -77,6 +87,22 @@ def factorize_images(
         RunFolderError: there is no model, or ``output`` holds factors already or cannot be written.
         ValueError: the images cannot be read, are of another size, or too few, or ``seed`` is negative.
         TypeError: an argument is of the wrong kind.
+
+    Returns:
+        What is in factors.npz.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from diffnmf.runs import factorize_images
+        >>> with TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/mine.npy", np.random.rand(40, 8, 8))
+        ...     factors = factorize_images("digits-k16", f"{folder}/mine.npy", f"{folder}/factors")
+        ...     sorted(path.name for path in Path(f"{folder}/factors").iterdir())
+        ['factors.npz', 'group-0000.png']
+        >>> factors.H.shape, factors.W.shape
+        ((1, 64, 16), (1, 16, 40))
     """
     shuffle, seed = check_flag("shuffle", shuffle), check_count("seed", seed)
     output = Path(output)

@@ -51,6 +51,22 @@ def run_experiment(
         DataUnavailableError: the data set could neither be found nor downloaded.
         DivergenceError: a loss or a gradient became NaN or infinite; the checkpoints before it are kept.
         ValueError, TypeError: an option is out of range; nothing has been written.
+
+    Returns:
+        The run folder and the scores at the end.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from diffnmf.runs import DataConfig, ModelConfig, RunConfig, run_experiment
+        >>> from diffnmf.training import TrainingConfig
+        >>> data, model = DataConfig("digits", group_size=10, limit_groups=4), ModelConfig(k=4, width=8)
+        >>> config, rows = RunConfig(data, model, TrainingConfig(epochs=2)), []
+        >>> with TemporaryDirectory() as folder:
+        ...     result = run_experiment(config, f"{folder}/run", brief=True, on_epoch=rows.append)
+        ...     sorted(path.name for path in result.folder.glob("*.safetensors"))
+        ['best.safetensors', 'ema.safetensors', 'generator.safetensors']
+        >>> [row["epoch"] for row in rows], result.metrics["test"]["groups"]
+        ([1, 2], 4)
     """
     config = with_absolute_paths(config)
     accelerator = make_accelerator(device, config.training.precision)
@@ -101,6 +117,19 @@ def resume_experiment(
     Raises:
         RunFolderError: there is no run, another process works on it, it is damaged, its checkpoint belongs elsewhere,
             its images are not there or are others, or it has gone further than ``epochs``.
+
+    Returns:
+        The run folder and the scores at the end.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from diffnmf.runs import RunConfig, describe_run, resume_experiment, run_experiment
+        >>> config = RunConfig().with_options(dataset="digits", group_size=10, limit_groups=2, k=4, width=8, epochs=1)
+        >>> with TemporaryDirectory() as folder:
+        ...     before = run_experiment(config, f"{folder}/run", brief=True)
+        ...     after = resume_experiment(f"{folder}/run", epochs=2, brief=True)
+        ...     describe_run(f"{folder}/run")["checkpoint"]
+        'after epoch 2 of 2'
     """
     folder, config = RunFolder.open(run)
     options = {

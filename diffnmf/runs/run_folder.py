@@ -30,6 +30,20 @@ class RunFolder:
     tensorboard/            the curves and pictures for TensorBoard
     .lock                   whose run it is, while a process works on it (see ``locked``)
     ======================  =====================================================================
+
+    Arguments:
+        path: the folder; nothing is read or written yet.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from diffnmf.runs import RunConfig, RunFolder
+        >>> with TemporaryDirectory() as path:
+        ...     RunFolder.create(f"{path}/run", RunConfig().with_options(k=16)).save_metrics({"test": {}})
+        ...     folder, config = RunFolder.open(f"{path}/run")
+        ...     sorted(file.name for file in folder.path.iterdir())
+        ['config.yaml', 'metrics.json', 'pictures']
+        >>> config.model.k
+        16
     """
 
     FILES = (

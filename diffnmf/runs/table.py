@@ -10,7 +10,20 @@ RIVALS = ("anls", "merge", "merge + 5 rounds", "spa", "svd")
 
 
 def metrics_table(metrics: dict[str, Any], model: str) -> str:
-    """A plain-text table of ``metrics.json``: the model on training and test groups, and its rivals on test groups."""
+    """A plain-text table of ``metrics.json``: the model on training and test groups, and its rivals on test groups.
+
+    Arguments:
+        metrics: what is in metrics.json, or what ``evaluate_run`` gives.
+        model: how the model is called in the first column.
+
+    Example:
+        >>> from diffnmf.runs import metrics_table
+        >>> scores = {"relative_error": 0.44, "hoyer_H": 0.61, "dead_components": 0.0, "groups": 8}
+        >>> print(metrics_table({"train": scores, "test": scores}, "GAN-UNET"))
+                          column error, eq. (4)  rel. error     Hoyer H     copying        dead      groups
+        GAN-UNET (train)                      -       0.440       0.610           -       0.000           8
+        GAN-UNET (test)                       -       0.440       0.610           -       0.000           8
+    """
     test = metrics["test"]
     rows = {f"{model} (train)": metrics["train"], f"{model} (test)": test}
     if "test_ema" in metrics:

@@ -43,6 +43,15 @@ def evaluate_run(
         RunFolderError: no run, or one whose files do not fit together, whose weights are not finite, or whose images
             are no longer there.
         ValueError: the images are of another size than those of the run.
+
+    Returns:
+        What is in evaluation.json: ``dataset``, ``weights``, and the scores ``train`` and ``test``.
+
+    Example:
+        >>> from diffnmf.runs import evaluate_run
+        >>> test = evaluate_run("digits-k16")["test"]
+        >>> test["relative_error"] < test["spa"]["relative_error"]
+        True
     """
     folder = None
     if is_pretrained(run):

@@ -1,4 +1,14 @@
-"""Non-negative least squares on batches of tensors: the solvers, their registry and the front door ``nnls``."""
+"""Non-negative least squares on batches of tensors: the solvers, their registry and the front door ``nnls``.
+
+Example:
+    >>> import torch
+    >>> from diffnmf.solvers import SOLVERS, nnls
+    >>> list(SOLVERS)
+    ['unrolled', 'bpp', 'hals', 'ls_hals', 'cvxpylayer']
+    >>> H, Y = torch.rand(20, 5), torch.rand(20, 8)
+    >>> torch.allclose(nnls(H, Y, solver="bpp").W, nnls(H, Y, solver="hals").W, atol=1e-4)
+    True
+"""
 
 from diffnmf.kernels import kernel
 from diffnmf.solvers import registry

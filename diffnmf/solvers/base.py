@@ -17,6 +17,15 @@ class Solved:
     Attributes:
         W: (B, k, m) ≥ 0 in the dtype of the problem, carrying the gradient.
         iterations: (B,) int64, the work that the hardest column of each problem took.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.solvers import Problem, ProjectedGradient
+        >>> H, Y, none = torch.rand(2, 6, 3), torch.rand(2, 6, 4), torch.zeros(2, 1, 1)
+        >>> problem = Problem(H, Y, ridge=none, l1=none, W0=None, batch_shape=torch.Size([2]), dtype=H.dtype)
+        >>> solved = ProjectedGradient().solve(problem, "detached")
+        >>> solved.W.shape, solved.iterations.shape
+        (torch.Size([2, 3, 4]), torch.Size([2]))
     """
 
     W: Tensor

@@ -22,7 +22,19 @@ class BlockPivoting(NNLSSolver):
     Options:
         max_iter: exchanges of a column before the active-set method takes over, an int ≥ 1.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Source: Kim and Park (2011), Fast nonnegative matrix factorization: an active-set-like method and comparisons.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf import nnls
+        >>> from diffnmf.solvers import BlockPivoting
+        >>> H, Y = torch.rand(2, 20, 5), torch.rand(2, 20, 8)
+        >>> before = nnls(H, Y).W
+        >>> nnls(H, Y + 0.01, solver=BlockPivoting(max_iter=10), W0=before).converged
+        tensor([True, True])
     """
 
     max_iter: int = 20

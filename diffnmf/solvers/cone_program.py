@@ -53,6 +53,17 @@ class ConeProgram(NNLSSolver):
             back ends get their tensors on the device of the problem.
 
     Source: Agrawal et al. (2019), Differentiable convex optimization layers.
+
+    Raises:
+        SolverError: in a call, where a package is missing, or the cone solver has given up.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf import nnls
+        >>> from diffnmf.solvers import ConeProgram
+        >>> H, Y = torch.rand(6, 2).double(), torch.rand(6, 3).double()
+        >>> torch.allclose(nnls(H, Y, solver=ConeProgram()).W, nnls(H, Y).W, atol=1e-5)  # two witnesses
+        True
     """
 
     solver_args: Mapping[str, Any] | None = None

@@ -17,8 +17,25 @@ class CoordinateDescent(FirstOrderSolver):
     Choose it where a sweep is cheap and few are enough: it finds the support in fewer passes than projected gradient,
     but a pass, which is one step here, is k small steps one after the other.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Source: Cichocki and Phan (2009), Fast local algorithms for large scale nonnegative matrix and tensor
     factorizations.
+
+    Options:
+        max_iter: sweeps, an int ≥ 0.
+        tol, finish: as in ``FirstOrderSolver``.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.layers import NNLSLayer
+        >>> from diffnmf.solvers import CoordinateDescent
+        >>> H, Y = torch.rand(2, 20, 5), torch.rand(2, 20, 8)
+        >>> W = NNLSLayer(CoordinateDescent())(H, Y)
+        >>> one_sweep = NNLSLayer(CoordinateDescent(max_iter=1, finish=False), backward="unrolled")(H, Y)
+        >>> bool((Y - H @ W).norm() < (Y - H @ one_sweep).norm())
+        True
     """
 
     max_iter: int = 10

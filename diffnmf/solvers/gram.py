@@ -22,6 +22,15 @@ class GramForm:
         C: (B, k, m).
         row_scale: (B, k, 1), the d_j.
         column_scale: (B, 1, m), the s.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.solvers import GramForm
+        >>> A, C = torch.eye(2)[None], torch.tensor([[[1.0], [0.0]]])  # of H = diag(2, 1) and y = (2, 0)
+        >>> form = GramForm(A, C, row_scale=torch.tensor([[[2.0], [1.0]]]), column_scale=torch.tensor([[[2.0]]]))
+        >>> form.unscale(form.C)  # A is the identity: C is the solution of the scaled problem
+        tensor([[[1.],
+                 [0.]]])
     """
 
     A: Tensor

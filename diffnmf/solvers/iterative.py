@@ -42,6 +42,28 @@ class FirstOrderSolver(NNLSSolver):
         tol: a problem whose KKT residual on the scaled Gram form is at or below this takes no further steps; looked at
             every ``CHECK_EVERY`` steps; 0 never stops early.
         finish: make the result exact on the support that was found.
+
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import torch
+        >>> from diffnmf.layers import NNLSLayer
+        >>> from diffnmf.solvers import FirstOrderSolver
+        >>> @dataclass(frozen=True)
+        ... class PlainGradient(FirstOrderSolver):
+        ...     max_iter: int = 200
+        ...
+        ...     def iterates(self, form, X0):
+        ...         step, X = 1 / form.A.shape[-1], X0  # no eigenvalue of A is above its trace, k
+        ...         for _ in range(self.max_iter):
+        ...             X = (X - step * (form.A @ X - form.C)).clamp(min=0)
+        ...             yield X
+        >>> H, Y = torch.rand(2, 20, 5, requires_grad=True), torch.rand(2, 20, 8)
+        >>> W = NNLSLayer(PlainGradient(finish=False), backward="unrolled")(H, Y)
+        >>> torch.allclose(W, NNLSLayer(PlainGradient())(H, Y), atol=0.05)
+        True
     """
 
     max_iter: int

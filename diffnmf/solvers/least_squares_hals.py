@@ -23,6 +23,19 @@ class LeastSquaresHALS(NNLSSolver):
 
     Options:
         sweeps: coordinate sweeps after the clipped least squares, an int ≥ 0.
+
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.layers import NNLSLayer
+        >>> from diffnmf.solvers import LeastSquaresHALS
+        >>> H, Y = torch.rand(20, 5, requires_grad=True), torch.rand(20, 8)
+        >>> W = NNLSLayer(LeastSquaresHALS(sweeps=2), backward="unrolled", upper=1.0)(H, Y)
+        >>> W.min() >= 0, W.max() <= 1
+        (tensor(True), tensor(True))
+        >>> W.sum().backward()  # the gradient reaches H
     """
 
     sweeps: int = 3

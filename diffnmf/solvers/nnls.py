@@ -44,6 +44,17 @@ class NNLSSolution(NamedTuple):
             entries that no bound holds, or equal to ``total_dual``; what is above that holds an entry at zero.
         total_dual: (*batch, 1, m) float64, without gradient: the derivative of the minimum by ``total``; zero where
             there is no sum, or one that does not bind.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf import nnls
+        >>> H = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+        >>> solution = nnls(H, torch.tensor([[1.0], [0.0], [-1.0]]))
+        >>> solution.converged, solution.largest_useful_l1
+        (tensor(True), tensor(1.))
+        >>> solution.dual.round(decimals=3)  # of the entry that is held at zero, the objective would rise by 1.5
+        tensor([[0.0000],
+                [1.5000]], dtype=torch.float64)
     """
 
     W: Tensor

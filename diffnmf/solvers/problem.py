@@ -29,6 +29,15 @@ class Problem:
             such a problem.
         squared: H (B, k, k) and Y (B, k, m) are the HᵀH and HᵀY of a problem that nobody knows; only with constraints,
             and without weights.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.solvers import Problem, ProjectedGradient
+        >>> H, Y = torch.rand(2, 6, 3, requires_grad=True), torch.rand(2, 6, 4)
+        >>> none = torch.zeros(2, 1, 1)
+        >>> problem = Problem(H, Y, ridge=none, l1=none, W0=None, batch_shape=torch.Size([2]), dtype=H.dtype)
+        >>> ProjectedGradient().solve(problem, "implicit").W.requires_grad  # ``nnls`` does this
+        True
     """
 
     H: Tensor

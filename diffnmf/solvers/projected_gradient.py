@@ -18,9 +18,25 @@ class ProjectedGradient(FirstOrderSolver):
     Choose it as the default: a few cheap matrix products, the same for every column, find almost the whole support,
     and the finish makes the result exact.
 
+    Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
+
     Sources: Beck and Teboulle (2009), A fast iterative shrinkage-thresholding algorithm, with the momentum t/(t + 3) of
     Chambolle and Dossal (2015), On the convergence of the iterates of FISTA; O'Donoghue and Candès (2015),
     Adaptive restart for accelerated gradient schemes (the gradient scheme).
+
+    Options:
+        max_iter, tol, finish: as in ``FirstOrderSolver``.
+
+    Example:
+        >>> import torch
+        >>> from diffnmf.layers import NNLSLayer
+        >>> from diffnmf.solvers import ProjectedGradient
+        >>> H, Y = torch.rand(2, 20, 5), torch.rand(2, 20, 8)
+        >>> W = NNLSLayer(ProjectedGradient())(H, Y)
+        >>> few = NNLSLayer(ProjectedGradient(max_iter=5, finish=False), backward="unrolled")(H, Y)
+        >>> bool((Y - H @ W).norm() < (Y - H @ few).norm())
+        True
     """
 
     max_iter: int = 40

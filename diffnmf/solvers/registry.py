@@ -33,6 +33,13 @@ def get_solver(solver: str | NNLSSolver) -> NNLSSolver:
     Raises:
         ValueError: the name is unknown; the message lists the known ones.
         TypeError: neither a name nor an instance.
+
+    Example:
+        >>> from diffnmf.solvers import BlockPivoting, get_solver
+        >>> get_solver("hals")
+        CoordinateDescent(max_iter=10, tol=0.0, finish=True)
+        >>> get_solver(BlockPivoting(max_iter=5))
+        BlockPivoting(max_iter=5)
     """
     return check_instance("solver", solver, NNLSSolver, SOLVERS)  # type: ignore[type-abstract]
 

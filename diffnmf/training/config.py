@@ -26,7 +26,20 @@ def _check_loss(name: str, value: Any) -> str:
 @documented
 @dataclass(frozen=True)
 class TrainingConfig(Options):
-    """How the model is trained."""
+    """How the model is trained.
+
+    Raises:
+        TypeError, ValueError: an option is of the wrong kind, unknown or out of range; the message names it.
+
+    Example:
+        >>> from diffnmf.training import TrainingConfig
+        >>> TrainingConfig(epochs=3, reconstruction="relative").reconstruction_weight
+        1000.0
+        >>> TrainingConfig(flip_probability=2)
+        Traceback (most recent call last):
+            ...
+        ValueError: flip_probability: expected a number in [0, 1]; got 2
+    """
 
     epochs: int = option(10, "Passes over the groups, which are drawn anew for each.", at_least(0))
     # A step sees batch_size · accumulate groups of every process.

@@ -51,6 +51,20 @@ class Trainer:
         sampler: the groups of the training images.
         config: see ``TrainingConfig``.
         accelerator: what runs it (see ``make_accelerator``); one process on the CPU unless given.
+
+    Raises:
+        ValueError: ``config`` asks for a critic or for a start that is not there; the message says which.
+
+    Example:
+        >>> from diffnmf.data import GroupSampler, load_dataset
+        >>> from diffnmf.models import Critic, Generator, GeneratorConfig
+        >>> from diffnmf.training import Trainer, TrainingConfig
+        >>> sampler = GroupSampler(load_dataset("digits").train, group_size=10, limit=8)
+        >>> generator, critic = Generator(GeneratorConfig((8, 8), m=10, k=4, width=8)), Critic((8, 8), m=10, width=8)
+        >>> trainer = Trainer(generator, critic, sampler, TrainingConfig(epochs=5))
+        >>> losses = [trainer.train_epoch(epoch)["reconstruction_loss"] for epoch in range(1, 6)]
+        >>> losses[-1] < losses[0]
+        True
     """
 
     def __init__(
