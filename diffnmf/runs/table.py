@@ -20,9 +20,9 @@ def metrics_table(metrics: dict[str, Any], model: str) -> str:
         >>> from diffnmf.runs import metrics_table
         >>> scores = {"relative_error": 0.44, "hoyer_H": 0.61, "dead_components": 0.0, "groups": 8}
         >>> print(metrics_table({"train": scores, "test": scores}, "GAN-UNET"))
-                          column error, eq. (4)  rel. error     Hoyer H     copying        dead      groups
-        GAN-UNET (train)                      -       0.440       0.610           -       0.000           8
-        GAN-UNET (test)                       -       0.440       0.610           -       0.000           8
+                          column error, eq. (4)  relative error     Hoyer H     copying        dead      groups
+        GAN-UNET (train)                      -           0.440       0.610           -       0.000           8
+        GAN-UNET (test)                       -           0.440       0.610           -       0.000           8
     """
     test = metrics["test"]
     rows = {f"{model} (train)": metrics["train"], f"{model} (test)": test}
