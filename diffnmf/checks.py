@@ -68,7 +68,7 @@ def check_number(name: str, value: object, interval: str = "[0, inf)", *, altern
 
 def check_flag(name: str, value: object) -> bool:
     """True or False."""
-    if not isinstance(value, bool | np.bool_):
+    if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected True or False; got {_shown(value)}")
     return bool(value)
 
@@ -100,7 +100,7 @@ def check_text(name: str, value: object, expected: str = "a text") -> str:
 
 def check_image_shape(image_shape: object, name: str = "image_shape") -> tuple[int, int]:
     """(height, width), both ≥ 1."""
-    if not isinstance(image_shape, tuple | list):
+    if not isinstance(image_shape, (tuple, list)):
         raise TypeError(f"{name}: expected (height, width); got {_shown(image_shape)}")
     if len(image_shape) != 2:
         raise ValueError(f"{name}: expected (height, width); got {_shown(image_shape)}")

@@ -30,6 +30,8 @@ assert kernel().name == sys.argv[1], kernel()
 assert not Path(diffnmf.__file__).is_relative_to(sys.argv[2]), diffnmf.__file__
 exec(sys.stdin.read())
 assert W.shape == (8, 30, 40) and H.grad.isfinite().all() and diffnmf.nnls(H, Y).converged.all()
+compiled = torch.compile(NNLSLayer(), fullgraph=True, backend="eager")
+torch.testing.assert_close(compiled(H, Y), NNLSLayer()(H, Y))
 assert diffnmf.NMF(3, init="merge").fit(torch.rand(20, 8)).reconstruction_err_ > 0
 W = GANUNMF.pretrained("digits-k16").factorize(torch.rand(64, 40))[1]
 assert W.shape == (16, 40) and (W >= 0).all()

@@ -65,7 +65,7 @@ def check_bound(name: str, value: object) -> float | Tensor:
     """What ``upper`` may be: a number ≥ 0, infinity too, or a floating-point tensor (which is not read)."""
     if isinstance(value, Tensor):
         return check_floating(name, value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and value == math.inf:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value == math.inf:
         return math.inf
     return check_number(name, value, alternative="infinity or a tensor")
 

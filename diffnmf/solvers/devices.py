@@ -53,7 +53,7 @@ def needs_float64(solve: Solver) -> Solver:
 
 def _at_home(x: Any) -> Any:
     """An argument on the CPU."""
-    return x.cpu() if isinstance(x, Tensor | Asked) else x
+    return x.cpu() if isinstance(x, (Tensor, Asked)) else x
 
 
 def check_float64(name: str, x: Tensor) -> None:

@@ -196,7 +196,8 @@ def check_penalty(name: str, value: object) -> float | Tensor:
         return check_floating(name, value)
     # The usual case first, and against a finite number: torch.compile takes every number that changes to be below
     # infinity, and has no math.isfinite for it.
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max:
+    # A tuple: torch.compile follows ``int | float`` in newer versions only.
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max:
         return value
     return check_number(name, value, alternative="a tensor")
 
