@@ -19,6 +19,12 @@ Data = Annotated[
     ),
 ]
 Output = Annotated[Path, typer.Option(help="The folder for what is written.", show_default=False)]
+Resize = Annotated[
+    tuple[int, int] | None,
+    typer.Option(
+        "--resize", help="Height and width that the images of a folder are scaled to.", show_default="as they are"
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the files that --output holds.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of random starts.")]
 MaxIter = Annotated[int, typer.Option(min=0, help="Iterations at the most.")]
@@ -57,6 +63,7 @@ def nmf(
         float,
         typer.Option(help="Megabytes: a larger .npy file is read in blocks, pass after pass.", min=1),
     ] = 1000.0,
+    resize: Resize = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Factorise a table, or a folder of images: components and weights with their names, and pictures of images.
@@ -68,7 +75,13 @@ def nmf(
     """
     with explained():
         large = is_large(data, 1e6 * max_memory)
-        way = partial(factorize_large_file, max_memory=1e6 * max_memory) if large else factorize_table
+        if large and resize is not None:
+            raise ValueError(f"resize: expected a folder of image files as data; got {data} (leave --resize out)")
+        way = (
+            partial(factorize_large_file, max_memory=1e6 * max_memory)
+            if large
+            else partial(factorize_table, resize=resize)
+        )
         found = way(
             data,
             output,
@@ -104,13 +117,15 @@ def rank(
     folds: Annotated[int, typer.Option(min=2, help="Parts of the entries, each of which is hidden once.")] = 5,
     rounds: Annotated[int, typer.Option(min=1, help="Iterations of each fit.")] = 50,
     seed: Seed = 0,
+    resize: Resize = None,
     overwrite: Overwrite = False,
 ) -> None:
     """How many components predict hidden entries best: a table and a picture."""
     with explained():
         numbers = numbers_of(ks)
         options: dict[str, Any] = {"folds": folds, "rounds": rounds, "seed": seed}
-        scores = score_ranks(data, output, numbers, overwrite=overwrite, announce=announce_for(output), **options)
+        options |= {"resize": resize, "overwrite": overwrite, "announce": announce_for(output)}
+        scores = score_ranks(data, output, numbers, **options)
     for i, k in enumerate(scores.ks):
         typer.echo(f"{k:4d}  {float(scores.mean[i]):.4f} ± {float(scores.std[i]):.4f}")
     typer.echo(f"smallest error on hidden entries: k = {int(scores.best)}")
@@ -126,13 +141,15 @@ def consensus(
     tol: Annotated[float, typer.Option(min=0, help="As for nmf.")] = 1e-3,
     max_iter: MaxIter = 500,
     seed: Seed = 0,
+    resize: Resize = None,
     overwrite: Overwrite = False,
 ) -> None:
     """How stable the components of many random starts are, for several k: tables, a picture, the common components."""
     with explained():
         numbers = numbers_of(ks)
         options: dict[str, Any] = {"n_init": n_init, "keep": keep, "tol": tol, "max_iter": max_iter, "seed": seed}
-        scores = score_consensus(data, output, numbers, overwrite=overwrite, announce=announce_for(output), **options)
+        options |= {"resize": resize, "overwrite": overwrite, "announce": announce_for(output)}
+        scores = score_consensus(data, output, numbers, **options)
     typer.echo("   k  silhouette: mean, least  relative error")
     for i, k in enumerate(scores.ks):
         mean, least, error = (float(x[i]) for x in (scores.stability, scores.least, scores.error))

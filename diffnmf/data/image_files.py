@@ -67,7 +67,7 @@ def read_image_files(files: Sequence[Path], source: Path, *, resize: tuple[int, 
             raise ValueError(
                 f"images: expected files of one size; {files[0]} is {_size(arrays[0])} and {file} is {_size(array)} "
                 "(width×height); scale or crop them to one size, or have them scaled: resize=(height, width), "
-                "--resize in train and factorize"
+                "--resize on the command line"
             )
     if losses:
         counts = "; ".join(f"{count} of {len(files)} files in {source} {what}" for what, count in losses.items())

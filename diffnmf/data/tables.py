@@ -29,13 +29,14 @@ class Table:
     image_shape: tuple[int, int] | None = None
 
 
-def read_table(path: str | Path) -> Table:
+def read_table(path: str | Path, *, resize: tuple[int, int] | None = None) -> Table:
     """Read a table, or a folder of images as one: an image a row.
 
     Arguments:
         path: a folder of image files; .npy or .npz with a matrix (N, F), images (N, h, w), or a sparse matrix of SciPy;
             .csv or .tsv, with names in the first row and the first column or without, an empty cell for what is not
             known; .mtx (MatrixMarket); .parquet, which needs pandas and pyarrow.
+        resize: (height, width) that the images of a folder are scaled to; by default they are of one size.
 
     Raises:
         ValueError: names the file and what is wrong with it.
@@ -44,7 +45,9 @@ def read_table(path: str | Path) -> Table:
     if not path.exists():
         raise ValueError(f"data: expected a folder of images, or a file; {path} does not exist")
     if path.is_dir():
-        return _images(load_images(path).images.numpy(), names_of_images(path))
+        return _images(load_images(path, resize=resize).images.numpy(), names_of_images(path))
+    if resize is not None:
+        raise ValueError(f"resize: expected a folder of images as data; got the file {path} (leave --resize out)")
     readers = {
         ".npy": _read_npy,
         ".npz": _read_npz,

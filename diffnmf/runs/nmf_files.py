@@ -42,6 +42,7 @@ def factorize_table(
     output: str | Path,
     k: int,
     *,
+    resize: tuple[int, int] | None = None,
     overwrite: bool = False,
     announce: Announce | None = None,
     **options: Any,
@@ -53,6 +54,7 @@ def factorize_table(
         output: the folder: components.csv, weights.csv, with the names of rows and columns, factors.npz, summary.json,
             and components.png where the rows are images.
         k: components.
+        resize: as ``read_table`` takes it.
         overwrite: whether files of that name may be replaced.
         announce: told what is about to be done.
         options: parameters of ``NMF``. ``missing`` is "ignore" unless given.
@@ -69,7 +71,7 @@ def factorize_table(
     k = check_count("k", k, at_least=1)
     output = Path(output)
     check_free(output, ["components.csv", "weights.csv", "factors.npz"], overwrite)
-    table = _announced(data, announce)
+    table = _announced(data, resize, announce)
     model = NMF(k, **{"missing": "ignore", **options})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", NMFConvergenceWarning)
@@ -99,6 +101,7 @@ def score_ranks(
     output: str | Path,
     ks: Sequence[int],
     *,
+    resize: tuple[int, int] | None = None,
     overwrite: bool = False,
     announce: Announce | None = None,
     **options: Any,
@@ -106,7 +109,7 @@ def score_ranks(
     """``cross_validate_rank`` of the table in a file; writes rank.csv and rank.png into a folder."""
     output = Path(output)
     check_free(output, ["rank.csv", "rank.png"], overwrite)
-    table = _announced(data, announce)
+    table = _announced(data, resize, announce)
     X = table.X if isinstance(table.X, np.ndarray) else table.X.toarray()
     scores = cross_validate_rank(X, ks, missing="ignore", **options)
     svd = None if np.isnan(X).any() else svd_curve(X, max(ks))
@@ -125,6 +128,7 @@ def score_consensus(
     output: str | Path,
     ks: Sequence[int],
     *,
+    resize: tuple[int, int] | None = None,
     overwrite: bool = False,
     announce: Announce | None = None,
     **options: Any,
@@ -132,7 +136,7 @@ def score_consensus(
     """``consensus_curve`` of the table in a file; writes consensus.csv, consensus.png and the components of each k."""
     output = Path(output)
     check_free(output, ["consensus.csv", "consensus.png"], overwrite)
-    table = _announced(data, announce)
+    table = _announced(data, resize, announce)
     Y = table.X if isinstance(table.X, np.ndarray) else _columns(table)
     scores = consensus_curve(Y, ks, **options)
     columns = (scores.stability, scores.least, scores.error, scores.best_error)
@@ -158,9 +162,9 @@ def _norm(table: Table) -> float:
     return float(np.sqrt(np.nansum(np.square(values, dtype=np.float64)))) or 1.0
 
 
-def _announced(data: str | Path, announce: Announce | None) -> Table:
+def _announced(data: str | Path, resize: tuple[int, int] | None, announce: Announce | None) -> Table:
     """The table, and what it is."""
-    table = read_table(data)
+    table = read_table(data, resize=resize)
     samples, features = table.X.shape
     if isinstance(table.X, np.ndarray):
         unknown = np.isnan(table.X).mean()

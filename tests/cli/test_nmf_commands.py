@@ -48,6 +48,39 @@ def save_csv(path, X, hidden=()):
         csv.writer(stream).writerows(lines)
 
 
+class TestResize:
+    @pytest.fixture
+    def photos(self, tmp_path):
+        random = np.random.default_rng(0)
+        (tmp_path / "photos").mkdir()
+        for i in range(8):
+            pixels = random.integers(0, 255, (20 + i, 30), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.png")
+
+    def test_photos_of_several_sizes(self, photos, tmp_path):
+        result = invoke("nmf", "photos", "--k", 2, "--resize", 6, 8, "--output", "out")
+        assert result.exit_code == 0, result.output
+        assert written(tmp_path / "out" / "components.csv")[2].shape == (2, 48)
+        assert invoke("rank", "photos", "--k", "1:2", "--resize", 4, 5).exit_code == 0
+        assert invoke("consensus", "photos", "--k", "2", "--resize", 4, 5, "--n-init", 3).exit_code == 0
+
+    def test_without_it_the_message_says_so(self, photos):
+        result = invoke("nmf", "photos", "--k", 2, "--output", "out")
+        assert result.exit_code == 2
+        assert "--resize" in result.stderr
+
+    @pytest.mark.parametrize("name", ["t.csv", "t.npy", "t.h5"])
+    def test_a_file_is_refused(self, name, X, tmp_path):
+        if name == "t.csv":
+            save_csv(tmp_path / name, X)
+        else:
+            np.save(tmp_path / "t.npy", X)
+            (tmp_path / "t.npy").rename(tmp_path / name)
+        result = invoke("nmf", name, "--k", 2, "--resize", 4, 5, "--output", "out")
+        assert result.exit_code == 2
+        assert "resize: expected a folder" in result.stderr
+
+
 class TestNMF:
     def test_names_are_kept_and_missing_cells_do_not_count(self, X, tmp_path):
         save_csv(tmp_path / "t.csv", X, hidden={(2, 3), (7, 0)})
