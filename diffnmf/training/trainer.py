@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -13,21 +12,12 @@ from diffnmf.models import Critic, Factorization, Generator
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.training.averaging import MovingAverage
 from diffnmf.training.batches import Batch, EpochPlan, Prepared
-from diffnmf.training.canonical_targets import CanonicalTargets
 from diffnmf.training.clock import Clock
 from diffnmf.training.config import TrainingConfig
 from diffnmf.training.disturbance import leading_components, pca_disturbance
 from diffnmf.training.engine import Shell, make_accelerator
-from diffnmf.training.losses import (
-    TO_START,
-    accuracy,
-    adversarial_loss,
-    closeness_penalty,
-    critic_loss,
-    overlap_penalty,
-    reconstruction_loss,
-    sparsity_penalty,
-)
+from diffnmf.training.generator_loss import GeneratorLoss
+from diffnmf.training.losses import accuracy, adversarial_loss, critic_loss
 from diffnmf.training.randomness import random_state, set_random_state
 from diffnmf.training.schedule import set_learning_rate
 from diffnmf.training.step_log import StepLog
@@ -77,20 +67,11 @@ class Trainer:
     ) -> None:
         if config.adversarial and critic is None:
             raise ValueError("critic: expected a Critic with adversarial=True; got None")
-        if config.closeness > 0 and generator.start is None:
-            raise ValueError(
-                "closeness: expected a generator with prototypes for its slots; got one without (give basis_init)"
-            )
-        if config.reconstruction == TO_START and generator.start is None:
-            raise ValueError(
-                f"reconstruction: expected a generator with a start for {TO_START!r}; got one without (give basis_init,"
-                " or another loss)"
-            )
+        self.loss = GeneratorLoss(config, generator, sampler)
         self.accelerator = accelerator or make_accelerator()
         self.device = self.accelerator.device
         self.sampler, self.config = sampler, config
         self.pca_rank = config.pca_rank or generator.k
-        self.targets = CanonicalTargets(sampler, generator.k) if config.canonical > 0 else None
         self.generator = generator.to(self.device)
         self.critic = critic.to(self.device) if critic is not None and config.adversarial else None
         self.ema = MovingAverage(self.generator, config.ema_decay) if config.ema_decay > 0 else None
@@ -176,10 +157,10 @@ class Trainer:
         for batch in batches:
             with self._accumulating(self._generator, last=batch is batches[-1]), self._judging():
                 H, _, Y_hat = result or self._factorize(batch)
-                reconstruction = self._reconstruction_loss(Y_hat, batch)
+                reconstruction = self.loss.reconstruction(Y_hat, batch)
                 _report(log, batch, "reconstruction_loss", reconstruction)
                 penalised = reconstruction
-                for name, (weight, penalty) in self._penalties(H, batch).items():
+                for name, (weight, penalty) in self.loss.penalties(H, batch).items():
                     _report(log, batch, name, penalty)
                     penalised = penalised + weight * penalty
                 loss = self.config.reconstruction_weight * penalised
@@ -189,30 +170,6 @@ class Trainer:
                     _report(log, batch, "adversarial_loss", adversarial)
                 self._backward(loss, batch)
         log["generator_gradient_norm"] = self._update(self.generator_optimizer)
-
-    def _reconstruction_loss(self, Y_hat: Tensor, batch: Batch) -> Tensor:
-        kind = self.config.reconstruction
-        Y_start = batch.prepared["H0"] @ batch.prepared["W0"] if kind == TO_START else None
-        return reconstruction_loss(Y_hat, batch.Y, kind, Y_start)
-
-    def _penalties(self, H: Tensor, batch: Batch) -> dict[str, tuple[float, Tensor]]:
-        """Those of H that have a weight: name in the log -> weight and value."""
-        penalties: dict[str, tuple[float, Callable[[Tensor], Tensor]]] = {
-            "sparsity_penalty": (self.config.sparsity, sparsity_penalty),
-            "overlap_penalty": (self.config.overlap, overlap_penalty),
-            "closeness_penalty": (self.config.closeness, self._closeness),
-            "canonical_penalty": (self.config.canonical, partial(self._canonical, batch)),
-        }
-        return {name: (weight, penalty(H)) for name, (weight, penalty) in penalties.items() if weight > 0}
-
-    def _closeness(self, H: Tensor) -> Tensor:
-        assert self.generator.start is not None  # seen to when this was made
-        return closeness_penalty(H, self.generator.start.prototypes)
-
-    def _canonical(self, batch: Batch, H: Tensor) -> Tensor:
-        assert self.targets is not None
-        known = batch.prepared.get("canonical")
-        return closeness_penalty(H, self.targets.of(batch.Y) if known is None else known)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, as tensors and plain values; every process has to call it.
@@ -268,13 +225,11 @@ class Trainer:
     @torch.no_grad()
     def _ahead(self, Y: Tensor) -> Prepared:
         """What the CPU finds out about groups Y (G, n, m) better than an accelerator, ahead of their steps."""
-        prepared: Prepared = {}
+        prepared = self.loss.prepare(Y)
         if self.critic is not None:
             prepared["leading"] = leading_components(Y, self.pca_rank)
         if self.generator.start is not None:
             prepared["H0"], prepared["W0"] = self.generator.start.factors(Y)
-        if self.targets is not None:
-            prepared["canonical"] = self.targets.of(Y)
         return prepared
 
     def _factorize(self, batch: Batch) -> Factorization:

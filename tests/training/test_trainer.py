@@ -83,17 +83,17 @@ class TestPenalties:
         assert "canonical_penalty" not in rows[0.0][0]
         # The same targets in every process and after every interruption: nothing has to be kept.
         again = trainer(images, adversarial=False, canonical=1.0, model_seed=1)
-        assert torch.equal(again.targets.prototypes, training.targets.prototypes)
+        assert torch.equal(again.loss.targets.prototypes, training.loss.targets.prototypes)
         merged = trainer(images, adversarial=False, basis_init="merge", canonical=1.0)
         assert merged.train_epoch(1)["canonical_penalty"] < 0.1 * reported[0]  # it begins at its targets
 
     def test_canonical_targets_are_merging_in_slots(self, images):
         training = trainer(images, adversarial=False, canonical=0.1)
         Y = group_matrix(images, training.sampler.epoch(3))
-        found = training.targets.of(Y)
+        found = training.loss.targets.of(Y)
         H, _ = merge(Y, K)
         assert symmetry_adjusted_error(found, H).max() < 1e-5
-        torch.testing.assert_close(found, training.targets.of(Y.flip(-1)), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(found, training.loss.targets.of(Y.flip(-1)), rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(found.norm(dim=1), torch.ones(len(Y), K))
         assert training._ahead(Y)["canonical"].equal(found)
 
