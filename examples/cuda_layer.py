@@ -63,6 +63,9 @@ def _problems() -> dict[str, tuple[Tensor, Tensor, dict[str, Any]]]:
         "condition 1e5": (hard, target, {}),
         "twins and zeros": (twins, target, {"ridge": 1e-3}),
         "penalties": (H, Y, {"ridge": 0.1, "l1": 0.5}),
+        "sum": (H, Y, {"total": 1.0}),
+        "sum at most, upper bounds": (H, Y, {"total": 1.0, "total_kind": "at_most", "upper": 0.2}),
+        "upper bounds": (H, Y, {"upper": 0.1}),
         "NaN": (H, broken, {}),
     }
 
@@ -106,13 +109,16 @@ def layer(device: torch.device) -> dict[str, Row]:
         with without_triton():
             row = _measured(device, B, k)
         rows[f"B = {B}, k = {k}, torch alone"] = row
+    for name, options in {"sum": {"total": 1.0}, "upper bounds": {"upper": 0.1}}.items():
+        B = 256 if device.type == "cuda" else 2
+        rows[f"B = {B}, k = 30, {name}"] = {**_measured(device, B, 30, **options), "ok": None}  # its waits are not few
     return rows
 
 
-def _measured(device: torch.device, B: int, k: int) -> Row:
+def _measured(device: torch.device, B: int, k: int, **options: Any) -> Row:
     inputs = [_leaves(device, B, k, seed) for seed in range(3 if B <= 256 else 2)]
     gradient = torch.randn(B, k, 40, device=device)
-    solve = NNLSLayer()
+    solve = NNLSLayer(**options)
     forward: list[Callable[[], object]] = [partial(solve, H.detach(), Y.detach()) for H, Y in inputs]
     both: list[Callable[[], object]] = [partial(_both, solve, H, Y, gradient) for H, Y in inputs]
     where = waits(both[0], device)

@@ -64,6 +64,23 @@ class TestLayer:
         assert solution.converged
         assert kkt(H, Y, solution.W.cpu()) <= 1e-12
 
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"total": 1.0},
+            {"total": 0.5, "total_kind": "at_most", "upper": 0.2},
+            {"upper": 0.1},
+            {"total": 1.0, "signed": torch.arange(8)[:, None] % 3 == 0},
+        ],
+        ids=["sum", "at most, upper", "upper", "sum, signed"],
+    )
+    def test_constraints(self, device, options):
+        H, Y = random_problem(3, n=40, k=8, m=6)
+        there = {name: x.to(device) if isinstance(x, torch.Tensor) else x for name, x in options.items()}
+        found = solved(NNLSLayer(), H, Y, device, **there)
+        for value, expected in zip(found, solved(NNLSLayer(), H, Y, "cpu", **options), strict=True):
+            assert_near(value, expected, 1e-9)
+
     @pytest.mark.parametrize("k", [1, 16, 17, 32, 33, 64, 65])
     def test_every_size_of_the_kernels(self, device, k):
         H, Y = random_problem(2, n=80, k=k, m=3, dtype=torch.float32)
