@@ -67,6 +67,10 @@ warnings.filterwarnings("ignore", message=".*is non-interactive.*", category=Use
 def write_generated_pages(app: Sphinx) -> None:
     write_pages(HERE / "api")
     write_tables(HERE / "tables")
+    sources = {path.stem for path in (HERE.parent / "examples" / "gallery").glob("*.py")}
+    for path in (HERE / "gallery").glob("plot_*"):  # of pages that have another name now: they would be in no contents
+        if path.name.split(".")[0] not in sources:
+            path.unlink()
 
 
 def always_read_the_index(app: Sphinx, *changes: Any) -> list[str]:
