@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import sklearn
 
+pytestmark = pytest.mark.slow  # two minutes of one core
+
 THEIRS = Path(sklearn.__file__).parent / "decomposition" / "tests" / "test_nmf.py"
 IMPORT = "from sklearn.decomposition import NMF, MiniBatchNMF, non_negative_factorization\n"
 OURS = "from diffnmf import NMF, MiniBatchNMF, non_negative_factorization\n"

@@ -587,7 +587,7 @@ class TestFailures:
             loss = (Y_hat - Y).abs().mean()
             return loss * float("nan") if len(calls) == 4 else loss
 
-        monkeypatch.setattr("diffnmf.training.trainer.reconstruction_loss", spoiled)
+        monkeypatch.setattr("diffnmf.training.generator_loss.reconstruction_loss", spoiled)
         message = (
             r"^reconstruction_loss: .*nan in epoch 2, step 2; kept is .*checkpoint\.pt, after epoch 1; start again"
         )
