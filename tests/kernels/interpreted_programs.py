@@ -75,7 +75,7 @@ OPTIONS: dict[str, dict[str, object]] = {
 }
 
 
-UPPER = torch.rand(2, 6, 4, generator=torch.Generator().manual_seed(6), dtype=torch.float64) * 0.4
+UPPER = torch.rand(2, 6, 2, generator=torch.Generator().manual_seed(6), dtype=torch.float64) * 0.4
 SIGNED = torch.arange(6)[:, None] % 3 == 0
 CONSTRAINTS: dict[str, dict[str, object]] = {
     "sum": {"total": 1.0},
@@ -85,7 +85,7 @@ CONSTRAINTS: dict[str, dict[str, object]] = {
     "sum, upper": {"total": 0.7, "upper": UPPER + 0.1},
     "sum, signed": {"total": 1.0, "signed": SIGNED},
     "sum at most, upper, signed": {"total": 0.6, "total_kind": "at_most", "upper": UPPER, "signed": SIGNED},
-    "sum, allowed": {"total": 1.0, "allowed": torch.rand(6, 4, generator=torch.Generator().manual_seed(7)) > 0.3},
+    "sum, allowed": {"total": 1.0, "allowed": torch.rand(6, 2, generator=torch.Generator().manual_seed(7)) > 0.3},
     "sum, l1, ridge": {"total": 1.0, "l1": 0.2, "ridge": 0.3},
 }
 
@@ -147,8 +147,8 @@ constrained_calling.walk = _spied_walk
 def constrained(**options: object) -> dict[str, object]:
     """With bounds and sums, and the number of columns that the program has walked to the end."""
     walked.clear()
-    rows = [compared(*random_problem(2, n=20, k=6, m=4, seed=8), **options)]
-    rows += [compared(*random_problem(2, n=4, k=6, m=4, seed=9), **{"ridge": 0.1, **options})]
+    rows = [compared(*random_problem(2, n=20, k=6, m=2, seed=8), **options)]
+    rows += [compared(*random_problem(2, n=4, k=6, m=2, seed=9), **{"ridge": 0.1, **options})]
     names = ("W", "grad H", "grad Y")
     worst: dict[str, object] = {name: max(float(row[name]) for row in rows) for name in names}  # type: ignore[arg-type]
     return {**worst, "columns": len(walked), "ended": sum(walked)}

@@ -78,7 +78,7 @@ CONSTRAINTS += ["sum, allowed", "sum, l1, ridge"]
 @pytest.mark.parametrize("name", CONSTRAINTS)
 def test_constraints_are_walked_to_the_end_and_the_same_as_torch(interpreted, name):
     row = interpreted[name]
-    assert row["ended"] == row["columns"] == 16
+    assert row["ended"] == row["columns"] == 8
     assert row["W"] <= 1e-13
     assert max(row["grad H"], row["grad Y"]) <= 1e-12
 
