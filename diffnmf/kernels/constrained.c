@@ -462,7 +462,8 @@ INLINE int settle_bounded(Bounded *w) {
             double total = w->t;
             int q = w->member[1];
             for (int j = 0; j < w->k; j++) total -= w->a[j] * w->x[j];
-            for (int m = 1; m < w->size; m++) q = fabs(w->x[w->member[m]]) > fabs(w->x[q]) ? w->member[m] : q;
+            /* What is left of the sum goes where it moves x least: a small a would make much of its rounding. */
+            for (int m = 1; m < w->size; m++) q = w->a[w->member[m]] > w->a[q] ? w->member[m] : q;
             w->x[q] += total / w->a[q];
         }
         residual_of(w);

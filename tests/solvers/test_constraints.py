@@ -414,3 +414,18 @@ def test_under_a_sum_the_cheaper_entry_is_taken_however_much_both_cost(kernel_, 
     solution = nnls(H, torch.ones(1, 1, dtype=torch.float64), weights=torch.zeros(1, 1).double(), total=2e-30, l1=l1)
     assert solution.converged
     torch.testing.assert_close(solution.W, torch.tensor([[0.0], [2e-30]], dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_columns_of_very_different_length_in_a_sum():
+    """Of the free entries one is worth 1e8 times as much of the sum as the other: rounding must not go there."""
+    random = torch.Generator().manual_seed(0)
+
+    def near(*numbers):
+        values = torch.tensor([numbers], dtype=torch.float64)
+        return values * (1 + 1e-3 * torch.randn(values.shape, generator=random, dtype=torch.float64))
+
+    for _ in range(60):
+        H, Y = near(3.4558e-04, 8.2162e-03, 3.3044e04, -1.3032e-01), near(-0.537, 0.5811, 0.3646, 0.2941, 0.0284)
+        options = {"total": torch.tensor([[0.0, 1, 0, 1, 3]]).double(), "l1": near(0.1456, 0.2942, 0.2885, 0.2174).mT}
+        outside, wrong = constrained_kkt(H, Y, nnls(H, Y, **options).W, **options)
+        assert max(outside, wrong) <= 1e-14
