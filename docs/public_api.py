@@ -8,6 +8,8 @@ import pkgutil
 from importlib import import_module
 from pathlib import Path
 
+from generated import write_files
+
 import diffnmf
 
 INTERNAL = ("diffnmf.cli", "diffnmf.kernels")  # packages with an __all__ of their own that users have no need of
@@ -62,13 +64,5 @@ def page(module: str) -> str:
 
 
 def write_pages(folder: Path) -> None:
-    """Write every page into ``folder``; one that has not changed is left alone, so that it is not built again."""
-    folder.mkdir(exist_ok=True)
-    pages = {f"{module}.rst": page(module) for module in public_modules()}
-    for path in folder.glob("*.rst"):
-        if path.name not in pages:
-            path.unlink()
-    for name, text in pages.items():
-        path = folder / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+    """Write every page into ``folder``."""
+    write_files(folder, {f"{module}.rst": page(module) for module in public_modules()}, ".rst")

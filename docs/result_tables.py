@@ -6,6 +6,8 @@ conf.py writes them before Sphinx reads the sources; the pages of the results te
 import csv
 from pathlib import Path
 
+from generated import write_files
+
 RESULTS = Path(__file__).parent / "results"
 DIGITS = 4  # significant ones; the files have all of them
 
@@ -41,19 +43,12 @@ def page(path: Path) -> str:
 
 
 def write_tables(folder: Path) -> None:
-    """Write a page for every CSV file of the results, and their index; one that has not changed is left alone."""
-    folder.mkdir(exist_ok=True)
+    """Write a page for every CSV file of the results, and their index."""
     pages = {f"{name_of(path)}.md": page(path) for path in sorted(RESULTS.rglob("*.csv"))}
     names = "\n".join(name.removesuffix(".md") for name in pages)
     told = "Tables of what was measured, as the programs wrote it."
     pages["index.md"] = f"# Every number\n\n{told}\n\n```{{toctree}}\n{names}\n```\n"
-    for path in folder.glob("*.md"):
-        if path.name not in pages:
-            path.unlink()
-    for name, text in pages.items():
-        path = folder / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+    write_files(folder, pages, ".md")
 
 
 def _is_number(cell: str) -> bool:

@@ -24,6 +24,7 @@ def load_from_docs(name):
     return module
 
 
+sys.path.insert(0, str(ROOT / "docs"))  # as conf.py does
 API, TABLES = load_from_docs("public_api"), load_from_docs("result_tables")
 NAMES = [(module, name) for module in API.public_modules() for name in import_module(module).__all__]
 

@@ -74,14 +74,10 @@ def nmf(
     the same command is given again, and `torchrun --nproc-per-node 4 -m diffnmf nmf ...` shares it among processes.
     """
     with explained():
-        large = is_large(data, 1e6 * max_memory)
-        if large and resize is not None:
-            raise ValueError(f"resize: expected a folder of image files as data; got {data} (leave --resize out)")
-        way = (
-            partial(factorize_large_file, max_memory=1e6 * max_memory)
-            if large
-            else partial(factorize_table, resize=resize)
-        )
+        if resize is None and is_large(data, 1e6 * max_memory):
+            way = partial(factorize_large_file, max_memory=1e6 * max_memory)
+        else:  # who scales has images, or is told so
+            way = partial(factorize_table, resize=resize)
         found = way(
             data,
             output,

@@ -3,15 +3,10 @@
    T goes by in tiles of CHUNK rows and SPAN columns: its part of P is formed in registers, T divided by it in the first
    cache, and what comes of it added to the sums. A general product would write P to memory and read it twice. */
 
-typedef REAL NAME(Vector) __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
-typedef INTEGER NAME(Flags) __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
-#define WIDE ((int)(BYTES / sizeof(REAL)))
 #define SPAN (BLOCK * WIDE)
 #define STRIP ((int)(768 / sizeof(REAL))) /* whole tiles for every set of instructions; divergence.py knows it, too */
 #define CHUNK 32
 #define LESS(a, b) ((a) < (b) ? (a) : (b))
-#define V(p) (*(NAME(Vector) *)(p))
-#define RV(p) (*(const NAME(Vector) *)(p))
 
 /* tile (CHUNK, SPAN) ← tile / max(FᵀX, floor), F (k, CHUNK) and X (k, SPAN). What is not a number stays so. */
 static void NAME(divide_tile)(const REAL *F, const REAL *X, REAL *tile, int64_t k, REAL floor) {
@@ -121,10 +116,7 @@ KERNEL(NAME(diffnmf_kl_pull))(const REAL *F, const REAL *T, const REAL *X, REAL 
     return GOOD;
 }
 
-#undef WIDE
 #undef SPAN
 #undef STRIP
 #undef CHUNK
 #undef LESS
-#undef V
-#undef RV

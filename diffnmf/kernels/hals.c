@@ -3,14 +3,5 @@
 
 #include "common.h"
 
-#define REAL float
-#define INTEGER int32_t
-#define NAME(name) name##_float
-#include "hals.h"
-#undef REAL
-#undef INTEGER
-#undef NAME
-#define REAL double
-#define INTEGER int64_t
-#define NAME(name) name##_double
-#include "hals.h"
+#define BODY "hals.h"
+#include "two_types.h"

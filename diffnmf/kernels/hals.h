@@ -1,12 +1,7 @@
 /* HALS for one type of number, REAL; included once for each by hals.c. */
 
-typedef REAL NAME(Vector) __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
-typedef INTEGER NAME(Flags) __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
-#define WIDE ((int)(BYTES / sizeof(REAL)))
 #define TILE ((int)(256 / sizeof(REAL))) /* its columns; hals.py knows them, too */
 #define MOST (BYTES == 64 ? 4 : 8)       /* vectors of a row at once: sums that wait for nothing but themselves */
-#define V(p) (*(NAME(Vector) *)(p))
-#define RV(p) (*(const NAME(Vector) *)(p))
 #define WHOLE(n, of) (((n) + (of) - 1) / (of) * (of))
 
 /* Some vectors of row i of a tile at their optimum: max(0, C_i − Σ_{j≠i} A_ij x_j) / A_ii. A row without curvature takes
@@ -366,7 +361,4 @@ KERNEL(NAME(diffnmf_nmf_stationarity))(const REAL *Y, int64_t y_problem, int64_t
 #undef PAIRS
 #undef WHOLE
 #undef MOST
-#undef WIDE
 #undef TILE
-#undef V
-#undef RV

@@ -126,9 +126,8 @@ def walk(
         wanted = (wrong > tolerance) & (free == 0) & ((rejected >> at.to(tl.int64)) % 2 == 0)
         curvature = tl.sum(tl.where(at[:, None] == at[None, :], M, 0.0), axis=0)
         score = tl.where(wanted, wrong * wrong / tl.maximum(curvature, tiny), 0.0)
-        score = tl.where(
-            wanted & _wide(steps > most // 2, at), (K - at).to(tl.float64), score
-        )  # the least index ends cycles
+        late = _wide(steps > most // 2, at)  # the least index then: it ends cycles
+        score = tl.where(wanted & late, (K - at).to(tl.float64), score)
         best = tl.max(score, axis=0)
         going = moving >= 0
         chosen = tl.where(best > 0.0, tl.min(tl.where(score == best, at, K), axis=0), -1)
