@@ -54,6 +54,7 @@ SECTIONS = {
     "beside others": cuda_layer.rivals,
     "warps": cuda_layer.warps,
     "compiled and recorded": cuda_layer.graphs,
+    "sweeps of HALS": cuda_models.sweeps,
     "factorize": cuda_models.factorizations,
     "training steps": cuda_models.training_steps,
     "two processes": cuda_models.two_processes,

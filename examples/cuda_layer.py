@@ -1,14 +1,13 @@
 """The sections of ``check_cuda.py`` about the NNLS layer."""
 
 import importlib.util
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import nnls_rivals
 import torch
-from cuda_measuring import Row, images_like, kernels, milliseconds, off_by, peak_mib, waits
+from cuda_measuring import Row, images_like, kernels, milliseconds, off_by, peak_mib, waits, without_triton
 from torch import Tensor
 
 from diffnmf import nnls
@@ -19,17 +18,6 @@ SIZES = [(1, 30), (8, 30), (64, 30), (256, 10), (256, 30), (256, 50), (2048, 30)
 SMALL_SIZES = [(1, 10), (2, 10)]
 ALLOWED = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 KKT = {torch.float64: 1e-12, torch.float32: 1e-5}
-
-
-@contextmanager
-def without_triton() -> Iterator[None]:
-    """With operations of torch alone, for what the kernels are worth."""
-    before = set(calling.DEVICES)
-    calling.DEVICES.clear()
-    try:
-        yield
-    finally:
-        calling.DEVICES.update(before)
 
 
 def agreement(device: torch.device) -> dict[str, Row]:

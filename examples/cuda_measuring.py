@@ -3,12 +3,15 @@
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from diffnmf.kernels.cuda import calling
 
 Row = dict[str, Any]  # what was measured; with "ok" where it can be wrong
 
@@ -96,3 +99,14 @@ def off_by(value: Tensor, expected: Tensor) -> float:
         return float("inf")
     value, expected = value.nan_to_num(), expected.nan_to_num()
     return float((value - expected).abs().max() / expected.abs().max().clamp(min=1e-300))
+
+
+@contextmanager
+def without_triton() -> Iterator[None]:
+    """With operations of torch alone, for what the kernels are worth."""
+    before = set(calling.DEVICES)
+    calling.DEVICES.clear()
+    try:
+        yield
+    finally:
+        calling.DEVICES.update(before)

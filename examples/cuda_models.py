@@ -8,11 +8,12 @@ import time
 from functools import partial
 
 import torch
-from cuda_measuring import Row, images_like, kernels, milliseconds, waits
+from cuda_measuring import Row, images_like, kernels, milliseconds, off_by, waits, without_triton
 from torch import Tensor
 
 from diffnmf.data import GroupSampler, ImageSet
 from diffnmf.factorization import Factors, factorize
+from diffnmf.factorization.hals import sweep_
 from diffnmf.models import Critic, Generator, GeneratorConfig
 from diffnmf.training import Trainer, TrainingConfig
 from diffnmf.training.engine import make_accelerator
@@ -65,6 +66,37 @@ def _ms_an_iteration(Y: Tensor, k: int, method: str, device: torch.device) -> fl
     calls = (partial(factorize, Y, k, method=method, init="random", max_iter=n, tol=0) for n in (10, 30))
     few, many = (milliseconds([call], device, 3) for call in calls)
     return round((many - few) / 20, 4)
+
+
+def sweeps(device: torch.device) -> dict[str, Row]:
+    """Both half-steps of HALS against the CPU, and their times in one launch and without Triton."""
+    rows = {}
+    batch = 256 if device.type == "cuda" else 2
+    for dtype, k in ((torch.float32, 10), (torch.float32, 30), (torch.float32, 128), (torch.float64, 30)):
+        for width in (784, 40):
+            rows[f"k = {k}, {width} columns, {dtype}"] = _half_step(device, batch, k, width, dtype)
+    return rows
+
+
+def _half_step(device: torch.device, batch: int, k: int, width: int, dtype: torch.dtype) -> Row:
+    g = torch.Generator().manual_seed(0)
+    M, C, start, past = (torch.rand(batch, rows, width, generator=g, dtype=dtype) for rows in (k, k, k, k))
+    parts = [M @ M.mT, C * width / 4, start, past, torch.full((batch, 1, 1), 0.3, dtype=dtype)]
+    there = [x.to(device) for x in parts]
+
+    def step(A: Tensor, C: Tensor, X: Tensor, past: Tensor, beta: Tensor) -> Tensor:
+        sweep_(A, C, X, 3, past, beta)
+        return X
+
+    errors = off_by(step(*(x.clone() for x in there)), step(*(x.clone() for x in parts)))
+    row: Row = {
+        "X": errors,
+        "ms": milliseconds([partial(step, *there)], device),
+        "launched": kernels(partial(step, *there), device),
+        "ok": errors <= (1e-4 if dtype == torch.float32 else 1e-11),
+    }
+    with without_triton():
+        return {**row, "ms without Triton": milliseconds([partial(step, *there)], device)}
 
 
 def training_steps(device: torch.device) -> dict[str, Row]:

@@ -11,7 +11,8 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 
@@ -112,29 +113,38 @@ class _Launches:
 launched: list[Event] = []
 
 
-def _with_triton(dtype: torch.dtype) -> tuple[Log, Log]:
+def _counted(call: Callable[[], object]) -> Log:
+    """What a call launches, the programs in Triton among it."""
+    launched.clear()
+    log = recorded(call)
+    return Log([*log.kernels, *launched], log.waits, log.uploads)
+
+
+@contextmanager
+def _triton() -> Iterator[None]:
     """The way through the kernels in Triton, which are counted and not run."""
-    before = calling.available
-    calling.available = lambda k, *tensors: True  # type: ignore[assignment]
-    cuda.programs = SimpleNamespace(**{name: _Launches(name) for name in PROGRAMS})  # type: ignore[attr-defined]
-    sys.modules["diffnmf.kernels.cuda.programs"] = cuda.programs  # type: ignore[assignment, attr-defined]
+    before, calling.can_take = calling.can_take, lambda *tensors: True
+    for module, names in PROGRAMS.items():
+        counters = SimpleNamespace(**{name: _Launches(name) for name in names})
+        setattr(cuda, module, counters)
+        sys.modules[f"diffnmf.kernels.cuda.{module}"] = counters  # type: ignore[assignment]
     try:
-        logs = []
-        H, Y = (on_device(x.to(dtype).requires_grad_()) for x in groups())
-        launched.clear()
-        with SimulatedAccelerator() as accelerator:
-            W = NNLSLayer()(H, Y)
-        logs.append(Log([*accelerator.log.kernels, *launched], accelerator.log.waits, accelerator.log.uploads))
-        seed = on_device(torch.ones(W.shape, dtype=dtype))
-        launched.clear()
-        log = recorded(lambda: torch.autograd.grad(W, (H, Y), seed))
-        logs.append(Log([*log.kernels, *launched], log.waits, log.uploads))
+        yield
     finally:
-        calling.available = before
-    return logs[0], logs[1]
+        calling.can_take = before
 
 
-PROGRAMS = ("gram", "prepare", "search", "solve", "gradients")
+def _with_triton(dtype: torch.dtype) -> tuple[Log, Log]:
+    H, Y = (on_device(x.to(dtype).requires_grad_()) for x in groups())
+    with _triton():
+        forward = _counted(lambda: outputs.append(NNLSLayer()(H, Y)))
+        W = outputs.pop()
+        seed = on_device(torch.ones(W.shape, dtype=dtype))
+        return forward, _counted(lambda: torch.autograd.grad(W, (H, Y), seed))
+
+
+outputs: list[Tensor] = []
+PROGRAMS = {"programs": ("gram", "prepare", "search", "solve", "gradients"), "sweeping": ("half",)}
 for _dtype in (torch.float32, torch.float64):
     _name = str(_dtype).removeprefix("torch.")
     PATHS[f"layer forward, Triton, {_name}"] = lambda dtype=_dtype: _with_triton(dtype)[0]  # type: ignore[misc]
@@ -180,8 +190,14 @@ def _factorization(method: str, init: str | None, iterations: int) -> Log:
 def _hals_iteration() -> Log:
     """Ten of them between two checks: all of it over ten is one."""
     Y = on_device(groups(batch=2, n=96, k=30, m=40)[1])
-    few, many = (recorded(lambda n=n: factorize(Y, 30, init="random", max_iter=n, tol=0)) for n in (10, 20))
+    few, many = (_counted(lambda n=n: factorize(Y, 30, init="random", max_iter=n, tol=0)) for n in (10, 20))
     return _tenth(few, many)
+
+
+@path("iteration, hals, k = 30, Triton")
+def _hals_iteration_with_triton() -> Log:
+    with _triton():
+        return _hals_iteration()
 
 
 def _tenth(few: Log, many: Log) -> Log:

@@ -13,6 +13,7 @@ from nnls_problems import kkt, random_problem, with_condition
 from diffnmf import NMF, nnls
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization import METHODS, factorize
+from diffnmf.factorization.hals import sweep_
 from diffnmf.factorization.initialization import INITS
 from diffnmf.layers import NNLSLayer
 from diffnmf.metrics import summarize
@@ -121,6 +122,20 @@ class TestFactorization:
         mine, theirs = (self._factors(Y.to(d), 3, method=method, max_iter=20) for d in (device, "cpu"))
         assert mine.H.device.type == device.type
         assert_near(mine.errors[-1], theirs.errors[-1], 1e-6)
+
+    @pytest.mark.parametrize("k", [1, 16, 17, 64, 128, 129])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_sweeps(self, device, k, dtype):
+        g = torch.Generator().manual_seed(4)
+        M, C, start, past = (torch.randn(2, k, 70, generator=g, dtype=dtype) for _ in range(4))
+        A, beta = M @ M.mT, torch.tensor([0.4, 0.0], dtype=dtype)[:, None, None]
+        found = []
+        for d in (device, torch.device("cpu")):
+            X, last = (x.clamp(min=0).to(d, copy=True) for x in (start, past))
+            sweep_(A.to(d), C.to(d), X, 2, last, beta.to(d))
+            found.append((X, last))
+        for value, expected in zip(*found, strict=True):
+            assert_near(value, expected, 1e-4 if dtype == torch.float32 else 1e-11)
 
     @pytest.mark.parametrize("init", INITS)
     def test_starts(self, device, init):

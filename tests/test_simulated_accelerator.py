@@ -24,6 +24,7 @@ BOUNDS: dict[str, tuple[int, int, int]] = {
     "layer with penalties and a warm start": (515, 1, 0),
     "layer, hard columns": (2113, 31, 0),
     "iteration, hals, k = 30": (357, 1, 0),
+    "iteration, hals, k = 30, Triton": (39, 1, 0),
     "metrics": (108, 0, 0),
     "GANUNMF.factorize, refined": (918, 8, 1),
     "scoring": (661, 8, 0),

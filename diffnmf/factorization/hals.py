@@ -26,6 +26,7 @@ from diffnmf.factorization.revival import revive_
 from diffnmf.factorization.weighted_sweep import majorizer, weighted_sweep_
 from diffnmf.kernels import hals as kernels
 from diffnmf.kernels.calling import TYPES, available
+from diffnmf.kernels.cuda import hals as on_cuda
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.problem import one_where_zero
 
@@ -190,6 +191,9 @@ def sweep_(
     """
     if available(A, C, X) and X.is_contiguous() and X.dtype in TYPES:
         kernels.half_(A, C, X, sweeps, negligible(X.dtype), past, beta)
+        return
+    if on_cuda.available(A, C, X, past, beta):
+        on_cuda.half_(A, C, X, sweeps, negligible(X.dtype), past, beta)
         return
     batch, k, width = X.shape
     size = max(1, PIECE // max(1, batch * k)) if looking_is_free(X.device) else max(1, width)

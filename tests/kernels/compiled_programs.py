@@ -1,6 +1,6 @@
 """The programs in Triton compiled for GPUs that are not here: registers and spills of each, as JSON on the output.
 
-python tests/kernels/compiled_programs.py 80 89 90 10 30 50 64      # compute capabilities, then numbers of components
+python tests/kernels/compiled_programs.py 80 89 90 10 30 50 64 128  # compute capabilities, then numbers of components
 """
 
 import json
@@ -11,12 +11,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from diffnmf.kernels.cuda import bounded, calling, programs
+from diffnmf.factorization.half_step import negligible
+from diffnmf.kernels.cuda import bounded, calling, hals, programs, sweeping
 
+CAPABILITIES = (80, 86, 89, 90, 100, 120)
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 DOUBLES = ["A", "C", "B", "V", "W", "G", "RIDGE", "L1", "SCALE", "SQUARES", "SIZE_Y", "SIZE_H", "PIVOT", "S"]
 DOUBLES += ["WEIGHT", "LOWER", "UPPER", "SHARE", "T", "X"]
@@ -28,8 +31,9 @@ TYPES |= dict.fromkeys(DOUBLES, "*fp64") | dict.fromkeys(NUMBERS, "fp32")
 def usage(program: Any, capability: int, constants: dict[str, Any], data: str = "*fp32") -> dict[str, int]:
     """Registers a thread, and bytes a thread that have no place in them."""
     constants = dict(constants)
-    options = {"num_warps": constants.pop("num_warps")}
-    types = {"H": data, "Y": data, "GRAD_H": data, "GRAD_Y": data, **TYPES}
+    options = {name: constants.pop(name) for name in ("num_warps", "maxnreg") if name in constants}
+    either = ("A", "C", "X", "PAST", "BETA") if program is sweeping.half else ("H", "Y", "GRAD_H", "GRAD_Y")
+    types = {**TYPES, **dict.fromkeys(either, data)}
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in program.arg_names}
     source = ASTSource(program, signature, constexprs=constants)
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
@@ -60,7 +64,19 @@ def cases(k: int, capability: int) -> dict[str, tuple[Any, dict[str, Any], str]]
         "gram, float64": (programs.gram, gram, "*fp64"),
         "gradients": (programs.gradients, {**gradients, **wanted}, "*fp32"),
         "gradients, float64": (programs.gradients, {**gradients, **wanted}, "*fp64"),
+        **sweeps(k),
     }
+
+
+def sweeps(k: int) -> dict[str, tuple[Any, dict[str, Any], str]]:
+    """The half-step of HALS, which takes more components than the others."""
+    found = {}
+    for dtype, data in ((torch.float32, "*fp32"), (torch.float64, "*fp64")):
+        for extrapolate in (False, True):
+            name = f"half, {str(dtype).removeprefix('torch.')}{', extrapolated' if extrapolate else ''}"
+            constants = {**hals.columns_tile(k, dtype), "ZERO": negligible(dtype), "EXTRAPOLATE": extrapolate}
+            found[name] = (sweeping.half, constants, data)
+    return found
 
 
 def main(capabilities: list[int], sizes: list[int]) -> None:
@@ -68,12 +84,14 @@ def main(capabilities: list[int], sizes: list[int]) -> None:
         f"{name}, k = {k}, sm_{capability}": usage(program, capability, constants, data)
         for capability in capabilities
         for k in sizes
-        if k <= calling.most_components(divmod(capability, 10))
-        for name, (program, constants, data) in cases(k, capability).items()
+        for name, (program, constants, data) in (
+            cases(k, capability) if k <= calling.most_components(divmod(capability, 10)) else sweeps(k)
+        ).items()
     }
     print(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":
     words = [int(word) for word in sys.argv[1:]]
-    main([word for word in words if word >= 80] or [90], [word for word in words if word < 80] or [10, 30, 50, 64])
+    capabilities = [word for word in words if word in CAPABILITIES]
+    main(capabilities or [90], [word for word in words if word not in CAPABILITIES] or [10, 30, 50, 64, 128])

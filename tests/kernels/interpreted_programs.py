@@ -15,6 +15,7 @@ from torch import Tensor
 from diffnmf.kernels import library
 from diffnmf.kernels.cuda import calling
 from diffnmf.kernels.cuda import constrained as constrained_calling
+from diffnmf.kernels.cuda import hals as hals_calling
 from diffnmf.layers import NNLSLayer
 
 torch.set_num_threads(1)
@@ -90,10 +91,15 @@ CONSTRAINTS: dict[str, dict[str, object]] = {
 }
 
 
+def on(device: str) -> None:
+    """cpu: the programs take tensors of the CPU, the interpreter runs them. cuda: torch does the work."""
+    calling.DEVICES.clear()
+    calling.DEVICES.add(device)
+
+
 def solve(H: Tensor, Y: Tensor, *, triton: bool, solver: str = "unrolled", **options: object) -> list[Tensor]:
     """W and the gradients towards H and Y."""
-    calling.DEVICES.clear()
-    calling.DEVICES.add("cpu" if triton else "cuda")
+    on("cpu" if triton else "cuda")
     H, Y = H.clone().requires_grad_(), Y.clone().requires_grad_()
     W = NNLSLayer(solver)(H, Y, **options)
     gradients = torch.autograd.grad(W.nan_to_num().double().square().sum(), (H, Y))
@@ -165,8 +171,7 @@ def reach() -> dict[str, object]:
     columns = BoundedColumns(A, torch.ones(1, 3).double(), c, torch.zeros_like(c), upper, a, t)
     found = {}
     for device in ("cpu", "cuda"):
-        calling.DEVICES.clear()
-        calling.DEVICES.add(device)
+        on(device)
         found[device] = principal_pivoting(columns, None)
     mine, theirs = found["cpu"], found["cuda"]
     return {
@@ -198,13 +203,11 @@ def form_and_systems() -> dict[str, object]:
     columns, start = GramColumns(form.A, as_columns(form.C)), torch.rand(8, 7, dtype=torch.float64) - 0.5
     found = {}
     for device in ("cpu", "cuda"):
-        calling.DEVICES.clear()
-        calling.DEVICES.add(device)
+        on(device)
         solution, rest = search(columns, start.clamp(min=0), 10)
         rest()
         found[device] = solution
-    calling.DEVICES.clear()
-    calling.DEVICES.add("cpu")
+    on("cpu")
     b = torch.randn(2, 7, 4, dtype=torch.float64)
     v = FreeSystems(form.A, found["cpu"].factor).solve(b)
     expected = factorize_masked(form.A, found["cpu"].factor.free).solve(as_columns(b))
@@ -215,6 +218,70 @@ def form_and_systems() -> dict[str, object]:
     }
 
 
+SWEEPS: dict[str, dict[str, object]] = {
+    "sweeps": {},
+    "sweeps, float32": {"dtype": torch.float32},
+    "sweeps, no extrapolation": {"extrapolate": False},
+    "sweeps, k = 70": {"k": 70, "width": 5},
+    "sweeps, one of each": {"k": 1, "width": 1},
+    "sweeps, strided": {"strided": True},
+}
+
+
+def swept(
+    k: int = 12, width: int = 37, dtype: torch.dtype = torch.float64, extrapolate: bool = True, strided: bool = False
+) -> dict[str, object]:
+    """Two sweeps of HALS from the same start, one row of which has no curvature, beside those of torch."""
+    from diffnmf.factorization.hals import sweep_
+
+    g = torch.Generator().manual_seed(0)
+    M = torch.randn(3, k + 3, k, generator=g, dtype=dtype)
+    C, start, last = (torch.randn(3, k, width, generator=g, dtype=dtype) for _ in range(3))
+    M[:, :, k // 2] = 0.0
+    C[:, k // 2] = 0.0
+    A, beta = M.mT @ M, torch.tensor([0.3, 0.0, 1.0], dtype=dtype)[:, None, None]
+    if strided:
+        A, C = A.mT.contiguous().mT, C.mT.contiguous().mT
+    found = {}
+    for device in ("cpu", "cuda"):
+        on(device)
+        X, past = start.clamp(min=0), last.clamp(min=0)
+        calls.clear()
+        sweep_(A, C, X, 2, *((past, beta) if extrapolate else ()))
+        found[device] = (X, past, len(calls))
+    (X, past, taken), (X_, past_, of_torch) = found["cpu"], found["cuda"]
+    difference = max(float((a - b).abs().max() / b.abs().max().clamp(min=1)) for a, b in ((X, X_), (past, past_)))
+    zeros = bool(((X == 0) == (X_ == 0)).all()) and bool((X >= 0).all())
+    return {"X": difference, "zeros": zeros, "launches": taken - of_torch}
+
+
+def factorized(dtype: torch.dtype, **options: object) -> dict[str, object]:
+    """A whole factorization, and how often a half-step went through the program."""
+    from diffnmf.factorization import factorize
+
+    Y = torch.rand(2, 20, 9, generator=torch.Generator().manual_seed(0)).to(dtype)
+    found = {}
+    for device in ("cpu", "cuda"):
+        on(device)
+        calls.clear()
+        found[device] = (factorize(Y, 4, init="spa", max_iter=5, tol=0.0, **options), len(calls))  # type: ignore[arg-type]
+    (mine, taken), (theirs, of_torch) = found["cpu"], found["cuda"]
+    difference = max(float((a - b).abs().max() / b.abs().max()) for a, b in ((mine.H, theirs.H), (mine.W, theirs.W)))
+    return {"factors": difference, "launches": taken - of_torch}
+
+
+calls: list[int] = []
+_half = hals_calling.half_
+
+
+def _spied_half(*args: object) -> None:
+    calls.append(1)
+    _half(*args)  # type: ignore[arg-type]
+
+
+hals_calling.half_ = _spied_half
+
+
 def main() -> None:
     rows: dict[str, dict[str, object]] = {name: compared(*problem) for name, problem in PROBLEMS.items()}
     pair = random_problem(2, n=20, k=6, m=4)
@@ -222,6 +289,9 @@ def main() -> None:
     rows |= {f"solver {name}": compared(*pair, solver=name) for name in ("bpp", "hals")}
     rows |= {name: constrained(**options) for name, options in CONSTRAINTS.items()}
     rows |= {"warm start": warm_start(), "form and systems": form_and_systems(), "reach": reach()}
+    rows |= {name: swept(**options) for name, options in SWEEPS.items()}  # type: ignore[arg-type]
+    rows |= {"factorize, float64": factorized(torch.float64), "factorize, float32": factorized(torch.float32)}
+    rows |= {"factorize, hoyer": factorized(torch.float64, method="unit_columns")}
     print(json.dumps(rows, indent=1))
 
 

@@ -98,6 +98,31 @@ def test_the_search_on_a_form_and_other_systems(interpreted):
     assert max(row["W"], row["systems"]) <= 1e-12
 
 
+SWEEPS = ["sweeps", "sweeps, no extrapolation", "sweeps, k = 70", "sweeps, one of each", "sweeps, strided"]
+
+
+@pytest.mark.parametrize(("name", "bound"), [*((name, 1e-14) for name in SWEEPS), ("sweeps, float32", 4e-6)])
+def test_sweeps_of_hals_in_one_launch_are_those_of_torch(interpreted, name, bound):
+    row = interpreted[name]
+    assert row["launches"] == 1
+    assert row["X"] <= bound
+    assert row["zeros"]
+
+
+@pytest.mark.parametrize(
+    ("name", "bound", "launches"),
+    [
+        ("factorize, float64", 1e-12, 10),
+        ("factorize, float32", 1e-4, 10),
+        ("factorize, hoyer", 1e-12, 5),
+    ],
+)
+def test_a_factorization_goes_through_them(interpreted, name, bound, launches):
+    row = interpreted[name]
+    assert row["launches"] >= launches
+    assert row["factors"] <= bound
+
+
 def test_compiles_for_hopper_without_spills():
     assert_no_spills(output_of("compiled_programs", "90", "30"))
 
@@ -109,5 +134,5 @@ def test_compiles_without_spills(capability):
 
 
 def assert_no_spills(rows):
-    assert len(rows) >= 11
+    assert len(rows) >= 15
     assert {name: row for name, row in rows.items() if row["spilled bytes"]} == {}

@@ -38,11 +38,15 @@ class OnDevice(NamedTuple):
 
 
 def available(k: int, *tensors: Tensor) -> bool:
-    """Whether the programs can take these tensors: plain ones on a CUDA device, seen by no transform."""
+    """Whether the programs that hold a tableau of k components can take these tensors."""
+    return can_take(*tensors) and 0 < k <= most_components(_capability(tensors[0].device))
+
+
+def can_take(*tensors: Tensor) -> bool:
+    """Whether programs can take these tensors at all: plain ones on a CUDA device, seen by no transform."""
     return (
         all(x.device.type in DEVICES and type(x) in (Tensor, torch.nn.Parameter) for x in tensors)
         and _can_run(tensors[0].device)
-        and 0 < k <= most_components(_capability(tensors[0].device))
         and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
         and not torch._C._are_functorch_transforms_active()
         and torch._C._get_tracing_state() is None
@@ -205,21 +209,22 @@ def gram_tile(k: int, m: int, capability: tuple[int, int]) -> dict[str, int]:
     """How ``gram`` cuts a problem up, so that its sums have room in the registers (tests compile it)."""
     if capability in DATA_CENTRE:
         columns = 16 if m <= 16 else 32 if m <= 32 else 64
-        return {"k": k, "K": _padded(k), "COLUMNS": columns, "ROWS": 32, "num_warps": 4 if k <= 32 else 8}
-    return {"k": k, "K": _padded(k), "COLUMNS": 16, "ROWS": 16, "num_warps": 8}
+        return {"k": k, "K": padded(k), "COLUMNS": columns, "ROWS": 32, "num_warps": 4 if k <= 32 else 8}
+    return {"k": k, "K": padded(k), "COLUMNS": 16, "ROWS": 16, "num_warps": 8}
 
 
 def gradients_tile(k: int) -> dict[str, int]:
     """As ``gram_tile``, for ``gradients``."""
-    return {"k": k, "K": _padded(k), "COLUMNS": 16, "ROWS": 64 if k <= 32 else 32, "num_warps": 4}
+    return {"k": k, "K": padded(k), "COLUMNS": 16, "ROWS": 64 if k <= 32 else 32, "num_warps": 4}
 
 
 def column_sizes(k: int) -> dict[str, int]:
     """The number of components, and the warps that a tableau of that size needs not to leave the registers."""
-    return {"k": k, "K": _padded(k), "num_warps": 1 if k <= LARGEST_K_OF_ONE_WARP else WARPS_BEYOND}
+    return {"k": k, "K": padded(k), "num_warps": 1 if k <= LARGEST_K_OF_ONE_WARP else WARPS_BEYOND}
 
 
-def _padded(k: int) -> int:
+def padded(k: int) -> int:
+    """Triton's tiles have a power of two of rows, and its products at least 16."""
     return max(16, 1 << (k - 1).bit_length())
 
 

@@ -1,0 +1,47 @@
+"""Calling the sweeps of HALS in Triton."""
+
+import torch
+from torch import Tensor
+
+from diffnmf.kernels.calling import TYPES
+from diffnmf.kernels.cuda import calling
+
+MAX_COMPONENTS = 128  # of a few columns, in registers
+
+
+def available(A: Tensor, C: Tensor, X: Tensor, past: Tensor | None, beta: Tensor | None) -> bool:
+    """Whether the program can take what ``half_`` takes: up to 128 components, X and the past contiguous."""
+    tensors = [x for x in (A, C, X, past, beta) if x is not None]
+    return (
+        calling.can_take(*tensors)
+        and X.dtype in TYPES
+        and 0 < X.shape[1] <= MAX_COMPONENTS
+        and all(x.is_contiguous() for x in tensors[2:])
+    )
+
+
+@calling.where_the_tensors_are
+def half_(A: Tensor, C: Tensor, X: Tensor, sweeps: int, zero: float, past: Tensor | None, beta: Tensor | None) -> None:
+    """``diffnmf.kernels.hals.half_`` in one launch and without a wait; A and C of any strides."""
+    from diffnmf.kernels.cuda import sweeping
+
+    batch, k, width = X.shape
+    tile = columns_tile(k, X.dtype)
+    if X.numel():
+        sweeping.half[(batch, -(-width // tile["COLUMNS"]))](
+            *(A, C, X, X if past is None else past, X if beta is None else beta),
+            *(sweeps, width, *A.stride(), *C.stride()),
+            **tile,
+            ZERO=zero,
+            EXTRAPOLATE=past is not None and beta is not None,
+        )
+
+
+def columns_tile(k: int, dtype: torch.dtype) -> dict[str, int]:
+    """So many columns that X has room in the registers of one warp (tests compile it)."""
+    K = calling.padded(k)
+    tile = {"k": k, "K": K, "num_warps": 1}
+    if dtype == torch.float32:
+        return {**tile, "COLUMNS": 1024 // K}
+    # The compiler would rather spill a few bytes than use more than 128 registers, unless told how many there are.
+    return {**tile, "COLUMNS": min(16, 512 // K), "maxnreg": 255}
