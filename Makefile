@@ -15,7 +15,7 @@ BENCH := .bench-venv
 # One process a core with one thread each: the matrices of the tests are too small to share.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-.PHONY: venv bench-venv demo test test-all docs docs-fast release-check lint format clean
+.PHONY: venv bench-venv demo test test-all test-slow docs docs-fast release-check lint format clean
 
 venv: $(READY) $(KERNELS)
 
@@ -36,9 +36,12 @@ demo: $(READY) $(KERNELS)
 test: $(READY) $(KERNELS)
 	$(PYTEST) -m "not slow"
 
-# Everything: style, types, all tests; those of the solvers once more without the compiled kernels.
-test-all: lint $(KERNELS)
-	$(PYTEST)
+# Everything.
+test-all: test test-slow
+
+# What the quick tests leave out: style, types, slow tests, and those of the solvers once more without the compiled kernels.
+test-slow: lint $(KERNELS)
+	$(PYTEST) -m slow
 	DIFFNMF_KERNEL=torch $(PYTEST) -m "not slow" tests/solvers
 
 # The site: build/docs/index.html. Warnings are errors; the fast one does not run the gallery.
