@@ -1,7 +1,8 @@
-"""Put the best weights of a run into the library, in half precision, with an entry in its registry.
+r"""Put the best weights of a run into the library, in half precision, with an entry in its registry.
 
-diffnmf train --preset default --k 30 --output runs/mnist-k30
-python examples/store_pretrained.py mnist-k30 runs/mnist-k30 --command "diffnmf train --preset default --k 30"
+diffnmf train --reconstruction relative_to_start --sparsity 1 --output runs/mnist-k30
+python examples/store_pretrained.py mnist-k30 runs/mnist-k30 \
+    --command "diffnmf train --reconstruction relative_to_start --sparsity 1"  # in full, whatever the defaults become
 python examples/store_pretrained.py faces-k30 runs/faces-k30 --command "..." --no-weights
 """
 
