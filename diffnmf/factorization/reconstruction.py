@@ -1,11 +1,12 @@
 """What the estimator computes for given components: the weights of every sample, and how far HW is from Y."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from diffnmf.factorization.divergence import DivergenceHalfStep, divergences
+from diffnmf.factorization.divergence import DivergenceHalfStep
 from diffnmf.factorization.divergence_weights import divergence_weights
 from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.nmf_problem import Penalties
@@ -37,33 +38,50 @@ def weights_of(H: Tensor, Y: Tensor, V: Tensor | None, loss: Loss) -> Tensor:
         target = torch.where(V > 0, target, 0.0)
     if loss.beta == 2:
         return exact_weights(H, target, weights=V, l1=loss.l1, ridge=loss.ridge)[0].to(Y.dtype)
-    # In units in which Y is about 1: what is divided by has a floor.
-    values = target.values if isinstance(target, SparseMatrix) else target
-    scale = float(values.amax()) if values.numel() else 0.0
-    scale = scale if scale > 0 else 1.0
-    shared = (loss.l1 * scale ** (1 - loss.beta), loss.ridge * scale ** (2 - loss.beta))
-    penalties = Penalties(*(H.new_full((1, 1, 1), x) if x else None for x in shared))
-    scaled = target.map(lambda x: x / scale) if isinstance(target, SparseMatrix) else target / scale
-    half = DivergenceHalfStep(H.mT.contiguous(), scaled, penalties, loss.beta, V)
-    return (divergence_weights(half) * scale)[0].to(Y.dtype)
+    # In units in which Y and H are about 1, so that W is, too: the steps and when they stop do not depend on the units.
+    scaled, scale = _scaled(target)
+    length = _largest(H)
+    largest = math.sqrt(torch.finfo(H.dtype).max)  # more penalty than that changes nothing any more
+    l1 = loss.l1 * _power(scale, 1 - loss.beta) / length if loss.l1 else 0.0
+    ridge = loss.ridge * _power(scale, 2 - loss.beta) / length / length if loss.ridge else 0.0
+    penalties = Penalties(*(H.new_full((1, 1, 1), min(x, largest)) if x else None for x in (l1, ridge)))
+    half = DivergenceHalfStep((H / length).mT.contiguous(), scaled, penalties, loss.beta, V)
+    return (divergence_weights(half) / length * scale)[0].to(Y.dtype)
 
 
 @torch.no_grad()
 def distance(H: Tensor, W: Tensor, Y: Tensor, V: Tensor | None, beta: float) -> float:
     """√(Σ V (Y − HW)²), or √(2 Σ V d_β(Y | HW)) for another β than 2."""
     target = _batch_of_one(Y)
+    if V is not None and isinstance(target, Tensor):
+        target = torch.where(V > 0, target, 0.0)
+    if beta != 2:
+        scaled, scale = _scaled(target)
+        weights = None if V is None else V.unsqueeze(0)
+        half = DivergenceHalfStep(H.mT.unsqueeze(0), scaled, Penalties(None, None), beta, weights)
+        error = half.error(W.new_zeros(1), (W / scale).unsqueeze(0), may_look=True)
+        return float(error) * _power(scale, beta / 2)  # d_β(sy | sp) = s^β d_β(y | p)
     if isinstance(target, SparseMatrix):
-        if beta != 2:
-            half = DivergenceHalfStep(H.mT.unsqueeze(0), target, Penalties(None, None), beta)
-            return float(half.error(W.new_zeros(1), W.unsqueeze(0), may_look=True))
         return _sparse_distance(H, W, target)
-    if V is not None:
-        Y = torch.where(V > 0, Y, 0.0)
-    if beta == 2:
-        residual = Y - H @ W
-        return float(safe_norm(residual if V is None else residual * V.sqrt(), dim=(0, 1)))
-    terms = divergences(Y, H @ W, beta)
-    return float((2 * (terms if V is None else V * terms).sum(dtype=torch.float64)).clamp(min=0).sqrt())
+    residual = target[0] - H @ W
+    return float(safe_norm(residual if V is None else residual * V.sqrt(), dim=(0, 1)))
+
+
+def _scaled(target: Tensor | SparseMatrix) -> tuple[Tensor | SparseMatrix, float]:
+    """In units in which Y is about 1, and the scale: where a divergence divides by HW, that has a floor."""
+    scale = _largest(target.values if isinstance(target, SparseMatrix) else target)
+    return target.map(lambda x: x / scale) if isinstance(target, SparseMatrix) else target / scale, scale
+
+
+def _largest(X: Tensor) -> float:
+    """The largest entry; 1 where that is zero."""
+    largest = float(X.amax()) if X.numel() else 0.0
+    return largest if largest > 0 else 1.0
+
+
+def _power(scale: float, exponent: float) -> float:
+    """scale^exponent; infinite where that is too large, where Python would raise."""
+    return float(torch.tensor(scale, dtype=torch.float64) ** exponent)
 
 
 def _sparse_distance(H: Tensor, W: Tensor, Y: SparseMatrix) -> float:

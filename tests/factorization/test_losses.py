@@ -5,12 +5,14 @@ import pytest
 import torch
 from nmf_problems import random_matrix
 from scipy.optimize import minimize
+from scipy.sparse import csr_array
 from sklearn.decomposition import NMF as THEIRS
 from sklearn.decomposition import non_negative_factorization
 from torch.testing import assert_close
 
-from diffnmf import NMF
+from diffnmf import NMF, MiniBatchNMF
 from diffnmf.factorization import MU, factorize
+from diffnmf.factorization.reconstruction import Loss, weights_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::diffnmf.errors.ConvergenceWarning"),
@@ -137,3 +139,42 @@ class TestEstimator:
         alone = np.concatenate([model.transform(row[None]) for row in X])
         np.testing.assert_allclose(alone, together, rtol=1e-6, atol=1e-7)
         np.testing.assert_array_equal(model.fit_transform(X), model.transform(X))
+
+    @pytest.mark.parametrize("scale", [1e-14, 1e150])
+    @pytest.mark.parametrize("beta", BETAS)
+    def test_the_units_do_not_count(self, X, beta, scale):
+        """Power spectra are tiny: their weights stopped far from the minimum, and their divergence was of a floor."""
+        X = X + 0.1
+        options = {"solver": "mu", "beta_loss": beta, "init": "random", "random_state": 0, "tol": 0, "max_iter": 30}
+        usual, extreme = (NMF(3, **options).fit(x) for x in (X, scale * X))
+        root = scale**0.5
+        np.testing.assert_allclose(extreme.transform(scale * X) / root, usual.transform(X), rtol=1e-6, atol=1e-9)
+        assert extreme.reconstruction_err_ / scale ** (beta / 2) == pytest.approx(usual.reconstruction_err_, rel=1e-9)
+        size = divergence(X, usual.transform(X) @ usual.components_, beta)
+        assert usual.reconstruction_err_ == pytest.approx(size, rel=1e-9)
+
+    @pytest.mark.parametrize("beta", [1.0, 1.5])
+    def test_the_units_of_sparse_data_do_not_count(self, X, beta):
+        options = {"solver": "mu", "beta_loss": beta, "init": "random", "random_state": 0, "tol": 0, "max_iter": 30}
+        dense, sparse = NMF(3, **options).fit(X), NMF(3, **options).fit(csr_array(1e-14 * X))
+        assert sparse.reconstruction_err_ / 1e-14 ** (beta / 2) == pytest.approx(dense.reconstruction_err_, rel=1e-6)
+
+    def test_penalties_have_the_units_of_the_data(self, X):
+        """s^β / √s and s^β / s, as W and H count √s each."""
+        H, found = np.random.default_rng(1).random((3, 12)), {}
+        for scale in (1.0, 1e-14):
+            alpha = 1e-2 * scale**0.5 * np.array([1.0, 0.0])
+            found[scale] = weights_of(
+                torch.from_numpy(H.T * scale**0.5), torch.from_numpy(X.T * scale), None, Loss(1.0, *alpha)
+            )
+        assert_close(found[1e-14] / 1e-14**0.5, found[1.0], rtol=1e-6, atol=1e-9)
+
+    def test_mini_batches_measure_in_every_unit(self, X):
+        errors = [
+            MiniBatchNMF(3, beta_loss=3.0, init="custom", max_iter=1, tol=0, max_no_improvement=None, batch_size=10)
+            .fit(scale * X, H=scale**0.5 * np.random.default_rng(1).random((3, 12)))
+            .reconstruction_err_
+            / scale**1.5
+            for scale in (2.0**-480, 1.0)
+        ]
+        assert errors[0] == pytest.approx(errors[1], rel=1e-6)
