@@ -1,6 +1,5 @@
 """The one way in: ``factorize``."""
 
-import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 from diffnmf.checks import check_count, check_number
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization.base import Budget, Method, Run
+from diffnmf.factorization.divergence import has_zeros, zeros_refused
 from diffnmf.factorization.initialization import Seed, check_start, complete, start
 from diffnmf.factorization.large.blocks import Blocks
 from diffnmf.factorization.large.entry import factorize_large
@@ -215,19 +215,8 @@ def _check_method(method: Method, problem: NMFProblem) -> None:
             raise ValueError(
                 f'{arguments[name]}: expected {expected} for method {type(method).__name__}; use "hals", "anls" or "mu"'
             )
-    if method.beta <= 0 and _has_zeros(problem):
-        raise ValueError(
-            "Y: expected entries > 0 at beta_loss ≤ 0, whose divergence of a zero is infinite; got zeros. When"
-            " beta_loss <= 0 and X contains zeros, the solver may diverge. Please add small values to X, or use a"
-            " positive beta_loss."
-        )
-
-
-def _has_zeros(problem: NMFProblem) -> bool:
-    if isinstance(problem.Y, SparseMatrix):
-        return int((problem.Y.values > 0).sum()) < math.prod(problem.Y.shape)
-    zero = problem.Y == 0
-    return bool((zero if problem.weights is None else zero & (problem.weights > 0)).any())
+    if method.beta <= 0 and has_zeros(problem.Y, problem.weights):
+        raise zeros_refused("Y")
 
 
 def _start(

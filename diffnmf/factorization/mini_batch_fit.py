@@ -11,6 +11,7 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
+from diffnmf.factorization.divergence import zeros_refused
 from diffnmf.factorization.estimator_start import check_starts
 from diffnmf.factorization.initialization import initialize
 from diffnmf.factorization.mini_batch_data import Rows, checked_rows, rows_of_batch
@@ -163,16 +164,13 @@ def started(model: Any, options: Options, rows: Rows, W: Any, H: Any) -> tuple[L
 
 def check_zeros(options: Options, rows: Rows) -> None:
     if options.beta <= 0 and rows.has_zeros():
-        raise ValueError(
-            "X: expected entries > 0 at beta_loss ≤ 0, whose divergence of a zero is infinite; got zeros. When"
-            " beta_loss <= 0 and X contains zeros, the solver may diverge. Please add small values to X, or use a"
-            " positive beta_loss."
-        )
+        raise zeros_refused("X")
 
 
 @torch.no_grad()
 def solved_weights(options: Options, rows: Rows, Ht: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Y (n, b) and its weights (k, b) for Hᵀ (k, n), batch after batch: exact, or after ``transform_max_iter``."""
+    check_zeros(options, rows)
     loss = Loss(options.beta, *options.penalties_of_W(rows.features))
     Ht = Ht.to(rows.device, rows.dtype)
     for Y in rows.batches(max(options.batch_size, 1024)):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.factorization.divergence import DivergenceHalfStep
+from diffnmf.factorization.divergence import DivergenceHalfStep, has_zeros, zeros_refused
 from diffnmf.factorization.divergence_weights import divergence_weights
 from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.nmf_problem import Penalties
@@ -31,13 +31,19 @@ class Loss:
 
 @torch.no_grad()
 def weights_of(H: Tensor, Y: Tensor, V: Tensor | None, loss: Loss) -> Tensor:
-    """W (k, m) ≥ 0 for H (n, k), Y (n, m), dense or sparse, and V (n, m) or None: at a minimum of the loss."""
+    """W (k, m) ≥ 0 for H (n, k), Y (n, m), dense or sparse, and V (n, m) or None: at a minimum of the loss.
+
+    Raises:
+        ValueError: an entry is zero where the divergence of a zero is infinite.
+    """
     H, target = H.unsqueeze(0), _batch_of_one(Y)
     V = None if V is None else V.unsqueeze(0)
     if V is not None and isinstance(target, Tensor):
         target = torch.where(V > 0, target, 0.0)
     if loss.beta == 2:
         return exact_weights(H, target, weights=V, l1=loss.l1, ridge=loss.ridge)[0].to(Y.dtype)
+    if loss.beta <= 0 and has_zeros(target, V):
+        raise zeros_refused("X")
     # In units in which Y and H are about 1, so that W is, too: the steps and when they stop do not depend on the units.
     scaled, scale = _scaled(target)
     length = _largest(H)

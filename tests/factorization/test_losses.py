@@ -6,11 +6,12 @@ import torch
 from nmf_problems import random_matrix
 from scipy.optimize import minimize
 from scipy.sparse import csr_array
+from sklearn.base import clone
 from sklearn.decomposition import NMF as THEIRS
 from sklearn.decomposition import non_negative_factorization
 from torch.testing import assert_close
 
-from diffnmf import NMF, MiniBatchNMF
+from diffnmf import NMF, Blocks, MiniBatchNMF
 from diffnmf.factorization import MU, factorize
 from diffnmf.factorization.reconstruction import Loss, weights_of
 
@@ -178,3 +179,20 @@ class TestEstimator:
             for scale in (2.0**-480, 1.0)
         ]
         assert errors[0] == pytest.approx(errors[1], rel=1e-6)
+
+    @pytest.mark.parametrize(
+        "model", [NMF(2, solver="mu"), MiniBatchNMF(2), MiniBatchNMF(2, transform_max_iter=5)], ids=str
+    )
+    def test_zeros_are_refused_by_transform_as_by_fit(self, X, model):
+        model = clone(model).set_params(beta_loss="itakura-saito", tol=0, max_iter=2).fit(X + 0.1)
+        zeros = X + 0.1
+        zeros[1, 2] = 0.0
+        for new in (zeros, csr_array(zeros)):
+            with pytest.raises(ValueError, match="X: expected entries > 0 at beta_loss ≤ 0"):
+                model.transform(new)
+        if isinstance(model, NMF):
+            with pytest.raises(ValueError, match="X: expected entries > 0"):
+                model.transform(Blocks(zeros))
+            counts = np.ones_like(zeros)
+            counts[1, 2] = 0.0  # where nothing is known there may be a zero
+            assert np.isfinite(model.transform(zeros, weights=counts)).all()
