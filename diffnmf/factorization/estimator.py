@@ -80,7 +80,8 @@ class NMF(FittedParts):
     dtype : dtype or None, default=None
         What to compute in, such as 'float32'. None is that of X.
     checkpoint : str, Path or None, default=None
-        For X in blocks: a folder in which the fit is kept once a minute, and from which the same fit goes on.
+        For X in blocks: a folder in which the fit is kept once a minute, and from which the same fit goes on;
+        random_state=None counts as 0 then.
 
     Attributes
     ----------

@@ -208,5 +208,6 @@ def _identity(
     """What makes a run what it is; how long it may go on, and by how many processes, is not part of it."""
     _, n, m = part.problem.Y.shape
     plain = {"n": n, "m": m, "k": part.problem.k, "square": float(part.problem.square), "split": part.split}
+    plain["scale"] = float(part.units.root) ** 2  # in which ‖Y‖² counts, and penalties do not
     plain |= {"dtype": str(part.rows.dtype), "method": repr(method), "init": init, "seed": seed, "tol": budget.tol}
     return plain | penalties
