@@ -140,7 +140,8 @@ def started(model: Any, options: Options, rows: Rows, W: Any, H: Any) -> tuple[L
     check_zeros(options, rows)
     # The names are those of NMF, of which this is what the start depends on.
     solver = "hals" if options.beta == 2 else "mu"
-    asked = SimpleNamespace(init=model.init, n_components=model.n_components, solver=solver, fixed=None, n_init=1)
+    same = {name: getattr(model, name) for name in ("init", "n_components", "dtype")}
+    asked = SimpleNamespace(**same, solver=solver, fixed=None, n_init=1)
     shape = (rows.features, len(rows))
     everything = torch.zeros((), dtype=rows.dtype, device=rows.device).expand(shape)
     start = check_starts(asked, everything, W, H, update_H=True)

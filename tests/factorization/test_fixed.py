@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from nmf_problems import random_matrix
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from torch.testing import assert_close
 
 from diffnmf import NMF, nnls
@@ -83,6 +85,14 @@ class TestEstimator:
         assert NMF(init=first, tol=0, max_iter=5).fit(X).reconstruction_err_ <= first.reconstruction_err_
         custom = NMF(init="custom", tol=0, max_iter=0).fit(X, H=first.components_)
         np.testing.assert_allclose(custom.components_, first.components_)
+
+    def test_a_model_to_start_from_survives_clone_where_it_is_frozen(self):
+        X = np.random.default_rng(0).random((30, 8))
+        first = NMF(3, random_state=0, tol=0, max_iter=20).fit(X)
+        frozen = clone(NMF(3, init=FrozenEstimator(first), tol=0, max_iter=0)).fit(X)
+        np.testing.assert_allclose(frozen.components_, first.components_)
+        with pytest.raises(ValueError, match=r"init: expected a fitted NMF.*FrozenEstimator"):
+            clone(NMF(3, init=first)).fit(X)
 
     def test_the_best_of_several_starts(self):
         X = random_matrix(50, 20).numpy()
