@@ -60,6 +60,11 @@ class Rows:
         result = result.contiguous()
         return result.cpu().numpy() if self.home is None else result.to(self.home)
 
+    def has_entries(self) -> bool:
+        """Whether an entry is not zero."""
+        entries = self.data if isinstance(self.data, Tensor) or _is_array(self.data) else self.data.data
+        return bool((entries != 0).any())
+
     def has_zeros(self) -> bool:
         if isinstance(self.data, Tensor) or _is_array(self.data):
             return bool((self.data == 0).any())

@@ -104,13 +104,18 @@ def fit_rows(model: Any, options: Options, rows: Rows, W: Any, H: Any) -> Passes
 def fit_stream(model: Any, options: Options, X: Any, W: Any, H: Any) -> tuple[Passes, Rows]:
     """Passes over batches of which nothing is kept, a single one where X is an iterator; and the first batch."""
     batches = _read(model, X)
-    first = next(batches, None)
-    if first is None:
+    leading: list[Rows] = []  # up to the first one that is not all zeros, from which the start is made
+    while not leading or not leading[-1].has_entries():
+        following = next(batches, None)
+        if following is None:
+            break
+        leading.append(following)
+    if not leading:
         raise ValueError("X: expected at least one batch of rows; got none (an iterator serves one pass only)")
     if W is not None:
         raise ValueError("W: expected None where X is a stream of batches, whose weights are solved for; got weights")
-    learner, _ = started(model, options, first, None, H)
-    begun: Iterator[Rows] | None = chain([first], batches)
+    learner, _ = started(model, options, leading[-1], None, H)
+    begun: Iterator[Rows] | None = chain(leading, batches)
 
     def read() -> Iterator[Tensor]:
         nonlocal begun
@@ -122,12 +127,16 @@ def fit_stream(model: Any, options: Options, X: Any, W: Any, H: Any) -> tuple[Pa
     def step(number: int, Y: Tensor, first_pass: bool) -> float:
         return learner.step(Y, options, fresh_rho(options, Y))[1]
 
-    return _passes(options, learner, read, step, once=iter(X) is X), first
+    return _passes(options, learner, read, step, once=iter(X) is X), leading[0]
 
 
 def learn_batch(model: Any, options: Options, learner: Learner | None, rows: Rows, W: Any, H: Any) -> Learner:
     """A single step: what ``partial_fit`` does."""
-    if learner is None:
+    if learner is not None and learner.beta != options.beta:
+        raise ValueError(
+            f"beta_loss: expected {learner.beta:g}, as in the batches before; got {model.beta_loss!r} (fit begins anew)"
+        )
+    if learner is None or learner.blank:
         learner, _ = started(model, options, rows, W, H)
     check_zeros(options, rows)
     Y = rows.take(slice(None)).to(learner.Ht.device, learner.Ht.dtype)
