@@ -215,7 +215,7 @@ def _sparse_divergence(half: DivergenceHalfStep, X: Tensor) -> Tensor:
     if beta == 1:
         total = (F.sum(2, dtype=torch.float64) * X.sum(2, dtype=torch.float64)).sum(1)
         return stored + total - P.sum(dtype=torch.float64)
-    least = FLOOR if beta < 2 else 0.0
+    least = FLOOR if beta < 1 else 0.0  # as in ``divergences``
     total = torch.zeros(1, dtype=torch.float64, device=X.device)
     size = max(16, PIECE // F.shape[2])
     for start in range(0, X.shape[2], size):

@@ -28,7 +28,8 @@ PIECE = 2**19
 def divergence_weights(half: DivergenceHalfStep) -> Tensor:
     """argmin Σ V d_β(T | FᵀX) + l1 ΣX + ½ ridge ‖X‖² over X ≥ 0, (B, k, N); a column does not see the others."""
     X = _even_start(half)
-    return (_sparse_columns if isinstance(half.target, SparseMatrix) and half.beta == 1 else _all_columns)(half, X)
+    by_entries = isinstance(half.target, SparseMatrix) and half.beta == 1 and len(half.target.values) > 0
+    return (_sparse_columns if by_entries else _all_columns)(half, X)
 
 
 def _all_columns(half: DivergenceHalfStep, X: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_number
+from diffnmf.checks import check_count, check_number, check_tensor
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization.base import Budget, Method, Run
 from diffnmf.factorization.divergence import has_zeros, zeros_refused
@@ -170,6 +170,8 @@ def factorize(
         for name, value in (("fixed", fixed), ("mask", mask), ("weights", weights)):
             if value is not None:
                 raise ValueError(f"{name}: expected None for a matrix in blocks or parts; got {type(value).__name__}")
+        if not isinstance(Y, Blocks | Tensor):
+            check_tensor("Y", Y)  # raises
         penalties = {"l1_H": l1_H, "l1_W": l1_W, "ridge_H": ridge_H, "ridge_W": ridge_W}
         options = {"seed": seed, "group": group, "split": split, "checkpoint": checkpoint, "progress": progress}
         with torch.autocast(device_type=Y.device.type, enabled=False), ieee_products():

@@ -116,6 +116,10 @@ class TestReplicates:
         for i, seed in enumerate((3, 9)):
             assert_close(batch.H[i], factorize(Y, 3, init="random", seed=seed, tol=0.0, max_iter=30).H)
 
+    def test_an_array_is_named(self):
+        with pytest.raises(TypeError, match="Y: expected a torch.Tensor; got ndarray"):
+            replicate(np.ones((4, 3)), 2)
+
     def test_pieces_and_sparse_matrices(self, monkeypatch):
         from diffnmf.factorization import replicates
         from diffnmf.factorization.sparse_matrix import quietly

@@ -178,6 +178,8 @@ class TestOptions:
             sparse = Y.to_sparse_csr()
         with pytest.raises(ValueError, match="sparse"):
             factorize(sparse, 4, progress=True)
+        with pytest.raises(TypeError, match=r"Y: expected a torch.Tensor; got ndarray"):
+            factorize(X, 4, progress=True)
 
     def test_zeros(self):
         found = factorize(Blocks(np.zeros((20, 10))).mT, 2, max_iter=10)
