@@ -88,7 +88,7 @@ class Blocks:
 
 
 def _dtype_for(dtype: np.dtype) -> torch.dtype:
-    wide = dtype == np.float64 or (dtype.kind in "iu" and dtype.itemsize >= 4)
+    wide = dtype.newbyteorder("=") == np.float64 or (dtype.kind in "iu" and dtype.itemsize >= 4)
     return torch.float64 if wide else torch.float32
 
 
