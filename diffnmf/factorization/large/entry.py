@@ -207,7 +207,8 @@ def _identity(
 ) -> dict[str, Any]:
     """What makes a run what it is; how long it may go on, and by how many processes, is not part of it."""
     _, n, m = part.problem.Y.shape
-    plain = {"n": n, "m": m, "k": part.problem.k, "square": float(part.problem.square), "split": part.split}
-    plain["scale"] = float(part.units.root) ** 2  # in which ‖Y‖² counts, and penalties do not
-    plain |= {"dtype": str(part.rows.dtype), "method": repr(method), "init": init, "seed": seed, "tol": budget.tol}
-    return plain | penalties
+    # In the order in which differences are told: what the user chose, then what follows from the data.
+    plain = {"n": n, "m": m, "k": part.problem.k, "split": part.split, "dtype": str(part.rows.dtype)}
+    plain |= {"method": repr(method), "init": init, "seed": seed, "tol": budget.tol, **penalties}
+    # ‖Y‖² in the scaled units, and these: penalties are not alike in others.
+    return plain | {"square": float(part.problem.square), "scale": float(part.units.root) ** 2}

@@ -80,6 +80,8 @@ class TestFolder:
         ):
             with pytest.raises(RunFolderError, match=message):
                 run(X, tmp_path, **options)
+        with pytest.raises(RunFolderError, match="dtype='torch.float64' instead of 'torch.float32'"):
+            run(X.astype(np.float32), tmp_path)
         with pytest.raises(RunFolderError, match="square"):
             run(1.1 * X, tmp_path)
         with pytest.raises(RunFolderError, match="scale"):  # the same in the scaled units, but for penalties
