@@ -14,6 +14,7 @@ def tensor_of(array: np.ndarray | Tensor) -> Tensor:
     """The same memory as a tensor; a copy where torch could not use the memory, such as that of a read-only file."""
     if isinstance(array, Tensor):
         return array
+    array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     usable = array.flags.writeable and array.flags.forc
     return torch.from_numpy(array if usable else array.copy())
 
