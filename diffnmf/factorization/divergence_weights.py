@@ -26,7 +26,11 @@ PIECE = 2**19
 
 @torch.no_grad()
 def divergence_weights(half: DivergenceHalfStep) -> Tensor:
-    """argmin Σ V d_β(T | FᵀX) + l1 ΣX + ½ ridge ‖X‖² over X ≥ 0, (B, k, N); a column does not see the others."""
+    """argmin Σ V d_β(T | FᵀX) + l1 ΣX + ½ ridge ‖X‖² over X ≥ 0, (B, k, N); a column does not see the others.
+
+    T and the rows of F have to be of the size of 1: steps and when they stop are measured by the largest entry of a
+    column of X. The penalties may differ between the rows of X: (B, 1, 1) or (B, k, 1).
+    """
     X = _even_start(half)
     by_entries = isinstance(half.target, SparseMatrix) and half.beta == 1 and len(half.target.values) > 0
     return (_sparse_columns if by_entries else _all_columns)(half, X)
@@ -68,7 +72,7 @@ def _sparse_columns(half: DivergenceHalfStep, X: Tensor) -> Tensor:
         linear = (whole - bases.sum(2)).clamp(min=0).unsqueeze(2)  # (c, k, 1)
         l1 = linear if half.penalties.l1 is None else linear + half.penalties.l1
         ridge = half.penalties.ridge
-        shared = Penalties(l1, None if ridge is None else ridge.expand(len(some), 1, 1))
+        shared = Penalties(l1, None if ridge is None else ridge.expand(len(some), -1, 1))
 
         def grams(curvature: Tensor, bases: Tensor = bases) -> Tensor:
             return ((bases * curvature.mT) @ bases.mT)[:, first, second].unsqueeze(2)
@@ -170,7 +174,7 @@ def _objective(half: DivergenceHalfStep, X: Tensor) -> Tensor:
     if half.penalties.l1 is not None:
         total += (half.penalties.l1 * X).sum(1)
     if half.penalties.ridge is not None:
-        total += 0.5 * half.penalties.ridge[:, 0] * X.square().sum(1)
+        total += 0.5 * (half.penalties.ridge * X.square()).sum(1)
     return total
 
 

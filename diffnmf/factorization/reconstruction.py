@@ -12,6 +12,7 @@ from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.nmf_problem import Penalties
 from diffnmf.factorization.sparse_matrix import SparseMatrix
 from diffnmf.solvers.norms import safe_norm
+from diffnmf.solvers.problem import one_where_zero
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,16 @@ def weights_of(H: Tensor, Y: Tensor, V: Tensor | None, loss: Loss) -> Tensor:
         return exact_weights(H, target, weights=V, l1=loss.l1, ridge=loss.ridge)[0].to(Y.dtype)
     if loss.beta <= 0 and has_zeros(target, V):
         raise zeros_refused("X")
-    # In units in which Y and H are about 1, so that W is, too: the steps and when they stop do not depend on the units.
+    # In units in which Y and every component are about 1.
     scaled, scale = _scaled(target)
-    length = _largest(H)
+    lengths = one_where_zero(H.amax(1, keepdim=True))  # (1, 1, k)
     largest = math.sqrt(torch.finfo(H.dtype).max)  # more penalty than that changes nothing any more
-    l1 = loss.l1 * _power(scale, 1 - loss.beta) / length if loss.l1 else 0.0
-    ridge = loss.ridge * _power(scale, 2 - loss.beta) / length / length if loss.ridge else 0.0
-    penalties = Penalties(*(H.new_full((1, 1, 1), min(x, largest)) if x else None for x in (l1, ridge)))
-    half = DivergenceHalfStep((H / length).mT.contiguous(), scaled, penalties, loss.beta, V)
-    return (divergence_weights(half) / length * scale)[0].to(Y.dtype)
+    l1, ridge = (
+        (x * _power(scale, power - loss.beta) / lengths.double().mT ** power).clamp(max=largest).to(H) if x else None
+        for x, power in ((loss.l1, 1), (loss.ridge, 2))
+    )
+    half = DivergenceHalfStep((H / lengths).mT.contiguous(), scaled, Penalties(l1, ridge), loss.beta, V)
+    return (divergence_weights(half) / lengths.mT * scale)[0].to(Y.dtype)
 
 
 @torch.no_grad()
@@ -75,14 +77,10 @@ def distance(H: Tensor, W: Tensor, Y: Tensor, V: Tensor | None, beta: float) -> 
 
 def _scaled(target: Tensor | SparseMatrix) -> tuple[Tensor | SparseMatrix, float]:
     """In units in which Y is about 1, and the scale: where a divergence divides by HW, that has a floor."""
-    scale = _largest(target.values if isinstance(target, SparseMatrix) else target)
+    values = target.values if isinstance(target, SparseMatrix) else target
+    largest = float(values.amax()) if values.numel() else 0.0
+    scale = largest if largest > 0 else 1.0
     return target.map(lambda x: x / scale) if isinstance(target, SparseMatrix) else target / scale, scale
-
-
-def _largest(X: Tensor) -> float:
-    """The largest entry; 1 where that is zero."""
-    largest = float(X.amax()) if X.numel() else 0.0
-    return largest if largest > 0 else 1.0
 
 
 def _power(scale: float, exponent: float) -> float:

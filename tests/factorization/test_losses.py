@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from diffnmf import NMF, Blocks, MiniBatchNMF
 from diffnmf.factorization import MU, factorize
 from diffnmf.factorization.reconstruction import Loss, weights_of
+from diffnmf.factorization.sparse_matrix import quietly
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::diffnmf.errors.ConvergenceWarning"),
@@ -33,6 +34,11 @@ def divergence(Y, P, beta):
     else:
         terms = (Y**beta + (beta - 1) * P**beta - beta * Y * P ** (beta - 1)) / (beta * (beta - 1))
     return np.sqrt(2 * terms.sum())
+
+
+def csr_tensor(Y):
+    with quietly():
+        return torch.from_numpy(np.ascontiguousarray(Y)).to_sparse_csr()
 
 
 @pytest.mark.parametrize("beta", BETAS)
@@ -169,6 +175,32 @@ class TestEstimator:
                 torch.from_numpy(H.T * scale**0.5), torch.from_numpy(X.T * scale), None, Loss(1.0, *alpha)
             )
         assert_close(found[1e-14] / 1e-14**0.5, found[1.0], rtol=1e-6, atol=1e-9)
+
+    @pytest.mark.parametrize("sparse", [False, True])
+    @pytest.mark.parametrize("beta", [0.5, 1.0, 1.5, 2.5])
+    def test_nor_does_the_length_of_a_component(self, X, beta, sparse):
+        """Given components, such as reference spectra, have any: their weights stopped far from the minimum."""
+        H = np.random.default_rng(1).random((12, 3))
+        target = csr_tensor(X.T) if sparse else torch.from_numpy(X.T)
+        usual = weights_of(torch.from_numpy(H), target, None, Loss(beta))
+        for lengths in ([1.0, 1e4, 1e-4], [1.0, 1.0, 1e-6]):
+            found = weights_of(torch.from_numpy(H * lengths), target, None, Loss(beta))
+            assert_close(found * torch.tensor(lengths).double()[:, None], usual, rtol=1e-5, atol=1e-7)
+
+    @pytest.mark.parametrize("penalty", [{"l1": 0.3}, {"ridge": 0.3}])
+    @pytest.mark.parametrize("sparse", [False, True])
+    def test_penalties_of_components_of_other_lengths(self, X, penalty, sparse):
+        H = np.random.default_rng(1).random((12, 3)) * [1.0, 20.0, 0.05]
+        target = csr_tensor(X.T) if sparse else torch.from_numpy(X.T)
+        W = weights_of(torch.from_numpy(H), target, None, Loss(1.0, **penalty)).numpy()
+
+        def cost(w, column):
+            size = penalty.get("l1", 0) * w.sum() + penalty.get("ridge", 0) * (w @ w) / 2
+            return divergence(column, np.maximum(H @ w, 1e-12), 1.0) ** 2 / 2 + size
+
+        for column, w in list(zip(X, W.T, strict=True))[:8]:
+            best = minimize(cost, w + 0.01, args=(column,), bounds=[(0, None)] * 3, tol=1e-14)
+            assert cost(w, column) <= best.fun * (1 + 1e-7) + 1e-9
 
     def test_mini_batches_measure_in_every_unit(self, X):
         errors = [
