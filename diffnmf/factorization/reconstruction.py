@@ -45,16 +45,20 @@ def weights_of(H: Tensor, Y: Tensor, V: Tensor | None, loss: Loss) -> Tensor:
         return exact_weights(H, target, weights=V, l1=loss.l1, ridge=loss.ridge)[0].to(Y.dtype)
     if loss.beta <= 0 and has_zeros(target, V):
         raise zeros_refused("X")
-    # In units in which Y and every component are about 1.
-    scaled, scale = _scaled(target)
+    # In units in which every column of Y and every component are about 1: what is divided by has a floor.
+    sizes = target.largest_of_columns() if isinstance(target, SparseMatrix) else target.amax((0, 1))
+    sizes = one_where_zero(sizes)  # (m,)
+    scaled = target.columns_divided(sizes) if isinstance(target, SparseMatrix) else target / sizes
     lengths = one_where_zero(H.amax(1, keepdim=True))  # (1, 1, k)
     largest = math.sqrt(torch.finfo(H.dtype).max)  # more penalty than that changes nothing any more
     l1, ridge = (
-        (x * _power(scale, power - loss.beta) / lengths.double().mT ** power).clamp(max=largest).to(H) if x else None
+        (x * sizes.double() ** (power - loss.beta) / lengths.double().mT ** power).clamp(max=largest).to(H)
+        if x
+        else None
         for x, power in ((loss.l1, 1), (loss.ridge, 2))
-    )
+    )  # (1, k, m)
     half = DivergenceHalfStep((H / lengths).mT.contiguous(), scaled, Penalties(l1, ridge), loss.beta, V)
-    return (divergence_weights(half) / lengths.mT * scale)[0].to(Y.dtype)
+    return (divergence_weights(half) / lengths.mT * sizes)[0].to(Y.dtype)
 
 
 @torch.no_grad()

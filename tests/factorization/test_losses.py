@@ -202,6 +202,24 @@ class TestEstimator:
             best = minimize(cost, w + 0.01, args=(column,), bounds=[(0, None)] * 3, tol=1e-14)
             assert cost(w, column) <= best.fun * (1 + 1e-7) + 1e-9
 
+    @pytest.mark.parametrize("sparse", [False, True])
+    @pytest.mark.parametrize("penalty", [{}, {"alpha_W": 0.01, "alpha_H": 0.0, "l1_ratio": 0.5}], ids=["", "penalty"])
+    @pytest.mark.parametrize("beta", [0.0, 1.0, 1.5])
+    def test_nor_does_a_louder_sample(self, X, beta, penalty, sparse):
+        """Beside one 80 dB louder the weights of a quiet one were those of a floor, or zero."""
+        X = X + 0.1
+        model = NMF(3, solver="mu", beta_loss=beta, tol=0, max_iter=30, init="random", random_state=0).fit(X)
+        model.set_params(**penalty)
+        quiet = np.concatenate([1e-8 * X[:3], X[3:6], 1e-10 * X[6:9], np.full((1, 12), 1e-5)])
+        quiet = csr_array(quiet) if sparse and beta > 0 else quiet
+        together = model.transform(quiet)
+        alone = np.concatenate([model.transform(quiet[i : i + 1]) for i in range(10)])
+        sizes = together.max(1, keepdims=True)
+        if not penalty:
+            assert (sizes > 0).all()
+            np.testing.assert_allclose(together[:3] / 1e-8, model.transform(X[:3]), rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(alone / np.maximum(sizes, 1e-300), together / np.maximum(sizes, 1e-300), atol=1e-7)
+
     def test_mini_batches_measure_in_every_unit(self, X):
         errors = [
             MiniBatchNMF(3, beta_loss=3.0, init="custom", max_iter=1, tol=0, max_no_improvement=None, batch_size=10)
