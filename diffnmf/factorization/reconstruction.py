@@ -68,28 +68,28 @@ def distance(H: Tensor, W: Tensor, Y: Tensor, V: Tensor | None, beta: float) -> 
     if V is not None and isinstance(target, Tensor):
         target = torch.where(V > 0, target, 0.0)
     if beta != 2:
-        scaled, scale = _scaled(target)
-        weights = None if V is None else V.unsqueeze(0)
-        half = DivergenceHalfStep(H.mT.unsqueeze(0), scaled, Penalties(None, None), beta, weights)
-        error = half.error(W.new_zeros(1), (W / scale).unsqueeze(0), may_look=True)
-        return float(error) * _power(scale, beta / 2)  # d_β(sy | sp) = s^β d_β(y | p)
+        return _divergence_distance(H, W, target, None if V is None else V.unsqueeze(0), beta)
     if isinstance(target, SparseMatrix):
         return _sparse_distance(H, W, target)
     residual = target[0] - H @ W
     return float(safe_norm(residual if V is None else residual * V.sqrt(), dim=(0, 1)))
 
 
-def _scaled(target: Tensor | SparseMatrix) -> tuple[Tensor | SparseMatrix, float]:
-    """In units in which Y is about 1, and the scale: where a divergence divides by HW, that has a floor."""
-    values = target.values if isinstance(target, SparseMatrix) else target
-    largest = float(values.amax()) if values.numel() else 0.0
-    scale = largest if largest > 0 else 1.0
-    return target.map(lambda x: x / scale) if isinstance(target, SparseMatrix) else target / scale, scale
-
-
-def _power(scale: float, exponent: float) -> float:
-    """scale^exponent; infinite where that is too large, where Python would raise."""
-    return float(torch.tensor(scale, dtype=torch.float64) ** exponent)
+def _divergence_distance(H: Tensor, W: Tensor, target: Tensor | SparseMatrix, V: Tensor | None, beta: float) -> float:
+    """In the units of ``weights_of``, from which d_β(sy | sp) = s^β d_β(y | p) leads back."""
+    largest = target.largest_of_columns() if isinstance(target, SparseMatrix) else target.amax((0, 1))  # (m,)
+    scale = one_where_zero(largest.amax())
+    scaled: Tensor | SparseMatrix
+    if isinstance(target, SparseMatrix):  # β > 0: samples that are small count little
+        scaled, W = target.columns_divided(scale.expand_as(largest)), W / scale
+    else:
+        sizes = torch.where(largest > 0, largest, scale)
+        scale = scale if beta > 0 else sizes.amin()  # so that no share is above 1
+        shares = ((sizes / scale) ** beta).expand(target.shape)
+        scaled, W, V = target / sizes, W / sizes, shares if V is None else shares * V
+    half = DivergenceHalfStep(H.mT.unsqueeze(0), scaled, Penalties(None, None), beta, V)
+    error = float(half.error(W.new_zeros(1), W.unsqueeze(0), may_look=True))
+    return error * float(scale.double() ** (beta / 2))
 
 
 def _sparse_distance(H: Tensor, W: Tensor, Y: SparseMatrix) -> float:

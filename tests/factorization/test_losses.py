@@ -209,6 +209,11 @@ class TestEstimator:
         """Beside one 80 dB louder the weights of a quiet one were those of a floor, or zero."""
         X = X + 0.1
         model = NMF(3, solver="mu", beta_loss=beta, tol=0, max_iter=30, init="random", random_state=0).fit(X)
+        if not penalty:
+            quiet = np.concatenate([1e-10 * X[:25], X[25:]])
+            whole = NMF(3, solver="mu", beta_loss=beta, tol=0, max_iter=30, init="random", random_state=0).fit(quiet)
+            said = whole.transform(quiet) @ whole.components_
+            assert whole.reconstruction_err_ == pytest.approx(divergence(quiet, said, beta), rel=1e-6)
         model.set_params(**penalty)
         quiet = np.concatenate([1e-8 * X[:3], X[3:6], 1e-10 * X[6:9], np.full((1, 12), 1e-5)])
         quiet = csr_array(quiet) if sparse and beta > 0 else quiet
