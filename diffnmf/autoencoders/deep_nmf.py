@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from diffnmf.autoencoders.base import Autoencoder
 from diffnmf.autoencoders.learning import minimize, train_in_batches
-from diffnmf.autoencoders.samples import in_kind
+from diffnmf.autoencoders.samples import in_kind, labels_of
 from diffnmf.checks import check_count, check_counts, check_number, check_optional_count
 from diffnmf.layers import NNLSLayer
 from diffnmf.models import NNLSCoder
@@ -236,7 +236,7 @@ class DeepNMF(Autoencoder):
             raise ValueError(f"labels: expected {needed}; got labels {type(labels).__name__}, classes {self.classes}")
         if labels is None or self.classes is None:
             return None
-        labels, count = torch.as_tensor(labels), len(self._rows(X))
+        labels, count = labels_of("labels", labels), len(self._rows(X))
         if labels.is_floating_point() or labels.dtype == torch.bool or labels.shape != (count,):
             raise ValueError(f"labels: expected {count} integers, ({count},); got {labels.dtype} {tuple(labels.shape)}")
         if count and (labels.min() < 0 or labels.max() >= self.classes):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from diffnmf.autoencoders.learning import minimize
 from diffnmf.autoencoders.ncae import NCAE, negative_energy
-from diffnmf.autoencoders.samples import in_kind, rows_of
+from diffnmf.autoencoders.samples import in_kind, labels_of, rows_of
 from diffnmf.checks import check_count, check_counts, check_number
 
 
@@ -117,7 +117,7 @@ class NCAEClassifier(nn.Module):
         return rows_of("X", X, first.in_features, self.softmax.weight, first.values)
 
     def _labels(self, y: Any, rows: Tensor) -> Tensor:
-        labels = torch.as_tensor(y)
+        labels = labels_of("y", y)
         if labels.is_floating_point() or labels.is_complex():
             raise TypeError(f"y: expected ints, the class of each sample; got {labels.dtype}")
         if labels.shape != (len(rows),) or len(rows) == 0:

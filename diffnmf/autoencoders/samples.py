@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from diffnmf.checks import check_tensor
@@ -28,10 +29,27 @@ def rows_of(name: str, data: Any, width: int, like: Tensor, interval: str = "(-i
         raise TypeError(f"{name}: expected real numbers; got {rows.dtype} (use {name}.abs())")
     if rows.ndim != 2 or rows.shape[1] != width:
         raise ValueError(f"{name}: expected rows (N, {width}); got {tuple(rows.shape)} (flatten or transpose them)")
-    rows = rows.to(like)
+    # The same rounding whatever the memory is like: learning would make other weights of it.
+    rows = rows.to(like).contiguous()
+    if rows.is_inference() and not torch.is_inference_mode_enabled():
+        rows = rows.clone()  # of which a gradient can be taken
     if rows.numel() > 0:
         _check_entries(name, rows, interval)
     return rows
+
+
+def labels_of(name: str, labels: Any) -> Tensor:
+    """Labels as a tensor, of a list, an array or a series, too; integers are int64.
+
+    Raises:
+        TypeError: they are no numbers.
+    """
+    if isinstance(labels, Tensor):
+        return labels
+    array = np.asarray(labels)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: expected integers, the class of each sample; got {array.dtype} (number the classes)")
+    return tensor_of(array.astype(np.int64) if array.dtype.kind in "iu" else array)
 
 
 def in_kind(result: Tensor, given: Any) -> Any:

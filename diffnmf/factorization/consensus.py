@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_counts, check_number
-from diffnmf.factorization.exact_weights import exact_weights
-from diffnmf.factorization.reconstruction import distance
+from diffnmf.factorization.problem_input import entry_weights_of
+from diffnmf.factorization.reconstruction import Loss, distance, weights_of
 from diffnmf.factorization.replicates import replicate
 from diffnmf.factorization.sample_arrays import columns_of
 from diffnmf.factorization.slots import match_slots, slot_prototypes, take_slots
-from diffnmf.factorization.sparse_matrix import SparseMatrix
 from diffnmf.solvers.problem import one_where_zero
 
 
@@ -25,7 +24,7 @@ class Consensus(NamedTuple):
         silhouettes: (R', k) float64, how much closer every component is to its own cluster than to the nearest other
             one, in [−1, 1], of the R' replicates that are kept.
         stability: (k,) float64, their mean for every cluster.
-        error: ‖Y − HW‖_F / ‖Y‖_F of the consensus.
+        error: ‖Y − HW‖_F / ‖Y‖_F of the consensus, over what is known, with its weights.
         errors: (R,) float64, those of the replicates.
         kept: (R',) int64, which replicates are kept.
 
@@ -119,16 +118,20 @@ def consensus(Y: Any, k: int, *, n_init: int = 20, keep: float = 0.8, seed: int 
     bases = _unit(take_slots(bases, bases.mT, order)[0])
     silhouettes = _silhouettes(bases)
     by_stability = silhouettes.mean(0).argsort(descending=True)
-    H = _unit(bases.median(0).values)[:, by_stability].to(Y.dtype)
+    H = _unit(_median(bases))[:, by_stability].to(Y.dtype)
     sparse = Y.layout != torch.strided
-    W = exact_weights(H.unsqueeze(0), SparseMatrix.of(Y) if sparse else Y.unsqueeze(0))[0]
-    whole = torch.linalg.vector_norm(Y.values() if sparse else Y, dtype=torch.float64)
+    V = entry_weights_of(options.get("mask"), options.get("weights"), Y, tuple(Y.shape), sparse)
+    if V is not None:
+        V, Y = V[0], torch.where(V[0] > 0, Y, 0.0)
+    W = weights_of(H, Y, V, Loss())
+    entries = Y.values() if sparse else Y if V is None else V.sqrt() * Y
+    whole = torch.linalg.vector_norm(entries, dtype=torch.float64)
     return Consensus(
         H,
         W,
         silhouettes[:, by_stability],
         silhouettes.mean(0)[by_stability],
-        distance(H, W, Y, None, 2.0) / float(one_where_zero(whole)),
+        distance(H, W, Y, V, 2.0) / float(one_where_zero(whole)),
         replicates.factors.errors[-1],
         kept,
     )
@@ -182,6 +185,11 @@ def _silhouettes(bases: Tensor) -> Tensor:
     nearest = means.scatter(1, own[:, None], torch.inf).amin(1)
     largest = torch.maximum(within, nearest)
     return torch.where(largest > 0, (nearest - within) / one_where_zero(largest), 0.0).reshape(k, R).T
+
+
+def _median(bases: Tensor) -> Tensor:
+    """Over the first dimension: of an even number the mean of the two in the middle, of which torch takes the lower."""
+    return (bases.median(0).values - (-bases).median(0).values) / 2
 
 
 def _unit(H: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ Of a dense Y some rows or columns are worked on at a time, as they lie in memory
 product that they are held against.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -38,6 +39,22 @@ def check_beta(name: str, value: object) -> float:
             raise unknown_name(name, value, LOSSES)
         return LOSSES[value]
     return float(check_number(name, value, "(-inf, inf)", alternative=f"one of {', '.join(LOSSES)}"))
+
+
+def has_zeros(Y: Matrix, V: Tensor | None) -> bool:
+    """Whether an entry of Y (B, n, m) is zero that counts: V (B, n, m) is its weight, or None."""
+    if isinstance(Y, SparseMatrix):
+        return int((Y.values > 0).sum()) < math.prod(Y.shape)
+    return bool((Y == 0 if V is None else (Y == 0) & (V > 0)).any())
+
+
+def zeros_refused(name: str) -> ValueError:
+    """What is raised for zeros at β ≤ 0, with the words of scikit-learn."""
+    return ValueError(
+        f"{name}: expected entries > 0 at beta_loss ≤ 0, whose divergence of a zero is infinite; got zeros. When"
+        " beta_loss <= 0 and X contains zeros, the solver may diverge. Please add small values to X, or use a"
+        " positive beta_loss."
+    )
 
 
 class Pulling(Protocol):
@@ -198,7 +215,7 @@ def _sparse_divergence(half: DivergenceHalfStep, X: Tensor) -> Tensor:
     if beta == 1:
         total = (F.sum(2, dtype=torch.float64) * X.sum(2, dtype=torch.float64)).sum(1)
         return stored + total - P.sum(dtype=torch.float64)
-    least = FLOOR if beta < 2 else 0.0
+    least = FLOOR if beta < 1 else 0.0  # as in ``divergences``
     total = torch.zeros(1, dtype=torch.float64, device=X.device)
     size = max(16, PIECE // F.shape[2])
     for start in range(0, X.shape[2], size):

@@ -26,9 +26,14 @@ PIECE = 2**19
 
 @torch.no_grad()
 def divergence_weights(half: DivergenceHalfStep) -> Tensor:
-    """argmin Σ V d_β(T | FᵀX) + l1 ΣX + ½ ridge ‖X‖² over X ≥ 0, (B, k, N); a column does not see the others."""
+    """argmin Σ V d_β(T | FᵀX) + l1 ΣX + ½ ridge ‖X‖² over X ≥ 0, (B, k, N); a column does not see the others.
+
+    The columns of T and the rows of F have to be of the size of 1: steps and when they stop are measured by the largest
+    entry of a column of X, and P has a floor. Penalties are (1, 1, 1), or of every entry of X: (1, k, N).
+    """
     X = _even_start(half)
-    return (_sparse_columns if isinstance(half.target, SparseMatrix) and half.beta == 1 else _all_columns)(half, X)
+    by_entries = isinstance(half.target, SparseMatrix) and half.beta == 1 and len(half.target.values) > 0
+    return (_sparse_columns if by_entries else _all_columns)(half, X)
 
 
 def _all_columns(half: DivergenceHalfStep, X: Tensor) -> Tensor:
@@ -39,7 +44,8 @@ def _all_columns(half: DivergenceHalfStep, X: Tensor) -> Tensor:
     for start in range(0, width, size):
         some = slice(start, start + size)
         V = None if half.weights is None else half.weights[..., some]
-        part = DivergenceHalfStep(half.fixed, _dense_slice(half.target, some), half.penalties, half.beta, V)
+        penalties = Penalties(*(None if x is None else x.expand_as(X)[..., some] for x in _both(half.penalties)))
+        part = DivergenceHalfStep(half.fixed, _dense_slice(half.target, some), penalties, half.beta, V)
         X[..., some] = _newton(part, pairs.matmul, X[..., some].contiguous())
     return X
 
@@ -65,9 +71,11 @@ def _sparse_columns(half: DivergenceHalfStep, X: Tensor) -> Tensor:
         bases = torch.where(stored, F[:, rows[at]], 0.0).movedim(0, 1).contiguous()  # (c, k, L)
         target = torch.where(stored, values[at], 0.0).unsqueeze(2)  # (c, L, 1)
         linear = (whole - bases.sum(2)).clamp(min=0).unsqueeze(2)  # (c, k, 1)
-        l1 = linear if half.penalties.l1 is None else linear + half.penalties.l1
-        ridge = half.penalties.ridge
-        shared = Penalties(l1, None if ridge is None else ridge.expand(len(some), 1, 1))
+        l1, ridge = (
+            None if x is None else x.expand_as(X)[0][:, some].T.unsqueeze(2)  # (c, k, 1)
+            for x in _both(half.penalties)
+        )
+        shared = Penalties(linear if l1 is None else linear + l1, ridge)
 
         def grams(curvature: Tensor, bases: Tensor = bases) -> Tensor:
             return ((bases * curvature.mT) @ bases.mT)[:, first, second].unsqueeze(2)
@@ -75,6 +83,10 @@ def _sparse_columns(half: DivergenceHalfStep, X: Tensor) -> Tensor:
         part = DivergenceHalfStep(bases, target, shared, half.beta)
         X[0][:, some] = _newton(part, grams, X[0][:, some].T.unsqueeze(2).contiguous()).squeeze(2).T
     return X
+
+
+def _both(penalties: Penalties) -> tuple[Tensor | None, Tensor | None]:
+    return penalties.l1, penalties.ridge
 
 
 def _even_start(half: DivergenceHalfStep) -> Tensor:
@@ -169,7 +181,7 @@ def _objective(half: DivergenceHalfStep, X: Tensor) -> Tensor:
     if half.penalties.l1 is not None:
         total += (half.penalties.l1 * X).sum(1)
     if half.penalties.ridge is not None:
-        total += 0.5 * half.penalties.ridge[:, 0] * X.square().sum(1)
+        total += 0.5 * (half.penalties.ridge * X.square()).sum(1)
     return total
 
 

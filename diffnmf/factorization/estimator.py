@@ -42,7 +42,8 @@ class NMF(FittedParts):
         you want: ``diffnmf.factorization.cross_validate_rank`` helps to choose.
     init : {'random', 'nndsvd', 'nndsvda', 'nndsvdar', 'custom', 'auto', 'merge', 'spa', 'uniform'}, NMF or None
         Where to start, default=None; see ``diffnmf.factorization.initialize``. 'custom' takes ``H`` and ``W`` of
-        ``fit``, or one of them; a fitted NMF gives its components. None is 'auto', for solver 'mu' 'nndsvda', and
+        ``fit``, or one of them; a fitted NMF gives its components (in a grid search, which would clone it, a
+        ``sklearn.frozen.FrozenEstimator`` of it). None is 'auto', for solver 'mu' 'nndsvda', and
         'random' where n_components exceeds a side of X. 'merge' and 'spa' are factorisations by themselves, with
         ``max_iter=0``.
     solver : {'hals', 'cd', 'anls', 'mu'} or method instance, default='hals'
@@ -80,7 +81,8 @@ class NMF(FittedParts):
     dtype : dtype or None, default=None
         What to compute in, such as 'float32'. None is that of X.
     checkpoint : str, Path or None, default=None
-        For X in blocks: a folder in which the fit is kept once a minute, and from which the same fit goes on.
+        For X in blocks: a folder in which the fit is kept once a minute, and from which the same fit goes on;
+        random_state=None counts as 0 then.
 
     Attributes
     ----------

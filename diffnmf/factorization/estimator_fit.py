@@ -137,7 +137,9 @@ def _penalties(model: Any, samples: Samples) -> tuple[tuple[float, float], tuple
 def factorize_samples(model: Any, samples: Samples, starts: Starts, Y: Any = None, **more: Any) -> Factors:
     """The factors, without a warning; of ``Y`` where that is not what ``samples`` hold, with ``more`` options."""
     Y = samples.Y if Y is None else Y
-    random = check_random_state(model.random_state)
+    # What goes on from a checkpoint has to be the same run.
+    again = model.random_state is None and more.get("checkpoint") is not None
+    random = check_random_state(0 if again else model.random_state)
     seed = int(random.randint(np.iinfo(np.int32).max))
     (l1_W, ridge_W), (l1_H, ridge_H) = _penalties(model, samples)
     n_init = check_count("n_init", model.n_init, at_least=1)

@@ -4,6 +4,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_name
@@ -29,10 +30,15 @@ def check_starts(model: Any, Y: Tensor, W: Any, H: Any, *, update_H: bool) -> St
     """What ``model`` and the arguments of ``fit`` say about the start for Y = Xᵀ (F, N)."""
     features, count = Y.shape
     init = model.init
-    fixed = None if model.fixed is None else _factor(model.fixed, Y, (None, features), "fixed").mT
+    fixed = None if model.fixed is None else _factor(model.fixed, Y, (None, features), "fixed", any_dtype=True).mT
     if not isinstance(init, str) and hasattr(init, "components_"):
         H, init = init.components_, "custom"
         H = tensor_of(H).to(Y.device, Y.dtype)
+    elif isinstance(init, BaseEstimator):
+        raise ValueError(
+            f"init: expected a fitted NMF, or a name; got {init}, which is not fitted (clone, and so a grid search,"
+            " forgets what was learnt: give FrozenEstimator(model) of sklearn.frozen)"
+        )
     elif init is not None and init != "custom":
         check_name("init", init, (*INITS, "custom"))
     if not update_H:
@@ -89,16 +95,23 @@ def _custom(model: Any, Y: Tensor, W: Any, H: Any, fixed: Tensor | None, *, upda
     features, count = Y.shape
     automatic = isinstance(model.n_components, str) and model.n_components == "auto"
     k = None if automatic else _count(model, features)
+    any_dtype = model.dtype is not None  # X may have had another one
     # Penalties may have left nothing of H: then the weights are zero.
-    H = None if H is None else _factor(H, Y, (k, features), "H", may_vanish=not update_H)
-    W = None if W is None else _factor(W, Y, (count, k), "W")
+    H = None if H is None else _factor(H, Y, (k, features), "H", any_dtype=any_dtype, may_vanish=not update_H)
+    W = None if W is None else _factor(W, Y, (count, k), "W", any_dtype=any_dtype)
     k = H.shape[0] if H is not None else W.shape[1] if W is not None else k
     assert k is not None
     return Starts(k, None, None if H is None else H.mT, None if W is None else W.mT, fixed)
 
 
 def _factor(
-    value: Any, Y: Tensor, shape: tuple[int | None, int | None], name: str, *, may_vanish: bool = False
+    value: Any,
+    Y: Tensor,
+    shape: tuple[int | None, int | None],
+    name: str,
+    *,
+    any_dtype: bool,
+    may_vanish: bool = False,
 ) -> Tensor:
     """A user's factor, in scikit-learn's shape and words."""
     factor = value.detach() if isinstance(value, Tensor) else tensor_of(_array(value))
@@ -110,11 +123,13 @@ def _factor(
             raise ValueError(
                 f"Array with wrong {side} dimension passed to {whom}. {name}: expected {expected}, but got {got}."
             )
-    if name != "fixed" and factor.dtype != Y.dtype:
+    if not any_dtype and factor.dtype != Y.dtype:
         both = "H and W" if name == "W" else "H"
         raise TypeError(
             f"{both} should have the same dtype as X. Got {name}.dtype = {factor.dtype} and X.dtype = {Y.dtype}."
         )
+    if not bool(factor.isfinite().all()):
+        raise ValueError(f"{name}: expected finite numbers; Input contains NaN or infinity")
     if bool((factor < 0).any()):
         raise ValueError(f"Negative values in data passed to {whom}; {name}: expected entries ≥ 0")
     if not may_vanish and factor.numel() and float(factor.max()) == 0:

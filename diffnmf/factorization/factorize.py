@@ -1,6 +1,5 @@
 """The one way in: ``factorize``."""
 
-import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_number
+from diffnmf.checks import check_count, check_number, check_tensor
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization.base import Budget, Method, Run
+from diffnmf.factorization.divergence import has_zeros, zeros_refused
 from diffnmf.factorization.initialization import Seed, check_start, complete, start
 from diffnmf.factorization.large.blocks import Blocks
 from diffnmf.factorization.large.entry import factorize_large
@@ -170,6 +170,8 @@ def factorize(
         for name, value in (("fixed", fixed), ("mask", mask), ("weights", weights)):
             if value is not None:
                 raise ValueError(f"{name}: expected None for a matrix in blocks or parts; got {type(value).__name__}")
+        if not isinstance(Y, Blocks | Tensor):
+            check_tensor("Y", Y)  # raises
         penalties = {"l1_H": l1_H, "l1_W": l1_W, "ridge_H": ridge_H, "ridge_W": ridge_W}
         options = {"seed": seed, "group": group, "split": split, "checkpoint": checkpoint, "progress": progress}
         with torch.autocast(device_type=Y.device.type, enabled=False), ieee_products():
@@ -215,19 +217,8 @@ def _check_method(method: Method, problem: NMFProblem) -> None:
             raise ValueError(
                 f'{arguments[name]}: expected {expected} for method {type(method).__name__}; use "hals", "anls" or "mu"'
             )
-    if method.beta <= 0 and _has_zeros(problem):
-        raise ValueError(
-            "Y: expected entries > 0 at beta_loss ≤ 0, whose divergence of a zero is infinite; got zeros. When"
-            " beta_loss <= 0 and X contains zeros, the solver may diverge. Please add small values to X, or use a"
-            " positive beta_loss."
-        )
-
-
-def _has_zeros(problem: NMFProblem) -> bool:
-    if isinstance(problem.Y, SparseMatrix):
-        return int((problem.Y.values > 0).sum()) < math.prod(problem.Y.shape)
-    zero = problem.Y == 0
-    return bool((zero if problem.weights is None else zero & (problem.weights > 0)).any())
+    if method.beta <= 0 and has_zeros(problem.Y, problem.weights):
+        raise zeros_refused("Y")
 
 
 def _start(

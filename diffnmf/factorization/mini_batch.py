@@ -251,6 +251,8 @@ class MiniBatchNMF(FittedBatches):
 
     def _learnt(self, learner: Learner, rows: Rows) -> None:
         self._learner = learner
+        if hasattr(self, "reconstruction_err_"):
+            del self.reconstruction_err_  # that of the parts before
         self.components_ = rows.returned(learner.components)
         self.n_components_ = len(self.components_)
 

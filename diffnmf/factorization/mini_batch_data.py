@@ -9,6 +9,7 @@ import torch
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from diffnmf.factorization.large.blocks import refuse_blocks
 from diffnmf.factorization.sample_arrays import (
     check_non_negative,
     device_of,
@@ -60,6 +61,11 @@ class Rows:
         result = result.contiguous()
         return result.cpu().numpy() if self.home is None else result.to(self.home)
 
+    def has_entries(self) -> bool:
+        """Whether an entry is not zero."""
+        entries = self.data if isinstance(self.data, Tensor) or _is_array(self.data) else self.data.data
+        return bool((entries != 0).any())
+
     def has_zeros(self) -> bool:
         if isinstance(self.data, Tensor) or _is_array(self.data):
             return bool((self.data == 0).any())
@@ -72,6 +78,7 @@ def checked_rows(model: Any, X: Any, *, reset: bool) -> Rows:
     Raises:
         TypeError, ValueError: it is something else, or holds what is not finite or negative.
     """
+    refuse_blocks("X", X, "MiniBatchNMF")
     device, dtype = device_of(model.device), dtype_of(model.dtype)
     if isinstance(X, Tensor):
         rows = matrix_of(X)

@@ -11,6 +11,7 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
+from diffnmf.factorization.divergence import zeros_refused
 from diffnmf.factorization.estimator_start import check_starts
 from diffnmf.factorization.initialization import initialize
 from diffnmf.factorization.mini_batch_data import Rows, checked_rows, rows_of_batch
@@ -103,13 +104,18 @@ def fit_rows(model: Any, options: Options, rows: Rows, W: Any, H: Any) -> Passes
 def fit_stream(model: Any, options: Options, X: Any, W: Any, H: Any) -> tuple[Passes, Rows]:
     """Passes over batches of which nothing is kept, a single one where X is an iterator; and the first batch."""
     batches = _read(model, X)
-    first = next(batches, None)
-    if first is None:
+    leading: list[Rows] = []  # up to the first one that is not all zeros, from which the start is made
+    while not leading or not leading[-1].has_entries():
+        following = next(batches, None)
+        if following is None:
+            break
+        leading.append(following)
+    if not leading:
         raise ValueError("X: expected at least one batch of rows; got none (an iterator serves one pass only)")
     if W is not None:
         raise ValueError("W: expected None where X is a stream of batches, whose weights are solved for; got weights")
-    learner, _ = started(model, options, first, None, H)
-    begun: Iterator[Rows] | None = chain([first], batches)
+    learner, _ = started(model, options, leading[-1], None, H)
+    begun: Iterator[Rows] | None = chain(leading, batches)
 
     def read() -> Iterator[Tensor]:
         nonlocal begun
@@ -121,12 +127,16 @@ def fit_stream(model: Any, options: Options, X: Any, W: Any, H: Any) -> tuple[Pa
     def step(number: int, Y: Tensor, first_pass: bool) -> float:
         return learner.step(Y, options, fresh_rho(options, Y))[1]
 
-    return _passes(options, learner, read, step, once=iter(X) is X), first
+    return _passes(options, learner, read, step, once=iter(X) is X), leading[0]
 
 
 def learn_batch(model: Any, options: Options, learner: Learner | None, rows: Rows, W: Any, H: Any) -> Learner:
     """A single step: what ``partial_fit`` does."""
-    if learner is None:
+    if learner is not None and learner.beta != options.beta:
+        raise ValueError(
+            f"beta_loss: expected {learner.beta:g}, as in the batches before; got {model.beta_loss!r} (fit begins anew)"
+        )
+    if learner is None or learner.blank:
         learner, _ = started(model, options, rows, W, H)
     check_zeros(options, rows)
     Y = rows.take(slice(None)).to(learner.Ht.device, learner.Ht.dtype)
@@ -139,7 +149,8 @@ def started(model: Any, options: Options, rows: Rows, W: Any, H: Any) -> tuple[L
     check_zeros(options, rows)
     # The names are those of NMF, of which this is what the start depends on.
     solver = "hals" if options.beta == 2 else "mu"
-    asked = SimpleNamespace(init=model.init, n_components=model.n_components, solver=solver, fixed=None, n_init=1)
+    same = {name: getattr(model, name) for name in ("init", "n_components", "dtype")}
+    asked = SimpleNamespace(**same, solver=solver, fixed=None, n_init=1)
     shape = (rows.features, len(rows))
     everything = torch.zeros((), dtype=rows.dtype, device=rows.device).expand(shape)
     start = check_starts(asked, everything, W, H, update_H=True)
@@ -163,16 +174,13 @@ def started(model: Any, options: Options, rows: Rows, W: Any, H: Any) -> tuple[L
 
 def check_zeros(options: Options, rows: Rows) -> None:
     if options.beta <= 0 and rows.has_zeros():
-        raise ValueError(
-            "X: expected entries > 0 at beta_loss ≤ 0, whose divergence of a zero is infinite; got zeros. When"
-            " beta_loss <= 0 and X contains zeros, the solver may diverge. Please add small values to X, or use a"
-            " positive beta_loss."
-        )
+        raise zeros_refused("X")
 
 
 @torch.no_grad()
 def solved_weights(options: Options, rows: Rows, Ht: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Y (n, b) and its weights (k, b) for Hᵀ (k, n), batch after batch: exact, or after ``transform_max_iter``."""
+    check_zeros(options, rows)
     loss = Loss(options.beta, *options.penalties_of_W(rows.features))
     Ht = Ht.to(rows.device, rows.dtype)
     for Y in rows.batches(max(options.batch_size, 1024)):

@@ -1,8 +1,8 @@
 """What ``MiniBatchNMF`` does once it has its components."""
 
+import math
 from typing import Any
 
-import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
@@ -41,4 +41,4 @@ class FittedBatches(FittedParts):
         for Y, weights in solved_weights(options, rows, Ht):
             parts.append(weights.mT)
             distances.append(distance(Ht.mT, weights, Y, None, options.beta))
-        return rows.returned(torch.cat(parts)), float(np.linalg.norm(distances))
+        return rows.returned(torch.cat(parts)), math.hypot(*distances)

@@ -86,11 +86,15 @@ class Learner:
         Ht: (1, k, n), Hᵀ in the scaled units.
         memory: the sums.
         root: a power of two; Y counts in units of its square, in which it is about 1, both factors in units of it.
+        beta: of the loss that the sums are of.
+        blank: whether H is zero because what it was to start from was: nothing could ever be learnt.
     """
 
     Ht: Tensor
     memory: Memory
     root: float
+    beta: float
+    blank: bool
 
     @staticmethod
     def start(Ht: Tensor, Y: Tensor, options: Options) -> "Learner":
@@ -100,7 +104,8 @@ class Learner:
         exponent = int(torch.frexp(torch.tensor(largest, dtype=torch.float64))[1]) // 2 if largest > 0 else 0
         root = 2.0**exponent
         Ht = (Ht / root).unsqueeze(0).contiguous()
-        return Learner(Ht, options.rule(Ht, Ht.shape[2]).remember(Ht), root)
+        blank = largest == 0 and not bool(Ht.any())
+        return Learner(Ht, options.rule(Ht, Ht.shape[2]).remember(Ht), root, options.beta, blank)
 
     @property
     def components(self) -> Tensor:

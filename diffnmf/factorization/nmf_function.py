@@ -6,6 +6,7 @@ from typing import Any
 from diffnmf.checks import check_flag
 from diffnmf.factorization.estimator import NMF
 from diffnmf.factorization.estimator_fit import checked_samples, fit
+from diffnmf.factorization.large.blocks import refuse_blocks
 from diffnmf.factorization.sample_arrays import in_kind
 
 
@@ -62,6 +63,7 @@ def non_negative_factorization(
     >>> W.shape, H.shape
     ((6, 2), (2, 2))
     """
+    refuse_blocks("X", X, "non_negative_factorization")
     model = NMF(n_components, **options)
     samples = checked_samples(model, X, weights, reset=True)
     found = fit(model, samples, W, H, update_H=check_flag("update_H", update_H))

@@ -56,7 +56,7 @@ def make_nmf_problem(
     flat, batch = _sparse(Y) if sparse else _dense(Y)
     _, n, m = flat.shape
     dtype, shape = flat.dtype, (*batch, n, m)
-    V = _entry_weights(mask, weights, Y, shape, sparse)
+    V = entry_weights_of(mask, weights, Y, shape, sparse)
     if V is not None:
         assert isinstance(flat, Tensor)
         flat = torch.where(V > 0, flat, 0.0)  # whatever stands where nothing is known
@@ -135,10 +135,10 @@ def _check_not_empty(Y: Tensor) -> None:
         raise ValueError(f"Y: expected at least one row and one column; got {tuple(Y.shape)} (leave empty ones out)")
 
 
-def _entry_weights(
+def entry_weights_of(
     mask: Tensor | None, weights: Tensor | None, Y: Tensor, shape: tuple[int, ...], sparse: bool
 ) -> Tensor | None:
-    """V (B, n, m) of mask and weights together."""
+    """V (B, n, m) of mask and weights together, for Y of ``shape`` (*batch, n, m)."""
     if mask is None and weights is None:
         return None
     if sparse:

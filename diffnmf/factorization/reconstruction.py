@@ -1,16 +1,18 @@
 """What the estimator computes for given components: the weights of every sample, and how far HW is from Y."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from diffnmf.factorization.divergence import DivergenceHalfStep, divergences
+from diffnmf.factorization.divergence import DivergenceHalfStep, has_zeros, zeros_refused
 from diffnmf.factorization.divergence_weights import divergence_weights
 from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.nmf_problem import Penalties
 from diffnmf.factorization.sparse_matrix import SparseMatrix
 from diffnmf.solvers.norms import safe_norm
+from diffnmf.solvers.problem import one_where_zero
 
 
 @dataclass(frozen=True)
@@ -30,40 +32,64 @@ class Loss:
 
 @torch.no_grad()
 def weights_of(H: Tensor, Y: Tensor, V: Tensor | None, loss: Loss) -> Tensor:
-    """W (k, m) ≥ 0 for H (n, k), Y (n, m), dense or sparse, and V (n, m) or None: at a minimum of the loss."""
+    """W (k, m) ≥ 0 for H (n, k), Y (n, m), dense or sparse, and V (n, m) or None: at a minimum of the loss.
+
+    Raises:
+        ValueError: an entry is zero where the divergence of a zero is infinite.
+    """
     H, target = H.unsqueeze(0), _batch_of_one(Y)
     V = None if V is None else V.unsqueeze(0)
     if V is not None and isinstance(target, Tensor):
         target = torch.where(V > 0, target, 0.0)
     if loss.beta == 2:
         return exact_weights(H, target, weights=V, l1=loss.l1, ridge=loss.ridge)[0].to(Y.dtype)
-    # In units in which Y is about 1: what is divided by has a floor.
-    values = target.values if isinstance(target, SparseMatrix) else target
-    scale = float(values.amax()) if values.numel() else 0.0
-    scale = scale if scale > 0 else 1.0
-    shared = (loss.l1 * scale ** (1 - loss.beta), loss.ridge * scale ** (2 - loss.beta))
-    penalties = Penalties(*(H.new_full((1, 1, 1), x) if x else None for x in shared))
-    scaled = target.map(lambda x: x / scale) if isinstance(target, SparseMatrix) else target / scale
-    half = DivergenceHalfStep(H.mT.contiguous(), scaled, penalties, loss.beta, V)
-    return (divergence_weights(half) * scale)[0].to(Y.dtype)
+    if loss.beta <= 0 and has_zeros(target, V):
+        raise zeros_refused("X")
+    # In units in which every column of Y and every component are about 1: what is divided by has a floor.
+    sizes = target.largest_of_columns() if isinstance(target, SparseMatrix) else target.amax((0, 1))
+    sizes = one_where_zero(sizes)  # (m,)
+    scaled = target.columns_divided(sizes) if isinstance(target, SparseMatrix) else target / sizes
+    lengths = one_where_zero(H.amax(1, keepdim=True))  # (1, 1, k)
+    largest = math.sqrt(torch.finfo(H.dtype).max)  # more penalty than that changes nothing any more
+    l1, ridge = (
+        (x * sizes.double() ** (power - loss.beta) / lengths.double().mT ** power).clamp(max=largest).to(H)
+        if x
+        else None
+        for x, power in ((loss.l1, 1), (loss.ridge, 2))
+    )  # (1, k, m)
+    half = DivergenceHalfStep((H / lengths).mT.contiguous(), scaled, Penalties(l1, ridge), loss.beta, V)
+    return (divergence_weights(half) / lengths.mT * sizes)[0].to(Y.dtype)
 
 
 @torch.no_grad()
 def distance(H: Tensor, W: Tensor, Y: Tensor, V: Tensor | None, beta: float) -> float:
     """√(Σ V (Y − HW)²), or √(2 Σ V d_β(Y | HW)) for another β than 2."""
     target = _batch_of_one(Y)
+    if V is not None and isinstance(target, Tensor):
+        target = torch.where(V > 0, target, 0.0)
+    if beta != 2:
+        return _divergence_distance(H, W, target, None if V is None else V.unsqueeze(0), beta)
     if isinstance(target, SparseMatrix):
-        if beta != 2:
-            half = DivergenceHalfStep(H.mT.unsqueeze(0), target, Penalties(None, None), beta)
-            return float(half.error(W.new_zeros(1), W.unsqueeze(0), may_look=True))
         return _sparse_distance(H, W, target)
-    if V is not None:
-        Y = torch.where(V > 0, Y, 0.0)
-    if beta == 2:
-        residual = Y - H @ W
-        return float(safe_norm(residual if V is None else residual * V.sqrt(), dim=(0, 1)))
-    terms = divergences(Y, H @ W, beta)
-    return float((2 * (terms if V is None else V * terms).sum(dtype=torch.float64)).clamp(min=0).sqrt())
+    residual = target[0] - H @ W
+    return float(safe_norm(residual if V is None else residual * V.sqrt(), dim=(0, 1)))
+
+
+def _divergence_distance(H: Tensor, W: Tensor, target: Tensor | SparseMatrix, V: Tensor | None, beta: float) -> float:
+    """In the units of ``weights_of``, from which d_β(sy | sp) = s^β d_β(y | p) leads back."""
+    largest = target.largest_of_columns() if isinstance(target, SparseMatrix) else target.amax((0, 1))  # (m,)
+    scale = one_where_zero(largest.amax())
+    scaled: Tensor | SparseMatrix
+    if isinstance(target, SparseMatrix):  # β > 0: samples that are small count little
+        scaled, W = target.columns_divided(scale.expand_as(largest)), W / scale
+    else:
+        sizes = torch.where(largest > 0, largest, scale)
+        scale = scale if beta > 0 else sizes.amin()  # so that no share is above 1
+        shares = ((sizes / scale) ** beta).expand(target.shape)
+        scaled, W, V = target / sizes, W / sizes, shares if V is None else shares * V
+    half = DivergenceHalfStep(H.mT.unsqueeze(0), scaled, Penalties(None, None), beta, V)
+    error = float(half.error(W.new_zeros(1), W.unsqueeze(0), may_look=True))
+    return error * float(scale.double() ** (beta / 2))
 
 
 def _sparse_distance(H: Tensor, W: Tensor, Y: SparseMatrix) -> float:

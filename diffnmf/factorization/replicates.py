@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count
+from diffnmf.checks import check_count, check_tensor
 from diffnmf.factorization.factorize import Factors, factorize
 
 ENTRIES = 2**25  # of Y and its copies that are worked on at once
@@ -59,6 +59,8 @@ def replicate(
         (torch.Size([5, 30, 3]), torch.Size([30, 3]))
     """
     n_init = check_count("n_init", n_init, at_least=1)
+    if not isinstance(Y, Tensor):
+        check_tensor("Y", Y)  # raises
     if Y.ndim != 2:
         raise ValueError(f"Y: expected a single matrix (n, m) to start from several times; got {tuple(Y.shape)}")
     drawing = ("random", "uniform", "nndsvdar")

@@ -14,6 +14,7 @@ def tensor_of(array: np.ndarray | Tensor) -> Tensor:
     """The same memory as a tensor; a copy where torch could not use the memory, such as that of a read-only file."""
     if isinstance(array, Tensor):
         return array
+    array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     usable = array.flags.writeable and array.flags.forc
     return torch.from_numpy(array if usable else array.copy())
 
@@ -56,12 +57,20 @@ def entry_weights(weights: Any, X: Tensor, *, missing: bool) -> Tensor | None:
         return (~X.isnan()).to(X.dtype) if unknown else None
     if X.layout != torch.strided:
         raise ValueError("weights: expected None for a sparse X; got weights (use X.toarray())")
-    V = torch.as_tensor(weights).detach().to(X.device, X.dtype)
+    V = (weights.detach() if isinstance(weights, Tensor) else _numbers("weights", weights)).to(X.device, X.dtype)
     V = V.unsqueeze(1) if V.ndim == 1 else V
     V = check_expands("weights", V, X.shape, "(n_samples, n_features)", "(n_samples,) weighs the samples")
     if not bool(V.isfinite().all()) or bool((V < 0).any()):
         raise ValueError("weights: expected finite numbers ≥ 0; got others")
     return torch.where(X.isnan(), 0.0, V) if unknown else V
+
+
+def _numbers(name: str, values: Any) -> Tensor:
+    """Of a list, an array in whatever memory, a series or a data frame: float64, in memory of its own."""
+    try:
+        return torch.from_numpy(np.array(values, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected numbers; got {type(values).__name__} ({error})") from error
 
 
 def dtype_of(dtype: Any) -> torch.dtype | None:
@@ -72,7 +81,10 @@ def dtype_of(dtype: Any) -> torch.dtype | None:
     """
     if dtype is None:
         return None
-    name = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else np.dtype(dtype).name
+    try:
+        name = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else np.dtype(dtype).name
+    except TypeError:  # of no dtype that NumPy knows
+        name = ""
     known = {"float32": torch.float32, "float64": torch.float64}
     if name not in known:
         raise ValueError(f"dtype: expected None, 'float32' or 'float64'; got {dtype!r}")

@@ -83,6 +83,19 @@ class SparseMatrix:
         """With its entries changed, one by one; what is zero stays zero."""
         return SparseMatrix(*(_with_values(x, change(x.values())) for x in (self.rows, self.columns)))
 
+    def largest_of_columns(self) -> Tensor:
+        """The largest entry of every column, none of which is negative: (m,)."""
+        _, columns = self.places
+        largest = self.values.new_zeros(self.rows.shape[1])
+        return largest.scatter_reduce_(0, columns, self.values, "amax")
+
+    def columns_divided(self, by: Tensor) -> "SparseMatrix":
+        """Column j divided by ``by[j]``, (m,)."""
+        return SparseMatrix(
+            _with_values(self.rows, self.values / by[self.places[1]]),
+            _with_values(self.columns, self.mT.values / by[self.mT.places[0]]),
+        )
+
     def with_values(self, values: Tensor) -> "SparseMatrix":
         """Other entries (nnz,) in the same places. Only for products from the right: ``columns`` stay as they are."""
         return SparseMatrix(_with_values(self.rows, values), self.columns)

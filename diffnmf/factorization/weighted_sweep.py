@@ -60,7 +60,7 @@ def sweep_columns_(grams: Tensor, gradient: Tensor, X: Tensor, ridge: Tensor | N
         grams: (B, k(k+1)/2, c), the upper triangles of the A_j, row after row, without the ridge.
         gradient: (B, k, c), at X.
         X: (B, k, c) ≥ 0.
-        ridge: (B, 1, 1), or None.
+        ridge: (B, 1, 1), or of every entry, (B, k, c), or None.
         sweeps: ≥ 1.
     """
     k = X.shape[1]
@@ -69,14 +69,15 @@ def sweep_columns_(grams: Tensor, gradient: Tensor, X: Tensor, ridge: Tensor | N
     pair = torch.empty(k, k, dtype=torch.int64, device=X.device)  # the number of (a, b) among the pairs
     pair[first, second] = pair[second, first] = torch.arange(len(first), device=X.device)
     A = [grams[:, row] for row in pair]  # (B, k, c) each
+    ridge = None if ridge is None else ridge.expand(-1, k, -1)
     start, moved = X.clone(), torch.zeros_like(X)
     for _ in range(sweeps):
         for i, row in enumerate(A):
             curvature = row[:, i]
             slope = (row * moved).sum(1).add_(gradient[:, i])
             if ridge is not None:
-                slope += ridge[:, 0] * moved[:, i]
-                curvature = curvature + ridge[:, 0]
+                slope += ridge[:, i] * moved[:, i]
+                curvature = curvature + ridge[:, i]
             step = slope / torch.where(curvature > 0, curvature, 1.0)
             X[:, i] = torch.threshold_(X[:, i] - step, zero, 0.0)
             moved[:, i] = X[:, i] - start[:, i]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import rand
 
-from diffnmf.autoencoders import AUTOENCODERS
+from diffnmf.autoencoders import AUTOENCODERS, DeepNMF, NCAEClassifier
 from diffnmf.autoencoders.learning import minimize, train_in_batches
 from diffnmf.autoencoders.samples import rows_of
 from diffnmf.errors import DivergenceError
@@ -35,6 +35,15 @@ def samples(dtype=torch.float32):
     for j in range(K):
         parts[j, 3 * j : 3 * j + 3] = 1
     return (rand(N, K).pow(2) @ parts).to(dtype)
+
+
+def _deep(labels):
+    return DeepNMF(SIZE, K, classes=3, epochs=1).fit(samples(), labels).predict(samples().numpy())
+
+
+def _classifier(labels):
+    model = NCAEClassifier(SIZE, (K,), 3, max_iter=3, softmax_iter=3, tuning_iter=3)
+    return model.fit(samples(), labels).predict(samples().numpy())
 
 
 @pytest.fixture(scope="module", params=AUTOENCODERS)
@@ -110,6 +119,34 @@ def test_weights_are_kept_with_the_state(name, fitted):
     fresh.load_state_dict(fitted.state_dict())
     for other in (fresh, copy.deepcopy(fitted), pickle.loads(pickle.dumps(fitted))):
         torch.testing.assert_close(other(X), fitted(X), rtol=0, atol=0)
+
+
+def test_the_memory_of_the_samples_does_not_count(name, fitted):
+    X = samples()
+    array = X.numpy()
+    with torch.inference_mode():
+        features = X + 0.0  # as those of a network that is only used
+    for same in (
+        np.asfortranarray(array),
+        array[::-1].copy()[::-1],
+        array.astype(">f4"),
+        X.mT.contiguous().mT,
+        features,
+    ):
+        again = AUTOENCODERS[name](SIZE, K, **SHORT[name]).fit(same)
+        torch.testing.assert_close(again.components_, fitted.components_, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("learn", [_deep, _classifier])
+def test_labels_come_in_any_container(learn):
+    pandas = pytest.importorskip("pandas")
+    y = np.arange(N) % 3
+    expected = learn(y)
+    reversed_, swapped = y[::-1].copy()[::-1], y.astype(">i4")
+    for same in (reversed_, swapped, y.astype(np.uint16), pandas.Series(y, index=range(7, N + 7)), torch.from_numpy(y)):
+        np.testing.assert_array_equal(learn(same), expected)
+    with pytest.raises(TypeError, match="expected integers, the class of each sample; got"):
+        learn(np.array(["a"] * N))
 
 
 def test_work_is_done_in_the_dtype_of_the_weights(name):

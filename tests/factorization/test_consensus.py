@@ -6,7 +6,8 @@ import torch
 from nmf_problems import random_matrix
 from sklearn.metrics import silhouette_samples
 
-from diffnmf.factorization import consensus, consensus_curve
+from diffnmf import nnls
+from diffnmf.factorization import consensus, consensus_curve, replicate
 from diffnmf.factorization.consensus import _silhouettes
 from diffnmf.figures.curves import save_consensus
 
@@ -70,6 +71,37 @@ def test_arrays_have_samples_in_rows_and_sparse_matrices_count():
 def test_one_component_is_as_stable_as_its_replicates_are_alike():
     found = consensus(planted()[0], 1, n_init=4, max_iter=200)
     assert found.stability[0] > 0.999
+
+
+def test_the_median_is_between_the_replicates():
+    """Of two it was the smaller one, entry by entry."""
+    Y = planted()[0]
+    found = consensus(Y, 1, n_init=2, method="mu", max_iter=1, tol=0.0)
+    bases = replicate(Y, 1, n_init=2, method="mu", max_iter=1, tol=0.0).factors.H
+    bases = bases / bases.norm(dim=1, keepdim=True)
+    assert (bases[0] - bases[1]).abs().max() > 1e-3
+    torch.testing.assert_close(found.H, torch.nn.functional.normalize(bases.mean(0), dim=0))
+
+
+def test_what_is_hidden_does_not_count():
+    """The fits left it out, the weights and the error of the consensus did not."""
+    Y, _ = planted()
+    mask = random_matrix(*Y.shape, seed=7) > 0.2
+    options = {"mask": mask, "n_init": 4, "max_iter": 100, "tol": 0.0}
+    found = consensus(torch.where(mask, Y, torch.nan), 4, **options)
+    same = consensus(torch.where(mask, Y, 100.0), 4, **options)
+    assert torch.equal(found.H, same.H)
+    assert torch.equal(found.W, same.W)
+    residual = torch.where(mask, Y - found.H @ found.W, 0.0)
+    assert found.error == pytest.approx(float(residual.norm() / (Y * mask).norm()))
+    assert found.error < 1.5 * found.errors.min()
+    weights = mask * (1 + random_matrix(*Y.shape, seed=8))
+    weighed = consensus(Y, 4, weights=weights, n_init=4, max_iter=100, tol=0.0)
+    size = (weights * Y.square()).sum().sqrt()
+    expected = (weights * (Y - weighed.H @ weighed.W).square()).sum().sqrt() / size
+    assert weighed.error == pytest.approx(float(expected))
+    best, expected_W = weighed.W, nnls(weighed.H, Y, weights=weights).W
+    torch.testing.assert_close(best, expected_W)
 
 
 def test_the_picture(tmp_path):

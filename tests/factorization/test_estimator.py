@@ -22,7 +22,7 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import diffnmf
-from diffnmf import NMF
+from diffnmf import NMF, MiniBatchNMF, non_negative_factorization
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization import HALS, MU, Merge, PublishedHALS, UnitColumns
 
@@ -152,6 +152,15 @@ class TestWeights:
         assert fitted(X).transform(X.astype(np.float32)).dtype == np.float32
         assert fitted(X.astype(np.float32)).transform(X).dtype == np.float64
 
+    def test_a_start_has_the_dtype_of_X_whatever_is_computed_in(self, X):
+        """It was compared with ``dtype``: no H fitted to float64 data, for float32 one had to be converted."""
+        H = np.random.default_rng(0).random((3, 12))
+        for model in (NMF(3, init="custom", dtype="float32"), MiniBatchNMF(3, init="custom", dtype="float32")):
+            model.set_params(tol=0, max_iter=2).fit(X, H=H)
+            assert model.components_.dtype == np.float32
+        with pytest.raises(TypeError, match="H should have the same dtype as X"):
+            NMF(3, init="custom").fit(X, H=H.astype(np.float32))
+
     def test_zero_samples_and_features(self, X):
         X[3], X[:, 5] = 0, 0
         model = fitted(X)
@@ -243,6 +252,8 @@ class TestMessages:
             ({"n_init": 0}, ValueError, "n_init: expected an int ≥ 1"),
             ({"n_init": 2, "init": "nndsvd"}, ValueError, "init: expected one that draws"),
             ({"dtype": "int32"}, ValueError, "dtype: expected None, 'float32' or 'float64'; got 'int32'"),
+            ({"dtype": "bfloat16"}, ValueError, "dtype: expected None, 'float32' or 'float64'; got 'bfloat16'"),
+            ({"fixed": torch.full((1, 12), torch.nan)}, ValueError, "fixed: expected finite numbers"),
             ({"tol": -1.0}, ValueError, "tol: expected a finite number ≥ 0; got -1.0"),
             ({"max_iter": 1.5}, TypeError, "max_iter: expected an int ≥ 0; got 1.5"),
             ({"alpha_W": -1.0}, ValueError, "alpha_W: expected a finite number ≥ 0; got -1.0"),
@@ -254,6 +265,17 @@ class TestMessages:
     def test_wrong_options_are_named(self, X, options, error, message):
         with pytest.raises(error, match=message):
             NMF(**{"n_components": 3, **options}).fit(X)
+
+    @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+    def test_factors_of_ones_own_are_finite(self, X, kind):
+        """Those of tensors were not looked at: the parts became NaN."""
+        H, W = np.ones((3, 12)), np.ones((60, 3))
+        H[0, 0] = W[0, 0] = np.nan
+        for given in ({"H": kind(H)}, {"W": kind(W)}):
+            with pytest.raises(ValueError, match="NaN"):
+                NMF(3, init="custom").fit(X, **given)
+        with pytest.raises(ValueError, match="NaN"):
+            non_negative_factorization(X, H=kind(H), update_H=False)
 
     def test_wrong_data(self, X):
         with pytest.raises(ValueError, match=r"Negative values in data passed to NMF.*got -1"):

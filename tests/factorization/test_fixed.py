@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from nmf_problems import random_matrix
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from torch.testing import assert_close
 
 from diffnmf import NMF, nnls
@@ -84,6 +86,14 @@ class TestEstimator:
         custom = NMF(init="custom", tol=0, max_iter=0).fit(X, H=first.components_)
         np.testing.assert_allclose(custom.components_, first.components_)
 
+    def test_a_model_to_start_from_survives_clone_where_it_is_frozen(self):
+        X = np.random.default_rng(0).random((30, 8))
+        first = NMF(3, random_state=0, tol=0, max_iter=20).fit(X)
+        frozen = clone(NMF(3, init=FrozenEstimator(first), tol=0, max_iter=0)).fit(X)
+        np.testing.assert_allclose(frozen.components_, first.components_)
+        with pytest.raises(ValueError, match=r"init: expected a fitted NMF.*FrozenEstimator"):
+            clone(NMF(3, init=first)).fit(X)
+
     def test_the_best_of_several_starts(self):
         X = random_matrix(50, 20).numpy()
         options = {"random_state": 0, "max_iter": 100, "tol": 0}
@@ -105,6 +115,10 @@ class TestReplicates:
         batch = factorize(Y.expand(2, 20, 15), 3, init="random", seed=[3, 9], tol=0.0, max_iter=30)
         for i, seed in enumerate((3, 9)):
             assert_close(batch.H[i], factorize(Y, 3, init="random", seed=seed, tol=0.0, max_iter=30).H)
+
+    def test_an_array_is_named(self):
+        with pytest.raises(TypeError, match="Y: expected a torch.Tensor; got ndarray"):
+            replicate(np.ones((4, 3)), 2)
 
     def test_pieces_and_sparse_matrices(self, monkeypatch):
         from diffnmf.factorization import replicates

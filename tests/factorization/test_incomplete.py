@@ -207,3 +207,15 @@ class TestEstimator:
         np.testing.assert_allclose(again.components_, model.components_, rtol=1e-9)
         with pytest.raises(ValueError, match=r"weights: expected a shape that broadcasts to \(n_samples, n_features\)"):
             NMF(2).fit(X, weights=np.ones(12))
+
+    def test_weights_come_in_any_container(self, X):
+        pandas = pytest.importorskip("pandas")
+        weights = np.arange(1.0, 61.0)
+        series = pandas.Series(weights, index=range(100, 160))
+        reversed_, swapped = weights[::-1].copy()[::-1], weights.astype(">f8")
+        model = NMF(2, random_state=0, tol=0, max_iter=5)
+        expected = model.fit(X, weights=weights).components_
+        for same in (series, series.to_frame(), weights.tolist(), reversed_, swapped):
+            np.testing.assert_array_equal(model.fit(X, weights=same).components_, expected)
+        with pytest.raises(ValueError, match="weights: expected numbers; got str"):
+            model.fit(X, weights="balanced")

@@ -236,6 +236,27 @@ class TestStreams:
         assert streamed.n_iter_ == 1
         assert not hasattr(streamed, "reconstruction_err_")
 
+    def test_the_error_is_not_that_of_parts_before(self, X):
+        model = made(max_iter=1, tol=0.0).fit(X)
+        assert hasattr(model, "reconstruction_err_")
+        assert not hasattr(model.partial_fit(X[:50]), "reconstruction_err_")
+        assert not hasattr(model.fit(X).fit(iter(batches(10 * X))), "reconstruction_err_")
+
+    @pytest.mark.parametrize("make", [np.asarray, torch.as_tensor, csr_array])
+    @pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler"])
+    def test_a_stream_that_begins_with_silence(self, X, loss, make):
+        """A start from zeros is zero, and stayed so for ever."""
+        zeros = [make(np.zeros((50, 12))) for _ in range(2)]
+        parts = [*zeros, *(make(batch) for batch in batches(X))]
+        by_hand = made(beta_loss=loss)
+        for batch in parts:
+            by_hand.partial_fit(batch)
+        for model in (made(beta_loss=loss).fit(iter(parts)), by_hand):
+            error = np.linalg.norm(X - model.inverse_transform(model.transform(X)))
+            assert error < 0.3 * np.linalg.norm(X)
+            assert model.n_steps_ == 8
+        assert not made().fit(zeros).components_.any()
+
     def test_a_loader(self, X):
         images = torch.tensor(X).reshape(300, 1, 3, 4)
         loader = DataLoader(TensorDataset(images, torch.arange(300)), batch_size=50)
@@ -271,6 +292,12 @@ class TestStreams:
         before = model._learner.memory.hold.clone()
         model.partial_fit(np.zeros((size, 12)))  # whose weights are zero
         np.testing.assert_allclose(model._learner.memory.hold, left * before, rtol=1e-12)
+
+    def test_it_does_not_go_on_with_another_loss(self, X):
+        """Its sums are others: they did not fit, or, with as many features as parts, were taken for those."""
+        model = made(12, init="random", max_iter=1, tol=0.0).fit(X)
+        with pytest.raises(ValueError, match="beta_loss: expected 2, as in the batches before; got 'kullback-leibler'"):
+            model.set_params(beta_loss="kullback-leibler").partial_fit(X)
 
     def test_it_goes_on_after_fit(self, X):
         model = made(max_iter=1, tol=0.0).fit(X)

@@ -131,6 +131,13 @@ class TestEstimator:
         assert isinstance(W, torch.Tensor)
         assert_close(W, model.fit_transform(X))
 
+    def test_nothing_stored_at_all(self):
+        empty = scipy.sparse.csr_array((5, 4))
+        for options in ({}, {"solver": "mu", "beta_loss": 1.0}, {"solver": "mu", "beta_loss": 1.5}):
+            model = NMF(2, tol=0, max_iter=2, **options).fit(empty)
+            assert model.reconstruction_err_ == pytest.approx(0, abs=1e-6)
+            assert not model.transform(empty).any()
+
     def test_duplicates_are_summed(self):
         data = scipy.sparse.csr_array(([1.0, 2.0, 1.0, 1.0], ([0, 0, 1, 2], [0, 0, 1, 0])), shape=(3, 2))
         split = scipy.sparse.csr_array(data)

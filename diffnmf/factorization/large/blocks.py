@@ -87,8 +87,17 @@ class Blocks:
         return f"Blocks({rows} × {columns}, {self.source.dtype}, max_memory={self.max_memory})"
 
 
+def refuse_blocks(name: str, X: Any, whom: str) -> None:
+    """Raise TypeError where X is what only ``NMF`` and ``factorize`` read in blocks."""
+    if isinstance(X, Blocks | str | os.PathLike):
+        raise TypeError(
+            f"{name}: expected a matrix in memory for {whom}; got {type(X).__name__} (NMF and factorize read in blocks;"
+            " np.load(path, mmap_mode='r') is a matrix, too)"
+        )
+
+
 def _dtype_for(dtype: np.dtype) -> torch.dtype:
-    wide = dtype == np.float64 or (dtype.kind in "iu" and dtype.itemsize >= 4)
+    wide = dtype.newbyteorder("=") == np.float64 or (dtype.kind in "iu" and dtype.itemsize >= 4)
     return torch.float64 if wide else torch.float32
 
 

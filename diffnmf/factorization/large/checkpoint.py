@@ -9,6 +9,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -62,13 +63,17 @@ class Checkpoints:
             )
         try:
             self._load(self.folder / name, state, part)
-        except (OSError, ValueError, KeyError) as error:
-            raise RunFolderError(f"{self.folder / name}: cannot be read ({error})") from error
+        except (OSError, EOFError, BadZipFile, ValueError, KeyError) as error:
+            raise RunFolderError(
+                f"{self.folder / name}: cannot be read ({error}); remove {self.folder} to begin anew"
+            ) from error
+        state.saved = state.iteration
         return True
 
     def _load(self, folder: Path, state: Any, part: Part) -> None:
         like = state.D
-        with np.load(folder / "shared.npz", allow_pickle=False) as shared:
+        # np.load would leave a damaged file open.
+        with (folder / "shared.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as shared:
             state.D.copy_(torch.from_numpy(shared["D"]))
             state.products = tuple(torch.from_numpy(shared[name]).to(like.device) for name in ("A", "C"))
             state.errors = shared["errors"].tolist()
@@ -85,6 +90,10 @@ class Checkpoints:
         # Other numbers of processes have other parts, which a killed one may have left.
         folder = self.folder / f"iteration-{state.iteration:08d}-of-{part.processes.size}"
         with explained_errors(folder, advice="free space or mend the folder, then run again with the same checkpoint"):
+            # What a killed run has left here may be of other rows: a tensor may be split in another way each time.
+            if part.processes.rank == 0 and folder.exists():
+                shutil.rmtree(folder)
+            part.processes.wait()
             folder.mkdir(parents=True, exist_ok=True)
         _write_part(folder, "S", state.S, part)
         if part.split in state.memory:
@@ -104,6 +113,7 @@ class Checkpoints:
                 if other != folder:
                     shutil.rmtree(other, ignore_errors=True)
         part.processes.wait()  # nobody writes the next one while old ones are removed
+        state.saved = state.iteration
 
 
 def _alike(theirs: Any, ours: Any) -> bool:
@@ -123,7 +133,7 @@ def _read_parts(folder: Path, name: str, S: Tensor, part: Part) -> None:
     filled = 0
     for path in sorted(folder.glob(f"{name}-*.npy")):
         start = int(path.stem.rsplit("-", 1)[1])
-        piece = np.load(path, mmap_mode="r", allow_pickle=False)
+        piece = np.lib.format.open_memmap(path, mode="r")
         first, last = max(start, part.start), min(start + len(piece), part.stop)
         if first < last:
             rows = torch.from_numpy(piece[first - start : last - start].copy())

@@ -10,6 +10,7 @@ from torch import Tensor
 from diffnmf.checks import check_count, check_expands, check_flag, check_matrix, check_name, check_same_device
 from diffnmf.factorization.alternating import AlternatingMethod
 from diffnmf.factorization.base import Budget, Method, Run
+from diffnmf.factorization.divergence import zeros_refused
 from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.initialization import RACE
 from diffnmf.factorization.large.blocks import Blocks
@@ -89,7 +90,7 @@ def make_part(Y: Tensor | Blocks, k: int, group: Any, split: str, penalties: dic
     if smallest < 0:
         raise ValueError(f"Y: expected entries ≥ 0; got {smallest:.3g} (clip or shift them)")
     if beta <= 0 and smallest == 0:
-        raise ValueError("Y: expected entries > 0 at beta_loss ≤ 0, whose divergence of a zero is infinite; got zeros")
+        raise zeros_refused("Y")
     exponent = scale_exponent(torch.tensor([largest], dtype=torch.float64))
     root = float(torch.ldexp(torch.ones(1, dtype=torch.float64), exponent))
     roots = torch.full((1, 1, 1), root, dtype=rows.dtype, device=device)
@@ -206,6 +207,8 @@ def _identity(
 ) -> dict[str, Any]:
     """What makes a run what it is; how long it may go on, and by how many processes, is not part of it."""
     _, n, m = part.problem.Y.shape
-    plain = {"n": n, "m": m, "k": part.problem.k, "square": float(part.problem.square), "split": part.split}
-    plain |= {"dtype": str(part.rows.dtype), "method": repr(method), "init": init, "seed": seed, "tol": budget.tol}
-    return plain | penalties
+    # In the order in which differences are told: what the user chose, then what follows from the data.
+    plain = {"n": n, "m": m, "k": part.problem.k, "split": part.split, "dtype": str(part.rows.dtype)}
+    plain |= {"method": repr(method), "init": init, "seed": seed, "tol": budget.tol, **penalties}
+    # ‖Y‖² in the scaled units, and these: penalties are not alike in others.
+    return plain | {"square": float(part.problem.square), "scale": float(part.units.root) ** 2}

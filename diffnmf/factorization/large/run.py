@@ -35,6 +35,7 @@ class State:
         errors: of the start and of every iteration.
         start_norm: of the projected gradient, which ``tol`` is relative to.
         converged: whether it has become small enough.
+        saved: the iteration of the last checkpoint; None before the first.
     """
 
     S: Tensor
@@ -44,6 +45,7 @@ class State:
     errors: list[float] = field(default_factory=list)
     start_norm: float = 0.0
     converged: bool = False
+    saved: int | None = None
 
     @property
     def iteration(self) -> int:
@@ -78,7 +80,7 @@ class LargeRun:
             self.step(state)
         if self.bar is not None:
             self.bar.close()
-        if self.checkpoints is not None:
+        if self.checkpoints is not None and state.saved != state.iteration:
             self.checkpoints.save(state, self.part)
         W, Ht = self.part.factors(state.S, state.D)
         device = W.device

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 KINDS = "fiub"  # of dtypes: floating point, integers, booleans
 
@@ -108,11 +109,13 @@ def source_of(data: Any) -> Source:
         return _source_of_path(Path(data).expanduser())
     if isinstance(data, np.memmap) and data.filename is not None and _is_whole(data):
         return NpyFile(Path(data.filename))
-    if all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
+    # Their rows are no arrays.
+    foreign = isinstance(data, torch.Tensor) or type(data).__module__.startswith("scipy.sparse")
+    if not foreign and all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
         return ArrayLike(data, "data")
     raise TypeError(
         "data: expected a path, or something with shape, dtype and slices of rows (a memory map, an array of zarr, a"
-        f" dataset of HDF5); got {type(data).__name__}"
+        f" dataset of HDF5); got {type(data).__name__}{' (give the matrix itself, without Blocks)' if foreign else ''}"
     )
 
 

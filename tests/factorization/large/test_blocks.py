@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from scipy.sparse import csr_array
 
 from diffnmf import Blocks
 from diffnmf.factorization.large.rows import HELD, SourceRows, rows_per_block
@@ -54,13 +55,13 @@ class TestSources:
         with h5py.File(tmp_path / "x.h5") as file:
             assert torch.equal(read(Blocks(file["X"], max_memory=2000))[0], torch.from_numpy(X))
 
-    @pytest.mark.parametrize("dtype", ["float16", "uint8", "int64", "bool", ">f4", "uint16", "float64"])
+    @pytest.mark.parametrize("dtype", ["float16", "uint8", "int64", "bool", ">f4", "uint16", "float64", ">f8"])
     def test_conversion(self, tmp_path, X, dtype):
         stored = (5 * X).astype(dtype)
         np.save(tmp_path / "x.npy", stored)
         blocks = Blocks(tmp_path / "x.npy", max_memory=3000)
         found, _ = read(blocks)
-        assert found.dtype == blocks.dtype == (torch.float64 if dtype in ("int64", "float64") else torch.float32)
+        assert found.dtype == blocks.dtype == (torch.float64 if dtype in ("int64", "float64", ">f8") else torch.float32)
         assert np.array_equal(found.numpy(), stored.astype(found.numpy().dtype))
 
     def test_transpose(self, X):
@@ -72,6 +73,8 @@ class TestSources:
         [
             ("nowhere.npy", ValueError, "does not exist"),
             (3.0, TypeError, "data: expected a path"),
+            (torch.ones(2, 3), TypeError, "got Tensor .give the matrix itself"),
+            (csr_array((2, 3)), TypeError, "got csr_array .give the matrix itself"),
             (np.ones(3), ValueError, "expected a matrix"),
             (np.ones((0, 3)), ValueError, "expected a matrix"),
             (np.ones((2, 3), complex), ValueError, "real numbers"),

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from diffnmf import NMF, Blocks
 from diffnmf.errors import RunFolderError
 from diffnmf.factorization import HALS, MU, factorize
 from diffnmf.factorization.large import checkpoint, entry
+from diffnmf.factorization.large.run import State
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -78,8 +80,12 @@ class TestFolder:
         ):
             with pytest.raises(RunFolderError, match=message):
                 run(X, tmp_path, **options)
+        with pytest.raises(RunFolderError, match="dtype='torch.float64' instead of 'torch.float32'"):
+            run(X.astype(np.float32), tmp_path)
         with pytest.raises(RunFolderError, match="square"):
             run(1.1 * X, tmp_path)
+        with pytest.raises(RunFolderError, match="scale"):  # the same in the scaled units, but for penalties
+            run(4 * X, tmp_path)
 
     def test_damaged(self, X, tmp_path):
         run(X, tmp_path)
@@ -87,9 +93,36 @@ class TestFolder:
         (folder / "S-000000000000.npy").unlink()
         with pytest.raises(RunFolderError, match="not all there"):
             run(X, tmp_path)
+        for name in ("S-000000000000.npy", "shared.npz"):
+            for content in (b"", b"PK", (folder / "shared.npz").read_bytes()[:-100]):
+                (folder / name).write_bytes(content)
+                with pytest.raises(RunFolderError, match="cannot be read .* remove"):
+                    run(X, tmp_path)
         (tmp_path / "latest.json").write_text("{")
         with pytest.raises(RunFolderError, match="remove"):
             run(X, tmp_path)
+
+    def test_parts_of_a_killed_run_with_other_shares(self, X, tmp_path):
+        """Its folder had as many processes and the same iteration, but a tensor that was split at another row."""
+
+        def save(split):
+            for rank, (start, stop) in enumerate([(0, split), (split, 9)]):
+                processes = SimpleNamespace(rank=rank, size=2, wait=lambda: None)
+                part = SimpleNamespace(processes=processes, start=start, stop=stop, split="W")
+                part.rows = SimpleNamespace(count=stop - start)
+                S = torch.arange(18.0).reshape(1, 2, 9)[..., start:stop].clone()
+                state = State(S, torch.ones(1, 2, 4), {}, (torch.ones(1, 2, 2), torch.ones(1, 2, 4)), [1.0, 0.5])
+                checkpoints.save(state, part)
+            return state, part
+
+        checkpoints = checkpoint.Checkpoints(tmp_path, {})
+        save(3)
+        (tmp_path / "latest.json").unlink()  # as if killed before that
+        state, part = save(6)
+        expected = state.S.clone()
+        state.S.zero_()
+        assert checkpoints.load(state, part)
+        assert torch.equal(state.S, expected)
 
     def test_a_write_that_fails_leaves_the_last_one(self, X, tmp_path, monkeypatch):
         whole = run(X)
@@ -107,6 +140,13 @@ class TestFolder:
         assert np.array_equal(*found)
         with pytest.raises(RunFolderError, match="another run"):
             NMF(5, checkpoint=tmp_path, **options).fit(Blocks(X))
+
+    def test_estimator_without_a_random_state(self, X, tmp_path):
+        """It drew another seed each time, so that nothing could ever go on."""
+        options = {"max_iter": 5, "tol": 0.0, "init": "random"}
+        found = [NMF(4, checkpoint=tmp_path / "run", **options).fit(Blocks(X)).components_ for _ in range(2)]
+        assert np.array_equal(*found)
+        assert not np.array_equal(found[0], NMF(4, **options).fit(Blocks(X)).components_)
 
 
 def _full(*args, **kwargs):

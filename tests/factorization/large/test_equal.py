@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffnmf import NMF, Blocks
+from diffnmf import NMF, Blocks, MiniBatchNMF, non_negative_factorization
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization import ANLS, HALS, MU, Merge, factorize
 from diffnmf.factorization.estimator_fit import NMFConvergenceWarning
@@ -178,6 +178,8 @@ class TestOptions:
             sparse = Y.to_sparse_csr()
         with pytest.raises(ValueError, match="sparse"):
             factorize(sparse, 4, progress=True)
+        with pytest.raises(TypeError, match=r"Y: expected a torch.Tensor; got ndarray"):
+            factorize(X, 4, progress=True)
 
     def test_zeros(self):
         found = factorize(Blocks(np.zeros((20, 10))).mT, 2, max_iter=10)
@@ -207,6 +209,13 @@ class TestEstimator:
         model.fit(Blocks(X), H=H)
         assert model.components_.dtype == np.float32
         assert math.isfinite(model.reconstruction_err_)
+
+    def test_others_say_who_reads_blocks(self, X):
+        for data in (Blocks(X), "x.npy"):
+            with pytest.raises(TypeError, match="X: expected a matrix in memory for MiniBatchNMF; got .*blocks"):
+                MiniBatchNMF(3).fit(data)
+            with pytest.raises(TypeError, match="in memory for non_negative_factorization"):
+                non_negative_factorization(data, n_components=3)
 
     def test_warns(self, X):
         with pytest.warns(NMFConvergenceWarning):
