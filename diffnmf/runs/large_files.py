@@ -88,7 +88,7 @@ def factorize_large_file(
         weights = _save_weights(output / FILES[1], fit.W.T.cpu().numpy(), share(count, processes)[0], count, processes)
         converged = fit.complaint is None
         frobenius = options.get("beta_loss", "frobenius") == "frobenius"
-        relative = fit.distance / fit.norm if frobenius else float("nan")
+        relative = fit.distance / (fit.norm or 1.0) if frobenius else float("nan")
         if first:
             names = [f"component_{i + 1}" for i in range(k)]
             with explained_errors(output / FILES[0]):

@@ -21,9 +21,10 @@ from diffnmf.factorization import (
 )
 from diffnmf.figures.curves import save_consensus, save_rank_selection
 from diffnmf.figures.montages import save_image_grid, unit_peak
-from diffnmf.files import explained_errors, explained_replacing, write_json
+from diffnmf.files import check_output, explained_errors, explained_replacing, write_json
 
 Announce = Callable[[str], None]
+FILES = ("components.csv", "weights.csv", "factors.npz", "summary.json", "components.png")
 
 
 class TableFactors(NamedTuple):
@@ -70,7 +71,7 @@ def factorize_table(
 
     k = check_count("k", k, at_least=1)
     output = Path(output)
-    check_free(output, ["components.csv", "weights.csv", "factors.npz"], overwrite)
+    check_free(output, list(FILES), overwrite)
     table = _announced(data, resize, announce)
     model = NMF(k, **{"missing": "ignore", **options})
     with warnings.catch_warnings(record=True) as caught:
@@ -78,7 +79,7 @@ def factorize_table(
         weights = model.fit_transform(table.X)
     converged = not any(issubclass(entry.category, NMFConvergenceWarning) for entry in caught)
     names = [f"component_{i + 1}" for i in range(k)]
-    files = [output / "components.csv", output / "weights.csv", output / "factors.npz", output / "summary.json"]
+    files = [output / name for name in FILES[:4]]
     with explained_errors(files[0]):
         save_named(files[0], model.components_, names, table.columns)
         save_named(files[1], weights, table.rows, names)
@@ -90,7 +91,7 @@ def factorize_table(
     summary |= {"converged": converged, "loss": error, "relative_error": relative}
     write_json(files[3], summary)
     if table.image_shape is not None:
-        files.append(output / "components.png")
+        files.append(output / FILES[4])
         H = unit_peak(torch.from_numpy(model.components_).T)
         save_image_grid(files[-1], H, table.image_shape, title=f"{k} components, each at its own brightest")
     return TableFactors(weights, model.components_, relative, error, converged, files)
@@ -135,8 +136,10 @@ def score_consensus(
 ) -> ConsensusScores:
     """``consensus_curve`` of the table in a file; writes consensus.csv, consensus.png and the components of each k."""
     output = Path(output)
-    check_free(output, ["consensus.csv", "consensus.png"], overwrite)
+    check_free(output, ["consensus.csv", "consensus.png", *(f"components_{k}.csv" for k in ks)], overwrite)
     table = _announced(data, resize, announce)
+    if isinstance(table.X, np.ndarray) and np.isnan(table.X).any():
+        raise ValueError("data: expected no missing entries, which nmf and rank can pass over; got some (fill them in)")
     Y = table.X if isinstance(table.X, np.ndarray) else _columns(table)
     scores = consensus_curve(Y, ks, **options)
     columns = (scores.stability, scores.least, scores.error, scores.best_error)
@@ -177,9 +180,11 @@ def _announced(data: str | Path, resize: tuple[int, int] | None, announce: Annou
 
 
 def check_free(output: Path, names: list[str], overwrite: bool) -> None:
-    """Raise where a folder holds files that may not be replaced."""
-    if not overwrite and any((output / name).exists() for name in names):
-        raise RunFolderError(f"{output}: holds {', '.join(names)} already; take another --output, or --overwrite")
+    """Raise where a folder cannot be written to, or holds files that may not be replaced."""
+    check_output(output)
+    found = [name for name in names if (output / name).exists()]
+    if found and not overwrite:
+        raise RunFolderError(f"{output}: holds {', '.join(found)} already; take another --output, or --overwrite")
 
 
 def save_named(path: Path, matrix: np.ndarray, rows: list[str] | None, columns: list[str] | None) -> None:

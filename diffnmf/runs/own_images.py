@@ -12,7 +12,7 @@ from diffnmf.checks import check_count, check_flag
 from diffnmf.data import group_matrix, load_images
 from diffnmf.errors import RunFolderError
 from diffnmf.figures.montages import save_decomposition
-from diffnmf.files import explained_errors, replacing
+from diffnmf.files import check_output, explained_errors, replacing
 from diffnmf.metrics import column_error, relative_error
 from diffnmf.metrics.names import with_both_names
 from diffnmf.runs.pictures import model_name
@@ -106,10 +106,9 @@ def factorize_images(
     """
     shuffle, seed = check_flag("shuffle", shuffle), check_count("seed", seed)
     output = Path(output)
+    check_output(output)
     if (output / FACTORS).exists() and not overwrite:
         raise RunFolderError(f"output: {output / FACTORS} is there already (--overwrite, or another folder)")
-    if output.exists() and not output.is_dir():
-        raise RunFolderError(f"output: expected a folder; {output} is a file")
     model = open_model(run, weights, device)
     image_set = load_images(images, resize=model.config.image_shape if resize else None)
     check_image_shape(model, image_set.image_shape, str(images))

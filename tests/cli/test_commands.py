@@ -492,6 +492,11 @@ class TestFactorize:
         assert (tmp_path / "out" / "factors.npz").read_text() == "mine"
         assert invoke(*command, "--overwrite").exit_code == 0
 
+    @pytest.mark.parametrize("output", ["file", "file/below", "x" * 300])
+    def test_no_folder_is_said_before_the_work(self, finished, images, tmp_path, output):
+        (tmp_path / "file").write_text("mine")
+        assert_refused(invoke("factorize", finished[0], images, "--output", output), "output: ", output[:4])
+
     @pytest.mark.parametrize(
         ("shape", "words"),
         [((95, 9, 8), ["images", "expected 8×8", "has 9×8"]), ((39, 8, 8), ["images", "at least 40", "got 39"])],

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 
@@ -138,6 +139,94 @@ class TestNMF:
         assert result.exit_code == 2
         assert words in result.stderr
         assert "Traceback" not in result.output
+
+
+SMALL = {
+    "nmf": ("--k", 2, "--max-iter", 5),
+    "rank": ("--k", 2, "--rounds", 2, "--folds", 2),
+    "consensus": ("--k", 2, "--n-init", 3),
+}
+
+
+@pytest.mark.parametrize("command", SMALL)
+class TestOutput:
+    @pytest.mark.parametrize("output", ["file", "file/below", "x" * 300])
+    def test_no_folder_is_said_before_the_work(self, X, tmp_path, command, output):
+        save_csv(tmp_path / "t.csv", X)
+        (tmp_path / "file").write_text("mine")
+        result = invoke(command, "t.csv", *SMALL[command], "--output", output)
+        assert result.exit_code == 2
+        assert re.fullmatch(r"Error: output: (expected a folder; file is a file|cannot write to x.*)\n", result.stderr)
+        assert (tmp_path / "file").read_text() == "mine"
+
+    def test_a_full_disk(self, X, tmp_path, monkeypatch, command):
+        """There is no run here, that could be resumed."""
+        monkeypatch.setattr("diffnmf.files.to_disk", self.full)
+        save_csv(tmp_path / "t.csv", X)
+        result = invoke(command, "t.csv", *SMALL[command], "--output", "out")
+        assert result.exit_code == 2
+        assert "No space left" in result.stderr
+        assert result.stderr.endswith("free space or mend the folder, then run the same command again\n")
+
+    @staticmethod
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("command", "file"), [("nmf", "summary.json"), ("nmf", "components.png"), ("consensus", "components_2.csv")]
+)
+def test_no_file_is_replaced_unasked(X, tmp_path, command, file):
+    save_csv(tmp_path / "t.csv", X)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / file).write_text("mine")
+    result = invoke(command, "t.csv", *SMALL[command], "--output", "out")
+    assert result.exit_code == 2
+    assert result.stderr == f"Error: out: holds {file} already; take another --output, or --overwrite\n"
+    assert (tmp_path / "out" / file).read_text() == "mine"
+
+
+@pytest.mark.parametrize("data", ["t.csv", "shards"])
+@pytest.mark.parametrize("device", ["cuda:99", "mps", "gpu", ""])
+def test_a_device_that_is_not_there(X, tmp_path, data, device):
+    save_csv(tmp_path / "t.csv", X)
+    (tmp_path / "shards").mkdir()
+    np.save(tmp_path / "shards" / "0.npy", X)
+    result = invoke("nmf", data, "--k", 2, "--output", "out", "--device", device)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: device: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_consensus_of_missing_entries(X, tmp_path):
+    save_csv(tmp_path / "t.csv", X, hidden={(2, 3)})
+    result = invoke("consensus", "t.csv", *SMALL["consensus"])
+    assert result.exit_code == 2
+    assert "Error: data: expected no missing entries" in result.stderr
+
+
+def test_a_name_that_is_too_long():
+    result = invoke("nmf", "x" * 300 + ".csv", "--k", 2, "--output", "out")
+    assert result.exit_code == 2
+    assert re.search(r"^Error: .*File name too long", result.stderr)
+
+
+class TestBlocks:
+    def test_nothing_but_zeros(self, tmp_path):
+        (tmp_path / "shards").mkdir()
+        np.save(tmp_path / "shards" / "0.npy", np.zeros((30, 6)))
+        result = invoke("nmf", "shards", "--k", 2, "--output", "out")
+        assert result.exit_code == 0, result.output
+        assert json.loads((tmp_path / "out" / "summary.json").read_text())["relative_error"] == 0
+
+    @pytest.mark.parametrize("name", ["shards/0.npy", "t.h5"])
+    @pytest.mark.parametrize("content", [b"", b"nonsense"])
+    def test_a_damaged_file_is_named(self, tmp_path, name, content):
+        (tmp_path / "shards").mkdir()
+        (tmp_path / name).write_bytes(content)
+        result = invoke("nmf", name.split("/")[0], "--k", 2, "--output", "out")
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"Error: {name}: expected a ")
 
 
 def test_a_file_in_blocks(tmp_path):
