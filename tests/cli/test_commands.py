@@ -392,7 +392,7 @@ class TestEvaluate:
         assert bytes_of(folder) == before
 
     def test_no_run(self):
-        assert_refused(invoke("evaluate", "missing"), "run", r"missing has no config\.yaml")
+        assert_refused(invoke("evaluate", "."), "run", r"has no config\.yaml")
 
 
 class TestPicturesOfOtherSizes:
@@ -510,6 +510,10 @@ class TestFactorize:
         (tmp_path / "empty").mkdir()
         (tmp_path / "file").write_text("mine")
         assert_refused(invoke("factorize", "empty", images, "--output", "out"), "folder of a model", r"model\.yaml")
+        assert_refused(
+            invoke("factorize", "digit-k16", images, "--output", "out"), "there is no digit-k16", "digits-k16"
+        )
+        assert_refused(invoke("evaluate", "digit-k16"), "there is no digit-k16", "digits-k16")
         assert_refused(
             invoke("factorize", finished[0], "missing", "--output", "out"), "images", "missing does not exist"
         )
