@@ -212,6 +212,27 @@ def test_a_name_that_is_too_long():
 
 
 class TestBlocks:
+    def test_nothing_of_an_earlier_result_stays_beside_a_new_one(self, X, tmp_path):
+        save_csv(tmp_path / "t.csv", X)
+        (tmp_path / "shards").mkdir()
+        np.save(tmp_path / "shards" / "0.npy", X)
+        common = {"components.csv", "summary.json", "notes.txt"}
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "notes.txt").write_text("mine")
+        for data, own in (("shards", {"weights.npy"}), ("t.csv", {"weights.csv", "factors.npz"})) * 2:
+            result = invoke("nmf", data, "--k", 2, "--output", "out", "--overwrite")
+            assert result.exit_code == 0, result.output
+            assert {path.name for path in (tmp_path / "out").iterdir()} == common | own
+
+    def test_files_of_others_in_a_folder_called_checkpoint_stay(self, X, tmp_path):
+        (tmp_path / "shards").mkdir()
+        np.save(tmp_path / "shards" / "0.npy", X)
+        mine = tmp_path / "out" / "checkpoint" / "model.pt"
+        mine.parent.mkdir(parents=True)
+        mine.write_text("mine")
+        assert invoke("nmf", "shards", "--k", 2, "--output", "out").exit_code == 0
+        assert [path.name for path in mine.parent.iterdir()] == ["model.pt"]
+
     def test_nothing_but_zeros(self, tmp_path):
         (tmp_path / "shards").mkdir()
         np.save(tmp_path / "shards" / "0.npy", np.zeros((30, 6)))
