@@ -80,7 +80,7 @@ def factorize_images(
         seed: of the mixing, an int ≥ 0.
         resize: scale the images to the size of the run; without it they must have that size.
         device: where to compute.
-        overwrite: replace the factors of an earlier call.
+        overwrite: replace the factors and the pictures of an earlier call.
         announce: told what is about to be done.
 
     Raises:
@@ -120,6 +120,9 @@ def factorize_images(
     scores = (score(Y, Y_hat).numpy() for score in (column_error, relative_error))
     factors = GroupFactors(H.numpy(), W.numpy(), Y_hat.numpy(), indices.numpy(), *scores)
     with explained_errors(output):
+        if (output / FACTORS).exists():
+            for picture in output.glob("group-[0-9][0-9][0-9][0-9].png"):  # there may be more of them than now
+                picture.unlink()
         _save(factors, output)
         for group in range(min(len(Y), PICTURES)):
             file = output / f"group-{group:04d}.png"

@@ -484,6 +484,13 @@ class TestFactorize:
             assert sorted(set(first["indices"].flatten())) == list(range(95))
             assert first["indices"][0].tolist() != list(range(40))
 
+    def test_no_picture_of_an_earlier_call_stays(self, finished, images, tmp_path):
+        assert invoke("factorize", finished[0], images, "--output", "out").exit_code == 0
+        assert (tmp_path / "out" / "group-0001.png").exists()
+        np.save(tmp_path / "few.npy", np.load(images)[:40])
+        assert invoke("factorize", finished[0], "few.npy", "--output", "out", "--overwrite").exit_code == 0
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["factors.npz", "group-0000.png"]
+
     def test_the_factors_are_not_overwritten_unasked(self, finished, images, tmp_path):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "factors.npz").write_text("mine")
