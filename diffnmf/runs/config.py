@@ -161,7 +161,7 @@ class RunConfig:
 class _EachOnce(yaml.SafeLoader):
     """Plain YAML in which no entry stands twice: of two the last would count, and a section be lost in silence."""
 
-    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
         names = [key.value for key in keys]
         for place, key in enumerate(keys):

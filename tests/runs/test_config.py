@@ -69,6 +69,7 @@ class TestYaml:
             ("model: {k: 5}\nmodel: {depth: 1}", "line 2: model is there twice"),
             ("model:\n  k: 5\n  depth: 1\n  k: 6", "line 4: k is there twice"),
             ("!!map 5", "expected a configuration in YAML"),
+            ("!!map [1, 2]", "expected a configuration in YAML"),
             ("", "expected the entries data, model, training; got None"),
             ("- 1\n- 2\n", r"expected the entries data, model, training; got \[1, 2\]"),
             ("model: 5", "expected the entries k, w_solver.*; got 5"),
