@@ -40,15 +40,32 @@ def explained_errors(path: Path, advice: str | None = None) -> Iterator[None]:
 
     Arguments:
         path: what is written.
-        advice: what to do; unless given, that for a file of a run folder.
+        advice: what to do; unless given, to go on with the run where it is a file of one, or else to begin again.
     """
     try:
         yield
     except OSError as error:
-        advice = advice or f"free space or mend the folder, then go on with --resume {path.parent}"
+        run = next((folder for folder in (path, *path.parents[:2]) if (folder / "config.yaml").exists()), None)
+        again = "run the same command again" if run is None else f"go on with --resume {run}"
+        advice = advice or f"free space or mend the folder, then {again}"
         raise RunFolderError(
             f"{path}: could not be written ({error.strerror or error}); all that was written before is intact: {advice}"
         ) from error
+
+
+def check_output(folder: Path) -> None:
+    """Raise RunFolderError unless results can be written into a folder, which need not exist; nothing is touched.
+
+    For what would else be noticed when the work is done.
+    """
+    try:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise RunFolderError(f"output: cannot write to {folder}: {error.strerror} (take another --output)") from error
+    if not there.is_dir():
+        raise RunFolderError(f"output: expected a folder; {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RunFolderError(f"output: cannot write to {folder}: nothing may be written into {there}")
 
 
 @contextmanager

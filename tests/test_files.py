@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors import torch as safetensors
 
-from diffnmf.files import read_json, replacing, with_sorted_metadata, write_json
+from diffnmf.errors import RunFolderError
+from diffnmf.files import explained_errors, read_json, replacing, with_sorted_metadata, write_json
 
 
 def names(folder):
@@ -99,3 +100,18 @@ class TestSafetensors:
         assert all(torch.equal(loaded[name], tensor) for name, tensor in TENSORS.items())
         with safetensors.safe_open(file, "pt") as opened:
             assert opened.metadata() == metadata
+
+
+def test_what_to_do_about_a_full_disk_depends_on_what_was_written(tmp_path):
+    (tmp_path / "run" / "pictures").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").touch()
+    for file in ("run/curves.csv", "run/pictures", "run/pictures/epoch-0001.png"):
+        with pytest.raises(RunFolderError, match=rf"then go on with --resume {tmp_path / 'run'}$"):
+            fail(tmp_path / file)
+    with pytest.raises(RunFolderError, match="then run the same command again$"):
+        fail(tmp_path / "factors" / "factors.npz")
+
+
+def fail(path):
+    with explained_errors(path):
+        raise OSError(28, "No space left on device")

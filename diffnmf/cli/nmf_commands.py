@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from diffnmf.cli.reporting import announce_for, explained
+from diffnmf.hardware import device_named
 from diffnmf.runs.large_files import factorize_large_file, is_large
 from diffnmf.runs.nmf_files import factorize_table, score_consensus, score_ranks
 
@@ -94,7 +95,7 @@ def nmf(
             tol=tol,
             max_iter=max_iter,
             random_state=seed,
-            device=device,
+            device=None if device is None else str(device_named(device)),
         )
     if int(os.environ.get("RANK", "0")) > 0:
         return  # the first process speaks for all

@@ -23,7 +23,7 @@ from diffnmf.metrics.names import definitions
 from diffnmf.runs import ExperimentResult, metrics_table
 from diffnmf.runs.table import COLUMNS
 
-SLIPS = (ValueError, TypeError, DataUnavailableError, RunFolderError, SolverError)
+SLIPS = (ValueError, TypeError, OSError, DataUnavailableError, RunFolderError, SolverError)
 WRONG_USE, DIVERGED = 2, 1  # exit codes, beside INTERRUPTED
 
 

@@ -43,7 +43,7 @@ def _is_plain(x: Tensor) -> bool:
     )
 
 
-def call(name: str, types: Sequence[type], count: int, cost: float, *arguments: float | None) -> int:
+def call(name: str, types: Sequence[type], count: int, cost: float, *arguments: Tensor | float | None) -> int:
     """Call a kernel for ``count`` columns, on several threads where that pays; returns what it says.
 
     Arguments:
@@ -51,13 +51,19 @@ def call(name: str, types: Sequence[type], count: int, cost: float, *arguments: 
         types: of its arguments, the last two of which are the range of columns.
         count: of columns, problems or tiles.
         cost: of each, in multiplications, roughly.
-        arguments: all but the range.
+        arguments: all but the range; a tensor stands for its memory.
 
     Raises:
         MemoryError: there was none for a few small matrices.
     """
     kernel_ = function(name, types)
-    result = share(lambda first, last: kernel_(*arguments, first, last), count, cost)
+
+    def work(first: int, last: int) -> int:
+        # Addresses are taken here, where the tensors live until the kernel is done: torch.compile frees what a function
+        # of Python has named for the last time, and an address names nothing.
+        return kernel_(*(x.data_ptr() if isinstance(x, Tensor) else x for x in arguments), first, last)
+
+    result = share(work, count, cost)
     if result == NO_MEMORY:
         raise MemoryError(f"{name}: the memory of a few k×k matrices could not be had")
     return result

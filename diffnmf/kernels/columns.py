@@ -57,9 +57,8 @@ def search(A: Tensor, C: Tensor, guess: Tensor | None) -> Search:
     found = Search(
         torch.empty_like(C), flags, C.new_empty(columns), solved, torch.empty(columns, dtype=torch.int64, device="cpu")
     )
-    pointers = [None if x is None else x.data_ptr() for x in (A, C, guess, *found)]
     m = columns // max(1, problems)
-    call("diffnmf_nnls_search", _SEARCH, columns, k * k, *pointers, m, k)
+    call("diffnmf_nnls_search", _SEARCH, columns, k * k, A, C, guess, *found, m, k)
     return found
 
 
@@ -82,8 +81,7 @@ def solve(A: Tensor, free: Tensor, b: Tensor) -> Tensor:
     A, free = A.contiguous(), free.contiguous()
     batch, k, m = b.shape
     v = b.new_empty(batch, m, k)
-    pointers = [A.data_ptr(), free.data_ptr(), b.data_ptr(), *b.stride(), v.data_ptr()]
-    call("diffnmf_nnls_solve", _SOLVE, batch * m, k * k, *pointers, m, k)
+    call("diffnmf_nnls_solve", _SOLVE, batch * m, k * k, A, free, b, *b.stride(), v, m, k)
     return v.mT
 
 
@@ -100,8 +98,7 @@ def unsquared(R: Tensor, owner: Tensor, y: Tensor, weight: Tensor, start: Tensor
     R, owner, y, weight = (x.contiguous() for x in (R, owner, y, weight))
     columns, k = y.shape
     found = _empty_search(start.clone(memory_format=torch.contiguous_format))
-    pointers = [x.data_ptr() for x in (R, owner, y, weight, *found)]
-    call("diffnmf_nnls_unsquared", _UNSQUARED, columns, 10 * k * k, *pointers, k)
+    call("diffnmf_nnls_unsquared", _UNSQUARED, columns, 10 * k * k, R, owner, y, weight, *found, k)
     return found
 
 
@@ -109,8 +106,8 @@ def solve_unsquared(R: Tensor, owner: Tensor, free: Tensor, b: Tensor) -> Tensor
     """v (N, k) with (RᵀR)_FF v_F = b_F and zero off F; zero where R_F is dependent. b (N, k); else as ``unsquared``."""
     R, owner, free, b = (x.contiguous() for x in (R, owner, free, b))
     v = torch.empty_like(b)
-    pointers = [x.data_ptr() for x in (R, owner, free, b, v)]
-    call("diffnmf_nnls_solve_unsquared", _SOLVE_UNSQUARED, len(b), 10 * b.shape[1] ** 2, *pointers, b.shape[1])
+    k = b.shape[1]
+    call("diffnmf_nnls_solve_unsquared", _SOLVE_UNSQUARED, len(b), 10 * k * k, R, owner, free, b, v, k)
     return v
 
 
@@ -152,17 +149,17 @@ def direct(
         batch * m,
         k * (k + n / 8),
         H.dtype == torch.float32,
-        H.data_ptr(),
+        H,
         *H.stride(),
-        Y.data_ptr(),
+        Y,
         *Y.stride(),
-        ridge.data_ptr(),
+        ridge,
         *ridge.stride()[:2],
-        l1.data_ptr(),
+        l1,
         *l1.stride(),
-        None if guess is None else guess.data_ptr(),
+        guess,
         least_pivot,
-        *[x.data_ptr() for x in found],
+        *found,
         n,
         m,
         k,

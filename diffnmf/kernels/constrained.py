@@ -58,8 +58,8 @@ def search(
         new(columns, dtype=torch.bool),
         new(columns, dtype=torch.int64),
     )
-    pointers = [None if v is None else v.data_ptr() for v in (A, weight, c, lower, upper, a, t, guess, *found)]
-    call("diffnmf_nnls_bounded", _SEARCH, columns, 2 * k * k, *pointers, columns // max(1, len(A)), k)
+    tensors = (A, weight, c, lower, upper, a, t, guess, *found)
+    call("diffnmf_nnls_bounded", _SEARCH, columns, 2 * k * k, *tensors, columns // max(1, len(A)), k)
     return found
 
 
@@ -72,6 +72,6 @@ def solve(A: Tensor, a: Tensor | None, free: Tensor, multiplies: Tensor, b: Tens
     a = None if a is None else a.contiguous()
     columns, k = b.shape
     v, multiplier = torch.empty_like(b), torch.empty_like(e)
-    pointers = [None if x is None else x.data_ptr() for x in (A, a, free, multiplies, b, e, v, multiplier)]
-    call("diffnmf_nnls_solve_bounded", _SOLVE, columns, k * k, *pointers, columns // max(1, len(A)), k)
+    tensors = (A, a, free, multiplies, b, e, v, multiplier)
+    call("diffnmf_nnls_solve_bounded", _SOLVE, columns, k * k, *tensors, columns // max(1, len(A)), k)
     return v, multiplier

@@ -25,8 +25,8 @@ def kl_pull(F: Tensor, T: Tensor, X: Tensor, floor: float) -> Tensor:
     batch, k, width = X.shape
     p = F.shape[2]
     up = torch.empty_like(X)
-    pointers = [F.data_ptr(), T.data_ptr(), X.data_ptr(), up.data_ptr()]
     strips = -(-width * X.element_size() // STRIP_BYTES)
     cost = k * p * STRIP_BYTES / X.element_size() / 4
-    call(f"diffnmf_kl_pull_{TYPES[X.dtype]}", _PULL, batch * strips, cost, *pointers, floor, k, p, width, *T.stride())
+    numbers = (floor, k, p, width, *T.stride())
+    call(f"diffnmf_kl_pull_{TYPES[X.dtype]}", _PULL, batch * strips, cost, F, T, X, up, *numbers)
     return up

@@ -42,10 +42,9 @@ def half_(A: Tensor, C: Tensor, X: Tensor, sweeps: int, zero: float, past: Tenso
     A, C = A.contiguous(), C.contiguous()
     batch, k, width = X.shape
     tiles = -(-width * X.element_size() // TILE_BYTES)
-    pointers = [A.data_ptr(), C.data_ptr(), X.data_ptr(), _pointer(past), _pointer(beta)]
     name = f"diffnmf_hals_half_{TYPES[X.dtype]}"
     cost = sweeps * k * k * TILE_BYTES / X.element_size() / 16  # many at once
-    call(name, _HALF, batch * tiles, cost, *pointers, sweeps, zero, k, width)
+    call(name, _HALF, batch * tiles, cost, A, C, X, past, beta, sweeps, zero, k, width)
 
 
 def iterations_(
@@ -79,13 +78,13 @@ def iterations_(
     """
     batch, n, m = Y.shape
     errors = torch.empty(iterations, batch, dtype=torch.float64, device="cpu")
-    past = () if momentum is None else (momentum.W, momentum.H, momentum.beta, momentum.cap, momentum.used)
-    last = [None] * 6 if momentum is None else [x.data_ptr() for x in (*past, momentum.objective)]
-    pointers = [Y.data_ptr(), *Y.stride(), square.data_ptr(), W.data_ptr(), Ht.data_ptr(), *last, errors.data_ptr()]
+    past: tuple[Tensor | None, ...] = (None,) * 6
+    if momentum is not None:
+        past = (momentum.W, momentum.H, momentum.beta, momentum.cap, momentum.used, momentum.objective)
     k = W.shape[1]
     name = f"diffnmf_hals_iterations_{TYPES[Y.dtype]}"
     counts = (iterations, *sweeps, *rates, zero, trusted, batch, n, m, k)
-    call(name, _ITERATIONS, batch, iterations * n * m * k, *pointers, *counts)
+    call(name, _ITERATIONS, batch, iterations * n * m * k, Y, *Y.stride(), square, W, Ht, *past, errors, *counts)
     return errors
 
 
@@ -93,12 +92,7 @@ def stationarity(Y: Tensor, square: Tensor, W: Tensor, Ht: Tensor, trusted: floa
     """(B, 3) float64: the relative error, ‖∇ᴾ‖² and ‖(HᵀY, YWᵀ)‖² of B small problems; arguments as ``iterations_``."""
     batch, n, m = Y.shape
     out = torch.empty(batch, 3, dtype=torch.float64, device="cpu")
-    pointers = [Y.data_ptr(), *Y.stride(), square.data_ptr(), W.data_ptr(), Ht.data_ptr(), out.data_ptr()]
     k = W.shape[1]
     name = f"diffnmf_nmf_stationarity_{TYPES[Y.dtype]}"
-    call(name, _STATIONARITY, batch, 4 * n * m * k, *pointers, trusted, n, m, k)
+    call(name, _STATIONARITY, batch, 4 * n * m * k, Y, *Y.stride(), square, W, Ht, out, trusted, n, m, k)
     return out
-
-
-def _pointer(x: Tensor | None) -> int | None:
-    return None if x is None else x.data_ptr()

@@ -14,5 +14,5 @@ def merge_gram(G: Tensor, k: int) -> Tensor:
     gram = G.double().contiguous()
     batch, m, _ = gram.shape
     A = gram.new_empty(batch, k, m)
-    call("diffnmf_merge_gram", _MERGE, batch, 10 * m * m, gram.data_ptr(), A.data_ptr(), m, k)
+    call("diffnmf_merge_gram", _MERGE, batch, 10 * m * m, gram, A, m, k)
     return A.to(G.dtype)

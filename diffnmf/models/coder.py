@@ -89,12 +89,8 @@ class NNLSCoder(nn.Module):
         super().__init__()
         self.in_features = check_count("in_features", in_features, at_least=1)
         self.k = check_count("k", k, at_least=1)
-        constraints: dict[str, Any] = {"total": total, "upper": upper, "signed": signed, "allowed": allowed}
-        constraints = {
-            name: value.unsqueeze(0) if isinstance(value, Tensor) and value.ndim == 1 else value
-            for name, value in {**constraints, "ridge": ridge, "l1": l1}.items()
-        }
-        self.nnls = NNLSLayer(solver, rows=True, total_kind=total_kind, **constraints)
+        asked: dict[str, Any] = {"total": total, "upper": upper, "signed": signed, "allowed": allowed}
+        self.nnls = NNLSLayer(solver, rows=True, ridge=ridge, l1=l1, total_kind=total_kind, **asked)
         generator = None if seed is None else torch.Generator().manual_seed(check_count("seed", seed))
         self.weight = nn.Parameter(torch.rand(self.in_features, self.k, generator=generator))
 

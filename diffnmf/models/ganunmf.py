@@ -65,21 +65,20 @@ class GANUNMF(nn.Module):
                 the model has learnt beside it. They see the squared error alone.
 
         Returns:
-            H (*batch, n, k), W (*batch, k, m) and Y_hat (*batch, n, m), on the device of the model.
+            H (*batch, n, k), W (*batch, k, m) and Y_hat (*batch, n, m), of the device and dtype of the model.
 
         Raises:
             TypeError, ValueError: Y is not a dense floating tensor, not of the shape that the model was made for, or
                 not of finite pixels in [0, 1].
         """
         refine = check_count("refine", refine)
-        device, groups = next(self.parameters()).device, self._checked(Y)
+        of_model, groups = next(self.parameters()), self._checked(Y)
         groups = groups.flatten(0, -3) if groups.ndim > 2 else groups[None]  # (B, n, m)
         was_training = self.training
         self.eval()
         try:
             results = [
-                self._factorized(part.to(device, torch.float32), refine)
-                for part in groups.split(self._batch_size(device))
+                self._factorized(part.to(of_model), refine) for part in groups.split(self._batch_size(of_model.device))
             ]
         finally:
             self.train(was_training)

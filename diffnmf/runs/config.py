@@ -118,7 +118,7 @@ class RunConfig:
             RunFolderError: the file is not one; the message names the file and the entry.
         """
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.load(path.read_text(encoding="utf-8"), Loader=_EachOnce)
         except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
             raise RunFolderError(f"{path}: expected a configuration in YAML; {error}") from error
         base = base or cls()
@@ -156,6 +156,18 @@ class RunConfig:
             and option in saved.get(name, {})
             and not _same(option, saved[name][option], value)
         ]
+
+
+class _EachOnce(yaml.SafeLoader):
+    """Plain YAML in which no entry stands twice: of two the last would count, and a section be lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
+        names = [key.value for key in keys]
+        for place, key in enumerate(keys):
+            if key.value in names[:place]:
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: {key.value} is there twice (leave one out)")
+        return super().construct_mapping(node, deep)
 
 
 def _same(option: str, saved: object, value: object) -> bool:

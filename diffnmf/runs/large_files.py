@@ -1,7 +1,6 @@
 """Classical NMF of a file larger than memory, or by several processes: what the command ``nmf`` does with one."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +12,8 @@ import torch
 from diffnmf.checks import check_count
 from diffnmf.factorization import Blocks
 from diffnmf.files import explained_errors, write_json
-from diffnmf.runs.nmf_files import Announce, TableFactors, check_free, save_named
+from diffnmf.runs.nmf_files import FILES, Announce, TableFactors, check_free, remove_others, save_named
 
-FILES = ("components.csv", "weights.npy", "summary.json")
 ENDINGS = (".npy", ".zarr", ".h5", ".hdf5")
 
 
@@ -57,7 +55,7 @@ def factorize_large_file(
         output: the folder: components.csv, weights.npy (N, k) and summary.json.
         k: components.
         max_memory: bytes that blocks and factors may take in each process.
-        overwrite: whether files of that name may be replaced.
+        overwrite: whether what ``nmf`` wrote there earlier may be replaced.
         announce: told what is about to be done, in the first process.
         options: parameters of ``NMF``.
 
@@ -66,18 +64,20 @@ def factorize_large_file(
         ProcessLostError: another process has ended.
     """
     from diffnmf.factorization.estimator import NMF
+    from diffnmf.factorization.large.checkpoint import remove_checkpoint
     from diffnmf.factorization.large.processes import Processes, share
     from diffnmf.factorization.large.samples import Sharing, fit_blocks
 
     k = check_count("k", k, at_least=1)
     output = Path(output)
+    files = [output / name for name in ("components.csv", "weights.npy", "summary.json")]
     options = {name: value for name, value in options.items() if name != "missing"}
     with _group(options.pop("device", None)) as (group, device):
         X = Blocks(data, max_memory=max_memory, device=device)
         processes = Processes(group, X.device)
         first = processes.rank == 0
         if first:
-            check_free(output, list(FILES), overwrite)
+            check_free(output, FILES, overwrite)
         count, features = X.shape
         if first and announce is not None:
             announce(f"{data}: {count} samples of {features} features, in blocks, by {processes.size} processes")
@@ -85,20 +85,21 @@ def factorize_large_file(
         checkpoint = output / "checkpoint"
         fit = fit_blocks(model, X, None, None, None, Sharing(group, checkpoint, progress=announce is not None))
         components = fit.H.T.cpu().numpy()
-        weights = _save_weights(output / FILES[1], fit.W.T.cpu().numpy(), share(count, processes)[0], count, processes)
+        weights = _save_weights(files[1], fit.W.T.cpu().numpy(), share(count, processes)[0], count, processes)
         converged = fit.complaint is None
         frobenius = options.get("beta_loss", "frobenius") == "frobenius"
-        relative = fit.distance / fit.norm if frobenius else float("nan")
+        relative = fit.distance / (fit.norm or 1.0) if frobenius else float("nan")
         if first:
             names = [f"component_{i + 1}" for i in range(k)]
-            with explained_errors(output / FILES[0]):
-                save_named(output / FILES[0], components, names, None)
+            with explained_errors(files[0]):
+                save_named(files[0], components, names, None)
             summary = {"data": str(data), "shape": [count, features], "k": k, "iterations": fit.iterations}
             summary |= {"converged": converged, "loss": fit.distance, "relative_error": relative}
-            write_json(output / FILES[2], summary | {"processes": processes.size})
-            shutil.rmtree(checkpoint, ignore_errors=True)
+            write_json(files[2], summary | {"processes": processes.size})
+            remove_others(files)
+            remove_checkpoint(checkpoint)
         processes.wait()
-    return TableFactors(weights, components, relative, fit.distance, converged, [output / name for name in FILES])
+    return TableFactors(weights, components, relative, fit.distance, converged, files)
 
 
 @contextmanager

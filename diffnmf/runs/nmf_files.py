@@ -21,9 +21,11 @@ from diffnmf.factorization import (
 )
 from diffnmf.figures.curves import save_consensus, save_rank_selection
 from diffnmf.figures.montages import save_image_grid, unit_peak
-from diffnmf.files import explained_errors, explained_replacing, write_json
+from diffnmf.files import check_output, explained_errors, explained_replacing, write_json
 
 Announce = Callable[[str], None]
+# What nmf writes, some of it for a table in memory and some for one in blocks.
+FILES = ("components.csv", "weights.csv", "weights.npy", "factors.npz", "summary.json", "components.png")
 
 
 class TableFactors(NamedTuple):
@@ -55,7 +57,7 @@ def factorize_table(
             and components.png where the rows are images.
         k: components.
         resize: as ``read_table`` takes it.
-        overwrite: whether files of that name may be replaced.
+        overwrite: whether what ``nmf`` wrote there earlier may be replaced.
         announce: told what is about to be done.
         options: parameters of ``NMF``. ``missing`` is "ignore" unless given.
 
@@ -70,7 +72,7 @@ def factorize_table(
 
     k = check_count("k", k, at_least=1)
     output = Path(output)
-    check_free(output, ["components.csv", "weights.csv", "factors.npz"], overwrite)
+    check_free(output, FILES, overwrite)
     table = _announced(data, resize, announce)
     model = NMF(k, **{"missing": "ignore", **options})
     with warnings.catch_warnings(record=True) as caught:
@@ -78,7 +80,7 @@ def factorize_table(
         weights = model.fit_transform(table.X)
     converged = not any(issubclass(entry.category, NMFConvergenceWarning) for entry in caught)
     names = [f"component_{i + 1}" for i in range(k)]
-    files = [output / "components.csv", output / "weights.csv", output / "factors.npz", output / "summary.json"]
+    files = [output / name for name in ("components.csv", "weights.csv", "factors.npz", "summary.json")]
     with explained_errors(files[0]):
         save_named(files[0], model.components_, names, table.columns)
         save_named(files[1], weights, table.rows, names)
@@ -93,6 +95,7 @@ def factorize_table(
         files.append(output / "components.png")
         H = unit_peak(torch.from_numpy(model.components_).T)
         save_image_grid(files[-1], H, table.image_shape, title=f"{k} components, each at its own brightest")
+    remove_others(files)
     return TableFactors(weights, model.components_, relative, error, converged, files)
 
 
@@ -135,8 +138,10 @@ def score_consensus(
 ) -> ConsensusScores:
     """``consensus_curve`` of the table in a file; writes consensus.csv, consensus.png and the components of each k."""
     output = Path(output)
-    check_free(output, ["consensus.csv", "consensus.png"], overwrite)
+    check_free(output, ["consensus.csv", "consensus.png", *(f"components_{k}.csv" for k in ks)], overwrite)
     table = _announced(data, resize, announce)
+    if isinstance(table.X, np.ndarray) and np.isnan(table.X).any():
+        raise ValueError("data: expected no missing entries, which nmf and rank can pass over; got some (fill them in)")
     Y = table.X if isinstance(table.X, np.ndarray) else _columns(table)
     scores = consensus_curve(Y, ks, **options)
     columns = (scores.stability, scores.least, scores.error, scores.best_error)
@@ -176,10 +181,19 @@ def _announced(data: str | Path, resize: tuple[int, int] | None, announce: Annou
     return table
 
 
-def check_free(output: Path, names: list[str], overwrite: bool) -> None:
-    """Raise where a folder holds files that may not be replaced."""
-    if not overwrite and any((output / name).exists() for name in names):
-        raise RunFolderError(f"{output}: holds {', '.join(names)} already; take another --output, or --overwrite")
+def remove_others(files: Sequence[Path]) -> None:
+    """Remove what an earlier ``nmf`` has written into the folder of these and these do not replace."""
+    for name in FILES:
+        if files[0].with_name(name) not in files:
+            files[0].with_name(name).unlink(missing_ok=True)
+
+
+def check_free(output: Path, names: Sequence[str], overwrite: bool) -> None:
+    """Raise where a folder cannot be written to, or holds files that may not be replaced."""
+    check_output(output)
+    found = [name for name in names if (output / name).exists()]
+    if found and not overwrite:
+        raise RunFolderError(f"{output}: holds {', '.join(found)} already; take another --output, or --overwrite")
 
 
 def save_named(path: Path, matrix: np.ndarray, rows: list[str] | None, columns: list[str] | None) -> None:

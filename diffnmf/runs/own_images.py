@@ -12,7 +12,7 @@ from diffnmf.checks import check_count, check_flag
 from diffnmf.data import group_matrix, load_images
 from diffnmf.errors import RunFolderError
 from diffnmf.figures.montages import save_decomposition
-from diffnmf.files import explained_errors, replacing
+from diffnmf.files import check_output, explained_errors, replacing
 from diffnmf.metrics import column_error, relative_error
 from diffnmf.metrics.names import with_both_names
 from diffnmf.runs.pictures import model_name
@@ -80,7 +80,7 @@ def factorize_images(
         seed: of the mixing, an int ≥ 0.
         resize: scale the images to the size of the run; without it they must have that size.
         device: where to compute.
-        overwrite: replace the factors of an earlier call.
+        overwrite: replace the factors and the pictures of an earlier call.
         announce: told what is about to be done.
 
     Raises:
@@ -106,10 +106,9 @@ def factorize_images(
     """
     shuffle, seed = check_flag("shuffle", shuffle), check_count("seed", seed)
     output = Path(output)
+    check_output(output)
     if (output / FACTORS).exists() and not overwrite:
         raise RunFolderError(f"output: {output / FACTORS} is there already (--overwrite, or another folder)")
-    if output.exists() and not output.is_dir():
-        raise RunFolderError(f"output: expected a folder; {output} is a file")
     model = open_model(run, weights, device)
     image_set = load_images(images, resize=model.config.image_shape if resize else None)
     check_image_shape(model, image_set.image_shape, str(images))
@@ -121,6 +120,9 @@ def factorize_images(
     scores = (score(Y, Y_hat).numpy() for score in (column_error, relative_error))
     factors = GroupFactors(H.numpy(), W.numpy(), Y_hat.numpy(), indices.numpy(), *scores)
     with explained_errors(output):
+        if (output / FACTORS).exists():
+            for picture in output.glob("group-[0-9][0-9][0-9][0-9].png"):  # there may be more of them than now
+                picture.unlink()
         _save(factors, output)
         for group in range(min(len(Y), PICTURES)):
             file = output / f"group-{group:04d}.png"

@@ -1,5 +1,6 @@
 """A run that has been trained, opened again to score it."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from diffnmf.errors import RunFolderError
 from diffnmf.evaluation import score_generator, score_rivals
 from diffnmf.files import write_json
 from diffnmf.models import GANUNMF
-from diffnmf.models.pretrained import is_pretrained, registry
+from diffnmf.models.pretrained import WITH_WEIGHTS, is_pretrained, registry
 from diffnmf.models.saved_model import default_weights
 from diffnmf.runs.config import DataConfig, RunConfig
 from diffnmf.runs.parts import RIVAL_GROUPS, load_run_data
@@ -54,6 +55,7 @@ def evaluate_run(
         True
     """
     folder = None
+    _check_exists(run)
     if is_pretrained(run):
         known = registry()[str(run)]
         model, trained_on, seed = open_model(run, weights, device), DataConfig(**known["data"]), known["seed"]
@@ -82,11 +84,19 @@ def evaluate_run(
 
 def open_model(run: str | Path, weights: str | None, device: torch.device | str) -> GANUNMF:
     """The model of a folder, or the pretrained one of that name, which has one set of weights."""
+    _check_exists(run)
     if not is_pretrained(run):
         return GANUNMF.load(run, weights=weights, device=device)
     if weights is not None:
         raise ValueError(f"weights: expected none beside the pretrained model {run}; got {weights!r} (leave it out)")
     return GANUNMF.pretrained(str(run), device=device)
+
+
+def _check_exists(run: str | Path) -> None:
+    """Raise where a run is neither a name of a pretrained model nor anything else: a slip in either."""
+    if not is_pretrained(run) and not os.path.lexists(run):
+        known = ", ".join(WITH_WEIGHTS)
+        raise RunFolderError(f"run: expected a run folder, or a pretrained model, {known}; there is no {run}")
 
 
 def load_model_of(folder: RunFolder, config: RunConfig, weights: str | None, device: torch.device | str) -> GANUNMF:

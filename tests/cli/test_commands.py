@@ -392,7 +392,7 @@ class TestEvaluate:
         assert bytes_of(folder) == before
 
     def test_no_run(self):
-        assert_refused(invoke("evaluate", "missing"), "run", r"missing has no config\.yaml")
+        assert_refused(invoke("evaluate", "."), "run", r"has no config\.yaml")
 
 
 class TestPicturesOfOtherSizes:
@@ -484,6 +484,13 @@ class TestFactorize:
             assert sorted(set(first["indices"].flatten())) == list(range(95))
             assert first["indices"][0].tolist() != list(range(40))
 
+    def test_no_picture_of_an_earlier_call_stays(self, finished, images, tmp_path):
+        assert invoke("factorize", finished[0], images, "--output", "out").exit_code == 0
+        assert (tmp_path / "out" / "group-0001.png").exists()
+        np.save(tmp_path / "few.npy", np.load(images)[:40])
+        assert invoke("factorize", finished[0], "few.npy", "--output", "out", "--overwrite").exit_code == 0
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["factors.npz", "group-0000.png"]
+
     def test_the_factors_are_not_overwritten_unasked(self, finished, images, tmp_path):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "factors.npz").write_text("mine")
@@ -491,6 +498,11 @@ class TestFactorize:
         assert_refused(invoke(*command), "output", r"factors\.npz", "--overwrite")
         assert (tmp_path / "out" / "factors.npz").read_text() == "mine"
         assert invoke(*command, "--overwrite").exit_code == 0
+
+    @pytest.mark.parametrize("output", ["file", "file/below", "x" * 300])
+    def test_no_folder_is_said_before_the_work(self, finished, images, tmp_path, output):
+        (tmp_path / "file").write_text("mine")
+        assert_refused(invoke("factorize", finished[0], images, "--output", output), "output: ", output[:4])
 
     @pytest.mark.parametrize(
         ("shape", "words"),
@@ -505,6 +517,10 @@ class TestFactorize:
         (tmp_path / "empty").mkdir()
         (tmp_path / "file").write_text("mine")
         assert_refused(invoke("factorize", "empty", images, "--output", "out"), "folder of a model", r"model\.yaml")
+        assert_refused(
+            invoke("factorize", "digit-k16", images, "--output", "out"), "there is no digit-k16", "digits-k16"
+        )
+        assert_refused(invoke("evaluate", "digit-k16"), "there is no digit-k16", "digits-k16")
         assert_refused(
             invoke("factorize", finished[0], "missing", "--output", "out"), "images", "missing does not exist"
         )

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 
@@ -140,6 +141,115 @@ class TestNMF:
         assert "Traceback" not in result.output
 
 
+SMALL = {
+    "nmf": ("--k", 2, "--max-iter", 5),
+    "rank": ("--k", 2, "--rounds", 2, "--folds", 2),
+    "consensus": ("--k", 2, "--n-init", 3),
+}
+
+
+@pytest.mark.parametrize("command", SMALL)
+class TestOutput:
+    @pytest.mark.parametrize("output", ["file", "file/below", "x" * 300])
+    def test_no_folder_is_said_before_the_work(self, X, tmp_path, command, output):
+        save_csv(tmp_path / "t.csv", X)
+        (tmp_path / "file").write_text("mine")
+        result = invoke(command, "t.csv", *SMALL[command], "--output", output)
+        assert result.exit_code == 2
+        assert re.fullmatch(r"Error: output: (expected a folder; file is a file|cannot write to x.*)\n", result.stderr)
+        assert (tmp_path / "file").read_text() == "mine"
+
+    def test_a_full_disk(self, X, tmp_path, monkeypatch, command):
+        """There is no run here, that could be resumed."""
+        monkeypatch.setattr("diffnmf.files.to_disk", self.full)
+        save_csv(tmp_path / "t.csv", X)
+        result = invoke(command, "t.csv", *SMALL[command], "--output", "out")
+        assert result.exit_code == 2
+        assert "No space left" in result.stderr
+        assert result.stderr.endswith("free space or mend the folder, then run the same command again\n")
+
+    @staticmethod
+    def full(path):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("command", "file"), [("nmf", "summary.json"), ("nmf", "components.png"), ("consensus", "components_2.csv")]
+)
+def test_no_file_is_replaced_unasked(X, tmp_path, command, file):
+    save_csv(tmp_path / "t.csv", X)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / file).write_text("mine")
+    result = invoke(command, "t.csv", *SMALL[command], "--output", "out")
+    assert result.exit_code == 2
+    assert result.stderr == f"Error: out: holds {file} already; take another --output, or --overwrite\n"
+    assert (tmp_path / "out" / file).read_text() == "mine"
+
+
+@pytest.mark.parametrize("data", ["t.csv", "shards"])
+@pytest.mark.parametrize("device", ["cuda:99", "mps", "gpu", ""])
+def test_a_device_that_is_not_there(X, tmp_path, data, device):
+    save_csv(tmp_path / "t.csv", X)
+    (tmp_path / "shards").mkdir()
+    np.save(tmp_path / "shards" / "0.npy", X)
+    result = invoke("nmf", data, "--k", 2, "--output", "out", "--device", device)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: device: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_consensus_of_missing_entries(X, tmp_path):
+    save_csv(tmp_path / "t.csv", X, hidden={(2, 3)})
+    result = invoke("consensus", "t.csv", *SMALL["consensus"])
+    assert result.exit_code == 2
+    assert "Error: data: expected no missing entries" in result.stderr
+
+
+def test_a_name_that_is_too_long():
+    result = invoke("nmf", "x" * 300 + ".csv", "--k", 2, "--output", "out")
+    assert result.exit_code == 2
+    assert re.search(r"^Error: .*File name too long", result.stderr)
+
+
+class TestBlocks:
+    def test_nothing_of_an_earlier_result_stays_beside_a_new_one(self, X, tmp_path):
+        save_csv(tmp_path / "t.csv", X)
+        (tmp_path / "shards").mkdir()
+        np.save(tmp_path / "shards" / "0.npy", X)
+        common = {"components.csv", "summary.json", "notes.txt"}
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "notes.txt").write_text("mine")
+        for data, own in (("shards", {"weights.npy"}), ("t.csv", {"weights.csv", "factors.npz"})) * 2:
+            result = invoke("nmf", data, "--k", 2, "--output", "out", "--overwrite")
+            assert result.exit_code == 0, result.output
+            assert {path.name for path in (tmp_path / "out").iterdir()} == common | own
+
+    def test_files_of_others_in_a_folder_called_checkpoint_stay(self, X, tmp_path):
+        (tmp_path / "shards").mkdir()
+        np.save(tmp_path / "shards" / "0.npy", X)
+        mine = tmp_path / "out" / "checkpoint" / "model.pt"
+        mine.parent.mkdir(parents=True)
+        mine.write_text("mine")
+        assert invoke("nmf", "shards", "--k", 2, "--output", "out").exit_code == 0
+        assert [path.name for path in mine.parent.iterdir()] == ["model.pt"]
+
+    def test_nothing_but_zeros(self, tmp_path):
+        (tmp_path / "shards").mkdir()
+        np.save(tmp_path / "shards" / "0.npy", np.zeros((30, 6)))
+        result = invoke("nmf", "shards", "--k", 2, "--output", "out")
+        assert result.exit_code == 0, result.output
+        assert json.loads((tmp_path / "out" / "summary.json").read_text())["relative_error"] == 0
+
+    @pytest.mark.parametrize("name", ["shards/0.npy", "t.h5"])
+    @pytest.mark.parametrize("content", [b"", b"nonsense"])
+    def test_a_damaged_file_is_named(self, tmp_path, name, content):
+        (tmp_path / "shards").mkdir()
+        (tmp_path / name).write_bytes(content)
+        result = invoke("nmf", name.split("/")[0], "--k", 2, "--output", "out")
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"Error: {name}: expected a ")
+
+
 def test_a_file_in_blocks(tmp_path):
     """A folder of shards, and a file above --max-memory, give what the table in memory does."""
     random = np.random.default_rng(0)
@@ -218,6 +328,11 @@ class TestTables:
             ("a,b\nx,1,2\ny,3,4\n", ["x", "y"], ["a", "b"], (2, 2)),
             ("x;1;2\ny;3;4\n", ["x", "y"], None, (2, 2)),
             ("\ufeffa,b\n1,2\n", None, ["a", "b"], (1, 2)),
+            (",0,1\n0,1,2\n1,3,4\n", ["0", "1"], ["0", "1"], (2, 2)),  # pandas
+            (",400,401\n0,1,2\n1,3,4\n", ["0", "1"], ["400", "401"], (2, 2)),
+            (",400,401\nx,1,2\ny,3,4\n", ["x", "y"], ["400", "401"], (2, 2)),
+            ("a,b\n1,1,2\n2,3,4\n", ["1", "2"], ["a", "b"], (2, 2)),  # R, which leaves out the corner
+            (",a,b\n1,1,2\nX,3,4\n", ["1", "X"], ["a", "b"], (2, 2)),
         ],
     )
     def test_text(self, tmp_path, text, rows, columns, shape):
@@ -226,6 +341,19 @@ class TestTables:
         assert (table.rows, table.columns, table.X.shape) == (rows, columns, shape)
         assert table.X[0].tolist() == [1, 2]
         assert np.isnan(table.X).sum() == text.count("NA") + text.count(",\n")
+
+    def test_an_unknown_first_entry_is_no_corner(self, tmp_path):
+        (tmp_path / "t.csv").write_text(",2,3\n4,5,6\n7,8,9\n")
+        table = read_table(tmp_path / "t.csv")
+        assert (table.X.shape, table.rows, table.columns) == ((3, 3), None, None)
+
+    def test_what_the_program_writes_is_read_as_it_was(self, X, tmp_path):
+        np.save(tmp_path / "t.npy", X)
+        assert invoke("nmf", "t.npy", "--k", 2, "--output", "out").exit_code == 0
+        columns, rows, H = written(tmp_path / "out" / "components.csv")
+        table = read_table(tmp_path / "out" / "components.csv")
+        assert (table.columns, table.rows) == (columns, rows)
+        np.testing.assert_array_equal(table.X, H)
 
     def test_arrays(self, X, tmp_path):
         np.save(tmp_path / "a.npy", X)
@@ -255,6 +383,15 @@ class TestTables:
             ("t.csv", "1,2\n3\n", "line 2: expected 2 numbers, as in the first; got 1"),
             ("t.csv", "a,b\n1,2\n3,x\n", "line 3: expected numbers; got 'x'"),
             ("t.npy", "nonsense", "t.npy: "),
+            ("t.npy", "", "t.npy: "),
+            ("t.npz", "PK\x03\x04 damaged", "t.npz: "),
+            ("t.csv", "a,b\n1," + "2" * 200_000, "t.csv: field larger than field limit"),
+            ("t.csv", "a,b\n1,2\n?,3\n4,5\n", r"line 3: expected numbers; got '\?' \(for a column of names leave"),
+            ("t.csv", "a;b;c\n1,5;2;3\n2,5;4;5\n", "expected numbers such as 1234.5; got '1,5'"),
+            ("t.csv", 'a,b\n"1,000",2\n3,4\n', "expected numbers such as 1234.5; got '1,000'"),
+            ("t.csv", "a,b\n1,2,\n3,4,\n", "columns: expected 3 names, one for each; got 2"),
+            ("t.csv", "1 2\n3 4\n", "expected columns of numbers; found none with ',' between the cells"),
+            ("t.tsv", "x y\nz w\n", r"found none with '\\t' between the cells"),
             ("t.xlsx", "", "expected a folder of images, or a file .npy"),
         ],
     )
@@ -262,3 +399,36 @@ class TestTables:
         (tmp_path / name).write_text(content)
         with pytest.raises(ValueError, match=message):
             read_table(tmp_path / name)
+
+    def test_text_in_another_encoding(self, tmp_path):
+        for encoding in ("latin-1", "utf-16"):
+            (tmp_path / "t.csv").write_text("größe,b\n1,2\n", encoding=encoding)
+            with pytest.raises(ValueError, match=r"expected text in UTF-8; .* \(save it anew in UTF-8\)"):
+                read_table(tmp_path / "t.csv")
+
+    def test_an_array_and_an_archive_under_the_name_of_the_other(self, X, tmp_path):
+        np.save(tmp_path / "a.npy", X)
+        np.savez(tmp_path / "b.npz", X=X)
+        for name, other in (("a.npy", "c.npz"), ("b.npz", "d.npy")):
+            (tmp_path / name).rename(tmp_path / other)
+            np.testing.assert_array_equal(read_table(tmp_path / other).X, X)
+
+    def test_complex_numbers_are_refused_in_every_format(self, X, tmp_path):
+        np.save(tmp_path / "t.npy", X + 1j)
+        scipy.io.mmwrite(tmp_path / "t.mtx", scipy.sparse.coo_array(X + 1j))
+        scipy.sparse.save_npz(tmp_path / "t.npz", scipy.sparse.csr_array(X + 1j))
+        for name in ("t.npy", "t.mtx", "t.npz"):
+            with pytest.raises(ValueError, match="expected real numbers; got dtype complex128"):
+                read_table(tmp_path / name)
+
+    @pytest.mark.parametrize("what", ["rows", "columns"])
+    def test_as_many_names_as_there_are(self, X, tmp_path, what):
+        np.savez(tmp_path / "t.npz", X=X, **{what: ["a"]})
+        with pytest.raises(ValueError, match=rf"{what}: expected \d+ names, one for each; got 1"):
+            read_table(tmp_path / "t.npz")
+
+    @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 4, 4)])
+    def test_nothing_to_factorise(self, tmp_path, shape):
+        np.save(tmp_path / "t.npy", np.zeros(shape))
+        with pytest.raises(ValueError, match="expected at least one sample and one feature; got shape"):
+            read_table(tmp_path / "t.npy")

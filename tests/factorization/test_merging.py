@@ -231,3 +231,12 @@ def planted(batch: int, n: int, m: int) -> torch.Tensor:
         return torch.rand(shape, generator=generator) * (torch.rand(shape, generator=generator) > 0.9)
 
     return (sparse(batch, n, 20) @ sparse(batch, 20, m)).double()
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace")  # it says that of each place where it gives up
+def test_under_torch_compile_the_kernel_reads_memory_that_is_still_there():
+    """Where torch.compile gives up and goes on, a tensor that is known by its address alone is freed."""
+    Y = random_matrix(1, 64, 40).float()  # the kernel takes a copy in float64, which nothing else holds
+    for found, expected in zip(torch.compile(merge, backend="eager")(Y, 16), merge(Y, 16), strict=True):
+        assert torch.equal(found, expected)

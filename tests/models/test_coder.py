@@ -1,5 +1,7 @@
 """NNLSCoder: exact codes in a dictionary that is learned."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -84,6 +86,18 @@ def test_constraints_against_rows(samples):
     assert NNLSCoder(16, 4, upper=torch.tensor([0.1, 1.0, 1.0, 1.0]))(samples)[:, 0].max() <= 0.1
     each = NNLSCoder(16, 4, l1=torch.tensor([0.0, 1e3, 0.0, 0.0]), seed=0)(samples)
     assert each[:, 1].eq(0).all() and each[:, 0].any()
+
+
+@pytest.mark.parametrize("name", ["ridge", "l1", "upper", "total"])
+def test_a_learned_constraint_is_a_parameter_of_the_coder(samples, name):
+    """As it was given: (k,) for one a component, a number for all."""
+    learned = torch.nn.Parameter(torch.full((1 if name == "total" else 4,), 0.1))
+    coder = NNLSCoder(16, 4, **{name: learned}, seed=0)
+    assert [id(p) for p in coder.parameters()] == [id(coder.weight), id(learned)]
+    coder.reconstruct(samples).square().sum().backward()
+    assert learned.grad.any()
+    again = copy.deepcopy(coder)
+    assert torch.equal(again(samples), coder(samples))
 
 
 def test_in_a_stack_the_gradient_reaches_the_first_layer(samples):

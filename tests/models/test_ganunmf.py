@@ -89,6 +89,14 @@ class TestFactorize:
     def test_double_precision_in(self, model):
         assert model.factorize(Y.double()).H.dtype == torch.float32
 
+    @pytest.mark.parametrize("refine", [0, 1])
+    def test_a_model_in_another_precision(self, model, refine):
+        expected = model.factorize(Y, refine=refine)
+        found = model.double().factorize(Y, refine=refine)
+        assert found.H.dtype == found.W.dtype == torch.float64
+        torch.testing.assert_close(found.Y_hat.float(), expected.Y_hat, rtol=1e-4, atol=1e-5)
+        assert model.half().factorize(Y, refine=refine).H.dtype == torch.float16
+
     @pytest.mark.parametrize(
         ("groups", "error", "message"),
         [

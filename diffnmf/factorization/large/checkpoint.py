@@ -6,6 +6,7 @@ folder/iteration-00000120-of-2/ shared.npz: D, what the method remembers, errors
 
 import math
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,15 @@ class Checkpoints:
                     shutil.rmtree(other, ignore_errors=True)
         part.processes.wait()  # nobody writes the next one while old ones are removed
         state.saved = state.iteration
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove what ``Checkpoints`` has written into a folder, and the folder where nothing else is in it."""
+    for path in folder.glob("iteration-*"):
+        shutil.rmtree(path, ignore_errors=True)
+    (folder / LATEST).unlink(missing_ok=True)
+    with suppress(OSError):  # somebody's files are in it
+        folder.rmdir()
 
 
 def _alike(theirs: Any, ours: Any) -> bool:

@@ -35,7 +35,7 @@ class NpyFile(Source):
         self.path = path
         try:
             mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise ValueError(f"{path}: expected a .npy file with a matrix; {error}") from error
         self.shape, self.dtype = _checked(mapped.shape, mapped.dtype, str(path))
         if not mapped.flags.c_contiguous:
@@ -145,7 +145,10 @@ def _source_of_path(path: Path) -> Source:
 def _source_of_hdf5(path: Path) -> Source:
     import h5py
 
-    file = h5py.File(path, "r")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"{path}: expected a file of HDF5; {error}") from error
     matrices = [name for name, entry in file.items() if isinstance(entry, h5py.Dataset) and entry.ndim == 2]
     if len(matrices) != 1:
         file.close()
