@@ -9,6 +9,12 @@ from diffnmf.kernels import calling, kernel, library
 
 
 @pytest.fixture(autouse=True)
+def the_same_numbers():
+    """Else what a test draws depends on which tests ran before it, in the same process."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def forgetful_compiler():
     """Else the layers of other tests count among the eight compilations that one function may have."""
     yield
