@@ -164,6 +164,9 @@ def test_runs_on_other_groups_are_refused(comparison, tmp_path):
     with pytest.raises(ValueError, match=r"runs: expected the same group_size in all; got 10 .* and 20"):
         compare_runs([compared[0].run, other[0].run], tmp_path / "both")
     assert not list((tmp_path / "both").iterdir())
+    other = compare_w_solvers(CONFIG.with_options(resize=(6, 6)), tmp_path / "small", rows=("fc",), seeds=(0,))
+    with pytest.raises(ValueError, match=r"runs: expected the same resize in all; got None .* and \(6, 6\)"):
+        compare_runs([compared[0].run, other[0].run], tmp_path / "both")
 
 
 @pytest.mark.parametrize(

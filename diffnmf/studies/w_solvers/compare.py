@@ -19,7 +19,7 @@ from diffnmf.runs import DataConfig, RunConfig, RunFolder
 from diffnmf.runs.parts import RunData, load_run_data
 from diffnmf.runs.places import with_absolute_paths
 from diffnmf.runs.trained_run import load_model_of
-from diffnmf.studies.library import ModelLibrary
+from diffnmf.studies.library import ModelLibrary, check_each_once
 from diffnmf.studies.progress import Announce, Progress
 from diffnmf.studies.report import check_folder
 from diffnmf.studies.w_solvers.comparison import ComparedRun, write_comparison
@@ -33,7 +33,7 @@ from diffnmf.studies.w_solvers.rows import (
 )
 
 Opened = tuple[RunFolder, RunConfig]
-SAME = ("dataset", "group_size", "order")  # equal in all runs that are compared
+SAME = ("dataset", "resize", "group_size", "order")  # equal in all runs that are compared
 # Options that do not become part of the name of a row: the W-solver is named anyway, the others change no result.
 BESIDE_THE_ROW = (*PLAIN, "w_solver", "seed", "start_from", "checkpoint_every", "picture_every", *SAME)
 
@@ -141,10 +141,7 @@ def compare_runs(
 
 def _open(runs: Sequence[str | Path]) -> list[Opened]:
     check_not_empty("runs", runs, "run folder")
-    resolved = [Path(run).resolve() for run in runs]
-    for run, path in zip(runs, resolved, strict=True):
-        if resolved.count(path) > 1:
-            raise ValueError(f"runs: expected every run once; got {run} twice")
+    check_each_once(runs)
     opened = [(folder, with_absolute_paths(config)) for folder, config in map(RunFolder.open, runs)]
     first, reference = opened[0]
     for folder, config in opened:
