@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_expands, check_floating
+from diffnmf.checks import check_expands, check_floating, check_tensor
 from diffnmf.metrics.matrices import check_factors, check_same_matrix
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.norms import safe_norm
@@ -83,8 +83,8 @@ def projected_gradient(Y: Tensor, H: Tensor, W: Tensor) -> Tensor:
         >>> projected_gradient(H @ W, H, W) < 1e-5, projected_gradient(2 * H @ W, H, W) > 0.1
         (tensor(True), tensor(True))
     """
+    Y, H, W = (check_tensor(name, value).double() for name, value in (("Y", Y), ("H", H), ("W", W)))
     check_factors(H, W)
-    H, W = H.double(), W.double()
     Y_hat = H @ W
     check_same_matrix(Y, Y_hat)
     residual = Y_hat - Y
