@@ -124,6 +124,12 @@ def test_runs_with_other_options_are_rows_of_their_own(comparison, tmp_path):
     assert [run.row for run in both] == ["exact NNLS, k = 4", "exact NNLS, k = 3"]
 
 
+def test_weights_at_their_bound_are_optimal(tmp_path):
+    run = run_experiment(CONFIG.with_options(upper=0.3), tmp_path / "run", brief=True).folder
+    (compared,) = compare_runs([run], tmp_path / "out")
+    assert compared.scores["kkt_residual"] < 1e-6
+
+
 def test_an_unfinished_run_is_refused(comparison, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(comparison[1][0].run, copy)

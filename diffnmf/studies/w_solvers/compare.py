@@ -195,7 +195,7 @@ def _rows(opened: Sequence[Opened]) -> tuple[list[str], list[dict[str, Any]]]:
 def _score(model: GANUNMF, config: RunConfig, data: RunData) -> dict[str, float]:
     def score(Y: Tensor) -> dict[str, Tensor]:
         H, W, _ = model.factorize(Y)
-        kkt = nnls_kkt_residual(H, Y, W, l1=config.model.l1)
+        kkt = nnls_kkt_residual(H, Y, W, l1=config.model.l1, upper=config.model.upper)
         return {**summarize(Y, H, W), "zero_share": zero_share(H), "kkt_residual": kkt}
 
     return mean_scores(score, data.split.test, data.test_groups)
