@@ -98,6 +98,12 @@ def test_an_interrupted_training_goes_on(comparison, tmp_path):
     assert [run.scores["hoyer_H"] for run in again] == [run.scores["hoyer_H"] for run in comparison[1]]
 
 
+def test_what_is_named_twice_is_there_once(comparison):
+    output, compared = comparison
+    again = compare_w_solvers(CONFIG, output, rows=(*ROWS, ROWS[0]), seeds=(0, 1, 0))
+    assert [run.run for run in again] == [run.run for run in compared]
+
+
 def test_runs_with_other_options_are_not_taken_for_these(comparison):
     with pytest.raises(RunFolderError, match=r"fc-seed0: was trained with other options: k is 5 here and was 4"):
         compare_w_solvers(CONFIG.with_options(k=5), comparison[0], rows=("fc",), seeds=(0,))
