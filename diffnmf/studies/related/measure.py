@@ -63,7 +63,7 @@ def measure_related(
     check_not_empty("systems", systems, "system")
     for name in systems:
         check_name("systems", name, SYSTEMS)
-    systems, seeds = (tuple(dict.fromkeys(x)) for x in (systems, check_counts("seeds", seeds)))  # each once
+    systems, seeds = list(dict.fromkeys(systems)), list(dict.fromkeys(check_counts("seeds", seeds)))  # each once
     k = check_count("k", k, at_least=1)
     check_count("train_images", train_images, at_least=1)
     check_count("test_images", test_images, at_least=1)

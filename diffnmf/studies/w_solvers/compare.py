@@ -71,7 +71,7 @@ def compare_w_solvers(
     check_not_empty("rows", rows, "row")
     for row in rows:
         check_name("rows", row, W_SOLVER_ROWS)
-    rows, seeds = (tuple(dict.fromkeys(x)) for x in (rows, check_counts("seeds", seeds)))  # each once
+    rows, seeds = list(dict.fromkeys(rows)), list(dict.fromkeys(check_counts("seeds", seeds)))  # each once
     check_folder(Path(output))
     library = ModelLibrary(Path(output) / "runs", data_dir=data_dir, device=device, announce=announce)
     # All rows for one seed before the next seed: if interrupted, there is something to compare.
