@@ -95,9 +95,9 @@ def names_of_runs(runs: Sequence[str | Path], rows: Collection[str]) -> list[str
         ValueError: a run is given twice.
     """
     check_each_once(runs)
-    names = [Path(run).absolute().name for run in runs]
-    taken = [*names, *rows]
-    return [str(run) if taken.count(name) > 1 else name for run, name in zip(runs, names, strict=True)]
+    paths = [Path(run).absolute() for run in runs]
+    taken = [*(path.name for path in paths), *rows]
+    return [str(path) if taken.count(path.name) > 1 else path.name for path in paths]
 
 
 def check_each_once(runs: Sequence[str | Path]) -> None:

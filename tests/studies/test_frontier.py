@@ -146,12 +146,13 @@ def test_it_goes_on_where_it_was_stopped(measured, run, tmp_path):
         measure_frontier(DATA, 5, tmp_path)
 
 
-def test_runs_of_one_name_are_rows_of_their_own(run, tmp_path):
+def test_runs_of_one_name_are_rows_of_their_own(run, tmp_path, monkeypatch):
     first, second = (shutil.copytree(run, tmp_path / folder / "run") for folder in ("first", "second"))
     weights = load_file(second / "generator.safetensors")
     save_file({name: 0.5 * tensor for name, tensor in weights.items()}, second / "generator.safetensors")
     shutil.copytree(run, tmp_path / "merge")
-    runs = [first, second, tmp_path / "merge", run]
+    monkeypatch.chdir(tmp_path)
+    runs = [first, second, "merge", run]
     rows = measure_frontier(DATA, 5, tmp_path / "out", runs=runs, weights={}, rounds=1)
     assert list(rows)[-4:] == [str(first), str(second), str(tmp_path / "merge"), "sparse"]
     assert rows[str(first)]["relative_error"] == rows["sparse"]["relative_error"]
