@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_tensor
+from diffnmf.checks import check_floating
 from diffnmf.solvers.norms import safe_norm
 from diffnmf.solvers.problem import one_where_zero
 
@@ -15,7 +15,9 @@ def live_columns(X: Tensor) -> Tensor:
 
 def unit_columns(X: Tensor) -> Tensor:
     """X with columns of norm 1; zero columns stay zero."""
-    return X / one_where_zero(safe_norm(X, dim=-2)).to(X.dtype).unsqueeze(-2)
+    length = one_where_zero(safe_norm(X, dim=-2)).unsqueeze(-2)  # in float64
+    too_long = length > torch.finfo(X.dtype).max  # for a number of this dtype, though no entry is
+    return torch.where(too_long, (X / length).to(X.dtype), X / length.to(X.dtype))
 
 
 def mean_where(values: Tensor, chosen: Tensor) -> Tensor:
@@ -25,8 +27,8 @@ def mean_where(values: Tensor, chosen: Tensor) -> Tensor:
 
 def check_same_matrix(Y: Tensor, Y_hat: Tensor) -> None:
     """Raise TypeError or ValueError unless Y and Y_hat are (*batch, n, m) both."""
-    check_tensor("Y", Y)
-    check_tensor("Y_hat", Y_hat)
+    check_floating("Y", Y)
+    check_floating("Y_hat", Y_hat)
     if Y.ndim < 2 or Y_hat.ndim < 2 or Y.shape[-2:] != Y_hat.shape[-2:]:
         raise ValueError(
             f"Y and Y_hat: expected (*batch, n, m) both, with the same n and m;"
@@ -36,8 +38,8 @@ def check_same_matrix(Y: Tensor, Y_hat: Tensor) -> None:
 
 def check_factors(H: Tensor, W: Tensor) -> None:
     """Raise TypeError or ValueError unless H is (*batch, n, k) and W (*batch, k, m)."""
-    check_tensor("H", H)
-    check_tensor("W", W)
+    check_floating("H", H)
+    check_floating("W", W)
     if H.ndim < 2 or W.ndim < 2 or H.shape[-1] != W.shape[-2]:
         raise ValueError(
             f"H and W: expected (*batch, n, k) and (*batch, k, m), as many columns of H as rows of W;"

@@ -3,18 +3,25 @@
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_expands, check_floating
+from diffnmf.checks import check_expands, check_floating, check_tensor
 from diffnmf.metrics.matrices import check_factors, check_same_matrix
-from diffnmf.solvers.devices import looking_is_free
+from diffnmf.solvers.constraints import Asked
+from diffnmf.solvers.entry import ranged_problem
 from diffnmf.solvers.norms import safe_norm
-from diffnmf.solvers.problem import kkt_residual, make_problem
-from diffnmf.solvers.ranges import in_range
+from diffnmf.solvers.optimality import optimality
+from diffnmf.solvers.problem import make_problem
 
 
 def nnls_kkt_residual(
-    H: Tensor, Y: Tensor, W: Tensor, *, l1: float | Tensor = 0.0, ridge: float | Tensor = 0.0
+    H: Tensor,
+    Y: Tensor,
+    W: Tensor,
+    *,
+    l1: float | Tensor = 0.0,
+    ridge: float | Tensor = 0.0,
+    upper: float | Tensor | None = None,
 ) -> Tensor:
-    """How far W is from the minimum of ½‖Y − HW‖² + Σ l1 W + ½ Σ ridge W² over W ≥ 0, by whatever method it came.
+    """How far W is from the minimum of ½‖Y − HW‖² + Σ l1 W + ½ Σ ridge W² over 0 ≤ W ≤ upper, however it came.
 
     The largest |min(W̃, g̃)| / ‖y‖ over the entries of each column and over the columns, where W̃ = DW, D = diag(‖h_i‖)
     and g̃ = D⁻¹(Hᵀ(HW − Y) + l1 + ridge W): what ``nnls`` reports about its own W.
@@ -28,6 +35,7 @@ def nnls_kkt_residual(
         W: (*batch, k, m) or broadcastable to it, floating point.
         l1: ≥ 0, a number or a tensor that broadcasts to W, (*batch, k, m).
         ridge: as l1.
+        upper: ≥ 0, likewise; None for no bound. With one it is |W̃ − clip(W̃ − g̃)|, clipped to the bounds of W̃.
 
     Returns:
         (*batch,), float64, without gradient; NaN for a problem that is not finite.
@@ -44,12 +52,12 @@ def nnls_kkt_residual(
         >>> nnls_kkt_residual(H, Y, Y) > 0.7  # what plain least squares says
         tensor(True)
     """
-    problem = make_problem(H, Y, ridge=ridge, l1=l1)
+    problem = make_problem(H, Y, ridge=ridge, l1=l1, asked=None if upper is None else Asked(upper=upper))
     check_floating("W", W)
     shape = (*problem.batch_shape, H.shape[-1], Y.shape[-1])
     expanded = check_expands("W", W, shape, "(*batch, k, m) of H and Y,", "expand H or Y to compare several W")
-    ranged = in_range(problem, may_look=looking_is_free(H.device))
-    residual = kkt_residual(ranged.problem, ranged.scaled(expanded.reshape(-1, *shape[-2:])))
+    ranged = ranged_problem(problem)
+    residual = optimality(ranged.problem, ranged.scaled(expanded.reshape(len(problem.H), *shape[-2:]))).residual
     if ranged.finite is not None:
         residual = torch.where(ranged.finite.flatten(1).all(1), residual, torch.nan)
     return residual.reshape(problem.batch_shape)
@@ -83,8 +91,8 @@ def projected_gradient(Y: Tensor, H: Tensor, W: Tensor) -> Tensor:
         >>> projected_gradient(H @ W, H, W) < 1e-5, projected_gradient(2 * H @ W, H, W) > 0.1
         (tensor(True), tensor(True))
     """
+    Y, H, W = (check_tensor(name, value).double() for name, value in (("Y", Y), ("H", H), ("W", W)))
     check_factors(H, W)
-    H, W = H.double(), W.double()
     Y_hat = H @ W
     check_same_matrix(Y, Y_hat)
     residual = Y_hat - Y

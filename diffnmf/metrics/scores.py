@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_number, check_same_rows, check_tensor
+from diffnmf.checks import check_floating, check_number, check_same_rows
 from diffnmf.metrics.matrices import check_factors, check_same_matrix, live_columns, mean_where, unit_columns
 from diffnmf.metrics.sparsity import hoyer_H, hoyer_W
 from diffnmf.solvers.norms import safe_norm
@@ -31,7 +31,7 @@ def column_error(Y: Tensor, Y_hat: Tensor) -> Tensor:
         (*batch,), in the dtype of the inputs.
 
     Raises:
-        TypeError, ValueError: no tensors, or not of one shape; the message names the argument.
+        TypeError, ValueError: no floating tensors, or not of one shape; the message names the argument.
 
     Example:
         >>> import torch
@@ -58,7 +58,7 @@ def relative_error(Y: Tensor, Y_hat: Tensor) -> Tensor:
         (*batch,), in the dtype of the inputs.
 
     Raises:
-        TypeError, ValueError: no tensors, or not of one shape; the message names the argument.
+        TypeError, ValueError: no floating tensors, or not of one shape; the message names the argument.
 
     Example:
         >>> import torch
@@ -88,7 +88,7 @@ def copying(H: Tensor, Y: Tensor) -> Tensor:
         (*batch,).
 
     Raises:
-        TypeError, ValueError: no tensors, or not of the same number of rows.
+        TypeError, ValueError: no floating tensors, or not of the same number of rows.
 
     Example:
         >>> import torch
@@ -97,7 +97,7 @@ def copying(H: Tensor, Y: Tensor) -> Tensor:
         >>> copying(3 * Y[:, :2], Y), copying(torch.ones(4, 1), Y)  # two of the images, and their mean
         (tensor(1.), tensor(0.5000))
     """
-    check_same_rows("H", check_tensor("H", H), "Y", check_tensor("Y", Y))
+    check_same_rows("H", check_floating("H", H), "Y", check_floating("Y", Y))
     cosines = (unit_columns(H).mT @ unit_columns(Y)).clamp(-1, 1)  # (*batch, k, m)
     return mean_where(cosines.amax(-1), live_columns(H))
 
@@ -151,7 +151,7 @@ def part_overlap(H: Tensor) -> Tensor:
         (*batch,).
 
     Raises:
-        TypeError: H is no tensor.
+        TypeError: H is no floating tensor.
 
     Example:
         >>> import torch
@@ -159,7 +159,7 @@ def part_overlap(H: Tensor) -> Tensor:
         >>> part_overlap(torch.eye(3)), part_overlap(torch.tensor([[2.0, 3.0], [0.0, 4.0]]))
         (tensor(0.), tensor(0.6000))
     """
-    directions = unit_columns(check_tensor("H", H))  # dead columns stay zero and add nothing to the sum
+    directions = unit_columns(check_floating("H", H))  # dead columns stay zero and add nothing to the sum
     live = live_columns(H).sum(-1)
     pairs = (live * (live - 1) // 2).clamp(min=1)
     total = (directions.mT @ directions).tril(-1).sum(dim=(-2, -1))
@@ -190,7 +190,7 @@ def summarize(Y: Tensor, H: Tensor, W: Tensor) -> dict[str, Tensor]:
         {'hoyer_H': 1.0, 'hoyer_W': 0.0}
     """
     check_factors(H, W)
-    check_tensor("Y", Y)
+    check_floating("Y", Y)
     Y_hat = H @ W
     error = column_error(Y, Y_hat)
     scores = {

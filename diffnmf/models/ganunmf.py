@@ -12,7 +12,7 @@ from diffnmf.factorization import factorize
 from diffnmf.models.generator import Factorization, Generator
 from diffnmf.models.generator_config import GeneratorConfig
 from diffnmf.models.pretrained import pretrained_config, pretrained_state
-from diffnmf.models.saved_model import load_config, load_weights, save_config, save_weights
+from diffnmf.models.saved_model import check_no_run, load_config, load_weights, save_config, save_weights
 
 BATCH = 32  # groups that go through the network at once on the CPU
 # Elsewhere as many as have about so many pixels an image together: an accelerator needs more of them to be busy.
@@ -100,7 +100,12 @@ class GANUNMF(nn.Module):
         return Factorization(H, W, H @ W)
 
     def save(self, path: str | Path) -> None:
-        """Write the folder ``path``: model.yaml in plain text, and generator.safetensors."""
+        """Write the folder ``path``: model.yaml in plain text, and generator.safetensors.
+
+        Raises:
+            RunFolderError: ``path`` holds a training run, which stays as it is.
+        """
+        check_no_run(Path(path))
         save_config(self.config, Path(path))
         save_weights(self.generator.state_dict(), Path(path) / "generator.safetensors")
 

@@ -25,6 +25,16 @@ def default_weights(folder: Path) -> str:
     return next((name for name in WEIGHTS if (folder / f"{name}.safetensors").exists()), "generator")
 
 
+def check_no_run(folder: Path) -> None:
+    """Raise RunFolderError where a folder has weights of a training run: ``load`` would take them, not those saved."""
+    others = [name for name in WEIGHTS if name != "generator" and (folder / f"{name}.safetensors").exists()]
+    if others:
+        raise RunFolderError(
+            f"path: expected a folder without a training run; {folder} holds its {others[0]}.safetensors, which load"
+            " would prefer (take another folder)"
+        )
+
+
 def save_config(config: GeneratorConfig, folder: Path) -> None:
     """Write model.yaml."""
     content = {**asdict(config), "image_shape": list(config.image_shape)}  # YAML has no tuples

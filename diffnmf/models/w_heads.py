@@ -162,6 +162,11 @@ def nnls_layer(
         solver = _stopped_after(solver, steps, w_solver)
     if backward == "implicit" and not solver.exact:
         raise ValueError('w_backward: expected "unrolled" or "detached" for a solver that is not exact; got "implicit"')
+    if backward == "unrolled" and backward not in solver.backwards:
+        raise ValueError(
+            f"w_backward: expected none for the steps of w_solver {w_solver!r}, which cannot be differentiated; got"
+            ' "unrolled" (use "implicit" or "detached")'
+        )
     if upper is not None and (not solver.takes_bounds or (backward == "unrolled" and solver.takes_constraints)):
         raise ValueError(
             f"upper: expected none for the steps of w_solver {w_solver!r}, which know no bound; got {upper}"

@@ -155,6 +155,8 @@ def resume_experiment(
                 experiment.restore(state, folder)
             if accelerator.is_main_process:
                 folder.clean()
+                if experiment.trainer.epoch <= config.training.epochs:
+                    folder.remove_scores()  # else a run that is stopped on its way would look finished
                 folder.save_config(config)
                 with explained_errors(folder.path):
                     save_config(experiment.model.config, folder.path)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from diffnmf.errors import RunFolderError
-from diffnmf.files import explained_replacing, remove_unfinished, write_json
+from diffnmf.files import explained_errors, explained_replacing, remove_unfinished, write_json
 from diffnmf.runs.checkpoints import LAST, PREVIOUS, Checkpoints
 from diffnmf.runs.config import RunConfig
 from diffnmf.runs.curves import Row, read_curves, write_curves
@@ -150,6 +150,12 @@ class RunFolder:
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json."""
         write_json(self.metrics_file, metrics)
+
+    def remove_scores(self) -> None:
+        """Remove metrics.json and evaluation.json, which say how good weights are that will be replaced."""
+        for file in (self.metrics_file, self.evaluation_file):
+            with explained_errors(file):
+                file.unlink(missing_ok=True)
 
     def _files_of_a_run(self) -> list[Path]:
         """What an earlier run may have left, whether it exists or not."""

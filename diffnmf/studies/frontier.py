@@ -30,11 +30,13 @@ from diffnmf.studies.frontier_rows import (
     squared_error_of_merging,
 )
 from diffnmf.studies.gap import BATCH, Factors, Objective, gap_closed
+from diffnmf.studies.library import check_is_for, names_of_runs
 from diffnmf.studies.progress import Announce, Progress
 from diffnmf.studies.report import check_folder
 
 ROUNDS = 60  # extrapolated ones: the objective of groups of images hardly moves any more
 SLOT_GROUPS = 64  # slots are compared from each to each
+NEWER = ("limit_groups", "resize", "direct")  # settings that older files do not have
 PICTURED = ("ANLS from random", ORDERED, HALS_ROW)
 
 
@@ -78,7 +80,9 @@ def measure_frontier(
         optimum of that objective differ by.
 
     Raises:
-        RunFolderError: OUTPUT holds measurements of something else; or a run is missing, damaged or has another k.
+        RunFolderError: OUTPUT holds measurements of something else; or a run is missing, damaged, has another k or is
+            for other groups.
+        ValueError: a run is given twice.
     """
     output, k = Path(output), check_count("k", k, at_least=1)
     check_count("rounds", rounds, at_least=1)
@@ -90,17 +94,23 @@ def measure_frontier(
         "dataset": config.dataset,
         "group_size": config.group_size,
         "order": config.order,
+        "limit_groups": config.limit_groups,
         "limit_test_groups": config.limit_test_groups,
+        "resize": None if config.resize is None else list(config.resize),
         "k": k,
         "rounds": rounds,
         "weights_in": UNIT,
+        "direct": direct,
     }
     known = _known(output, settings)
-    models = [_opened(run, k, device) for run in runs]  # an error before anything is measured
+    opened = [_opened(run, k, device) for run in runs]  # an error before anything is measured
     data = _grouped(load_run_data(config, seed=0, data_dir=data_dir, device=device), config)
+    for run, (model, _) in zip(runs, opened, strict=True):
+        check_is_for(model, run, data)
     prototypes, unit = prototypes_of(data, k), squared_error_of_merging(data, k)
     rows = classical_rows(k, prototypes, weights, unit, rounds)
     rows |= {} if direct is None else direct_rows(k, weights.get("sparsity", ()), direct)
+    models = dict(zip(names_of_runs(runs, rows), opened, strict=True))
     progress = Progress(len([name for name in rows if name not in known]) + len(models), announce)
     for name, method in rows.items():
         if name not in known:
@@ -110,7 +120,7 @@ def measure_frontier(
     result = {name: known[name] for name in rows}
     points = curve(result, "sparsity")
     bases = _bases({name: rows[name] for name in _pictured(weights) if name in rows}, data)
-    for name, model, objective in models:
+    for name, (model, objective) in models.items():
         progress.begin(f"scoring {name}")
         scores = _score(lambda Y, model=model: model.factorize(Y)[:2], data)  # type: ignore[misc]
         scores["beyond_frontier"] = scores["hoyer_H"] - at_error(points, scores["relative_error"])
@@ -123,7 +133,10 @@ def measure_frontier(
 
 
 def _known(output: Path, settings: dict[str, Any]) -> dict[str, Scores]:
-    """The rows that an earlier call has measured."""
+    """The rows that an earlier call has measured; of settings that it did not know it is taken on trust.
+
+    The steps of ``direct`` rows are settings only where there are some: ``settings`` gets those of the earlier call.
+    """
     file = output / "frontier.json"
     if not file.exists():
         return {}
@@ -134,6 +147,9 @@ def _known(output: Path, settings: dict[str, Any]) -> dict[str, Scores]:
         raise RunFolderError(f"{file}: not the measurements of a frontier, or damaged: {error!r}") from error
     # None became NaN on its way through the file.
     saved = {name: None if value != value else value for name, value in saved.items()}
+    saved = {name: saved.get(name, settings[name]) for name in NEWER} | saved
+    if None in (saved["direct"], settings["direct"]):
+        saved["direct"] = settings["direct"] = saved["direct"] or settings["direct"]
     if saved != settings:
         differing = [
             f"{name} is {value!r} here and was {saved.get(name)!r}"
@@ -144,14 +160,14 @@ def _known(output: Path, settings: dict[str, Any]) -> dict[str, Scores]:
     return rows
 
 
-def _opened(run: str | Path, k: int, device: torch.device | str) -> tuple[str, GANUNMF, Objective | None]:
-    """The name of a run, its model, and the objective that it was trained on (see ``Objective.of``)."""
+def _opened(run: str | Path, k: int, device: torch.device | str) -> tuple[GANUNMF, Objective | None]:
+    """The model of a run, and the objective that it was trained on (see ``Objective.of``)."""
     folder, config = RunFolder.open(run)
     model = load_model_of(folder, config, "generator", device)
     if model.config.k != k:
         raise RunFolderError(f"{folder.path}: expected a run with k = {k}; got k = {model.config.k}")
     prototypes = None if model.generator.start is None else model.generator.start.prototypes
-    return folder.path.name, model, Objective.of(config.training, prototypes)
+    return model, Objective.of(config.training, prototypes)
 
 
 def _grouped(data: RunData, config: DataConfig) -> RunData:

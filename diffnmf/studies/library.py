@@ -1,11 +1,14 @@
 """The trained models of a study: each is trained once and kept; an interrupted training is resumed."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
 
 from diffnmf.errors import DivergenceError, RunFolderError
+from diffnmf.models import GANUNMF
 from diffnmf.runs import RunConfig, RunFolder, resume_experiment, run_experiment
+from diffnmf.runs.parts import RunData
 from diffnmf.runs.places import absolute_dataset
 from diffnmf.studies.progress import Announce
 
@@ -83,6 +86,38 @@ class ModelLibrary:
             raise RunFolderError(
                 f"{path}: was trained with other options: {'; '.join(differences)} (take another folder)"
             )
+
+
+def names_of_runs(runs: Sequence[str | Path], rows: Collection[str]) -> list[str]:
+    """What runs are called beside rows of other names: as their folders, or by their paths where that is no one's own.
+
+    Raises:
+        ValueError: a run is given twice.
+    """
+    check_each_once(runs)
+    paths = [Path(run).absolute() for run in runs]
+    taken = [*(path.name for path in paths), *rows]
+    return [str(path) if taken.count(path.name) > 1 else path.name for path in paths]
+
+
+def check_each_once(runs: Sequence[str | Path]) -> None:
+    """Raise ValueError where a run is given twice, however its path is written."""
+    resolved = [Path(run).resolve() for run in runs]
+    for run, path in zip(runs, resolved, strict=True):
+        if resolved.count(path) > 1:
+            raise ValueError(f"runs: expected every run once; got {run} twice")
+
+
+def check_is_for(model: GANUNMF, run: str | Path, data: RunData) -> None:
+    """Raise RunFolderError where the model of a run is for other groups than those that are scored."""
+    its = model.config.m, *model.config.image_shape
+    wanted = data.test_groups.shape[1], *data.split.test.image_shape
+    if its != wanted:
+        of = "{} images of {}×{}".format
+        raise RunFolderError(
+            f"{run}: expected a run on groups of {of(*wanted)} (height×width), as those that are scored; got {of(*its)}"
+            " (compare it alone)"
+        )
 
 
 def _comparable(option: str, value: object) -> object:

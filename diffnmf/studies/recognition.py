@@ -23,6 +23,7 @@ from diffnmf.runs.parts import RunData, load_run_data
 from diffnmf.runs.places import absolute_dataset
 from diffnmf.runs.trained_run import load_model_of
 from diffnmf.studies.classifier import accuracy, trained_classifier
+from diffnmf.studies.library import check_is_for, names_of_runs
 from diffnmf.studies.paper.claims import NOT_RUN, verdict_on
 from diffnmf.studies.progress import Announce, Progress
 from diffnmf.studies.report import check_folder, definition_list, markdown_table, write_report
@@ -72,22 +73,25 @@ def measure_recognition(
         and stopped where its error is the same; NaN outside of that range. Means over the groups.
 
     Raises:
-        ValueError: the images have no labels.
-        RunFolderError: OUTPUT holds measurements of something else; or a run is missing or damaged.
+        ValueError: the images have no labels, or a run is given twice.
+        RunFolderError: OUTPUT holds measurements of something else; or a run is missing, damaged or for other groups.
     """
     output, ks = Path(output), check_counts("ks", ks, at_least=1)
     check_folder(output)
     config = replace(config, dataset=absolute_dataset(config.dataset))
-    opened = [RunFolder.open(run) for run in runs]  # an error before anything is measured
+    classical = {f"{name}, k = {k}": (k, method) for k in ks for name, method in _classical(k).items()}
+    methods: dict[str, Reconstruct] = {REAL: lambda Y: Y, **{name: method for name, (_, method) in classical.items()}}
+    names = names_of_runs(runs, methods)  # errors before anything is measured
+    opened = [RunFolder.open(run) for run in runs]
     models = [load_model_of(folder, run, None, device) for folder, run in opened]
     data = load_run_data(config, seed=0, data_dir=data_dir, device=device)
     if data.split.train.labels is None or data.split.test.labels is None:
         raise ValueError(f"dataset: expected images with classes; {config.dataset} has none (use others)")
-    settings = f"{config.dataset}, m = {config.group_size}, {config.order} order, {len(data.test_groups)} groups"
+    for run, model in zip(runs, models, strict=True):
+        check_is_for(model, run, data)
+    settings = _settings(config, len(data.test_groups))
     known = _known(output, settings)
     classifier = trained_classifier(output / "classifier.safetensors", data.split.train, announce)
-    methods = {f"{name}, k = {k}": method for k in ks for name, method in _classical(k).items()}
-    methods = {REAL: lambda Y: Y, **methods}
     progress = Progress(sum(name not in known for name in methods) + len(models), announce)
     for name, method in methods.items():
         if name not in known:
@@ -95,15 +99,21 @@ def measure_recognition(
             known[name] = _score(method, classifier, data)
             write_json(output / "recognition.json", {"settings": settings, "rows": known})
     rows = {name: dict(known[name]) for name in methods}
-    for (folder, _), model in zip(opened, models, strict=True):
-        progress.begin(f"scoring {folder.path}")
-        rows[folder.path.name] = _score(lambda Y, model=model: model.factorize(Y).Y_hat, classifier, data)  # type: ignore[misc]
-    by_k = {folder.path.name: run.model.k for folder, run in opened}
-    by_k |= {f"{name}, k = {k}": k for k in ks for name in _classical(k)}
+    for run, name, model in zip(runs, names, models, strict=True):
+        progress.begin(f"scoring {run}")
+        rows[name] = _score(lambda Y, model=model: model.factorize(Y).Y_hat, classifier, data)  # type: ignore[misc]
+    by_k = {name: k for name, (k, _) in classical.items()}
+    by_k |= {name: model.config.k for name, model in zip(names, models, strict=True)}
     for name, scores in rows.items():
         scores["at_equal_error"] = scores["accuracy"] - _hals_at(rows, by_k.get(name), scores["relative_error"])
-    _write(output, rows, settings, _critic([run for _, run in opened], [rows[f.path.name] for f, _ in opened]))
+    _write(output, rows, settings, _critic([run for _, run in opened], [rows[name] for name in names]))
     return rows
+
+
+def _settings(config: DataConfig, groups: int) -> str:
+    """What is scored, in words."""
+    size = "" if config.resize is None else " at {}×{}".format(*config.resize)
+    return f"{config.dataset}{size}, m = {config.group_size}, {config.order} order, {groups} groups"
 
 
 def _classical(k: int) -> dict[str, Reconstruct]:

@@ -26,6 +26,7 @@ def seeded(seed: int, *, deterministic: bool = False) -> Iterator[None]:
             long as the number of threads is the same.
     """
     before = random_state()
+    only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
     switches = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark, os.environ.get(CUBLAS)
     try:
         # NumPy's global generator, too: it is what a user's own code may draw from.
@@ -38,7 +39,7 @@ def seeded(seed: int, *, deterministic: bool = False) -> Iterator[None]:
             torch.backends.cudnn.benchmark = False
         yield
     finally:
-        torch.use_deterministic_algorithms(switches[0])
+        torch.use_deterministic_algorithms(switches[0], warn_only=only_warned)
         torch.backends.cudnn.benchmark = switches[1]
         if switches[2] is None:
             os.environ.pop(CUBLAS, None)

@@ -45,3 +45,16 @@ def test_arrays(score, name):
     given = {**CALLS[score], name: CALLS[score][name].numpy()}
     with pytest.raises(TypeError, match=rf"^{name}: expected a torch\.Tensor.*; got ndarray \(use torch\.as_tensor\)"):
         getattr(metrics, score)(**given)
+
+
+@pytest.mark.parametrize(("score", "name"), ARGUMENTS)
+def test_whole_numbers(score, name):
+    """As images are kept: a score of floats comes out, or the argument is named."""
+    given = {**CALLS[score], name: (255 * CALLS[score][name]).to(torch.uint8)}
+    if score in ("permutation_consistency", "projected_gradient", "slot_consistency"):  # in float64 through and through
+        getattr(metrics, score)(**given)
+        return
+    with pytest.raises(
+        TypeError, match=rf"^{name}: expected a real floating-point dtype; got torch\.uint8 \(use {name}"
+    ):
+        getattr(metrics, score)(**given)

@@ -105,7 +105,11 @@ class TestKKTResidual:
         W = torch.stack([matrix([[3], [4]]), matrix([[2], [3]])])
         close(nnls_kkt_residual(self.H, self.Y.expand(2, 2, 1), W, l1=penalties[:, None, None]), [0.0, 0.0])
 
-    @pytest.mark.parametrize("options", [{}, {"l1": 0.3}, {"ridge": 0.2}])
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"l1": 0.3}, {"ridge": 0.2}, {"upper": 0.2}, {"upper": rand(4, 1), "l1": 0.3}, {"ridge": rand(4, 7)}],
+        ids=["plain", "l1", "ridge", "upper", "upper of each component", "ridge of each entry"],
+    )
     def test_is_what_nnls_reports(self, options):
         H, Y = rand(3, 12, 4), rand(2, 1, 12, 7, seed=1)
         solution = nnls(H, Y, **options)
@@ -114,6 +118,17 @@ class TestKKTResidual:
         assert residual.dtype == torch.float64
         torch.testing.assert_close(residual, solution.kkt_residual)
         assert (nnls_kkt_residual(H, Y, solution.W * 1.01, **options) > 1e-3).all()
+
+    def test_a_bound(self):
+        close(nnls_kkt_residual(self.H, self.Y, matrix([[2], [2]]), upper=2.0), 0.0)
+        assert nnls_kkt_residual(self.H, self.Y, matrix([[2], [2]])) > 0.1
+        close(nnls_kkt_residual(self.H, self.Y, matrix([[3], [2]]), upper=2.0), 0.2)  # W̃ = 6, and 4 is its bound
+        close(nnls_kkt_residual(self.H, self.Y, matrix([[3], [4]]), upper=5.0), 0.0)
+        with pytest.raises(ValueError, match="upper"):
+            nnls_kkt_residual(self.H, self.Y, self.Y, upper=-1.0)
+
+    def test_no_components_leave_nothing_to_improve(self):
+        close(nnls_kkt_residual(rand(2, 12, 0), rand(2, 12, 7), rand(0, 7)), [0.0, 0.0])
 
     def test_scaling_changes_nothing(self):
         H, Y, W = rand(12, 4), rand(12, 7, seed=1), rand(4, 7, seed=2)

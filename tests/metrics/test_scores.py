@@ -116,6 +116,16 @@ def test_zero_share():
     torch.testing.assert_close(zero_share(1e6 * H, tolerance=0.1), zero_share(H, tolerance=0.1))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_column_longer_than_its_dtype_can_say_is_a_column(dtype):
+    """512×512 pixels of 255 in float16 are such a column."""
+    H = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0]], dtype=dtype)
+    long = H * (0.75 * torch.finfo(dtype).max)
+    assert torch.linalg.vector_norm(long, dim=0).isinf().all()
+    for score in (lambda X: copying(X, H), lambda X: copying(H, X), part_overlap):
+        torch.testing.assert_close(score(long), score(H))
+
+
 class TestCopying:
     def test_a_choice_of_the_images_scores_one(self, factors):
         Y, _, _ = factors

@@ -1,9 +1,12 @@
 """GANUNMF: saved and loaded without loss, and groups of any batch shape factorised."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 import yaml
+from helpers import bytes_of
 from safetensors.torch import load_file
 
 from diffnmf.errors import RunFolderError
@@ -138,6 +141,17 @@ class TestFiles:
         content = yaml.safe_load((tmp_path / "model.yaml").read_text())
         assert (content["image_shape"], content["m"], content["k"]) == ([6, 5], 4, 3)
         assert load_file(tmp_path / "generator.safetensors").keys() == model.generator.state_dict().keys()
+
+    @pytest.mark.parametrize("name", ["best", "ema"])
+    def test_a_training_run_is_not_saved_over(self, model, tmp_path, name):
+        """Its best weights would come back, not the ones that were saved."""
+        model.save(tmp_path)
+        model.save(tmp_path)  # a model of its own is replaced
+        shutil.copy(tmp_path / "generator.safetensors", tmp_path / f"{name}.safetensors")
+        before = bytes_of(tmp_path)
+        with pytest.raises(RunFolderError, match=rf"^path: expected a folder without a training run; .*{name}\."):
+            GANUNMF(**OPTIONS).save(tmp_path)
+        assert bytes_of(tmp_path) == before
 
     def test_the_best_weights_come_first(self, model, tmp_path):
         model.save(tmp_path)

@@ -85,6 +85,16 @@ class TestWOptions:
             ({"w_steps": 0}, ValueError, "w_steps: expected an int ≥ 1; got 0"),
             ({"w_steps": 5, "w_backward": "implicit"}, ValueError, 'w_backward: expected "unrolled" or'),
             (
+                {"w_solver": "bpp", "w_backward": "unrolled"},
+                ValueError,
+                "w_backward: expected none for the steps of w_solver 'bpp'",
+            ),
+            (
+                {"w_solver": "cvxpylayer_loose", "w_backward": "unrolled"},
+                ValueError,
+                "w_backward: expected none for the steps of w_solver 'cvxpylayer_loose'",
+            ),
+            (
                 {"w_backward": "none"},
                 ValueError,
                 "^w_backward: expected one of detached, implicit, unrolled; got 'none'",

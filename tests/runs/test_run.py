@@ -20,7 +20,16 @@ from diffnmf.errors import CheckpointWarning, DataUnavailableError, DivergenceEr
 from diffnmf.evaluation import score_generator, score_rivals
 from diffnmf.hardware import hardware
 from diffnmf.models import Generator, GeneratorConfig
-from diffnmf.runs import DataConfig, ModelConfig, RunConfig, RunFolder, metrics_table, resume_experiment, run_experiment
+from diffnmf.runs import (
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    RunFolder,
+    describe_run,
+    metrics_table,
+    resume_experiment,
+    run_experiment,
+)
 from diffnmf.runs.curves import read_curves
 from diffnmf.runs.recorder import Recorder, best_of
 from diffnmf.training import TrainingConfig
@@ -326,6 +335,22 @@ class TestResuming:
         with pytest.raises(StopError):
             run_experiment(config, tmp_path / "run", on_epoch=stop)
         assert resume_experiment(tmp_path / "run").metrics == run_experiment(config, tmp_path / "whole").metrics
+
+    def test_stopped_on_its_way_to_more_epochs(self, old_run, run_of_three, without_pictures):
+        """The scores of the second epoch are not those of the third, which ``metrics.json`` would say it has."""
+
+        def stop(message):
+            if message.startswith("scoring its rivals"):
+                raise StopError
+
+        (old_run / "evaluation.json").write_text("{}")
+        with pytest.raises(StopError):
+            resume_experiment(old_run, epochs=3, announce=stop)
+        assert describe_run(old_run)["checkpoint"] == "after epoch 3 of 3"
+        assert not describe_run(old_run)["finished"]
+        assert not (old_run / "evaluation.json").exists()
+        assert resume_experiment(old_run).metrics == run_of_three.metrics
+        assert describe_run(old_run)["finished"]
 
     def test_a_finished_run_is_only_scored(self, old_run, run_of_two, without_pictures):
         before = bytes_of(old_run)

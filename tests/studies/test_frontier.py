@@ -3,9 +3,11 @@
 import csv
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import pytest
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from diffnmf.cli import app
@@ -142,6 +144,48 @@ def test_it_goes_on_where_it_was_stopped(measured, run, tmp_path):
     (tmp_path / "frontier.json").write_text("[]", encoding="utf-8")
     with pytest.raises(RunFolderError, match=r"frontier\.json: not the measurements of a frontier"):
         measure_frontier(DATA, 5, tmp_path)
+
+
+def test_runs_of_one_name_are_rows_of_their_own(run, tmp_path, monkeypatch):
+    first, second = (shutil.copytree(run, tmp_path / folder / "run") for folder in ("first", "second"))
+    weights = load_file(second / "generator.safetensors")
+    save_file({name: 0.5 * tensor for name, tensor in weights.items()}, second / "generator.safetensors")
+    shutil.copytree(run, tmp_path / "merge")
+    monkeypatch.chdir(tmp_path)
+    runs = [first, second, "merge", run]
+    rows = measure_frontier(DATA, 5, tmp_path / "out", runs=runs, weights={}, rounds=1)
+    assert list(rows)[-4:] == [str(first), str(second), str(tmp_path / "merge"), "sparse"]
+    assert rows[str(first)]["relative_error"] == rows["sparse"]["relative_error"]
+    assert rows[str(second)]["relative_error"] != rows["sparse"]["relative_error"]
+    with pytest.raises(ValueError, match="runs: expected every run once"):
+        measure_frontier(DATA, 5, tmp_path / "twice", runs=[run, run], weights={}, rounds=1)
+
+
+def test_a_run_on_other_groups_is_refused_before_anything_is_measured(run, tmp_path):
+    for other in (replace(DATA, group_size=10), replace(DATA, resize=(6, 6))):
+        with pytest.raises(RunFolderError, match=r"sparse: expected a run on groups of .* got 20 images of 8×8"):
+            measure_frontier(other, 5, tmp_path, runs=[run])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_of_other_settings_are_not_taken_for_these(tmp_path):
+    def measure(data=DATA, **options):
+        return measure_frontier(data, 5, tmp_path, weights={}, rounds=1, **options)
+
+    once = measure(direct=2)
+    assert measure() == {name: scores for name, scores in once.items() if not name.startswith("direct")}
+    with pytest.raises(RunFolderError, match="other settings: direct is 3 here and was 2"):
+        measure(direct=3)
+    assert measure(direct=2) == once
+    for other, message in (({"limit_groups": 4}, "limit_groups is 4"), ({"resize": (6, 6)}, r"resize is \[6, 6\]")):
+        with pytest.raises(RunFolderError, match=f"{message} here and was None"):
+            measure(replace(DATA, **other))
+    # A file from before these were written down is taken on trust.
+    content = json.loads((tmp_path / "frontier.json").read_text(encoding="utf-8"))
+    for name in ("direct", "limit_groups", "resize"):
+        del content["settings"][name]
+    (tmp_path / "frontier.json").write_text(json.dumps(content), encoding="utf-8")
+    assert measure(direct=2) == once
 
 
 def test_the_command(run, tmp_path):

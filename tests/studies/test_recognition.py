@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +72,26 @@ def test_it_goes_on_where_it_was_stopped(measured, tmp_path):
     (tmp_path / "classifier.safetensors").write_bytes(b"nothing")
     with pytest.raises(RunFolderError, match=r"classifier\.safetensors: not a classifier of these images"):
         measure_recognition(DATA, [5], tmp_path)
+
+
+def test_runs_of_one_name_are_rows_of_their_own(runs, measured, tmp_path):
+    output, rows = measured
+    copies = [shutil.copytree(run, tmp_path / run.name / "run") for run in (runs[0], runs[2])]
+    again = measure_recognition(DATA, [5], shutil.copytree(output, tmp_path / "out"), runs=copies)
+    for copy, name in zip(copies, ("True-0", "False-0"), strict=True):
+        assert again[str(copy)] == pytest.approx(rows[name], nan_ok=True)
+    change = rows["True-0"]["relative_error"] - rows["False-0"]["relative_error"]
+    assert f"| {change:+.4f} |" in (tmp_path / "out" / "recognition.md").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="runs: expected every run once"):
+        measure_recognition(DATA, [5], output, runs=[runs[0], runs[0]])
+
+
+def test_other_sizes_are_something_else(runs, measured):
+    output, _ = measured
+    with pytest.raises(RunFolderError, match=r"True-0: expected a run on groups of 20 images of 9×9"):
+        measure_recognition(replace(DATA, resize=(9, 9)), [5], output, runs=runs)
+    with pytest.raises(RunFolderError, match=r"was measured on digits, m = 20.* got digits at 9×9"):
+        measure_recognition(replace(DATA, resize=(9, 9)), [5], output)
 
 
 def test_images_without_classes(tmp_path):

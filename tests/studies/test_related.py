@@ -65,6 +65,12 @@ def test_what_is_written(measured):
     assert (output / "related.html").read_text(encoding="utf-8").count("data:image/png;base64,") == 1
 
 
+def test_what_is_named_twice_is_there_once(tmp_path):
+    """One seed twice would be two that agree to the last digit."""
+    rows = measure_related("digits", tmp_path, systems=("pca", "k_means", "pca"), seeds=(0, 0), **SMALL)
+    assert {name: len(its) for name, its in rows.items()} == {"pca": 1, "k_means": 1}
+
+
 def test_it_goes_on_where_it_was_stopped(measured, tmp_path):
     output, rows = measured
     content = json.loads((output / "related.json").read_text(encoding="utf-8"))

@@ -98,6 +98,12 @@ def test_an_interrupted_training_goes_on(comparison, tmp_path):
     assert [run.scores["hoyer_H"] for run in again] == [run.scores["hoyer_H"] for run in comparison[1]]
 
 
+def test_what_is_named_twice_is_there_once(comparison):
+    output, compared = comparison
+    again = compare_w_solvers(CONFIG, output, rows=(*ROWS, ROWS[0]), seeds=(0, 1, 0))
+    assert [run.run for run in again] == [run.run for run in compared]
+
+
 def test_runs_with_other_options_are_not_taken_for_these(comparison):
     with pytest.raises(RunFolderError, match=r"fc-seed0: was trained with other options: k is 5 here and was 4"):
         compare_w_solvers(CONFIG.with_options(k=5), comparison[0], rows=("fc",), seeds=(0,))
@@ -122,6 +128,12 @@ def test_runs_with_other_options_are_rows_of_their_own(comparison, tmp_path):
     other = compare_w_solvers(CONFIG.with_options(k=3), tmp_path / "other", rows=("exact",), seeds=(0,))
     both = compare_runs([comparison[1][2].run, other[0].run], tmp_path / "both")
     assert [run.row for run in both] == ["exact NNLS, k = 4", "exact NNLS, k = 3"]
+
+
+def test_weights_at_their_bound_are_optimal(tmp_path):
+    run = run_experiment(CONFIG.with_options(upper=0.3), tmp_path / "run", brief=True).folder
+    (compared,) = compare_runs([run], tmp_path / "out")
+    assert compared.scores["kkt_residual"] < 1e-6
 
 
 def test_an_unfinished_run_is_refused(comparison, tmp_path):
@@ -164,6 +176,9 @@ def test_runs_on_other_groups_are_refused(comparison, tmp_path):
     with pytest.raises(ValueError, match=r"runs: expected the same group_size in all; got 10 .* and 20"):
         compare_runs([compared[0].run, other[0].run], tmp_path / "both")
     assert not list((tmp_path / "both").iterdir())
+    other = compare_w_solvers(CONFIG.with_options(resize=(6, 6)), tmp_path / "small", rows=("fc",), seeds=(0,))
+    with pytest.raises(ValueError, match=r"runs: expected the same resize in all; got None .* and \(6, 6\)"):
+        compare_runs([compared[0].run, other[0].run], tmp_path / "both")
 
 
 @pytest.mark.parametrize(

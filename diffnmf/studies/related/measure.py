@@ -63,7 +63,8 @@ def measure_related(
     check_not_empty("systems", systems, "system")
     for name in systems:
         check_name("systems", name, SYSTEMS)
-    seeds, k = check_counts("seeds", seeds), check_count("k", k, at_least=1)
+    systems, seeds = list(dict.fromkeys(systems)), list(dict.fromkeys(check_counts("seeds", seeds)))  # each once
+    k = check_count("k", k, at_least=1)
     check_count("train_images", train_images, at_least=1)
     check_count("test_images", test_images, at_least=1)
     check_folder(output)

@@ -19,7 +19,7 @@ from diffnmf.runs import DataConfig, RunConfig, RunFolder
 from diffnmf.runs.parts import RunData, load_run_data
 from diffnmf.runs.places import with_absolute_paths
 from diffnmf.runs.trained_run import load_model_of
-from diffnmf.studies.library import ModelLibrary
+from diffnmf.studies.library import ModelLibrary, check_each_once
 from diffnmf.studies.progress import Announce, Progress
 from diffnmf.studies.report import check_folder
 from diffnmf.studies.w_solvers.comparison import ComparedRun, write_comparison
@@ -33,7 +33,7 @@ from diffnmf.studies.w_solvers.rows import (
 )
 
 Opened = tuple[RunFolder, RunConfig]
-SAME = ("dataset", "group_size", "order")  # equal in all runs that are compared
+SAME = ("dataset", "resize", "group_size", "order")  # equal in all runs that are compared
 # Options that do not become part of the name of a row: the W-solver is named anyway, the others change no result.
 BESIDE_THE_ROW = (*PLAIN, "w_solver", "seed", "start_from", "checkpoint_every", "picture_every", *SAME)
 
@@ -71,7 +71,7 @@ def compare_w_solvers(
     check_not_empty("rows", rows, "row")
     for row in rows:
         check_name("rows", row, W_SOLVER_ROWS)
-    seeds = check_counts("seeds", seeds)
+    rows, seeds = list(dict.fromkeys(rows)), list(dict.fromkeys(check_counts("seeds", seeds)))  # each once
     check_folder(Path(output))
     library = ModelLibrary(Path(output) / "runs", data_dir=data_dir, device=device, announce=announce)
     # All rows for one seed before the next seed: if interrupted, there is something to compare.
@@ -141,10 +141,7 @@ def compare_runs(
 
 def _open(runs: Sequence[str | Path]) -> list[Opened]:
     check_not_empty("runs", runs, "run folder")
-    resolved = [Path(run).resolve() for run in runs]
-    for run, path in zip(runs, resolved, strict=True):
-        if resolved.count(path) > 1:
-            raise ValueError(f"runs: expected every run once; got {run} twice")
+    check_each_once(runs)
     opened = [(folder, with_absolute_paths(config)) for folder, config in map(RunFolder.open, runs)]
     first, reference = opened[0]
     for folder, config in opened:
@@ -198,7 +195,7 @@ def _rows(opened: Sequence[Opened]) -> tuple[list[str], list[dict[str, Any]]]:
 def _score(model: GANUNMF, config: RunConfig, data: RunData) -> dict[str, float]:
     def score(Y: Tensor) -> dict[str, Tensor]:
         H, W, _ = model.factorize(Y)
-        kkt = nnls_kkt_residual(H, Y, W, l1=config.model.l1)
+        kkt = nnls_kkt_residual(H, Y, W, l1=config.model.l1, upper=config.model.upper)
         return {**summarize(Y, H, W), "zero_share": zero_share(H), "kkt_residual": kkt}
 
     return mean_scores(score, data.split.test, data.test_groups)
