@@ -70,6 +70,8 @@ class AlternatingMethod(Method):
 
     def update_beside(self, known: int, half: Any, Ht: Tensor, memory: dict[str, Tensor]) -> None:
         """Reduce the objective over all columns of H but the first ``known`` ones, in place."""
+        if known == Ht.shape[1]:
+            return
         some = Ht[:, known:].clone()
         part = {**memory, "H": memory["H"][:, known:].clone()} if "H" in memory else memory
         self.update(half.without_known(known, Ht), some, part, "H")

@@ -16,6 +16,7 @@ from diffnmf.factorization.base import Budget, Method, Run
 from diffnmf.factorization.half_step import half_step, run_at_once
 from diffnmf.factorization.hals import sweep_
 from diffnmf.factorization.nmf_problem import NMFProblem
+from diffnmf.factorization.problem_input import scale_exponent
 from diffnmf.factorization.workers import for_each
 from diffnmf.kernels import merging as kernels
 from diffnmf.kernels.calling import available
@@ -123,6 +124,11 @@ def merge(Y: Tensor, k: int, *, steps: int = 4, sweeps: int = 2) -> tuple[Tensor
             f"k: expected at most max(n, m) = {max(n, m)}, as many as there are columns or rows to merge; got {k}"
             ' (use init="random")'
         )
+    exponent = scale_exponent(Y.amax((1, 2)) if Y.numel() else Y.new_zeros(batch))
+    root = torch.ldexp(Y.new_ones(batch), exponent)[:, None, None]  # squares of Y / root² are in range
+    scaled = bool(exponent.any())
+    if scaled:
+        Y = Y / root / root
     rows = merged_side(n, m, k) == "rows"
     columns = Y.mT if rows else Y
     H, W = Y.new_empty(batch, columns.shape[1], k), Y.new_empty(batch, k, columns.shape[2])
@@ -131,6 +137,8 @@ def merge(Y: Tensor, k: int, *, steps: int = 4, sweeps: int = 2) -> tuple[Tensor
     pieces = [slice(start, start + size) for start in range(0, batch, size)]
     work = partial(_merge_piece, columns, H, W, steps, sweeps)
     for_each(work, pieces, parallel=Y.device.type == "cpu")
+    if scaled:
+        W.mul_(root).mul_(root)
     factors = (W.mT, H.mT) if rows else (H, W)
     return tuple(x.reshape(*batch_shape, *x.shape[1:]) for x in factors)  # type: ignore[return-value]
 

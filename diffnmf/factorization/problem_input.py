@@ -167,7 +167,8 @@ def _known(fixed: Tensor | None, Y: Tensor, batch: list[int], n: int, k: int, dt
     count = check_matrix("fixed", fixed).shape[-1]
     if count > k:
         raise ValueError(f"fixed: expected at most k = {k} columns; got {tuple(fixed.shape)}")
-    return _given("fixed", fixed, Y, (*batch, n, count), dtype)
+    known = _given("fixed", fixed, Y, (*batch, n, count), dtype)
+    return known if count else None
 
 
 def _extremes(X: Matrix) -> tuple[Tensor, Tensor]:
@@ -221,7 +222,7 @@ def _given(name: str, X: Tensor | None, Y: Tensor, shape: tuple[int, ...], dtype
     check_same_device(name, X, "Y", Y.device)
     expanded = check_expands(name, X.detach(), shape)
     _check_sign(name, X)
-    return expanded.to(dtype).reshape(-1, *shape[-2:])
+    return expanded.to(dtype).reshape(math.prod(shape[:-2]), *shape[-2:])  # -1 has no answer where it is empty
 
 
 def _check_size(H: Tensor | None, W: Tensor | None) -> None:

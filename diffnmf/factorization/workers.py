@@ -28,7 +28,12 @@ def for_each(work: Callable[[T], None], pieces: Sequence[T], *, parallel: bool) 
         return
     try:
         with ThreadPoolExecutor(threads, initializer=partial(torch.set_num_threads, 1)) as pool:
-            for future in [pool.submit(torch.no_grad()(work), piece) for piece in pieces]:
-                future.result()
+            futures = [pool.submit(torch.no_grad()(work), piece) for piece in pieces]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:  # Ctrl-C, too: what has begun comes to its end, and nothing else begins
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     finally:
         torch.set_num_threads(threads)  # the setting of the mathematics library is the whole program's

@@ -139,7 +139,7 @@ class Asked:
         return allowed, Constraints(
             weights=expanded("weights", weights, n, "the shape of Y, (*batch, n, m),"),
             total=expanded("total", total, 1, "(*batch, 1, m),"),
-            at_most=self.total_kind == "at_most",
+            at_most=total is not None and self.total_kind == "at_most",
             upper=expanded("upper", upper, k, OF_W),
             signed=expanded("signed", signed, k, OF_W),
         )

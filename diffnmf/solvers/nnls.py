@@ -22,8 +22,9 @@ from diffnmf.solvers.transforms import transformed
 
 # What rounding alone may leave of the KKT residual, by the dtype of the result, for a solution of size one.
 ROUNDING = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
-# It grows with the solution. In float64 another test says where that goes too far, in other dtypes this factor.
-MAX_ROUNDING = 100.0
+# It grows with the solution, by this factor at the most: a W that is far too large shows that there is no minimum. In
+# float64 the plain problem has another test, which says where that goes too far.
+MAX_ROUNDING = {torch.float64: 1e6, torch.float32: 100.0, torch.float16: 100.0, torch.bfloat16: 100.0}
 
 
 class NNLSSolution(NamedTuple):
@@ -192,7 +193,7 @@ def _solution(problem: Problem, solver: NNLSSolver, backward: str) -> NNLSSoluti
     judged = ranged.scaled(W)  # what the user gets is judged, rounded to half precision or not
     judgement = optimality(ranged.problem, judged)
     residual = judgement.residual
-    converged = residual <= _expected_residual(judgement, problem.dtype, solver)  # False for NaN
+    converged = residual <= _expected_residual(judgement, problem, solver)  # False for NaN
     certified = solver.exact and solver.tolerance == 0 and problem.dtype == torch.float64 and W.numel() > 0
     if certified and problem.constraints is None and not transformed(problem):
         converged = converged & is_best(ranged.problem, judged)
@@ -279,9 +280,10 @@ def _weights(problem: Problem, solver: NNLSSolver, backward: str) -> Tensor:
     return W.reshape(*problem.batch_shape, *W.shape[1:])
 
 
-def _expected_residual(judgement: Optimality, dtype: torch.dtype, solver: NNLSSolver) -> Tensor:
+def _expected_residual(judgement: Optimality, problem: Problem, solver: NNLSSolver) -> Tensor:
     """What the solver promises, or what rounding leaves, which grows with the size of W; (B,)."""
+    dtype = problem.dtype
     rounding = ROUNDING[dtype] * (1.0 + judgement.size)
-    if dtype != torch.float64:
-        rounding = rounding.clamp(max=MAX_ROUNDING * ROUNDING[dtype])
+    if dtype != torch.float64 or problem.constraints is not None:
+        rounding = rounding.clamp(max=MAX_ROUNDING[dtype] * ROUNDING[dtype])
     return rounding.clamp(min=solver.tolerance)

@@ -1,12 +1,14 @@
 """What holds for every method: shapes, dtypes, an honest history, batches, odd matrices, NaN that stays where it is."""
 
 import math
+import time
 
 import pytest
 import torch
 from nmf_problems import random_matrix, relative_errors
 
 from diffnmf.factorization import METHODS, Factors, factorize
+from diffnmf.factorization.workers import for_each
 
 pytestmark = pytest.mark.filterwarnings("ignore::diffnmf.errors.ConvergenceWarning")
 methods = pytest.mark.parametrize("method", METHODS)
@@ -162,5 +164,25 @@ def test_more_chunks_than_threads_give_what_one_gives(monkeypatch):
             assert torch.get_num_threads() == count
             torch.testing.assert_close(result.H, expected.H, rtol=1e-9, atol=1e-9)
             assert torch.equal(result.iterations, expected.iterations)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_after_an_error_or_an_interrupt_no_other_piece_is_begun():
+    begun = []
+
+    def work(piece: int) -> None:
+        if piece == 0:
+            raise KeyboardInterrupt
+        begun.append(piece)
+        time.sleep(0.01)
+
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(KeyboardInterrupt):
+            for_each(work, range(500), parallel=True)
+        assert len(begun) < 499  # all of them take five seconds, the other thread's answer none
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)

@@ -46,6 +46,30 @@ def test_all_of_them_known_is_non_negative_least_squares():
         assert_close(result.W, nnls(known, Y).W, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("method", ["hals", "anls", "mu", HALS(shuffle=True), MU(1.0)])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_all_of_them_known_in_every_method_under_penalties(method, hidden):
+    """The start is not the end there: iterations have a factor H of which no column moves."""
+    Y, known = random_matrix(15, 12), random_matrix(15, 3, seed=4)
+    exact = method in ("hals", "anls")
+    options = {"mask": Y > 0.2} if hidden else {}
+    result = factorize(
+        Y, 3, fixed=known, method=method, ridge_W=1.0, tol=0.0, max_iter=1000 if exact else 25, **options
+    )
+    assert torch.equal(result.H, known)
+    if exact:
+        weights = (Y > 0.2).to(Y.dtype) if hidden else None
+        assert_close(result.W, nnls(known, Y, ridge=1.0, weights=weights).W, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (0,)])
+def test_none_of_them_known(batch):
+    """A selection of columns may be empty."""
+    Y = random_matrix(*batch, 15, 12)
+    result = factorize(Y, 3, fixed=Y[..., :0], tol=0.0, max_iter=5)
+    assert torch.equal(result.H, factorize(Y, 3, tol=0.0, max_iter=5).H)
+
+
 def test_with_a_start_of_ones_own_and_a_sparse_matrix():
     Y, known = random_matrix(15, 12), random_matrix(15, 2, seed=4)
     H0 = random_matrix(15, 4, seed=6)

@@ -103,6 +103,18 @@ def test_it_does_not_depend_on_the_scale_of_Y(scale):
     torch.testing.assert_close(scaled.errors, plain.errors, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize(("dtype", "power"), [(torch.float64, 660), (torch.float32, 80)])
+@pytest.mark.parametrize("wide", [False, True])
+def test_the_function_itself_squares_nothing_that_leaves_the_range(dtype, power, wide):
+    Y = random_matrix(3, 20, 10).to(dtype)
+    Y = Y.mT if wide else Y
+    scales = torch.tensor([2.0**-power, 1.0, 2.0**power], dtype=torch.float64).to(dtype)[:, None, None]
+    H, W = merge(Y, 4)
+    H_scaled, W_scaled = merge(Y * scales, 4)
+    assert torch.equal(H_scaled, H * scales if wide else H)  # what is not merged has the size of Y
+    assert torch.equal(W_scaled, W if wide else W * scales)
+
+
 def test_a_problem_does_not_depend_on_its_neighbours():
     Y = random_matrix(5, 30, 14)
     H, W = merge(Y, 6)

@@ -170,3 +170,12 @@ def test_a_problem_without_a_minimum_is_marked():
     nothing = torch.zeros(0, 2, dtype=torch.float64)
     with pytest.warns(ConvergenceWarning, match="have not converged"):
         assert not nnls(nothing, nothing, signed=both, l1=1.0).converged
+
+
+def test_a_problem_without_a_minimum_is_marked_where_rounding_gives_it_one():
+    """H has a null space, along which ΣW falls for ever; but H d is not quite zero in floating point."""
+    H, Y = random_problem(50, n=4, k=6, m=1)
+    with pytest.warns(ConvergenceWarning, match="50 of 50 problems have not converged"):
+        solution = nnls(H, Y, signed=torch.ones(6, 1, dtype=torch.bool), l1=1.0)
+    assert not solution.converged.any()
+    assert (solution.kkt_residual > 1e-6).all()

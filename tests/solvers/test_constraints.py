@@ -165,6 +165,18 @@ def test_memory_layout_does_not_matter(either_kernel):
         torch.testing.assert_close(one, expected[:1].expand(2, -1, -1), rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("other", ["upper", "signed", "weights"])
+def test_the_kind_of_a_total_that_is_not_there_does_not_matter(other):
+    """A layer may be made for sums that only some of its calls give."""
+    H, Y = random_problem(n=N, k=K, m=M)
+    asked = {"upper": 0.3, "signed": torch.eye(K, M) > 0, "weights": Y.abs()}[other]
+    expected = nnls(H, Y, **{other: asked}).W
+    assert torch.equal(nnls(H, Y, total_kind="at_most", **{other: asked}).W, expected)
+    layer = NNLSLayer(total_kind="at_most", **{other: asked})
+    assert torch.equal(layer(H, Y), expected)
+    assert (layer(H, Y, total=0.5).sum(-2) <= 0.5 + 1e-9).all()
+
+
 def test_numbers_are_tensors():
     H, Y = random_problem(n=N, k=K, m=M)
     one = torch.ones((), dtype=torch.float64)
