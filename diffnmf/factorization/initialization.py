@@ -10,7 +10,7 @@ from diffnmf.checks import check_count, check_counts, check_name
 from diffnmf.factorization.base import Budget
 from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.hals import HALS
-from diffnmf.factorization.merging import can_merge, merge
+from diffnmf.factorization.merging import can_merge, merge_scaled
 from diffnmf.factorization.nmf_problem import NMFProblem, Units
 from diffnmf.factorization.nndsvd import nndsvd
 from diffnmf.factorization.partial_start import Start
@@ -198,7 +198,7 @@ def _spa(problem: NMFProblem, units: Units, seed: Seed) -> Start:
 
 
 def _merge(problem: NMFProblem, units: Units, seed: Seed) -> Start:
-    return merge(problem.dense, problem.k)
+    return merge_scaled(problem.dense, problem.k)
 
 
 def _filled_nndsvd(problem: NMFProblem, units: Units, seed: Seed) -> Start:

@@ -74,7 +74,7 @@ class Merge(Method):
                 'l1_H, ridge_H: expected 0 for method "merge", which minimises nothing over H; use l1_W or ridge_W,'
                 ' or init="merge" with another method'
             )
-        H, W = merge(problem.dense, problem.k, steps=self.steps, sweeps=self.sweeps)
+        H, W = merge_scaled(problem.dense, problem.k, self.steps, self.sweeps)
         half = half_step(H.mT.contiguous(), problem.Y, problem.weights_penalties)
         if problem.weights_penalties.any:
             sweep_(*half.penalized(), W, self.sweeps)
@@ -119,16 +119,26 @@ def merge(Y: Tensor, k: int, *, steps: int = 4, sweeps: int = 2) -> tuple[Tensor
     *batch_shape, n, m = check_matrix("Y", Y).shape
     Y = Y.detach().reshape(-1, n, m)
     batch = len(Y)
-    if not can_merge(n, m, k):
-        raise ValueError(
-            f"k: expected at most max(n, m) = {max(n, m)}, as many as there are columns or rows to merge; got {k}"
-            ' (use init="random")'
-        )
     exponent = scale_exponent(Y.amax((1, 2)) if Y.numel() else Y.new_zeros(batch))
     root = torch.ldexp(Y.new_ones(batch), exponent)[:, None, None]  # squares of Y / root² are in range
     scaled = bool(exponent.any())
     if scaled:
         Y = Y / root / root
+    H, W = merge_scaled(Y, k, steps, sweeps)
+    if scaled:
+        whole = H if merged_side(n, m, k) == "rows" else W  # what is not merged has the size of Y
+        whole.mul_(root).mul_(root)
+    return H.reshape(*batch_shape, n, k), W.reshape(*batch_shape, k, m)
+
+
+def merge_scaled(Y: Tensor, k: int, steps: int = 4, sweeps: int = 2) -> tuple[Tensor, Tensor]:
+    """As ``merge``, of Y (B, n, m) whose squares are in range, as those of an ``NMFProblem`` are."""
+    batch, n, m = Y.shape
+    if not can_merge(n, m, k):
+        raise ValueError(
+            f"k: expected at most max(n, m) = {max(n, m)}, as many as there are columns or rows to merge; got {k}"
+            ' (use init="random")'
+        )
     rows = merged_side(n, m, k) == "rows"
     columns = Y.mT if rows else Y
     H, W = Y.new_empty(batch, columns.shape[1], k), Y.new_empty(batch, k, columns.shape[2])
@@ -137,10 +147,7 @@ def merge(Y: Tensor, k: int, *, steps: int = 4, sweeps: int = 2) -> tuple[Tensor
     pieces = [slice(start, start + size) for start in range(0, batch, size)]
     work = partial(_merge_piece, columns, H, W, steps, sweeps)
     for_each(work, pieces, parallel=Y.device.type == "cpu")
-    if scaled:
-        W.mul_(root).mul_(root)
-    factors = (W.mT, H.mT) if rows else (H, W)
-    return tuple(x.reshape(*batch_shape, *x.shape[1:]) for x in factors)  # type: ignore[return-value]
+    return (W.mT, H.mT) if rows else (H, W)
 
 
 def _merge_piece(Y: Tensor, H: Tensor, W: Tensor, steps: int, sweeps: int, piece: slice) -> None:

@@ -15,9 +15,8 @@ def live_columns(X: Tensor) -> Tensor:
 
 def unit_columns(X: Tensor) -> Tensor:
     """X with columns of norm 1; zero columns stay zero."""
-    length = one_where_zero(safe_norm(X, dim=-2)).unsqueeze(-2)  # in float64
-    too_long = length > torch.finfo(X.dtype).max  # for a number of this dtype, though no entry is
-    return torch.where(too_long, (X / length).to(X.dtype), X / length.to(X.dtype))
+    # In float64: a column may be longer than a number of its own dtype can be.
+    return (X / one_where_zero(safe_norm(X, dim=-2)).unsqueeze(-2)).to(X.dtype)
 
 
 def mean_where(values: Tensor, chosen: Tensor) -> Tensor:

@@ -641,5 +641,6 @@ class TestOwnImages:
     def test_names_that_are_too_long(self, finished):
         name = "x" * 300
         assert_refused(invoke(*DIGITS, "--output", name), "output: cannot write to")
-        for command in (["train", "--resume", name], ["evaluate", name], ["info", name]):
+        for command in (["train", "--resume", name], ["info", name]):
             assert_refused(invoke(*command), r"run \(or --resume\)")
+        assert_refused(invoke("evaluate", name), "run: expected a run folder, or a pretrained model")
