@@ -32,8 +32,6 @@ EXPECTED_FAILURES = {
     # Asks for the iterates of multiplicative updates under the squared error, which MiniBatchNMF leaves to coordinate
     # descent.
     "test_nmf_minibatchnmf_equivalence[2]",
-    # The components agree; the exact weights, of a problem that is not convex, do to 7e-7, and 1e-7 is asked for.
-    "test_nmf_minibatchnmf_equivalence[2.5]",
     # Feeds two models with different batches, and expects the same components. scikit-learn's have them because both
     # write to the one array that was given as H, and so would be equal whatever they did.
     "test_minibatch_nmf_partial_fit",
