@@ -49,6 +49,7 @@ def test_layers_of_different_penalties(penalty, dynamic):
     assert counter.frame_count == (1 if dynamic else 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamic", [None, True])
 def test_no_more_graphs_than_without_penalties(dynamic):
     """A model of several layers, over batches of several sizes."""
@@ -65,6 +66,7 @@ def test_no_more_graphs_than_without_penalties(dynamic):
     assert counts[1] == counts[0]
 
 
+@pytest.mark.slow
 def test_gradients_with_symbolic_penalties():
     H, Y = random_problem(2)
     H.requires_grad_()
