@@ -64,6 +64,7 @@ def test_training_with_every_w_solver(w_solver, tmp_path, monkeypatch, capsys):
     assert f"w_solver: {w_solver}\n" in (tmp_path / "run" / "config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_training_in_a_process_of_its_own(tmp_path):
     """As a user runs it: the standard error says where the run is, the device, epochs, and what follows; no more."""
     result = run_example("train_mnist", *DIGITS, folder=tmp_path)

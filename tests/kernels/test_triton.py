@@ -14,7 +14,10 @@ HERE = Path(__file__).parent
 NAMES = ("float64", "one of each", "k > n", "k = 40", "rank-deficient", "duplicates", "zero columns", "not finite")
 NAMES += ("strided", "tiny", "out of range", "ridge and l1", "ridge and l1 a problem", "solver bpp", "solver hals")
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs Triton")
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs Triton"),
+    pytest.mark.slow,  # a minute of one core
+]
 
 
 def output_of(program: str, *arguments: str) -> dict[str, dict]:
@@ -127,7 +130,6 @@ def test_compiles_for_hopper_without_spills():
     assert_no_spills(output_of("compiled_programs", "90", "30"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("capability", ["80", "89", "90"])
 def test_compiles_without_spills(capability):
     assert_no_spills(output_of("compiled_programs", capability))

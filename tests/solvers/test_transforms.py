@@ -222,6 +222,7 @@ class _Model(torch.nn.Module):
         return self.H @ self.nnls(self.H, Y)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_gradient_of_one(tmp_path):
     torch.multiprocessing.spawn(_data_parallel, (2, str(tmp_path)), nprocs=2)
     model, (_, Y) = _Model(), random_problem(4, n=10, k=4, m=3)

@@ -75,7 +75,8 @@ def _same_as_alone(folder):
 
 
 @pytest.mark.filterwarnings("ignore::diffnmf.errors.ConvergenceWarning")
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
 def test_same_as_alone(tmp_path, count):
     spawn(_same_as_alone, count, tmp_path)
 
