@@ -80,7 +80,7 @@ def sweeps(device: torch.device) -> dict[str, Row]:
 
 def _half_step(device: torch.device, batch: int, k: int, width: int, dtype: torch.dtype) -> Row:
     g = torch.Generator().manual_seed(0)
-    M, C, start, past = (torch.rand(batch, rows, width, generator=g, dtype=dtype) for rows in (k, k, k, k))
+    M, C, start, past = (torch.rand(batch, k, width, generator=g, dtype=dtype) for _ in range(4))
     parts = [M @ M.mT, C * width / 4, start, past, torch.full((batch, 1, 1), 0.3, dtype=dtype)]
     there = [x.to(device) for x in parts]
 
@@ -88,12 +88,12 @@ def _half_step(device: torch.device, batch: int, k: int, width: int, dtype: torc
         sweep_(A, C, X, 3, past, beta)
         return X
 
-    errors = off_by(step(*(x.clone() for x in there)), step(*(x.clone() for x in parts)))
+    error = off_by(step(*(x.clone() for x in there)), step(*(x.clone() for x in parts)))
     row: Row = {
-        "X": errors,
+        "X": error,
         "ms": milliseconds([partial(step, *there)], device),
         "launched": kernels(partial(step, *there), device),
-        "ok": errors <= (1e-4 if dtype == torch.float32 else 1e-11),
+        "ok": error <= (1e-4 if dtype == torch.float32 else 1e-11),
     }
     with without_triton():
         return {**row, "ms without Triton": milliseconds([partial(step, *there)], device)}

@@ -136,14 +136,13 @@ def _triton() -> Iterator[None]:
 
 def _with_triton(dtype: torch.dtype) -> tuple[Log, Log]:
     H, Y = (on_device(x.to(dtype).requires_grad_()) for x in groups())
+    solved: list[Tensor] = []
     with _triton():
-        forward = _counted(lambda: outputs.append(NNLSLayer()(H, Y)))
-        W = outputs.pop()
-        seed = on_device(torch.ones(W.shape, dtype=dtype))
-        return forward, _counted(lambda: torch.autograd.grad(W, (H, Y), seed))
+        forward = _counted(lambda: solved.append(NNLSLayer()(H, Y)))
+        seed = on_device(torch.ones(solved[0].shape, dtype=dtype))
+        return forward, _counted(lambda: torch.autograd.grad(solved[0], (H, Y), seed))
 
 
-outputs: list[Tensor] = []
 PROGRAMS = {"programs": ("gram", "prepare", "search", "solve", "gradients"), "sweeping": ("half",)}
 for _dtype in (torch.float32, torch.float64):
     _name = str(_dtype).removeprefix("torch.")
