@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffnmf.errors import RunFolderError
-from diffnmf.files import explained_errors, replacing
+from diffnmf.files import check_output, explained_errors, replacing
 from diffnmf.metrics.names import definitions
 from diffnmf.studies.page import page_of
 
@@ -16,8 +15,7 @@ MISSING = "–"
 
 def check_folder(output: Path) -> None:
     """Raise RunFolderError if ``output`` cannot be a folder for results; called before anything is computed."""
-    if output.exists() and not output.is_dir():
-        raise RunFolderError(f"output: expected a folder; {output} is a file")
+    check_output(output)
     with explained_errors(output, "choose another --output"):
         output.mkdir(parents=True, exist_ok=True)
 

@@ -95,7 +95,7 @@ class Trainer:
         """One pass over the groups of this epoch, or the rest of it where a loaded state is inside of it.
 
         Arguments:
-            epoch: its number, from 1.
+            epoch: its number, from 1 to ``config.epochs``, at whose end the learning rate is down.
             progress: wraps the range of steps, as ``tqdm`` does.
             after_step: called after every step; may save ``state_dict()``.
 
@@ -103,8 +103,12 @@ class Trainer:
             The mean over the groups of every loss, of the accuracies of the critic and of the norms of the gradients.
 
         Raises:
+            ValueError: there is no such epoch.
             DivergenceError: one of them is NaN or infinite.
         """
+        if not 1 <= epoch <= self.config.epochs:
+            expected = f"expected 1 to {self.config.epochs}, the epochs of the configuration"
+            raise ValueError(f"epoch: {expected}; got {epoch}; for more, make a Trainer with more epochs")
         if epoch != self.epoch:
             self._go_to(epoch)
         self.generator.train()

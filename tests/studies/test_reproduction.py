@@ -215,6 +215,12 @@ def test_an_empty_study_is_refused(name):
         replace(SMOKE, **{name: ()})
 
 
+def test_what_is_named_twice_is_there_once():
+    """Its tables and pictures would stand in the report twice, and a seed would count twice in a deviation."""
+    study = replace(SMOKE, datasets=("faces", "digits", "faces"), ks=(10, 5, 10), seeds=(0, 1, 0))
+    assert (study.datasets, study.ks, study.seeds) == (("faces", "digits"), (10, 5), (0, 1))
+
+
 def test_seeds_are_paired_by_their_number(smoke, tmp_path):
     """A record that is missing on one side leaves its seed out, and shifts no other."""
     output = tmp_path / "out"

@@ -204,6 +204,12 @@ class TestOpponents:
         assert rows[-1]["critic_loss"] < 0.5 * rows[0]["critic_loss"]
         assert rows[-1]["critic_accuracy_real"] == rows[-1]["critic_accuracy_fake"] == 1
 
+    @pytest.mark.parametrize("epoch", [0, 4])
+    def test_an_epoch_that_the_schedule_does_not_have_is_refused(self, images, epoch):
+        """Beyond the last one the learning rate is zero: such an epoch would change nothing, and not say so."""
+        with pytest.raises(ValueError, match=f"epoch: expected 1 to 3, .*; got {epoch}; .* more epochs"):
+            trainer(images, limit=1, epochs=3).train_epoch(epoch)
+
     def test_learning_rates_are_constant_and_then_fall(self, images):
         training = trainer(images, limit=1, epochs=10, constant_share=0.4, learning_rate=1e-3)
         rates = []

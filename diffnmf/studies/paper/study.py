@@ -55,8 +55,8 @@ class Study:
     def __post_init__(self) -> None:
         set_fields(
             self,
-            ks=check_counts("ks", self.ks, at_least=1),
-            seeds=check_counts("seeds", self.seeds),
+            ks=tuple(dict.fromkeys(check_counts("ks", self.ks, at_least=1))),  # named twice, it is there once
+            seeds=tuple(dict.fromkeys(check_counts("seeds", self.seeds))),
             groups=check_count("groups", self.groups, at_least=1),
             fewer_groups={
                 dataset: check_count("fewer_groups", groups, at_least=1)
@@ -69,6 +69,7 @@ class Study:
         check_not_empty("datasets", self.datasets, "data set")
         for dataset in self.datasets:
             check_name("datasets", dataset, DATASETS)
+        set_fields(self, datasets=tuple(dict.fromkeys(self.datasets)))
         check_name("bases_dataset", self.bases_dataset, DATASETS)
         if missing := [row for row in MODELS if row not in self.models]:
             raise ValueError(f"models: expected the rows {'; '.join(MODELS)}; got none called {missing[0]}")
