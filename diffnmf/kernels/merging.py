@@ -10,7 +10,7 @@ _MERGE = [ctypes.c_void_p] * 2 + [ctypes.c_int64] * 4
 
 
 def merge_gram(G: Tensor, k: int) -> Tensor:
-    """``factorization.merging.merge_gram`` for G (B, m, m) on the CPU: A (B, k, m)."""
+    """``factorization.gram_merging.merge_gram`` for G (B, m, m) on the CPU: A (B, k, m)."""
     gram = G.double().contiguous()
     batch, m, _ = gram.shape
     A = gram.new_empty(batch, k, m)

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization import Merge, factorize, initialize, merge
-from diffnmf.factorization.merging import merge_gram
+from diffnmf.factorization.gram_merging import merge_gram
 
 
 def by_hand(Y: np.ndarray, k: int) -> list[tuple[list[int], np.ndarray]]:

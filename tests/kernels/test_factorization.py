@@ -5,8 +5,8 @@ import torch
 
 from diffnmf.factorization import HALS, MU, factorize
 from diffnmf.factorization import hals as module
+from diffnmf.factorization.gram_merging import merge_gram
 from diffnmf.factorization.hals import sweep_
-from diffnmf.factorization.merging import merge_gram
 from diffnmf.kernels.divergence import kl_pull
 
 pytestmark = pytest.mark.usefixtures("every_variant")

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from diffnmf.factorization.alternating import CHECK_EVERY, LEAST_START, AlternatingMethod
 from diffnmf.factorization.base import Budget, Run
-from diffnmf.factorization.divergence import DivergenceHalfStep
 from diffnmf.factorization.half_step import (
     TRUSTED_SQUARE,
     Quadratic,
@@ -20,6 +19,7 @@ from diffnmf.factorization.half_step import (
 from diffnmf.factorization.large.checkpoint import Checkpoints
 from diffnmf.factorization.large.part import Part
 from diffnmf.factorization.large.revival import revive_
+from diffnmf.factorization.large.summed_pulls import SummedPulls
 from diffnmf.factorization.nmf_problem import Penalties, relative
 
 
@@ -169,7 +169,7 @@ class LargeRun:
         """D, alike in every process."""
         self.method.update(self.shared_half_step(state), state.D, state.memory, self.part.shared)
 
-    def shared_half_step(self, state: State) -> "Quadratic | SummedPulls":
+    def shared_half_step(self, state: State) -> Quadratic | SummedPulls:
         """What is reduced over D."""
         part = self.part
         penalties = part.problem.penalties(part.shared)
@@ -255,32 +255,3 @@ def _squares(half: Any, X: Tensor) -> Tensor:
         up, down = half.pulls(X)
         parts = (X * (down - up), X * down)
     return torch.stack([x.square().sum(-1).sum(dtype=torch.float64) for x in parts])
-
-
-@dataclass(frozen=True)
-class SummedPulls:
-    """The half-step of a divergence over D, whose sums are those over all rows: every call is a pass."""
-
-    part: Part
-    S: Tensor
-    penalties: Penalties
-    beta: float
-
-    def pulls(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``DivergenceHalfStep.pulls``, of D (1, k, F)."""
-        up, down = (torch.zeros(X.shape, dtype=torch.float64, device=X.device) for _ in range(2))
-        for _, block, own in self.part.blocks(self.S):
-            half = DivergenceHalfStep(own, block.unsqueeze(0), Penalties(None, None), self.beta)
-            more, less = half.pulls(X)
-            up += more
-            down += less
-        up, down = (x.to(X.dtype) for x in self.part.processes.sums(up, down))
-        return up, self.penalties.added(down, X)
-
-    def error(self, X: Tensor) -> Tensor:
-        """√(2 Σ d_β), (1,) float64."""
-        total = torch.zeros(1, dtype=torch.float64, device=X.device)
-        for _, block, own in self.part.blocks(self.S):
-            half = DivergenceHalfStep(own, block.unsqueeze(0), Penalties(None, None), self.beta)
-            total += half.error(self.part.problem.square, X, may_look=True).square()
-        return self.part.processes.sums(total)[0].sqrt()

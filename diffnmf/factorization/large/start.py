@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_name
+from diffnmf.factorization.gram_merging import gram_steps, merge_gram
 from diffnmf.factorization.hals import sweep_
 from diffnmf.factorization.initialization import NNDSVD_SIDE, largest_start
 from diffnmf.factorization.large.part import Part
@@ -16,9 +17,7 @@ from diffnmf.factorization.merging import (
     SWEEPS_FROM_SHARES,
     can_merge,
     even_share,
-    gram_steps,
     merge_columns,
-    merge_gram,
     merged_members,
     merged_side,
 )
