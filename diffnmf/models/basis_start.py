@@ -45,7 +45,6 @@ class BasisStart(nn.Module):
         self.k = k
         self.register_buffer("prototypes", torch.zeros(n, k))  # a zero prototype is none; saved with the model
 
-    @torch.no_grad()
     def forward(self, Y: Tensor, factors: Factors | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Y (B, n, m) to H₀ (B, n, k), W₀ (B, k, m), and what H₀ lacks (B, n, k), see ``lacking``.
 
@@ -53,29 +52,49 @@ class BasisStart(nn.Module):
             Y: the groups.
             factors: H₀ and W₀ as ``factors`` has found them for these groups, where they are known already.
         """
+        Y = Y.detach()
         with torch.autocast(Y.device.type, enabled=False):
             H, W = self.factors(Y) if factors is None else factors
             return H, W, lacking(Y, H, W)
 
-    @torch.no_grad()
     def factors(self, Y: Tensor) -> Factors:
         """H₀ (B, n, k) and W₀ (B, k, m) of Y (B, n, m), in slots; columns of H₀ have a maximum of 1, like an image.
 
         Found on the CPU wherever Y is: merging is a thousand small steps, each of which a GPU would have to be told.
         """
-        with torch.autocast("cpu", enabled=False):
-            prototypes = self.prototypes.cpu()
-            H, W = BASIS_INITS[self.method](Y.cpu(), self.k)
-            if bool(prototypes.any()):
-                H, W = take_slots(H, W, match_slots(H, prototypes))
-            brightest = one_where_zero(H.amax(-2, keepdim=True))  # (B, 1, k)
-            return (H / brightest).to(Y.device), (W * brightest.mT).to(Y.device)
+        # A compiler cannot follow what looks at the numbers; it sees one opaque operation instead.
+        find = _found if torch.compiler.is_compiling() else _find
+        H, W = find(Y.detach(), self.prototypes, self.method, self.k)
+        return H, W
 
     @torch.no_grad()
     def set_prototypes(self, Y: Tensor) -> None:
         """Take what the bases of training groups Y (G, n, m) have in common; of many the first few."""
         H, _ = BASIS_INITS[self.method](Y[:PROTOTYPE_GROUPS].cpu(), self.k)
         self.prototypes.copy_(slot_prototypes(H))
+
+
+@torch.no_grad()
+def _find(Y: Tensor, prototypes: Tensor, method: str, k: int) -> Factors:
+    with torch.autocast("cpu", enabled=False):
+        prototypes = prototypes.cpu()
+        H, W = BASIS_INITS[method](Y.cpu(), k)
+        if bool(prototypes.any()):
+            H, W = take_slots(H, W, match_slots(H, prototypes))
+        brightest = one_where_zero(H.amax(-2, keepdim=True))  # (B, 1, k)
+        return (H / brightest).to(Y.device), (W * brightest.mT).to(Y.device)
+
+
+@torch.library.custom_op("diffnmf::basis_start", mutates_args=())
+def _found(Y: Tensor, prototypes: Tensor, method: str, k: int) -> tuple[Tensor, Tensor]:
+    """``_find`` as an operator, in the layout that was promised."""
+    H, W = _find(Y, prototypes, method, k)
+    return H.contiguous(), W.contiguous()
+
+
+@_found.register_fake
+def _(Y: Tensor, prototypes: Tensor, method: str, k: int) -> tuple[Tensor, Tensor]:
+    return Y.new_empty(*Y.shape[:2], k), Y.new_empty(Y.shape[0], k, Y.shape[2])
 
 
 def lacking(Y: Tensor, H: Tensor, W: Tensor) -> Tensor:

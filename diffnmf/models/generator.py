@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import _register_namedtuple
 
 from diffnmf.layers import NNLSLayer
 from diffnmf.models.basis_start import BasisStart, Factors
@@ -31,6 +32,10 @@ class Factorization(NamedTuple):
     H: Tensor
     W: Tensor
     Y_hat: Tensor
+
+
+# For torch.export.save: a result has to have a name in the file.
+_register_namedtuple(Factorization, serialized_type_name="diffnmf.models.Factorization")
 
 
 def _spread_columns(head: nn.Conv2d) -> None:
