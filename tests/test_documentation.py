@@ -41,6 +41,20 @@ def test_links_to_files_lead_somewhere(page):
             assert (page.parent / target).exists(), target
 
 
+def anchors_of(page: Path) -> set[str]:
+    """Of its headings, as GitHub makes them: small letters, hyphens for spaces, no other punctuation."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)  # a comment is no heading
+    titles = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_headings_lead_to_one(page):
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+        there = page.parent / target if target else page
+        assert anchor in anchors_of(there), f"{target}#{anchor}"
+
+
 def examples_of(name: str) -> list[doctest.DocTest]:
     """Those of a module, its classes and its functions; ``doctest.testmod`` would pass over what has a decorator."""
     module = importlib.import_module(name)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_name, check_optional_count
+from diffnmf.checks import check_count, check_name, check_optional_count, check_tensor
 from diffnmf.data.images import ImageSet
 
 ORDERS = ("class", "random")
@@ -121,7 +121,7 @@ def group_matrix(images: ImageSet, indices: Tensor) -> Tensor:
     >>> Y.shape, torch.equal(Y[1, :, 2], images.images[9].flatten())
     (torch.Size([2, 20, 3]), True)
     """
-    if indices.ndim == 0:
+    if check_tensor("indices", indices, "of integers").ndim == 0:
         raise ValueError(
             "indices: expected at least one dimension (*batch, m); got a single index; add one with [None]"
         )

@@ -70,6 +70,7 @@ class ImageSet:
         -------
         Tensor (*S, h, w)
         """
+        check_tensor("indices", indices, "of integers")
         if indices.dtype not in (torch.int32, torch.int64):
             # A tensor of bool or uint8 would be taken as a mask, and its result would have another shape.
             raise TypeError(f"indices: expected a tensor of dtype int64; got {indices.dtype}; convert with .long()")

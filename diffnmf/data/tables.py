@@ -115,7 +115,7 @@ def _read_numpy(path: Path) -> Table:
 
 def _of_archive(archive: Any, path: Path) -> Table:
     names = [name for name in archive.files if name not in ("rows", "columns", "labels")]
-    if {"indices", "indptr", "data", "shape"} <= set(names):
+    if {"format", "data", "shape"} <= set(names):  # as SciPy saves a sparse matrix of any kind
         from scipy.sparse import load_npz
 
         return _of_sparse(load_npz(path))

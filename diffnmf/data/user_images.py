@@ -50,6 +50,8 @@ def load_images(path: str | Path, *, resize: tuple[int, int] | None = None) -> I
 
     Raises
     ------
+    TypeError
+        When an argument is of the wrong kind.
     ValueError
         Names the file, or the folder, and what is wrong with it.
 
@@ -74,11 +76,12 @@ def load_images(path: str | Path, *, resize: tuple[int, int] | None = None) -> I
     tensor([1, 0, 1])
     """
     resize = None if resize is None else check_image_shape(resize, "resize")
+    expected = "images: expected the path to a folder of images, or to a .npy or .npz file"
+    if not isinstance(path, str | Path):
+        raise TypeError(f"{expected}; got {type(path).__name__}")
     path = Path(path).expanduser()
     if not path.exists():
-        raise ValueError(
-            f"images: expected the path to a folder of images, or to a .npy or .npz file; {path} does not exist"
-        )
+        raise ValueError(f"{expected}; {path} does not exist")
     return _read(path, resize)[0]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_flag, set_fields
+from diffnmf.checks import check_flag, check_floating, check_same_device, set_fields
 from diffnmf.evaluation.scoring import Scores, mean_of, reconstruction_errors
 from diffnmf.layers import NNLSLayer
 from diffnmf.metrics import summarize
@@ -70,7 +70,7 @@ def run_protocols(factorizer: Factorizer, train: Tensor, test: Tensor) -> dict[s
         group.
 
     Raises:
-        ValueError: train and test do not have the same shape.
+        TypeError, ValueError: train and test are no groups of the same shape and dtype.
 
     Example:
         >>> import torch
@@ -82,11 +82,14 @@ def run_protocols(factorizer: Factorizer, train: Tensor, test: Tensor) -> dict[s
         >>> scores["refit"]["relative_error"] < scores["refit_w"]["relative_error"] < scores["frozen"]["relative_error"]
         True
     """
-    if train.shape != test.shape or train.ndim != 3:
+    check_same_device("test", check_floating("test", test), "train", check_floating("train", train).device)
+    if train.shape != test.shape or train.ndim != 3 or len(train) == 0:
         raise ValueError(
-            f"train and test: expected groups (G, n, m) of the same shape; got {tuple(train.shape)} and "
+            f"train and test: expected groups (G, n, m), G ≥ 1, of the same shape; got {tuple(train.shape)} and "
             f"{tuple(test.shape)} (take as many groups of each)"
         )
+    if train.dtype != test.dtype:
+        raise TypeError(f"test: expected the dtype of train, {train.dtype}; got {test.dtype} (convert one with .to)")
     H, W, seconds = _factorize(factorizer, train)
     H_test, W_test, seconds_test = _factorize(factorizer, test)
     refitted = torch.cat([h @ factorizer.weights(h, y) for h, y in _batches(H, test)])

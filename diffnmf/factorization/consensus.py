@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_counts, check_number
+from diffnmf.factorization.large.blocks import refuse_blocks
 from diffnmf.factorization.problem_input import entry_weights_of
 from diffnmf.factorization.reconstruction import Loss, distance, weights_of
 from diffnmf.factorization.replicates import replicate
 from diffnmf.factorization.sample_arrays import columns_of
-from diffnmf.factorization.slots import match_slots, slot_prototypes, take_slots
+from diffnmf.factorization.slots import match_slots, of_length_one, slot_prototypes, take_slots
+from diffnmf.solvers.norms import safe_norm
 from diffnmf.solvers.problem import one_where_zero
 
 
@@ -107,6 +109,7 @@ def consensus(Y: Any, k: int, *, n_init: int = 20, keep: float = 0.8, seed: int 
         >>> found.H.shape, found.W.shape
         (torch.Size([30, 3]), torch.Size([3, 40]))
     """
+    refuse_blocks("Y", Y, "consensus")
     Y = columns_of("Y", Y)
     n_init = check_count("n_init", n_init, at_least=2)
     keep = check_number("keep", keep, "(0, 1]")
@@ -115,17 +118,17 @@ def consensus(Y: Any, k: int, *, n_init: int = 20, keep: float = 0.8, seed: int 
     bases = replicates.factors.H[kept]  # (R', n, k)
     prototypes = slot_prototypes(bases, rounds=50)
     order = match_slots(bases, prototypes)
-    bases = _unit(take_slots(bases, bases.mT, order)[0])
+    bases = of_length_one(take_slots(bases, bases.mT, order)[0])
     silhouettes = _silhouettes(bases)
     by_stability = silhouettes.mean(0).argsort(descending=True)
-    H = _unit(_median(bases))[:, by_stability].to(Y.dtype)
+    H = of_length_one(_median(bases))[:, by_stability].to(Y.dtype)
     sparse = Y.layout != torch.strided
     V = entry_weights_of(options.get("mask"), options.get("weights"), Y, tuple(Y.shape), sparse)
     if V is not None:
         V, Y = V[0], torch.where(V[0] > 0, Y, 0.0)
     W = weights_of(H, Y, V, Loss())
     entries = Y.values() if sparse else Y if V is None else V.sqrt() * Y
-    whole = torch.linalg.vector_norm(entries, dtype=torch.float64)
+    whole = safe_norm(entries, dim=tuple(range(entries.ndim)))
     return Consensus(
         H,
         W,
@@ -160,6 +163,7 @@ def consensus_curve(Y: Any, ks: Iterable[int], **options: Any) -> ConsensusScore
         ([False, True], [True, True])
     """
     numbers = tuple(sorted(set(check_counts("ks", ks, at_least=1))))
+    refuse_blocks("Y", Y, "consensus_curve")
     Y = columns_of("Y", Y)
     found = tuple(consensus(Y, k, **options) for k in numbers)
     curves = [
@@ -190,7 +194,3 @@ def _silhouettes(bases: Tensor) -> Tensor:
 def _median(bases: Tensor) -> Tensor:
     """Over the first dimension: of an even number the mean of the two in the middle, of which torch takes the lower."""
     return (bases.median(0).values - (-bases).median(0).values) / 2
-
-
-def _unit(H: Tensor) -> Tensor:
-    return H / one_where_zero(torch.linalg.vector_norm(H.double(), dim=-2, keepdim=True)).to(H.dtype)

@@ -91,6 +91,8 @@ def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples
 
 def fit(model: Any, samples: Samples, W: Any, H: Any, *, update_H: bool = True) -> Fit:
     """Factorise, with the parameters of ``model``; with ``update_H`` false solve for W alone."""
+    if model.checkpoint is not None:  # not passed over: a fit that is thought to be kept would be lost
+        raise ValueError(f"checkpoint: expected None for data in memory; got {model.checkpoint!r} (give Blocks(X))")
     Y = samples.Y
     starts = check_starts(model, samples.Y, W, H, update_H=update_H)
     if not update_H:

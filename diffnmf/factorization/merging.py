@@ -94,12 +94,12 @@ def merge(Y: Tensor, k: int, *, steps: int = 4, sweeps: int = 2) -> tuple[Tensor
     Arguments:
         Y: (*batch, n, m), non-negative, finite, float32 or float64.
         k: 1 ≤ k ≤ max(n, m).
-        steps: alternations of a sweep of W and a step of H, both in Gram space.
-        sweeps: coordinate sweeps over the weights at the end.
+        steps: alternations of a sweep of W and a step of H, both in Gram space, an int ≥ 0.
+        sweeps: coordinate sweeps over the weights at the end, an int ≥ 1.
 
     Raises:
-        TypeError, ValueError: Y is no floating-point matrix, or has neither k columns nor k rows; for what else may be
-            wrong with an Y, ``initialize(Y, k, "merge")`` has errors and ways out.
+        TypeError, ValueError: Y is no floating-point matrix, or has neither k columns nor k rows, or steps or sweeps is
+            no such number; for what else may be wrong with an Y, ``initialize(Y, k, "merge")`` has errors and ways out.
 
     Source: ours; docs/merging.md has the derivation, and what it is related to.
 
@@ -112,6 +112,7 @@ def merge(Y: Tensor, k: int, *, steps: int = 4, sweeps: int = 2) -> tuple[Tensor
                 [0., 0., 3.]])
     """
     k = check_count("k", k, at_least=1)
+    steps, sweeps = check_count("steps", steps), check_count("sweeps", sweeps, at_least=1)
     *batch_shape, n, m = check_matrix("Y", Y).shape
     Y = Y.detach().reshape(-1, n, m)
     batch = len(Y)

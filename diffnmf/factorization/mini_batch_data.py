@@ -100,18 +100,23 @@ def checked_rows(model: Any, X: Any, *, reset: bool) -> Rows:
 def is_stream(X: Any) -> bool:
     """Whether X brings batches of rows, one after the other, rather than being a matrix."""
     if isinstance(X, list | tuple):  # of rows of numbers: a matrix
-        return len(X) > 0 and getattr(X[0], "ndim", 0) >= 2
+        return len(X) > 0 and getattr(_first_of(X[0]), "ndim", 0) >= 2
     matrix = any(hasattr(X, name) for name in ("shape", "__array__", "__array_interface__", "__dataframe__"))
     return not matrix and not isinstance(X, str | bytes | dict) and isinstance(X, Iterable)
 
 
 def rows_of_batch(batch: Any) -> Any:
     """The matrix of a batch: the first of several things, such as images and labels; (b, ...) becomes (b, n)."""
-    if isinstance(batch, list | tuple) and len(batch) > 0 and getattr(batch[0], "ndim", 0) >= 2:
-        batch = batch[0]
+    if getattr(_first_of(batch), "ndim", 0) >= 2:
+        batch = _first_of(batch)
     if isinstance(batch, Tensor | np.ndarray) and batch.ndim > 2:
         return batch.reshape(len(batch), -1)
     return batch
+
+
+def _first_of(batch: Any) -> Any:
+    """The first of several things; anything else as it is."""
+    return batch[0] if isinstance(batch, list | tuple) and len(batch) > 0 else batch
 
 
 def _is_array(X: Any) -> bool:

@@ -28,6 +28,7 @@ class Watch:
 
     Attributes:
         options: of the model.
+        unit: of the costs, in those of the data; only what is printed needs it.
         costs: of a sample, in every batch when it was seen last, by number: their mean is free of what differs between
             batches.
         moves: of H, by every batch when it was seen last: a batch of zeros, say, moves nothing.
@@ -37,6 +38,7 @@ class Watch:
     """
 
     options: Options
+    unit: float = 1.0
     costs: dict[int, float] = field(default_factory=dict)
     moves: dict[int, float] = field(default_factory=dict)
     best: float = np.inf
@@ -49,7 +51,7 @@ class Watch:
         self.steps += 1
         self.costs[number], self.moves[number] = cost, move
         mean = float(np.mean(list(self.costs.values())))
-        self._say(f"cost {cost:.6g}, mean {mean:.6g}")
+        self._say(f"cost {cost * self.unit:.6g}, mean {mean * self.unit:.6g}")
         if first_pass:
             return False
         if options.tol > 0 and max(self.moves.values()) <= options.tol:
@@ -198,7 +200,7 @@ def _passes(
     *,
     once: bool,
 ) -> Passes:
-    watch, iteration = Watch(options), 0
+    watch, iteration = Watch(options, learner.cost_unit), 0
     while iteration < (1 if once else options.max_iter):
         iteration += 1
         for number, Y in enumerate(read()):

@@ -112,6 +112,11 @@ class Learner:
         """Hᵀ (k, n) in the units of the data."""
         return self.Ht[0] * self.root
 
+    @property
+    def cost_unit(self) -> float:
+        """What a cost in the scaled units is multiplied by; 0 or infinite where costs of the data are no numbers."""
+        return _power(self.root, 2 * self.beta)
+
     @torch.no_grad()
     def step(
         self, Y: Tensor, options: Options, rho: float, last: Visit | None = None, *, solve: bool = True
@@ -126,7 +131,7 @@ class Learner:
             solve: solve for its weights from even ones, rather than improve those of last time a little.
 
         Returns:
-            Its weights (1, k, b), in the scaled units, and what a sample of it cost, with H as it was.
+            Its weights (1, k, b) and what a sample of it cost, with H as it was, both in the scaled units.
         """
         target = self._scaled(Y)
         rule = options.rule(self.Ht, self.Ht.shape[2], self.root)
@@ -137,7 +142,7 @@ class Learner:
             else:
                 W = rule.even_weights(half) if last is None else last.W.clone()
                 rule.improve_weights(half, W, rule.sweeps(half))
-            cost = rule.cost(half, target, W, self.Ht) * _power(self.root, 2 * options.beta)
+            cost = rule.cost(half, target, W, self.Ht)
             rule.improve_components(self.memory, rho, target, W, last, self.Ht)
         return W, cost
 

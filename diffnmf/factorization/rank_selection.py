@@ -10,6 +10,7 @@ from torch import Tensor
 from diffnmf.checks import check_count, check_counts, check_matrix, check_name, check_optional_count
 from diffnmf.factorization.base import Method
 from diffnmf.factorization.factorize import factorize
+from diffnmf.factorization.large.blocks import refuse_blocks
 from diffnmf.factorization.registry import get_method
 from diffnmf.factorization.sample_arrays import columns_of
 from diffnmf.factorization.svd import singular_values
@@ -64,6 +65,7 @@ def svd_curve(Y: Any, max_k: int | None = None) -> Tensor:
         >>> svd_curve(torch.diag(torch.tensor([4.0, 3.0, 0.0])))  # from k = 2 on nothing is left
         tensor([1.0000, 0.6000, 0.0000, 0.0000], dtype=torch.float64)
     """
+    refuse_blocks("Y", Y, "svd_curve")
     Y = columns_of("Y", Y)
     _check_entries(Y)
     most = min(Y.shape[-2:])
@@ -135,6 +137,7 @@ def cross_validate_rank(
         tensor(3)
     """
     method = get_method(method)
+    refuse_blocks("Y", Y, "cross_validate_rank")
     Y = columns_of("Y", Y, allow_nan=check_name("missing", missing, ("error", "ignore")) == "ignore")
     _check_entries(Y)
     numbers = tuple(sorted(set(check_counts("ks", ks, at_least=1))))

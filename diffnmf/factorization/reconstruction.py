@@ -13,6 +13,7 @@ from diffnmf.factorization.nmf_problem import Penalties
 from diffnmf.factorization.sparse_matrix import SparseMatrix
 from diffnmf.solvers.norms import safe_norm
 from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.ranges import range_exponent, times_power
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,14 @@ def _divergence_distance(H: Tensor, W: Tensor, target: Tensor | SparseMatrix, V:
 
 
 def _sparse_distance(H: Tensor, W: Tensor, Y: SparseMatrix) -> float:
-    """Σ over the stored entries of (y − p)² − p², and all of ‖HW‖²."""
+    """Σ over the stored entries of (y − p)² − p², and all of ‖HW‖², of numbers whose squares are in range."""
+    exponent = range_exponent(Y.largest_of_columns().double().amax())
+    of_H = range_exponent(H.double().amax(0))  # (k,)
+    H, W = times_power(H, -of_H), times_power(times_power(W, of_H.unsqueeze(-1)), -exponent)
     P = Y.sampled_product(H.mT, W).double()
-    H, W = H.double(), W.double()
-    stored = (Y.values.double() * (Y.values.double() - 2 * P)).sum()
-    return float((stored + ((H.mT @ H) * (W @ W.mT)).sum()).clamp(min=0).sqrt())
+    H, W, values = H.double(), W.double(), times_power(Y.values.double(), -exponent)
+    square = (values * (values - 2 * P)).sum() + ((H.mT @ H) * (W @ W.mT)).sum()
+    return float(times_power(square.clamp(min=0).sqrt(), exponent))
 
 
 def _batch_of_one(Y: Tensor) -> Tensor | SparseMatrix:

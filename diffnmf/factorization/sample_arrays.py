@@ -137,6 +137,9 @@ def device_of(device: Any) -> torch.device | None:
         ValueError: there is no such device.
     """
     try:
-        return None if device is None else torch.device(device)
+        found = None if device is None else torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device: expected None or a device such as 'cpu' or 'cuda'; got {device!r}") from error
+    if found is not None and found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device: torch sees {torch.cuda.device_count()} CUDA devices; got {device!r} (use 'cpu')")
+    return found

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_same_rows, check_tensor
+from diffnmf.checks import check_count, check_matrix, check_same_rows
 from diffnmf.figures.drawing import FigureFile
 from diffnmf.figures.montages import save_panels, unit_peak
 
@@ -33,8 +33,11 @@ def save_hierarchy(
     Raises:
         TypeError, ValueError: an argument is not as above; the message names it.
     """
-    check_tensor("fine", fine, "(n, k₀)")
-    check_same_rows("fine.T", fine.T, "mixing", check_tensor("mixing", mixing, "(k₀, k₁)"))
+    for name, matrix in (("fine", fine), ("mixing", mixing)):
+        if check_matrix(name, matrix).ndim > 2:
+            raise ValueError(f"{name}: expected a single matrix; got {tuple(matrix.shape)}")
+    check_same_rows("fine.T", fine.T, "mixing", mixing)
+    mixing = mixing.to(fine.dtype)
     shown = min(check_count("children", children, at_least=1), fine.shape[1])
     save_panels(
         path,

@@ -17,6 +17,7 @@ from diffnmf.checks import (
     check_tensor,
 )
 from diffnmf.figures.drawing import FigureFile, new_figure, save_figure
+from diffnmf.metrics.matrices import product
 from diffnmf.metrics.scores import column_error, dead_mask, relative_error
 from diffnmf.solvers.problem import one_where_zero
 
@@ -44,11 +45,11 @@ def image_grid(
         image_shape: (height, width).
         columns_per_row: images in a row; by default about a wide rectangle of a multiple of ten a row
             (40 images: 4 × 10).
-        vmax: the value that becomes white, > 0; by default the largest of all. Zero and less are black.
+        vmax: the value that becomes white, > 0; by default the largest of all that are finite. Zero and less are black.
         separator: the grey of the lines, and of the places that no image fills; NaN to colour them otherwise.
 
     Returns:
-        (rows·(height + 1) − 1, columns_per_row·(width + 1) − 1), float64 greys in [0, 1].
+        (rows·(height + 1) − 1, columns_per_row·(width + 1) − 1), float64 greys in [0, 1]; NaN stays NaN.
     """
     height, width = _check_images("columns", columns, image_shape)
     return _laid_out(columns, (height, width), columns_per_row, vmax, lines=separator, empty=separator)
@@ -66,8 +67,11 @@ def _laid_out(
     """What ``image_grid`` returns, with a grey of their own for the places that no image fills."""
     height, width = image_shape
     images = columns.detach().double().cpu().numpy().T.reshape(-1, height, width)
-    white = float(images.max()) if vmax is None else check_number("vmax", vmax, "(0, inf)", alternative="None")
-    greys = np.clip(images / white, 0, 1) if white > 0 else np.zeros_like(images)
+    if vmax is None:  # one pixel that is no number does not make all others black
+        white = float(np.max(images, where=np.isfinite(images), initial=0.0))
+    else:
+        white = check_number("vmax", vmax, "(0, inf)", alternative="None")
+    greys = np.clip(images, 0, white) / (white or 1.0)
     count = len(greys)
     per_row = check_optional_count("columns_per_row", columns_per_row, at_least=1) or _default_row(count)
     rows = math.ceil(count / per_row)
@@ -92,10 +96,13 @@ def save_decomposition(
         W: (k, m).
         image_shape: (height, width) of an image, height · width = n.
         title: a line above the panels.
+
+    Raises:
+        TypeError, ValueError: an argument is not as above; the message names it.
     """
     for name, matrix in (("Y", Y), ("H", H)):
         _check_images(name, matrix, image_shape)
-    Y_hat = H @ W
+    Y_hat = product(H, W)
     column, relative = column_error(Y, Y_hat).item(), relative_error(Y, Y_hat).item()
     panels = {
         f"Group Y: {Y.shape[1]} images": Y,

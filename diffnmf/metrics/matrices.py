@@ -35,6 +35,17 @@ def check_same_matrix(Y: Tensor, Y_hat: Tensor) -> None:
         )
 
 
+def product(H: Tensor, W: Tensor) -> Tensor:
+    """HW, in the wider of their dtypes.
+
+    Raises:
+        TypeError, ValueError: as ``check_factors``.
+    """
+    check_factors(H, W)
+    dtype = torch.promote_types(H.dtype, W.dtype)
+    return H.to(dtype) @ W.to(dtype)
+
+
 def check_factors(H: Tensor, W: Tensor) -> None:
     """Raise TypeError or ValueError unless H is (*batch, n, k) and W (*batch, k, m)."""
     check_floating("H", H)

@@ -10,8 +10,15 @@ import math
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_floating, check_number, check_same_rows
-from diffnmf.metrics.matrices import check_factors, check_same_matrix, live_columns, mean_where, unit_columns
+from diffnmf.checks import check_matrix, check_number, check_same_rows
+from diffnmf.metrics.matrices import (
+    check_factors,
+    check_same_matrix,
+    live_columns,
+    mean_where,
+    product,
+    unit_columns,
+)
 from diffnmf.metrics.sparsity import hoyer_H, hoyer_W
 from diffnmf.solvers.norms import safe_norm
 from diffnmf.solvers.problem import one_where_zero
@@ -88,7 +95,7 @@ def copying(H: Tensor, Y: Tensor) -> Tensor:
         (*batch,).
 
     Raises:
-        TypeError, ValueError: no floating tensors, or not of the same number of rows.
+        TypeError, ValueError: no floating-point matrices, or not of the same number of rows.
 
     Example:
         >>> import torch
@@ -97,8 +104,8 @@ def copying(H: Tensor, Y: Tensor) -> Tensor:
         >>> copying(3 * Y[:, :2], Y), copying(torch.ones(4, 1), Y)  # two of the images, and their mean
         (tensor(1.), tensor(0.5000))
     """
-    check_same_rows("H", check_floating("H", H), "Y", check_floating("Y", Y))
-    cosines = (unit_columns(H).mT @ unit_columns(Y)).clamp(-1, 1)  # (*batch, k, m)
+    check_same_rows("H", check_matrix("H", H), "Y", check_matrix("Y", Y))
+    cosines = product(unit_columns(H).mT, unit_columns(Y)).clamp(-1, 1)  # (*batch, k, m)
     return mean_where(cosines.amax(-1), live_columns(H))
 
 
@@ -151,7 +158,7 @@ def part_overlap(H: Tensor) -> Tensor:
         (*batch,).
 
     Raises:
-        TypeError: H is no floating tensor.
+        TypeError, ValueError: H is no floating-point matrix.
 
     Example:
         >>> import torch
@@ -159,7 +166,7 @@ def part_overlap(H: Tensor) -> Tensor:
         >>> part_overlap(torch.eye(3)), part_overlap(torch.tensor([[2.0, 3.0], [0.0, 4.0]]))
         (tensor(0.), tensor(0.6000))
     """
-    directions = unit_columns(check_floating("H", H))  # dead columns stay zero and add nothing to the sum
+    directions = unit_columns(check_matrix("H", H))  # dead columns stay zero and add nothing to the sum
     live = live_columns(H).sum(-1)
     pairs = (live * (live - 1) // 2).clamp(min=1)
     total = (directions.mT @ directions).tril(-1).sum(dim=(-2, -1))
@@ -189,9 +196,7 @@ def summarize(Y: Tensor, H: Tensor, W: Tensor) -> dict[str, Tensor]:
         >>> {name: round(score.item(), 2) for name, score in summarize(H @ W, H, W).items() if name.startswith("hoyer")}
         {'hoyer_H': 1.0, 'hoyer_W': 0.0}
     """
-    check_factors(H, W)
-    check_floating("Y", Y)
-    Y_hat = H @ W
+    Y_hat = product(H, W)
     error = column_error(Y, Y_hat)
     scores = {
         "column_error": error,

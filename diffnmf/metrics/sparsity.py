@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_floating, check_number
+from diffnmf.checks import check_count, check_floating, check_matrix, check_number
 from diffnmf.metrics.matrices import live_columns, mean_where
 from diffnmf.solvers.norms import safe_norm
 from diffnmf.solvers.problem import one_where_zero
@@ -56,7 +56,7 @@ def hoyer_H(H: Tensor) -> Tensor:
         (*batch,).
 
     Raises:
-        TypeError: H is no floating tensor.
+        TypeError, ValueError: H is no floating-point matrix.
 
     Example:
         >>> import torch
@@ -64,7 +64,7 @@ def hoyer_H(H: Tensor) -> Tensor:
         >>> hoyer_H(torch.eye(4)), hoyer_H(torch.ones(4, 2))  # parts of one pixel, parts that fill the image
         (tensor(1.), tensor(0.))
     """
-    check_floating("H", H)
+    check_matrix("H", H)
     return mean_where(hoyer_sparsity(H, dim=-2), live_columns(H))
 
 
@@ -80,7 +80,7 @@ def hoyer_W(W: Tensor) -> Tensor:
         (*batch,).
 
     Raises:
-        TypeError: W is no floating tensor.
+        TypeError, ValueError: W is no floating-point matrix.
 
     Example:
         >>> import torch
@@ -88,7 +88,7 @@ def hoyer_W(W: Tensor) -> Tensor:
         >>> hoyer_W(torch.tensor([[1.0, 0.0, 0.0, 0.0], [2.0, 2.0, 2.0, 2.0]]))  # one part for one column, one for all
         tensor(0.5000)
     """
-    return hoyer_H(check_floating("W", W).mT)
+    return hoyer_H(check_matrix("W", W).mT)
 
 
 def zero_share(H: Tensor, tolerance: float = 0.0) -> Tensor:
@@ -105,7 +105,7 @@ def zero_share(H: Tensor, tolerance: float = 0.0) -> Tensor:
         (*batch,).
 
     Raises:
-        TypeError, ValueError: H is no floating tensor, or tolerance no such number.
+        TypeError, ValueError: H is no floating-point matrix, or tolerance no such number.
 
     Example:
         >>> import torch
@@ -115,6 +115,6 @@ def zero_share(H: Tensor, tolerance: float = 0.0) -> Tensor:
         (tensor(0.2500), tensor(0.5000))
     """
     tolerance = check_number("tolerance", tolerance, "[0, 1)")
-    largest = check_floating("H", H).amax(dim=(-2, -1), keepdim=True)
+    largest = check_matrix("H", H).amax(dim=(-2, -1), keepdim=True)
     share = (tolerance * largest >= H).to(H.dtype).mean(dim=(-2, -1))
     return torch.where(largest[..., 0, 0].isnan(), math.nan, share)  # a comparison with NaN would pass for "dense"

@@ -359,12 +359,15 @@ class TestTables:
         np.save(tmp_path / "a.npy", X)
         np.save(tmp_path / "b.npy", X.reshape(20, 2, 3).astype(np.float32))
         np.savez(tmp_path / "c.npz", X=X, rows=[f"r{i}" for i in range(20)])
-        scipy.sparse.save_npz(tmp_path / "d.npz", scipy.sparse.csr_array(X))
         np.testing.assert_array_equal(read_table(tmp_path / "a.npy").X, X)
         images = read_table(tmp_path / "b.npy")
         assert images.image_shape == (2, 3)
         assert images.X.dtype == np.float32
         assert read_table(tmp_path / "c.npz").rows[3] == "r3"
+
+    @pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr", "dia"])
+    def test_sparse_matrices(self, X, tmp_path, kind):
+        scipy.sparse.save_npz(tmp_path / "d.npz", scipy.sparse.csr_array(X).asformat(kind))
         np.testing.assert_array_equal(read_table(tmp_path / "d.npz").X.toarray(), X)
 
     def test_parquet(self, X, tmp_path):

@@ -180,6 +180,11 @@ class TestGroupMatrix:
         with pytest.raises(ValueError, match=r"indices: expected at least one dimension"):
             group_matrix(unlabelled(3), torch.tensor(1))
 
+    def test_a_list(self):
+        for call in (group_matrix, ImageSet.pixels):
+            with pytest.raises(TypeError, match=r"indices: expected a torch.Tensor of integers; got list"):
+                call(unlabelled(3), [0, 1])
+
     def test_digits(self):
         train = load_dataset("digits").train
         Y = group_matrix(train, GroupSampler(train).epoch(0))

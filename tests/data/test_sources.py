@@ -14,7 +14,7 @@ import pytest
 import torch
 from helpers import REAL_DATA, needs_data
 
-from diffnmf.data import DATASETS, DataSplit, ImageSet, load_dataset
+from diffnmf.data import DATASETS, DataSplit, ImageSet, load_dataset, load_images
 from diffnmf.data.downloads import data_root
 from diffnmf.errors import DataUnavailableError
 
@@ -264,6 +264,10 @@ class TestNames:
     def test_neither_name_nor_path(self):
         with pytest.raises(TypeError, match=r"dataset: .*int"):
             load_dataset(3)
+
+    def test_images_that_are_no_path(self):
+        with pytest.raises(TypeError, match=r"images: expected the path to a folder .*; got int"):
+            load_images(3)
 
     def test_import_loads_nothing_heavy(self):
         code = "import sys, diffnmf.data; print(sorted({'torchvision', 'sklearn', 'PIL'} & set(sys.modules)))"

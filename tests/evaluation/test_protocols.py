@@ -54,6 +54,12 @@ def test_every_protocol_is_what_it_says(groups):
 def test_groups_that_cannot_be_paired_are_refused(groups):
     with pytest.raises(ValueError, match=r"train and test: .*same shape; got \(18, 20, 8\) and \(5, 20, 8\)"):
         run_protocols(choose(3), groups[0], groups[1][:5])
+    with pytest.raises(ValueError, match=r"train and test: .* G ≥ 1, of the same shape; got \(0, 20, 8\)"):
+        run_protocols(choose(3), groups[0][:0], groups[1][:0])
+    with pytest.raises(TypeError, match="train: expected a torch.Tensor; got ndarray"):
+        run_protocols(choose(3), groups[0].numpy(), groups[1])
+    with pytest.raises(TypeError, match="test: expected the dtype of train, torch.float32; got torch.float64"):
+        run_protocols(choose(3), groups[0], groups[1].double())
 
 
 @pytest.mark.parametrize("name", CLASSICAL)

@@ -82,6 +82,7 @@ def test_prototypes_follow_what_comes():
         (lambda: canonicalize(H, W, P[:, :3]), ValueError, r"prototypes: expected \(n, k\)"),
         (lambda: canonicalize(H, W, P[:7]), ValueError, "H and prototypes: expected the same number of rows"),
         (lambda: canonicalize(H.long(), W, P), TypeError, "H: expected a real floating-point dtype"),
+        (lambda: move_prototypes(P, H.expand(0, *H.shape)), ValueError, "H: expected the bases of at least one group"),
         (lambda: move_prototypes(P, H, rate=1.5), ValueError, r"rate: expected a number in \[0, 1\]"),
     ],
 )

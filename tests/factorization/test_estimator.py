@@ -259,6 +259,12 @@ class TestMessages:
             ({"alpha_W": -1.0}, ValueError, "alpha_W: expected a finite number ≥ 0; got -1.0"),
             ({"alpha_H": "other"}, TypeError, "alpha_H: expected a finite number ≥ 0, or 'same'"),
             ({"l1_ratio": 2.0}, ValueError, r"l1_ratio: expected a number in \[0, 1\]; got 2.0"),
+            (
+                {"checkpoint": "kept"},
+                ValueError,
+                r"checkpoint: expected None for data in memory; got 'kept' \(give Blocks",
+            ),
+            ({"device": "cuda:99"}, ValueError, "device: torch sees [0-9]+ CUDA devices; got 'cuda:99'"),
             ({"device": "nowhere"}, ValueError, "device: expected None or a device such as.*got 'nowhere'"),
         ],
     )

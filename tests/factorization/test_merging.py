@@ -83,6 +83,13 @@ def test_nothing_to_merge_is_an_error_that_says_what_to_do():
         factorize(random_matrix(1, 12, 5), 13, init="merge")
 
 
+@pytest.mark.parametrize("options", [{"steps": -1}, {"sweeps": 0}])
+def test_numbers_of_steps_that_are_none_are_named(options):
+    for call in (lambda **given: merge(random_matrix(1, 12, 5), 2, **given), Merge):
+        with pytest.raises(ValueError, match=f"{next(iter(options))}: expected an int ≥"):
+            call(**options)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_zero_and_duplicate_columns(dtype):
     Y = random_matrix(3, 20, 10, dtype=dtype)

@@ -269,6 +269,13 @@ class TestStreams:
         error = np.linalg.norm(X - same.inverse_transform(same.transform(X)))
         assert error < 1.1 * NMF(3, random_state=0, max_iter=2000).fit(X).reconstruction_err_
 
+    @pytest.mark.parametrize("kind", [list, tuple])
+    def test_a_list_of_batches_with_labels(self, X, kind):
+        pairs = [kind((batch, np.zeros(50))) for batch in batches(X)]
+        options = {"max_iter": 2, "tol": 0.0}
+        plain, labelled = made(**options).fit(batches(X)), made(**options).fit(kind(pairs))
+        np.testing.assert_array_equal(labelled.components_, plain.components_)
+
     def test_several_passes_are_better_than_one(self, X):
         errors = []
         for max_iter in (1, 10):

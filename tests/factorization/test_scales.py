@@ -1,11 +1,14 @@
 """Data at the ends of what floats hold: the same factorisation in other units, or a clear error."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 
-from diffnmf import NMF
-from diffnmf.factorization import METHODS, factorize, initialize, spa, truncated_svd
+from diffnmf import NMF, Blocks, MiniBatchNMF
+from diffnmf.factorization import METHODS, consensus, factorize, initialize, spa, truncated_svd
 from diffnmf.metrics import excess_over_svd, projected_gradient, summarize
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -30,6 +33,33 @@ def test_the_estimator_at_every_scale(A, scale):
     np.testing.assert_allclose(extreme.reconstruction_err_ / scale, usual.reconstruction_err_, rtol=1e-6)
     np.testing.assert_allclose(W_extreme @ extreme.components_ / scale, W @ usual.components_, rtol=0, atol=1e-6)
     np.testing.assert_allclose(extreme.transform(A * scale), W_extreme, rtol=1e-9)
+
+
+@pytest.mark.parametrize("scale", EXTREME)
+@pytest.mark.parametrize("kind", [csr_array, partial(Blocks, max_memory=20e3)], ids=["sparse", "blocks"])
+def test_data_that_are_no_array_at_every_scale(A, kind, scale):
+    """Squares of what is stored over- or underflowed: errors of 0 or NaN, or a division by zero."""
+    usual, extreme = model().fit(kind(A)), model().fit(kind(A * scale))
+    assert extreme.reconstruction_err_ / scale == pytest.approx(usual.reconstruction_err_, rel=1e-6)
+    np.testing.assert_allclose(extreme.components_ / scale**0.5, usual.components_, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("scale", EXTREME)
+def test_mini_batches_stop_at_the_same_time(A, scale):
+    """Costs that were 0 or infinite did not improve any more."""
+    usual, extreme = (MiniBatchNMF(3, batch_size=10, max_iter=30).fit(X) for X in (A, A * scale))
+    assert extreme.n_steps_ == usual.n_steps_ > 40
+    np.testing.assert_allclose(extreme.components_ / scale**0.5, usual.components_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("scale", EXTREME)
+@pytest.mark.parametrize("method", ["hals", "spa"])
+def test_the_error_of_a_consensus(A, method, scale):
+    options = {"n_init": 3, "tol": 0.0, "max_iter": 30, "method": method}
+    usual, extreme = (consensus(X, 3, **options) for X in (A, A * scale))
+    assert extreme.error == pytest.approx(usual.error, rel=1e-6)
+    torch.testing.assert_close(extreme.stability, usual.stability)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])

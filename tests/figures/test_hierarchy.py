@@ -31,4 +31,9 @@ def test_a_file_is_written(tmp_path):
     assert (tmp_path / "parts.png").stat().st_size > 5_000
     with pytest.raises(ValueError, match="expected the same number of rows"):
         save_hierarchy(tmp_path / "parts.png", torch.rand(16, 5), torch.rand(4, 2), (4, 4))
+    with pytest.raises(TypeError, match="fine: expected a real floating-point dtype; got torch.int64"):
+        save_hierarchy(tmp_path / "parts.png", torch.ones(16, 5).long(), torch.rand(5, 2), (4, 4))
+    with pytest.raises(ValueError, match=r"mixing: expected a matrix .*; got \(5,\)"):
+        save_hierarchy(tmp_path / "parts.png", torch.rand(16, 5), torch.rand(5), (4, 4))
+    save_hierarchy(tmp_path / "parts.png", torch.rand(16, 5), torch.rand(5, 2).double(), (4, 4))
     assert [file.name for file in tmp_path.iterdir()] == ["parts.png"]

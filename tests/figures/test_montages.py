@@ -45,6 +45,12 @@ class TestImageGrid:
         ]
         np.testing.assert_allclose(grid, expected, atol=1e-7)
 
+    def test_a_pixel_that_is_no_number_leaves_the_others_as_they_are(self):
+        columns = torch.tensor([[1.0, 4.0], [math.nan, 2.0], [2.0, math.inf]])
+        grid = image_grid(columns, (3, 1))
+        np.testing.assert_array_equal(grid, [[0.25, 0.5, 1.0], [math.nan, 0.5, 0.5], [0.5, 0.5, 1.0]])
+        assert image_grid(torch.tensor([[1e300]]).double(), (1, 1), vmax=1e-300) == 1.0
+
     def test_images_lie_row_by_row(self):
         columns = torch.arange(64.0 * 40).reshape(40, 64).T
         grid = image_grid(columns, DIGIT)
@@ -90,6 +96,12 @@ class TestPictures:
         assert 800 <= width <= 2000
         assert 800 <= height <= 2000
         assert len(np.unique(picture)) > 100  # greys, not a blank page
+
+    def test_factors_that_do_not_fit_are_named(self, factors, tmp_path):
+        Y, H, W = factors
+        with pytest.raises(ValueError, match=r"H and W: expected \(\*batch, n, k\) and \(\*batch, k, m\)"):
+            save_decomposition(tmp_path / "x.png", Y, H, W.T, DIGIT)
+        save_decomposition(tmp_path / "x.png", Y, H.double(), W, DIGIT)
 
     def test_dead_columns_are_black_and_counted(self, tmp_path, monkeypatch):
         labels = []

@@ -58,3 +58,20 @@ def test_whole_numbers(score, name):
         TypeError, match=rf"^{name}: expected a real floating-point dtype; got torch\.uint8 \(use {name}"
     ):
         getattr(metrics, score)(**given)
+
+
+@pytest.mark.parametrize(
+    ("score", "name"), [x for x in ARGUMENTS if x not in (("hoyer_sparsity", "X"), ("nnls_kkt_residual", "W"))]
+)
+def test_vectors(score, name):
+    given = {**CALLS[score], name: CALLS[score][name][0, 0]}
+    with pytest.raises(ValueError, match=rf"\b{name}\b.*: expected .*; got"):
+        getattr(metrics, score)(**given)
+
+
+@pytest.mark.parametrize("wide", ["Y", "H", "W"])
+def test_matrices_of_two_dtypes(wide):
+    given = CALLS["summarize"]
+    torch.testing.assert_close(
+        metrics.summarize(**{**given, wide: given[wide].double()}), metrics.summarize(**given), check_dtype=False
+    )

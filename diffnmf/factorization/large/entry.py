@@ -1,5 +1,6 @@
 """``factorize`` for a matrix that is read in blocks, or that several processes share."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from diffnmf.factorization.large.start import Start, start_of
 from diffnmf.factorization.nmf_problem import NMFProblem, Units
 from diffnmf.factorization.problem_input import make_penalties, scale_exponent
 from diffnmf.solvers.devices import check_float64
+from diffnmf.solvers.ranges import range_exponent
 
 FACTOR_COPIES = 3  # of each factor: itself, where its last step ended, and the product that its next one begins from
 SPLITS = ("columns", "rows")
@@ -86,13 +88,11 @@ def make_part(Y: Tensor | Blocks, k: int, group: Any, split: str, penalties: dic
     device = Y.device
     processes = Processes(group, device)
     rows, factor, start, total = _rows_of(Y, k, split, processes)
-    smallest, largest, mean, square = _survey(rows, start, total, processes)
+    smallest, root, mean, square = _survey(rows, start, total, processes)
     if smallest < 0:
         raise ValueError(f"Y: expected entries ≥ 0; got {smallest:.3g} (clip or shift them)")
     if beta <= 0 and smallest == 0:
         raise zeros_refused("Y")
-    exponent = scale_exponent(torch.tensor([largest], dtype=torch.float64))
-    root = float(torch.ldexp(torch.ones(1, dtype=torch.float64), exponent))
     roots = torch.full((1, 1, 1), root, dtype=rows.dtype, device=device)
     dtype = Y.dtype if isinstance(Y, Tensor) else rows.dtype
     units = Units(torch.Size([]), dtype, roots, torch.ones(1, dtype=torch.bool, device=device), root == 1, True)
@@ -100,9 +100,8 @@ def make_part(Y: Tensor | Blocks, k: int, group: Any, split: str, penalties: dic
     n, m = (rows.width, total) if factor == "W" else (total, rows.width)
     # Methods ask for the shape of Y, and for no entry: this one takes no memory.
     shape = torch.zeros((), dtype=rows.dtype, device=device).expand(1, n, m)
-    scaled_square = torch.tensor([square / root**4], dtype=torch.float64, device=device)
-    problem = NMFProblem(shape, scaled_square, k, of_W, of_H)
-    return Part(rows.scaled(root), start, total, factor, processes, problem, units, mean / root**2)
+    problem = NMFProblem(shape, torch.tensor([square], dtype=torch.float64, device=device), k, of_W, of_H)
+    return Part(rows.scaled(root), start, total, factor, processes, problem, units, mean)
 
 
 def _rows_of(Y: Tensor | Blocks, k: int, split: str, processes: Processes) -> tuple[Rows, str, int, int]:
@@ -141,13 +140,13 @@ def _places(rows: Rows, processes: Processes) -> tuple[int, int, list[int]]:
 
 
 def _survey(rows: Rows, start: int, total: int, processes: Processes) -> tuple[float, float, float, float]:
-    """The smallest and the largest entry, the mean, and ‖X‖².
+    """The smallest entry, the root of the units, and the mean and ‖X‖² in these units.
 
     Raises:
         ValueError: an entry is not finite; the message says where.
     """
     extremes = torch.tensor([-torch.inf, -torch.inf, 0.0], dtype=torch.float64)  # −smallest, largest, a row that is not
-    sums = torch.zeros(2, dtype=torch.float64)
+    mean = norm = 0.0  # what this process has of them, in the units of the data
     for some, X in rows.blocks():
         low, high = (float(x) for x in torch.aminmax(X))
         if not (low > -torch.inf and high < torch.inf):
@@ -155,16 +154,20 @@ def _survey(rows: Rows, start: int, total: int, processes: Processes) -> tuple[f
             extremes[2] = start + some.start + int(bad) + 1
             break
         extremes[:2] = torch.maximum(extremes[:2], torch.tensor([-low, high], dtype=torch.float64))
-        square = torch.linalg.vector_norm(X, dtype=torch.float64).square()
-        sums += torch.stack([X.sum(dtype=torch.float64), square]).cpu()
+        exponent = float(range_exponent(torch.tensor(high, dtype=torch.float64)))
+        inside = X if exponent == 0 else X * 2.0**-exponent
+        mean += float(inside.sum(dtype=torch.float64)) / (total * rows.width) * 2.0**exponent
+        norm = math.hypot(norm, float(torch.linalg.vector_norm(inside, dtype=torch.float64)) * 2.0**exponent)
     smallest, largest, bad_row = processes.largest(extremes.to(rows.device)).tolist()
     if bad_row:
         raise ValueError(
             f"Y: expected finite numbers; row {int(bad_row) - 1} of the data holds NaN or infinity (missing entries are"
             " for matrices in memory only: leave those rows out, or impute)"
         )
-    entries, squares = processes.sums(sums.to(rows.device))[0].tolist()
-    return -smallest, largest, entries / (total * rows.width), squares
+    root = 2.0 ** int(scale_exponent(torch.tensor(largest, dtype=torch.float64)))
+    scaled = torch.tensor([mean / root**2, (norm / root**2) ** 2], dtype=torch.float64, device=rows.device)
+    mean, square = processes.sums(scaled)[0].tolist()
+    return -smallest, root, mean, square
 
 
 def _empty(part: Part) -> Start:

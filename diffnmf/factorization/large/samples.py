@@ -1,5 +1,6 @@
 """What ``NMF`` does with samples that are read in blocks."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from diffnmf.factorization.large.processes import Processes, share
 from diffnmf.factorization.large.rows import SourceRows, rows_per_block
 from diffnmf.factorization.reconstruction import Loss, distance, weights_of
 from diffnmf.factorization.sample_arrays import device_of, dtype_of
+from diffnmf.solvers.norms import safe_norm
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def block_weights(H: Tensor, X: Blocks, loss: Loss, processes: Processes) -> tup
     start, stop = share(X.shape[0], processes)
     k = H.shape[1]
     W = H.new_empty(k, stop - start)
-    squares = torch.zeros(2, dtype=torch.float64, device=X.device)
+    far = norm = 0.0
     size = rows_per_block(X, k, W.numel() * W.element_size())
     for rows, block in SourceRows(X, start, stop, size).blocks():
         if not bool(block.isfinite().all()) or bool((block < 0).any()):
@@ -86,7 +88,8 @@ def block_weights(H: Tensor, X: Blocks, loss: Loss, processes: Processes) -> tup
             )
         Y = block.mT.contiguous()
         W[:, rows] = weights_of(H, Y, None, loss)
-        squares[0] += distance(H, W[:, rows], Y, None, loss.beta) ** 2
-        squares[1] += torch.linalg.vector_norm(block, dtype=torch.float64).square()
-    far, norm = processes.sums(squares)[0].sqrt().tolist()
+        far = math.hypot(far, distance(H, W[:, rows], Y, None, loss.beta))
+        norm = math.hypot(norm, float(safe_norm(block, dim=(0, 1))))
+    lengths = processes.gather(torch.tensor([[far, norm]], dtype=torch.float64, device=X.device))
+    far, norm = (math.hypot(*column) for column in lengths.T.tolist())
     return W, far, norm

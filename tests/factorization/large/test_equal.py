@@ -1,6 +1,7 @@
 """A matrix in blocks or parts has the factors that it has in memory, to rounding."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +9,17 @@ import torch
 
 from diffnmf import NMF, Blocks, MiniBatchNMF, non_negative_factorization
 from diffnmf.errors import ConvergenceWarning
-from diffnmf.factorization import ANLS, HALS, MU, Merge, factorize
+from diffnmf.factorization import (
+    ANLS,
+    HALS,
+    MU,
+    Merge,
+    consensus,
+    consensus_curve,
+    cross_validate_rank,
+    factorize,
+    svd_curve,
+)
 from diffnmf.factorization.estimator_fit import NMFConvergenceWarning
 from diffnmf.factorization.sparse_matrix import quietly
 
@@ -216,6 +227,11 @@ class TestEstimator:
                 MiniBatchNMF(3).fit(data)
             with pytest.raises(TypeError, match="in memory for non_negative_factorization"):
                 non_negative_factorization(data, n_components=3)
+            for call in (svd_curve, partial(cross_validate_rank, ks=[1]), partial(consensus, k=2)):
+                with pytest.raises(TypeError, match="Y: expected a matrix in memory for (svd|cross|consensus).*; got"):
+                    call(data)
+            with pytest.raises(TypeError, match="Y: expected a matrix in memory for consensus_curve"):
+                consensus_curve(data, [1, 2])
 
     def test_warns(self, X):
         with pytest.warns(NMFConvergenceWarning):
