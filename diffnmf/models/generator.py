@@ -14,6 +14,7 @@ from diffnmf.models.slot_head import HINTS, SlotHead
 from diffnmf.models.unet import UNet
 from diffnmf.models.w_heads import FULLY_CONNECTED, make_w_head, nnls_layer
 from diffnmf.solvers import NNLSSolver
+from diffnmf.solvers.devices import without_autocast
 
 
 class Factorization(NamedTuple):
@@ -140,7 +141,7 @@ class Generator(nn.Module):
                 W0 = W0 * torch.linalg.vector_norm(H.detach(), dim=-2).unsqueeze(-1)
             H = F.normalize(H, dim=-2)  # a dead column stays zero
         W = self.w_head(H, Y, bottleneck, W0).to(Y.dtype)  # (B, k, m)
-        with torch.autocast(Y.device.type, enabled=False):
+        with without_autocast(Y.device):
             return Factorization(H, W, H @ W)
 
     def set_slots(self, Y: Tensor) -> None:

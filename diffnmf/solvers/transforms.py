@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
 
 from diffnmf.solvers.base import NNLSSolver, Solved
@@ -21,12 +22,28 @@ from diffnmf.solvers.problem import Problem, one_where_zero
 from diffnmf.solvers.registry import name_of_solver
 
 
+_RECORDERS = (torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FAKE)  # make_fx, FakeTensorMode
+
+
 def transformed(problem: Problem) -> bool:
     """Whether a transform is at work that the lean reverse path knows nothing of."""
     return (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
         or any(forward_ad.unpack_dual(x).tangent is not None for x in problem.tensors)
+        or _is_recorded(problem)
+    )
+
+
+def _is_recorded(problem: Problem) -> bool:
+    """Whether operations are recorded for other numbers than these, or there are none.
+
+    Then Python must not branch on them: a record would keep the branch, such as the number of exchanges.
+    """
+    return (
+        torch._C._get_tracing_state() is not None  # torch.jit.trace
+        or any(torch._C._get_dispatch_mode(mode) is not None for mode in _RECORDERS)
+        or any(x.is_meta or isinstance(x, FakeTensor) for x in problem.tensors)
     )
 
 

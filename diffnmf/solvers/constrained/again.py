@@ -57,7 +57,7 @@ def solve_again_constrained(problem: Problem, W: Tensor, free: Tensor, binds: Te
     hidden = torch.zeros_like(F)
     if asked.total is not None:
         q = torch.where(F, a, -torch.inf).argmax(-1, keepdim=True)
-        hidden = torch.zeros_like(F).scatter(1, q, True) & binds.flatten()[:, None]
+        hidden = (torch.arange(F.shape[-1], device=F.device) == q) & binds.flatten()[:, None]
         left = as_columns(asked.total.double() - held.sum(-2, keepdim=True)).squeeze(-1)
         any_hidden = hidden.any(-1)
         a_q = torch.where(any_hidden, torch.where(hidden, a, 0.0).sum(-1), 1.0)
