@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.constrained.operator import solve_constrained_transformed
-from diffnmf.solvers.exact.masked import mask_matrix
+from diffnmf.solvers.exact.masked import cholesky, mask_matrix
 from diffnmf.solvers.gradient import scaled_gram
 from diffnmf.solvers.keys import solver_key, solver_of_key
 from diffnmf.solvers.problem import Problem, one_where_zero
@@ -84,8 +84,8 @@ def solve_again(problem: Problem, W: Tensor) -> Tensor:
     # Constant scales: any will do for the derivatives, these for the digits.
     row_scale = one_where_zero(H.detach().square().sum(-2).unsqueeze(-1) + ridge.detach()).sqrt()  # (B, k, 1)
     free = (W > 0).mT  # (B, m, k)
-    L, info = torch.linalg.cholesky_ex(mask_matrix(scaled_gram(H, problem.ridge, row_scale).unsqueeze(1), free))
-    wanted = (free & (info == 0).unsqueeze(-1)).unsqueeze(-1)  # (B, m, k, 1)
+    L, regular = cholesky(mask_matrix(scaled_gram(H, problem.ridge, row_scale).unsqueeze(1), free))
+    wanted = (free & regular.unsqueeze(-1)).unsqueeze(-1)  # (B, m, k, 1)
     target = torch.where(wanted, ((H.mT @ Y - l1) / row_scale).mT.unsqueeze(-1), 0.0)
     # Two triangular solves: under nested forward mode linalg.solve gives wrong numbers (pytorch#196695).
     z = torch.linalg.solve_triangular(L, target, upper=False)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from diffnmf.solvers.constrained.form import correlation, gram_matrices
 from diffnmf.solvers.constrained.systems import without_hidden
-from diffnmf.solvers.exact.masked import as_columns, from_columns, mask_matrix
+from diffnmf.solvers.exact.masked import as_columns, cholesky, from_columns, mask_matrix
 from diffnmf.solvers.optimality import objective_gradient
 from diffnmf.solvers.problem import Problem, one_where_zero
 
@@ -68,8 +68,8 @@ def solve_again_constrained(problem: Problem, W: Tensor, free: Tensor, binds: Te
         A = without_hidden(A, row, w, hidden)
         c = c - w * (c_q - A_qq * rest)[:, None] - row * rest[:, None]
     F = F & ~hidden
-    L, info = torch.linalg.cholesky_ex(mask_matrix(A, F))
-    wanted = (F & (info == 0).unsqueeze(-1)).unsqueeze(-1)
+    L, regular = cholesky(mask_matrix(A, F))
+    wanted = (F & regular.unsqueeze(-1)).unsqueeze(-1)
     z = torch.linalg.solve_triangular(L, torch.where(wanted, c.unsqueeze(-1), 0.0), upper=False)
     x = torch.where(wanted, torch.linalg.solve_triangular(L.mT, z, upper=True), 0.0).squeeze(-1)
     if asked.total is not None:
