@@ -92,14 +92,14 @@ class NNSAE(Autoencoder):
         return self
 
     def _reset(self, generator: torch.Generator) -> None:
-        self.weight.copy_(0.0125 + 0.05 * torch.rand(self.weight.shape, generator=generator))
+        self.weight.copy_(0.0125 + 0.05 * torch.rand(self.weight.shape, generator=generator, device="cpu"))
         self.slope.fill_(1.0)
         self.offset.fill_(-3.0)
 
     def _learn(self, X: Tensor, generator: torch.Generator) -> None:
         samples = X.cpu().numpy()
         for _ in range(self.epochs):
-            self.losses_.append(self._pass(samples, torch.randperm(len(X), generator=generator).numpy()))
+            self.losses_.append(self._pass(samples, torch.randperm(len(X), generator=generator, device="cpu").numpy()))
 
     def _pass(self, samples: np.ndarray, order: np.ndarray) -> float:
         """Learn from each of the samples (N, n) in this order; the mean of ½‖x − Wh‖² as it was before each step."""

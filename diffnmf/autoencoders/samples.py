@@ -33,7 +33,7 @@ def rows_of(name: str, data: Any, width: int, like: Tensor, interval: str = "(-i
     rows = rows.to(like).contiguous()
     if rows.is_inference() and not torch.is_inference_mode_enabled():
         rows = rows.clone()  # of which a gradient can be taken
-    if rows.numel() > 0:
+    if rows.numel() > 0 and not rows.is_meta:  # which has no numbers
         _check_entries(name, rows, interval)
     return rows
 

@@ -91,7 +91,7 @@ class UnfoldedNMF(Autoencoder):
         self.dictionary.copy_(rows)
         self.W1.copy_(rows @ rows.mT)  # the same in every layer
         self.W2.copy_(rows)
-        self.penalties.copy_(torch.tensor([self.l1, self.l2]))
+        self.penalties.copy_(torch.tensor([self.l1, self.l2], device="cpu"))
         return self
 
     def codes_by_layer(self, X: Any) -> list[Any]:
@@ -103,7 +103,7 @@ class UnfoldedNMF(Autoencoder):
         return [self.dictionary.detach(), self.W1.detach(), self.W2.detach()]
 
     def _reset(self, generator: torch.Generator) -> None:
-        self.begin_with(torch.rand(self.dictionary.shape, generator=generator))
+        self.begin_with(torch.rand(self.dictionary.shape, generator=generator, device="cpu"))
 
     def _learn(self, X: Tensor, generator: torch.Generator) -> None:
         # Unit columns of H, so that one learning rate serves all scales of X.

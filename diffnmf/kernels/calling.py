@@ -44,7 +44,7 @@ def _is_plain(x: Tensor) -> bool:
 
 
 def _has_tangent(x: Tensor) -> bool:
-    """Whether forward mode has given a tensor a derivative; below autograd, inside of an operator, it has given none."""
+    """Whether a tensor has a derivative of forward mode; below autograd, inside of an operator, none has."""
     below = torch._C._dispatch_tls_is_dispatch_key_excluded(torch._C.DispatchKey.AutogradFunctionality)
     return forward_ad._current_level >= 0 and not below and forward_ad.unpack_dual(x).tangent is not None
 

@@ -91,8 +91,13 @@ class NNLSCoder(nn.Module):
         self.k = check_count("k", k, at_least=1)
         asked: dict[str, Any] = {"total": total, "upper": upper, "signed": signed, "allowed": allowed}
         self.nnls = NNLSLayer(solver, rows=True, ridge=ridge, l1=l1, total_kind=total_kind, **asked)
-        generator = None if seed is None else torch.Generator().manual_seed(check_count("seed", seed))
-        self.weight = nn.Parameter(torch.rand(self.in_features, self.k, generator=generator))
+        self.weight = nn.Parameter(torch.empty(self.in_features, self.k))
+        with torch.no_grad():
+            if seed is None:
+                self.weight.uniform_()
+            else:  # drawn on the CPU, wherever the weight is
+                generator = torch.Generator().manual_seed(check_count("seed", seed))
+                self.weight.copy_(torch.rand(self.weight.shape, generator=generator, device="cpu"))
 
     @property
     def dictionary(self) -> Tensor:

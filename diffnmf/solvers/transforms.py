@@ -21,7 +21,6 @@ from diffnmf.solvers.keys import solver_key, solver_of_key
 from diffnmf.solvers.problem import Problem, one_where_zero
 from diffnmf.solvers.registry import name_of_solver
 
-
 _RECORDERS = (torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FAKE)  # make_fx, FakeTensorMode
 
 
