@@ -33,7 +33,8 @@ def rows_of(name: str, data: Any, width: int, like: Tensor, interval: str = "(-i
     rows = rows.to(like).contiguous()
     if rows.is_inference() and not torch.is_inference_mode_enabled():
         rows = rows.clone()  # of which a gradient can be taken
-    if rows.numel() > 0 and not rows.is_meta:  # which has no numbers
+    # Nothing can be read on the meta device, nor inside of torch.func.vmap.
+    if rows.numel() > 0 and not rows.is_meta and not torch._C._are_functorch_transforms_active():
         _check_entries(name, rows, interval)
     return rows
 
