@@ -11,6 +11,7 @@ from diffnmf.autoencoders.projection import keep_non_negative
 from diffnmf.autoencoders.samples import in_kind, rows_of
 from diffnmf.checks import check_count, check_number
 from diffnmf.factorization import factorize
+from diffnmf.solvers.norms import with_unit_columns
 
 EPSILON = 1e-7  # of a denominator, as Nasser et al. have it
 
@@ -108,7 +109,7 @@ class UnfoldedNMF(Autoencoder):
     def _learn(self, X: Tensor, generator: torch.Generator) -> None:
         # Unit columns of H, so that one learning rate serves all scales of X.
         H = factorize(X.mT, self.k, seed=self.seed, max_iter=100, tol=0.0).H  # (n, k)
-        self.begin_with(nn.functional.normalize(H, dim=0).mT)
+        self.begin_with(with_unit_columns(H).mT)
         optimizer = torch.optim.Adam(self.parameters(), self.learning_rate)
         keep_non_negative(optimizer, self.parameters())
         self.losses_ = train_in_batches(

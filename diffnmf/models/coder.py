@@ -9,6 +9,7 @@ from diffnmf.checks import check_count, check_floating, check_name
 from diffnmf.factorization import factorize
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers import NNLSSolver
+from diffnmf.solvers.norms import with_unit_columns
 
 INITS = ("nmf", "spa", "kmeans")
 
@@ -102,7 +103,7 @@ class NNLSCoder(nn.Module):
     @property
     def dictionary(self) -> Tensor:
         """H, (in_features, k) ≥ 0, with columns of unit norm; differentiable."""
-        return nn.functional.normalize(_PositivePart.apply(self.weight), dim=0)
+        return with_unit_columns(_PositivePart.apply(self.weight))
 
     def forward(self, X: Tensor) -> Tensor:
         """The codes (*batch, k) of samples (*batch, in_features)."""
@@ -150,7 +151,7 @@ class NNLSCoder(nn.Module):
         else:
             options: dict[str, Any] = {"max_iter": 100, "tol": 0.0} if method == "nmf" else {"method": "spa"}
             H = factorize(X.detach().mT, self.k, seed=seed, **options).H
-        H = nn.functional.normalize(H.to(self.weight), dim=0)
+        H = with_unit_columns(H.to(self.weight))
         # What the data left no component for may find its own: a zero column has no direction to start in.
         self.weight.copy_(torch.where(H.any(dim=0), H, self.weight))
         return self

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from diffnmf.layers import NNLSLayer
 from diffnmf.models.basis_start import BasisStart, Factors
@@ -15,6 +14,7 @@ from diffnmf.models.unet import UNet
 from diffnmf.models.w_heads import FULLY_CONNECTED, make_w_head, nnls_layer
 from diffnmf.solvers import NNLSSolver
 from diffnmf.solvers.devices import without_autocast
+from diffnmf.solvers.norms import with_unit_columns
 
 
 class Factorization(NamedTuple):
@@ -139,7 +139,7 @@ class Generator(nn.Module):
         if self.unit_norm:
             if W0 is not None:
                 W0 = W0 * torch.linalg.vector_norm(H.detach(), dim=-2).unsqueeze(-1)
-            H = F.normalize(H, dim=-2)  # a dead column stays zero
+            H = with_unit_columns(H)  # a dead column stays zero
         W = self.w_head(H, Y, bottleneck, W0).to(Y.dtype)  # (B, k, m)
         with without_autocast(Y.device):
             return Factorization(H, W, H @ W)

@@ -143,3 +143,13 @@ def test_state_and_seed(samples):
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_column_of_zeros_stays_one_in_every_precision(samples, dtype):
+    coder = NNLSCoder(16, 3, seed=0).to(dtype)
+    with torch.no_grad():
+        coder.weight[:, 1] = 0
+    assert coder.dictionary[:, 1].eq(0).all()
+    coder.reconstruct(samples.to(dtype)).sum().backward()
+    assert coder(samples.to(dtype)).isfinite().all() and coder.weight.grad.isfinite().all()
