@@ -135,9 +135,14 @@ class NNLSCoder(nn.Module):
             The coder itself.
 
         Raises:
-            TypeError, ValueError: X is no such matrix, or the method is unknown.
+            TypeError, ValueError: X is no such matrix, the method is unknown, or the weight is parametrized or pruned.
         """
         check_name("method", method, INITS)
+        if not isinstance(self.weight, nn.Parameter):  # what is written to it would be lost
+            raise ValueError(
+                "weight: expected a parameter of its own; got one that is computed from others (call initialize before"
+                " it is parametrized or pruned)"
+            )
         check_floating("X", X)
         if X.ndim != 2 or X.shape[1] != self.in_features or len(X) < self.k:
             raise ValueError(

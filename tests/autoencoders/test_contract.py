@@ -264,3 +264,8 @@ def test_gradients_of_each_sample(name, fitted):
 
     each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, X)
     assert each.keys() == parameters.keys() and all(len(x) == 5 and x.isfinite().all() for x in each.values())
+
+
+def test_arrays_with_weights_in_bfloat16(name):
+    model = AUTOENCODERS[name](SIZE, K, **SHORT[name]).bfloat16()
+    assert model.fit(samples().numpy()[:20]).encode(samples().numpy()).dtype == np.float32
