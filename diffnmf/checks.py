@@ -116,7 +116,7 @@ def check_tensor(name: str, value: object, shape: str = "") -> Tensor:
         raise TypeError(f"{name}: expected {expected}; got {type(value).__name__} (use torch.as_tensor)")
     if value.is_nested:
         raise TypeError(
-            f"{name}: expected a dense tensor; got a nested one (use torch.nested.to_padded_tensor, or a loop over its parts)"
+            f"{name}: expected a dense tensor; got a nested one (use torch.nested.to_padded_tensor, or a loop)"
         )
     if value.layout != torch.strided:
         raise TypeError(f"{name}: expected a dense tensor; got layout {value.layout} (use {name}.to_dense())")
