@@ -16,6 +16,7 @@ from torch import Tensor
 from diffnmf.errors import unknown_name
 
 T = TypeVar("T")
+REAL_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # float8 is for storage: it has no products
 
 
 def check_count(name: str, value: object, *, at_least: int = 0, alternative: str = "") -> int:
@@ -113,6 +114,10 @@ def check_tensor(name: str, value: object, shape: str = "") -> Tensor:
     if not isinstance(value, Tensor):
         expected = f"a torch.Tensor {shape}".rstrip()
         raise TypeError(f"{name}: expected {expected}; got {type(value).__name__} (use torch.as_tensor)")
+    if value.is_nested:
+        raise TypeError(
+            f"{name}: expected a dense tensor; got a nested one (use torch.nested.to_padded_tensor, or a loop)"
+        )
     if value.layout != torch.strided:
         raise TypeError(f"{name}: expected a dense tensor; got layout {value.layout} (use {name}.to_dense())")
     return value
@@ -121,7 +126,7 @@ def check_tensor(name: str, value: object, shape: str = "") -> Tensor:
 def check_floating(name: str, value: object) -> Tensor:
     """A dense tensor of a real floating-point dtype."""
     tensor = check_tensor(name, value)
-    if not tensor.is_floating_point():
+    if tensor.dtype not in REAL_DTYPES:
         raise TypeError(
             f"{name}: expected a real floating-point dtype; got {tensor.dtype} (use {name}.to(torch.float32))"
         )

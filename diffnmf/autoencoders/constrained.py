@@ -42,7 +42,7 @@ class ConstrainedAutoencoder(SigmoidAutoencoder):
         self.batch_size = check_count("batch_size", batch_size, at_least=1)
 
     def _draw(self, weight: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.rand(weight.shape, generator=generator)
+        return torch.rand(weight.shape, generator=generator, device="cpu")
 
     def _learn(self, X: Tensor, generator: torch.Generator) -> None:
         with torch.no_grad():

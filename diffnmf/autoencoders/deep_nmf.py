@@ -118,7 +118,8 @@ class DeepNMF(Autoencoder):
         lengths = (self.in_features, *self.sizes)
         pairs = zip(lengths, self.sizes, strict=False)
         self.coders = nn.ModuleList(NNLSCoder(*pair, seed=self.seed) for pair in pairs)
-        self.head = None if self.classes is None else nn.utils.skip_init(nn.Linear, self.k, self.classes)
+        device = torch.get_default_device()  # skip_init takes the CPU otherwise
+        self.head = None if self.classes is None else nn.utils.skip_init(nn.Linear, self.k, self.classes, device=device)
         self._labels: Tensor | None = None
         with torch.no_grad():
             self._reset(torch.Generator().manual_seed(self.seed))
@@ -161,7 +162,7 @@ class DeepNMF(Autoencoder):
 
     def _reset(self, generator: torch.Generator) -> None:
         for coder in self._each():
-            coder.weight.copy_(torch.rand(coder.weight.shape, generator=generator))
+            coder.weight.copy_(torch.rand(coder.weight.shape, generator=generator, device="cpu"))
         if self.head is not None:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)

@@ -37,7 +37,7 @@ def train_in_batches(
     means = []
     for epoch in range(epochs):
         total = 0.0
-        for chosen in torch.randperm(len(X), generator=generator).split(batch_size):
+        for chosen in torch.randperm(len(X), generator=generator, device="cpu").split(batch_size):
             loss = loss_of(X[chosen.to(X.device)])
             total += len(chosen) * finite(loss.item(), f"epoch {epoch}")
             for optimizer in optimizers:

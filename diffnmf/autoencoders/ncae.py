@@ -48,7 +48,7 @@ class NCAE(SigmoidAutoencoder):
         self.max_iter = check_count("max_iter", max_iter)
 
     def _draw(self, weight: Tensor, generator: torch.Generator) -> Tensor:
-        return 2 * torch.rand(weight.shape, generator=generator) - 1
+        return 2 * torch.rand(weight.shape, generator=generator, device="cpu") - 1
 
     def _learn(self, X: Tensor, generator: torch.Generator) -> None:
         weights = (self.encoder.weight, self.encoder.bias, self.decoder.weight, self.decoder.bias)

@@ -65,7 +65,8 @@ class NCAEClassifier(nn.Module):
             NCAE(width, k, penalty=penalty, seed=seed, **options)
             for width, k in zip((in_features, *ks[:-1]), ks, strict=True)
         )
-        self.softmax = nn.utils.skip_init(nn.Linear, ks[-1], check_count("classes", classes, at_least=2))
+        classes = check_count("classes", classes, at_least=2)
+        self.softmax = nn.utils.skip_init(nn.Linear, ks[-1], classes, device=torch.get_default_device())
         self._clear_softmax()
 
     def fit(self, X: Any, y: Any) -> Self:

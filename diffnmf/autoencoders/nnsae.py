@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffnmf.autoencoders.base import Autoencoder
+from diffnmf.autoencoders.samples import array_of
 from diffnmf.checks import check_count, check_number
 
 
@@ -88,18 +89,18 @@ class NNSAE(Autoencoder):
             TypeError, ValueError: as ``fit``.
         """
         rows = self._rows(X).detach()
-        self.losses_.append(self._pass(rows.cpu().numpy(), np.arange(len(rows))))
+        self.losses_.append(self._pass(array_of(rows), np.arange(len(rows))))
         return self
 
     def _reset(self, generator: torch.Generator) -> None:
-        self.weight.copy_(0.0125 + 0.05 * torch.rand(self.weight.shape, generator=generator))
+        self.weight.copy_(0.0125 + 0.05 * torch.rand(self.weight.shape, generator=generator, device="cpu"))
         self.slope.fill_(1.0)
         self.offset.fill_(-3.0)
 
     def _learn(self, X: Tensor, generator: torch.Generator) -> None:
-        samples = X.cpu().numpy()
+        samples = array_of(X)
         for _ in range(self.epochs):
-            self.losses_.append(self._pass(samples, torch.randperm(len(X), generator=generator).numpy()))
+            self.losses_.append(self._pass(samples, torch.randperm(len(X), generator=generator, device="cpu").numpy()))
 
     def _pass(self, samples: np.ndarray, order: np.ndarray) -> float:
         """Learn from each of the samples (N, n) in this order; the mean of ½‖x − Wh‖² as it was before each step."""
@@ -107,7 +108,7 @@ class NNSAE(Autoencoder):
         from scipy.special import expit
 
         state = (self.weight, self.slope, self.offset)
-        W, a, b = (parameter.detach().cpu().numpy().copy(order="F") for parameter in state)
+        W, a, b = (array_of(parameter).copy(order="F") for parameter in state)
         add_outer = get_blas_funcs("ger", (W,))  # W + c x yᵀ in the memory of W: half the time of a step is this sum
         rate, floor = self.plasticity_rate, math.sqrt(self.plasticity_rate)
         linear, square = rate * (2 + 1 / self.mean_activity), rate / self.mean_activity

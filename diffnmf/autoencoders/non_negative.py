@@ -63,8 +63,8 @@ class NonNegativeAutoencoder(Autoencoder):
             self._reset(torch.Generator().manual_seed(self.seed))
 
     def _reset(self, generator: torch.Generator) -> None:
-        self.encoder.copy_(torch.randn(self.encoder.shape, generator=generator) / self.in_features**0.5)
-        self.dictionary.copy_(torch.randn(self.dictionary.shape, generator=generator))
+        self.encoder.copy_(torch.randn(self.encoder.shape, generator=generator, device="cpu") / self.in_features**0.5)
+        self.dictionary.copy_(torch.randn(self.dictionary.shape, generator=generator, device="cpu"))
 
     def _learn(self, X: Tensor, generator: torch.Generator) -> None:
         optimizer = torch.optim.Adam(

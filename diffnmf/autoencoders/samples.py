@@ -33,7 +33,8 @@ def rows_of(name: str, data: Any, width: int, like: Tensor, interval: str = "(-i
     rows = rows.to(like).contiguous()
     if rows.is_inference() and not torch.is_inference_mode_enabled():
         rows = rows.clone()  # of which a gradient can be taken
-    if rows.numel() > 0:
+    # Nothing can be read on the meta device, nor inside of torch.func.vmap.
+    if rows.numel() > 0 and not rows.is_meta and not torch._C._are_functorch_transforms_active():
         _check_entries(name, rows, interval)
     return rows
 
@@ -54,7 +55,13 @@ def labels_of(name: str, labels: Any) -> Tensor:
 
 def in_kind(result: Tensor, given: Any) -> Any:
     """A result as its user wants it: a tensor where a tensor was given, otherwise an array without gradient."""
-    return result.to(given.device) if isinstance(given, Tensor) else result.detach().cpu().numpy()
+    return result.to(given.device) if isinstance(given, Tensor) else array_of(result)
+
+
+def array_of(x: Tensor) -> np.ndarray:
+    """The numbers of a tensor as an array; NumPy has no bfloat16, of which float32 is made."""
+    x = x.detach().cpu()
+    return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
 
 def _tensor_of(name: str, data: Any) -> Tensor:

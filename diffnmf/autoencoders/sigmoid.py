@@ -31,8 +31,9 @@ class SigmoidAutoencoder(Autoencoder):
         super().__init__(in_features, k, seed=seed)
         self.sparsity = check_number("sparsity", sparsity, "(0, 1)")
         self.sparsity_weight = check_number("sparsity_weight", sparsity_weight)
-        self.encoder = nn.utils.skip_init(nn.Linear, self.in_features, self.k)
-        self.decoder = nn.utils.skip_init(nn.Linear, self.k, self.in_features)
+        device = torch.get_default_device()  # skip_init takes the CPU otherwise
+        self.encoder = nn.utils.skip_init(nn.Linear, self.in_features, self.k, device=device)
+        self.decoder = nn.utils.skip_init(nn.Linear, self.k, self.in_features, device=device)
         with torch.no_grad():
             self._reset(torch.Generator().manual_seed(self.seed))
 

@@ -11,6 +11,7 @@ from diffnmf.autoencoders.projection import keep_non_negative
 from diffnmf.autoencoders.samples import in_kind, rows_of
 from diffnmf.checks import check_count, check_number
 from diffnmf.factorization import factorize
+from diffnmf.solvers.norms import with_unit_columns
 
 EPSILON = 1e-7  # of a denominator, as Nasser et al. have it
 
@@ -91,7 +92,7 @@ class UnfoldedNMF(Autoencoder):
         self.dictionary.copy_(rows)
         self.W1.copy_(rows @ rows.mT)  # the same in every layer
         self.W2.copy_(rows)
-        self.penalties.copy_(torch.tensor([self.l1, self.l2]))
+        self.penalties.copy_(torch.tensor([self.l1, self.l2], device="cpu"))
         return self
 
     def codes_by_layer(self, X: Any) -> list[Any]:
@@ -103,12 +104,12 @@ class UnfoldedNMF(Autoencoder):
         return [self.dictionary.detach(), self.W1.detach(), self.W2.detach()]
 
     def _reset(self, generator: torch.Generator) -> None:
-        self.begin_with(torch.rand(self.dictionary.shape, generator=generator))
+        self.begin_with(torch.rand(self.dictionary.shape, generator=generator, device="cpu"))
 
     def _learn(self, X: Tensor, generator: torch.Generator) -> None:
         # Unit columns of H, so that one learning rate serves all scales of X.
         H = factorize(X.mT, self.k, seed=self.seed, max_iter=100, tol=0.0).H  # (n, k)
-        self.begin_with(nn.functional.normalize(H, dim=0).mT)
+        self.begin_with(with_unit_columns(H).mT)
         optimizer = torch.optim.Adam(self.parameters(), self.learning_rate)
         keep_non_negative(optimizer, self.parameters())
         self.losses_ = train_in_batches(

@@ -84,11 +84,16 @@ class GroupSampler:
         """The groups of one epoch as indices of images: Tensor (G, m), int64, with G = ``len(self)``."""
         generator = _generator(self.seed, check_count("epoch", epoch))
         shape = (self._drawn, self._share)
-        draws = [pool[torch.randperm(len(pool), generator=generator)][: shape[0] * shape[1]] for pool in self._pools]
+        draws = [
+            pool[torch.randperm(len(pool), generator=generator, device="cpu")][: shape[0] * shape[1]]
+            for pool in self._pools
+        ]
         groups = torch.cat([draw.view(shape) for draw in draws], dim=1)  # (G, m), sorted by class
         if self.order == "random":
             # Sorting random numbers permutes every row by itself, without a loop over groups.
-            groups = groups.gather(1, torch.rand(groups.shape, generator=generator, dtype=torch.float64).argsort(1))
+            groups = groups.gather(
+                1, torch.rand(groups.shape, generator=generator, dtype=torch.float64, device="cpu").argsort(1)
+            )
         return groups[: len(self)]
 
 

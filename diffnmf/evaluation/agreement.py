@@ -48,7 +48,7 @@ def _solve(name: str, H: Tensor, Y: Tensor) -> tuple[Tensor, Tensor, float]:
     """W, the gradient for H, and the milliseconds of the second of two calls."""
     layer = NNLSLayer(ConeProgram.loose() if name == "cvxpylayer, loose" else get_solver(name))
     H = H.detach().requires_grad_()
-    V = torch.randn(Y.shape, generator=torch.Generator().manual_seed(0), dtype=Y.dtype).to(Y.device)
+    V = torch.randn(Y.shape, generator=torch.Generator().manual_seed(0), dtype=Y.dtype, device="cpu").to(Y.device)
     for _ in range(2):
         start = time.perf_counter()
         W = layer(H, Y)

@@ -172,7 +172,7 @@ def consensus_curve(Y: Any, ks: Iterable[int], **options: Any) -> ConsensusScore
         [x.error for x in found],
         [float(x.errors.min()) for x in found],
     ]
-    stability, least, error, best = (torch.tensor(curve, dtype=torch.float64) for curve in curves)
+    stability, least, error, best = (torch.tensor(curve, dtype=torch.float64, device="cpu") for curve in curves)
     return ConsensusScores(numbers, stability, least, error, best, found)
 
 

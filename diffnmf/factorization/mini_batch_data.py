@@ -92,7 +92,7 @@ def checked_rows(model: Any, X: Any, *, reset: bool) -> Rows:
     data = validate_data(model, X, reset=reset, accept_sparse=("csr", "csc"), dtype=kinds)
     entries = data if _is_array(data) else data.data
     if entries.size:
-        check_non_negative(torch.tensor([float(entries.min())]))
+        check_non_negative(torch.tensor([float(entries.min())], device="cpu"))
     data = data if _is_array(data) else data.tocsr()
     return Rows(data, device or torch.device("cpu"), dtype or torch.from_numpy(entries[:0].copy()).dtype)
 

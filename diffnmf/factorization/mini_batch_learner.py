@@ -101,7 +101,7 @@ class Learner:
         """From Hᵀ (k, n), for data like Y (n, b), which says what the units are."""
         values = Y if Y.layout == torch.strided else Y.values()
         largest = float(values.amax()) if values.numel() else 0.0
-        exponent = int(torch.frexp(torch.tensor(largest, dtype=torch.float64))[1]) // 2 if largest > 0 else 0
+        exponent = math.frexp(largest)[1] // 2 if largest > 0 else 0
         root = 2.0**exponent
         Ht = (Ht / root).unsqueeze(0).contiguous()
         blank = largest == 0 and not bool(Ht.any())
@@ -164,4 +164,4 @@ class Learner:
 
 def _power(root: float, exponent: float) -> float:
     """root^exponent; infinite where that is too large, where Python would raise."""
-    return float(torch.tensor(root, dtype=torch.float64) ** exponent)
+    return float(torch.tensor(root, dtype=torch.float64, device="cpu") ** exponent)

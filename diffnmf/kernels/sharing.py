@@ -39,13 +39,22 @@ def share(work: Callable[[int, int], int], count: int, cost: float) -> int:
 
     others: list[Future[int]] = []
     try:
-        others += [_threads().submit(take) for _ in range(threads - 1)]
-        return max(take(), *(other.result() for other in others))  # this thread works, too
+        _ask_for_help(take, others, threads - 1)
+        return max([take(), *(other.result() for other in others)])  # this thread works, too
     finally:
         # Nobody may leave while another thread still writes: what is written to would be freed, after Ctrl-C say.
         for _ in ranges:
             pass
         _wait_for_all(others)
+
+
+def _ask_for_help(take: Callable[[], int], others: list["Future[int]"], count: int) -> None:
+    """Add ``count`` threads that call ``take`` to ``others``, or fewer: when Python ends it has no more of them."""
+    try:
+        for _ in range(count):
+            others.append(_threads().submit(take))
+    except RuntimeError:
+        pass  # this thread does what is left
 
 
 def _wait_for_all(others: list["Future[int]"]) -> None:

@@ -175,4 +175,6 @@ def _transposed(x: Any) -> Any:
 
 
 def _shown(value: object) -> str:
-    return f"tensor{tuple(value.shape)}" if isinstance(value, Tensor) and value.ndim else str(value)
+    if not isinstance(value, Tensor):
+        return str(value)
+    return f"tensor{tuple(value.shape)}" if value.ndim else str(value.detach())  # a parameter would say so in two lines

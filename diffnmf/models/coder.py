@@ -9,6 +9,7 @@ from diffnmf.checks import check_count, check_floating, check_name
 from diffnmf.factorization import factorize
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers import NNLSSolver
+from diffnmf.solvers.norms import with_unit_columns
 
 INITS = ("nmf", "spa", "kmeans")
 
@@ -91,13 +92,18 @@ class NNLSCoder(nn.Module):
         self.k = check_count("k", k, at_least=1)
         asked: dict[str, Any] = {"total": total, "upper": upper, "signed": signed, "allowed": allowed}
         self.nnls = NNLSLayer(solver, rows=True, ridge=ridge, l1=l1, total_kind=total_kind, **asked)
-        generator = None if seed is None else torch.Generator().manual_seed(check_count("seed", seed))
-        self.weight = nn.Parameter(torch.rand(self.in_features, self.k, generator=generator))
+        self.weight = nn.Parameter(torch.empty(self.in_features, self.k))
+        with torch.no_grad():
+            if seed is None:
+                self.weight.uniform_()
+            else:  # drawn on the CPU, wherever the weight is
+                generator = torch.Generator().manual_seed(check_count("seed", seed))
+                self.weight.copy_(torch.rand(self.weight.shape, generator=generator, device="cpu"))
 
     @property
     def dictionary(self) -> Tensor:
         """H, (in_features, k) ≥ 0, with columns of unit norm; differentiable."""
-        return nn.functional.normalize(_PositivePart.apply(self.weight), dim=0)
+        return with_unit_columns(_PositivePart.apply(self.weight))
 
     def forward(self, X: Tensor) -> Tensor:
         """The codes (*batch, k) of samples (*batch, in_features)."""
@@ -129,9 +135,14 @@ class NNLSCoder(nn.Module):
             The coder itself.
 
         Raises:
-            TypeError, ValueError: X is no such matrix, or the method is unknown.
+            TypeError, ValueError: X is no such matrix, the method is unknown, or the weight is parametrized or pruned.
         """
         check_name("method", method, INITS)
+        if not isinstance(self.weight, nn.Parameter):  # what is written to it would be lost
+            raise ValueError(
+                "weight: expected a parameter of its own; got one that is computed from others (call initialize before"
+                " it is parametrized or pruned)"
+            )
         check_floating("X", X)
         if X.ndim != 2 or X.shape[1] != self.in_features or len(X) < self.k:
             raise ValueError(
@@ -145,7 +156,7 @@ class NNLSCoder(nn.Module):
         else:
             options: dict[str, Any] = {"max_iter": 100, "tol": 0.0} if method == "nmf" else {"method": "spa"}
             H = factorize(X.detach().mT, self.k, seed=seed, **options).H
-        H = nn.functional.normalize(H.to(self.weight), dim=0)
+        H = with_unit_columns(H.to(self.weight))
         # What the data left no component for may find its own: a zero column has no direction to start in.
         self.weight.copy_(torch.where(H.any(dim=0), H, self.weight))
         return self

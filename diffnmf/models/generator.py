@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils._pytree import _register_namedtuple
 
 from diffnmf.layers import NNLSLayer
@@ -15,6 +14,8 @@ from diffnmf.models.slot_head import HINTS, SlotHead
 from diffnmf.models.unet import UNet
 from diffnmf.models.w_heads import FULLY_CONNECTED, make_w_head, nnls_layer
 from diffnmf.solvers import NNLSSolver
+from diffnmf.solvers.devices import without_autocast
+from diffnmf.solvers.norms import with_unit_columns
 
 
 class Factorization(NamedTuple):
@@ -143,9 +144,9 @@ class Generator(nn.Module):
         if self.unit_norm:
             if W0 is not None:
                 W0 = W0 * torch.linalg.vector_norm(H.detach(), dim=-2).unsqueeze(-1)
-            H = F.normalize(H, dim=-2)  # a dead column stays zero
+            H = with_unit_columns(H)  # a dead column stays zero
         W = self.w_head(H, Y, bottleneck, W0).to(Y.dtype)  # (B, k, m)
-        with torch.autocast(Y.device.type, enabled=False):
+        with without_autocast(Y.device):
             return Factorization(H, W, H @ W)
 
     def set_slots(self, Y: Tensor) -> None:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from diffnmf.models.blocks import bottleneck_mlp
+from diffnmf.solvers.devices import without_autocast
 
 
 class ImageMixtures(nn.Module):
@@ -33,5 +34,5 @@ class ImageMixtures(nn.Module):
     def forward(self, Y: Tensor, bottleneck: Tensor) -> Tensor:
         """Y (B, n, m) and the bottleneck (B, C, h', w') to mixtures (B, n, k)."""
         logits = self.layers(bottleneck).to(Y.dtype).unflatten(1, (self.m, self.k))  # (B, m, k)
-        with torch.autocast(Y.device.type, enabled=False):  # it would round the images to 16 bits
+        with without_autocast(Y.device):  # it would round the images to 16 bits
             return Y @ logits.softmax(dim=1)

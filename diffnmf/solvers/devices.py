@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from typing import Any, TypeVar
 
@@ -54,6 +54,11 @@ def needs_float64(solve: Solver) -> Solver:
 def _at_home(x: Any) -> Any:
     """An argument on the CPU."""
     return x.cpu() if isinstance(x, (Tensor, Asked)) else x
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Products in the dtype of what is multiplied: autocast would lower those of float32 to half precision."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)  # meta has none
 
 
 def check_float64(name: str, x: Tensor) -> None:

@@ -8,7 +8,7 @@ from diffnmf.checks import check_name
 from diffnmf.solvers.base import BACKWARDS, NNLSSolver, Solved
 from diffnmf.solvers.constrained.ranges import constrained_in_range, nothing_in_range, with_a_row
 from diffnmf.solvers.constraints import Constraints
-from diffnmf.solvers.devices import looking_is_free
+from diffnmf.solvers.devices import looking_is_free, without_autocast
 from diffnmf.solvers.direct import device_solves, kernel_solves, solve_directly, solve_on_device
 from diffnmf.solvers.problem import Problem
 from diffnmf.solvers.ranges import InRange, in_range
@@ -72,8 +72,7 @@ def _solve_in_range(problem: Problem, solver: NNLSSolver, backward: str) -> Solv
     if problem.constraints is not None:
         _check_constraints(problem, solver, backward)
     backward = _available(solver, backward, wanted=under_transform or problem.needs_gradient)
-    # Autocast would lower the matrix products of float32 problems to half precision.
-    with torch.autocast(device_type=problem.H.device.type, enabled=False):
+    with without_autocast(problem.H.device):
         if under_transform:
             return solve_transformed(problem, solver, backward)
         if backward in solver.backwards:

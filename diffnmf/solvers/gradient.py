@@ -152,7 +152,9 @@ def _accurate_basis_gradient(H: Tensor, Y: Tensor, W: Tensor, V: Tensor) -> Tens
 
 def _with_derivatives_of(lender: Tensor, value: Tensor) -> Tensor:
     """``value``, with the derivatives of ``lender``."""
-    return lender + (value - lender).detach()
+    with torch.no_grad():  # detach has no rule in gradients of a batch (is_grads_batched)
+        difference = value - lender
+    return lender + difference
 
 
 def scaled_gram(H: Tensor, ridge: Tensor, row_scale: Tensor) -> Tensor:

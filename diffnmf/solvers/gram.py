@@ -44,8 +44,10 @@ class GramForm:
 
     def scale(self, W: Tensor) -> Tensor:
         """A warm start in the scaled unknowns: (B, k, m), non-negative, unusable entries zero."""
-        X = W.double() * self.row_scale / self.column_scale
-        return torch.where(X.isfinite(), X, 0.0).clamp(min=0)
+        W = W.double()
+        usable = (W * self.row_scale / self.column_scale).isfinite()
+        # Chosen before the product: times a gradient of zero, what is not finite would be NaN.
+        return (torch.where(usable, W, 0.0) * self.row_scale / self.column_scale).clamp(min=0)
 
     def unscale(self, X: Tensor) -> Tensor:
         """The weights W (B, k, m) in the units of H and Y."""
@@ -60,7 +62,8 @@ def gram_form(problem: Problem) -> GramForm:
     correlation = H.mT @ Y  # (B, k, m)
     diagonal = gram.diagonal(dim1=-2, dim2=-1) + ridge.squeeze(-1)  # (B, k)
     row_scale = one_where_zero(diagonal).sqrt().unsqueeze(-1)  # (B, k, 1)
-    column_scale = one_where_zero(torch.linalg.vector_norm(Y, dim=-2, keepdim=True))  # (B, 1, m)
+    # Not vector_norm, whose second derivative is NaN at a column of zeros.
+    column_scale = one_where_zero(Y.square().sum(-2, keepdim=True)).sqrt()  # (B, 1, m)
     # The diagonal is 1 by the choice of d; written down, it is so without rounding, and for a zero column of H too.
     A = torch.diagonal_scatter(gram / row_scale / row_scale.mT, torch.ones_like(diagonal), dim1=-2, dim2=-1)
     # An l1 beyond this already keeps an entry at zero, and float32 has room for it.

@@ -189,4 +189,4 @@ def solve_with_constraints(problem: Problem, backward: str) -> Solved:
 
 
 def _start(problem: Problem, form: GramForm) -> Tensor:
-    return torch.zeros_like(form.C) if problem.W0 is None else form.scale(problem.W0).detach()
+    return torch.zeros_like(form.C) if problem.W0 is None else form.scale(problem.W0)

@@ -10,15 +10,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
 
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.constrained.operator import solve_constrained_transformed
-from diffnmf.solvers.exact.masked import mask_matrix
+from diffnmf.solvers.exact.masked import cholesky, mask_matrix
 from diffnmf.solvers.gradient import scaled_gram
 from diffnmf.solvers.keys import solver_key, solver_of_key
 from diffnmf.solvers.problem import Problem, one_where_zero
 from diffnmf.solvers.registry import name_of_solver
+
+_RECORDERS = (torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FAKE)  # make_fx, FakeTensorMode
 
 
 def transformed(problem: Problem) -> bool:
@@ -27,6 +30,19 @@ def transformed(problem: Problem) -> bool:
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
         or any(forward_ad.unpack_dual(x).tangent is not None for x in problem.tensors)
+        or _is_recorded(problem)
+    )
+
+
+def _is_recorded(problem: Problem) -> bool:
+    """Whether operations are recorded for other numbers than these, or there are none.
+
+    Then Python must not branch on them: a record would keep the branch, such as the number of exchanges.
+    """
+    return (
+        torch._C._get_tracing_state() is not None  # torch.jit.trace
+        or any(torch._C._get_dispatch_mode(mode) is not None for mode in _RECORDERS)
+        or any(x.is_meta or isinstance(x, FakeTensor) for x in problem.tensors)
     )
 
 
@@ -67,8 +83,8 @@ def solve_again(problem: Problem, W: Tensor) -> Tensor:
     # Constant scales: any will do for the derivatives, these for the digits.
     row_scale = one_where_zero(H.detach().square().sum(-2).unsqueeze(-1) + ridge.detach()).sqrt()  # (B, k, 1)
     free = (W > 0).mT  # (B, m, k)
-    L, info = torch.linalg.cholesky_ex(mask_matrix(scaled_gram(H, problem.ridge, row_scale).unsqueeze(1), free))
-    wanted = (free & (info == 0).unsqueeze(-1)).unsqueeze(-1)  # (B, m, k, 1)
+    L, regular = cholesky(mask_matrix(scaled_gram(H, problem.ridge, row_scale).unsqueeze(1), free))
+    wanted = (free & regular.unsqueeze(-1)).unsqueeze(-1)  # (B, m, k, 1)
     target = torch.where(wanted, ((H.mT @ Y - l1) / row_scale).mT.unsqueeze(-1), 0.0)
     # Two triangular solves: under nested forward mode linalg.solve gives wrong numbers (pytorch#196695).
     z = torch.linalg.solve_triangular(L, target, upper=False)

@@ -250,3 +250,22 @@ def test_rows_keep_their_gradient_and_take_the_dtype_of_the_weights():
     rows.sum().backward()
     assert torch.equal(X.grad, torch.ones(3, 2, dtype=torch.float64))
     assert rows_of("X", [[1, 2], [3, 4]], 2, torch.zeros(1)).tolist() == [[1, 2], [3, 4]]
+
+
+def test_gradients_of_each_sample(name, fitted):
+    """Inside of torch.func.vmap no number can be looked at, and so none is checked."""
+    X = samples()[:5]
+    codes = torch.func.vmap(lambda x: fitted.encode(x[None])[0])(X)
+    torch.testing.assert_close(codes, fitted.encode(X), rtol=1e-4, atol=1e-5)
+    parameters = {key: value.detach() for key, value in fitted.named_parameters()}
+
+    def loss(parameters, x):
+        return torch.func.functional_call(fitted, parameters, (x[None],)).sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, X)
+    assert each.keys() == parameters.keys() and all(len(x) == 5 and x.isfinite().all() for x in each.values())
+
+
+def test_arrays_with_weights_in_bfloat16(name):
+    model = AUTOENCODERS[name](SIZE, K, **SHORT[name]).bfloat16()
+    assert model.fit(samples().numpy()[:20]).encode(samples().numpy()).dtype == np.float32

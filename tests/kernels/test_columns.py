@@ -13,6 +13,7 @@ import torch
 from diffnmf.factorization import factorize
 from diffnmf.factorization.merging import merge
 from diffnmf.kernels import columns as kernels
+from diffnmf.kernels import sharing
 from diffnmf.kernels.sharing import share
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers import nnls
@@ -313,3 +314,13 @@ def test_an_interrupt_leaves_no_thread_that_still_writes(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         with_threads(2, lambda: share(work, 100, 1e9))
     assert len(done) == 1, "what the other thread had begun is finished, and nothing more was begun"
+
+
+def test_threads_that_cannot_be_had_any_more(monkeypatch):
+    """Python has none left to give while it ends: what a program does at its exit is done by one."""
+    over = ThreadPoolExecutor(1)
+    over.shutdown()
+    monkeypatch.setattr(sharing, "_pool", over)
+    done = []
+    assert with_threads(2, lambda: share(lambda *ends: done.append(ends) or 0, 100, 1e9)) == 0
+    assert [i for first, last in done for i in range(first, last)] == list(range(100))

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize, prune
 
 from diffnmf import NNLSCoder, nnls
 
@@ -143,3 +144,22 @@ def test_state_and_seed(samples):
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_column_of_zeros_stays_one_in_every_precision(samples, dtype):
+    coder = NNLSCoder(16, 3, seed=0).to(dtype)
+    with torch.no_grad():
+        coder.weight[:, 1] = 0
+    assert coder.dictionary[:, 1].eq(0).all()
+    coder.reconstruct(samples.to(dtype)).sum().backward()
+    assert coder(samples.to(dtype)).isfinite().all() and coder.weight.grad.isfinite().all()
+
+
+def test_a_weight_that_is_computed_cannot_begin_with_data(samples):
+    parametrized, pruned = NNLSCoder(16, 3), NNLSCoder(16, 3)
+    parametrize.register_parametrization(parametrized, "weight", nn.Softplus())
+    prune.l1_unstructured(pruned, "weight", amount=0.5)
+    for coder in (parametrized, pruned):
+        with pytest.raises(ValueError, match="weight: expected a parameter of its own; .*call initialize before"):
+            coder.initialize(samples)

@@ -272,3 +272,11 @@ class TestFullyConnected:
         result = model(groups)
         assert (result.Y_hat - groups).abs().mean() < 0.8 * groups.mean()  # black scores groups.mean()
         assert (result.H.amax(dim=(0, 1)) > 0).all()
+
+
+def test_a_dead_column_of_unit_norm_stays_zero_in_half_precision():
+    generator = Generator(GeneratorConfig((8, 8), m=6, k=3, width=8, unit_norm=True))
+    with torch.no_grad():
+        generator.unet.head.weight[1], generator.unet.head.bias[1] = 0, -1
+    result = generator.half()(torch.rand(2, 64, 6).half())
+    assert result.H[..., 1].eq(0).all() and result.Y_hat.isfinite().all()

@@ -203,3 +203,8 @@ def test_tensor_penalties_move_with_the_layer():
     H, Y = random_problem(2)
     layer(H, Y).sum().backward()
     assert layer.l1.grad.isfinite() and layer.l1.grad != 0
+
+
+def test_a_penalty_is_shown_in_one_line():
+    shown = repr(NNLSLayer(ridge=torch.nn.Parameter(torch.tensor(0.5)), l1=torch.rand(4, 1)))
+    assert "ridge=0.5, l1=tensor(4, 1)" in shown.replace("tensor(0.5000)", "0.5") and "\n" not in shown

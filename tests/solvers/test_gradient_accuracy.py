@@ -81,3 +81,15 @@ def test_the_gradient_loses_what_cond_H_takes_and_no_more(make, condition, ridge
         cond = (S[0] / (S[-1].square() + ridge).sqrt()).item()
         for gradient, exact in zip(found, exact_gradients(H, Y, W > 0, grad_W, ridge), strict=True):
             assert (gradient - exact).norm() <= 60 * cond * EPS * exact.norm()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_gram_matrix_that_is_singular_spoils_no_other_column(seed):
+    """Two columns are apart, but their Gram matrix has lost it: by a pivot of zero, or just below."""
+    H, Y = random_problem(n=10, k=4, m=3, seed=seed)
+    H[:, 3] = H[:, 2] * (1 + 1e-9) + 1e-9 * H[:, 1]
+    H.requires_grad_()
+    layer = NNLSLayer(signed=torch.tensor([[True], [False], [False], [True]]))
+    (plain,) = torch.autograd.grad(layer(H, Y).sum(), H, create_graph=True)
+    functional = torch.func.grad(lambda h: layer(h, Y).sum())(H.detach())
+    assert plain.isfinite().all() and functional.isfinite().all()

@@ -180,3 +180,25 @@ def test_no_gradient_comes_from_a_warm_start(name):
     W0 = rand(4, 3).requires_grad_()
     W = NNLSLayer(SOLVERS[name]().truncated(2), backward="unrolled")(H.requires_grad_(), Y, W0=W0)
     assert torch.autograd.grad(W.sum(), (H, W0), allow_unused=True)[1] is None
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+@pytest.mark.parametrize("name", STOPPED)
+def test_the_unrolled_gradient_from_a_warm_start(name, steps):
+    """W0 is the same however H and Y are scaled: what is no number in it adds nothing."""
+    W0 = rand(4, 3, seed=5)
+    W0[0, 1], W0[2, 0] = torch.nan, torch.inf
+    layer = NNLSLayer(SOLVERS[name]().truncated(steps), backward="unrolled")
+    H, Y, ridge, l1 = leaves()
+    assert gradcheck(lambda *inputs: layer(*inputs[:2], W0=W0, ridge=inputs[2], l1=inputs[3]), (H, Y, ridge, l1))
+
+
+@pytest.mark.parametrize("name", UNROLLABLE)
+def test_second_derivatives_of_the_steps_at_a_black_image(name):
+    H, Y = random_problem(1, n=6, k=3, m=3)
+    Y[..., 1] = 0
+    inputs = H.requires_grad_(), Y.requires_grad_()
+    W = NNLSLayer(SOLVERS[name]().truncated(2), backward="unrolled")(*inputs)
+    first = torch.autograd.grad(W.sin().sum(), inputs, create_graph=True)
+    second = torch.autograd.grad(sum(x.sin().sum() for x in first), inputs)
+    assert all(x.isfinite().all() for x in (*first, *second))

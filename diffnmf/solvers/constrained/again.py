@@ -5,7 +5,7 @@ from torch import Tensor
 
 from diffnmf.solvers.constrained.form import correlation, gram_matrices
 from diffnmf.solvers.constrained.systems import without_hidden
-from diffnmf.solvers.exact.masked import as_columns, from_columns, mask_matrix
+from diffnmf.solvers.exact.masked import as_columns, cholesky, from_columns, mask_matrix
 from diffnmf.solvers.optimality import objective_gradient
 from diffnmf.solvers.problem import Problem, one_where_zero
 
@@ -57,7 +57,7 @@ def solve_again_constrained(problem: Problem, W: Tensor, free: Tensor, binds: Te
     hidden = torch.zeros_like(F)
     if asked.total is not None:
         q = torch.where(F, a, -torch.inf).argmax(-1, keepdim=True)
-        hidden = torch.zeros_like(F).scatter(1, q, True) & binds.flatten()[:, None]
+        hidden = (torch.arange(F.shape[-1], device=F.device) == q) & binds.flatten()[:, None]
         left = as_columns(asked.total.double() - held.sum(-2, keepdim=True)).squeeze(-1)
         any_hidden = hidden.any(-1)
         a_q = torch.where(any_hidden, torch.where(hidden, a, 0.0).sum(-1), 1.0)
@@ -68,8 +68,8 @@ def solve_again_constrained(problem: Problem, W: Tensor, free: Tensor, binds: Te
         A = without_hidden(A, row, w, hidden)
         c = c - w * (c_q - A_qq * rest)[:, None] - row * rest[:, None]
     F = F & ~hidden
-    L, info = torch.linalg.cholesky_ex(mask_matrix(A, F))
-    wanted = (F & (info == 0).unsqueeze(-1)).unsqueeze(-1)
+    L, regular = cholesky(mask_matrix(A, F))
+    wanted = (F & regular.unsqueeze(-1)).unsqueeze(-1)
     z = torch.linalg.solve_triangular(L, torch.where(wanted, c.unsqueeze(-1), 0.0), upper=False)
     x = torch.where(wanted, torch.linalg.solve_triangular(L.mT, z, upper=True), 0.0).squeeze(-1)
     if asked.total is not None:

@@ -108,7 +108,9 @@ def _lean(
     names = [name for name, x, needs in zip(NAMES, inputs, wanted, strict=True) if needs and x is not None]
     rows: list[dict[str, Tensor]] = []  # the terms of whole problems
     for problems, columns in runs(problem):
-        grad = grad_W[problems, :, columns].double()
+        # Not a slice: one of everything has no rule in gradients of a batch (is_grads_batched).
+        grad = grad_W.narrow(0, problems.start, problems.stop - problems.start)
+        grad = grad.narrow(2, columns.start, columns.stop - columns.start).double()
         terms = _terms(part(problem, problems, columns), found.part(problems, columns), grad, names)
         if columns.start == 0:
             rows.append(terms)
@@ -167,22 +169,22 @@ def _adjoint(problem: Problem, found: ConstrainedSolution, grad_W: Tensor) -> tu
     form = scaled_gram_matrices(problem)
     a = None if problem.constraints is None or problem.constraints.total is None else form.a
     systems = BorderedSystems(form.A, a, as_columns(found.free), found.binds.flatten())
-    v, nu = _solve(form, systems, grad_W, torch.zeros_like(grad_W[:, 0]).flatten())
+    v, nu = _solve(form, systems, grad_W, torch.zeros_like(found.pivot).reshape(-1))
     wanted = found.pivot < WELL_CONDITIONED_PIVOT
     if not problem.squared and problem.H.dtype == torch.float64 and wanted.any():
         assert problem.constraints is not None
         H, weights = problem.H.double(), problem.constraints.weights
         HV = H @ v
         residual = grad_W - H.mT @ (HV if weights is None else HV * weights.double()) - problem.ridge.double() * v - nu
-        left = torch.where(found.binds, -v.sum(-2, keepdim=True), 0.0).flatten()
+        left = torch.where(found.binds, -v.sum(-2, keepdim=True), 0.0).reshape(-1)
         dv, dnu = _solve(form, systems, residual, left)
         v, nu = torch.where(wanted, v + dv, v), torch.where(wanted, nu + dnu, nu)
     numbers = found.difficult.flatten().nonzero().squeeze(-1)
     for some in few(numbers, problem):
         b = as_columns(grad_W) / form.d
         z, multiplier = solve_difficult(problem, form, systems, some, b)
-        columns, marks = as_columns(v).clone(), nu.flatten().clone()
-        columns[some], marks[some] = z / form.d[some], multiplier / form.unit[some].squeeze(-1)
+        columns = as_columns(v).index_put((some,), z / form.d[some])
+        marks = nu.reshape(-1).index_put((some,), multiplier / form.unit[some].squeeze(-1))
         v, nu = from_columns(columns, form.batch), marks.reshape(nu.shape)
     return v, nu
 

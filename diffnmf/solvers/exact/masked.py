@@ -58,6 +58,14 @@ def mask_matrix(A: Tensor, free: Tensor) -> Tensor:
     return torch.where(pair, A, torch.eye(A.shape[-1], dtype=A.dtype, device=A.device))
 
 
+def cholesky(M: Tensor) -> tuple[Tensor, Tensor]:
+    """L of M (..., k, k), differentiable, and whether there is one, (...) bool; where there is none, that of I."""
+    regular = torch.linalg.cholesky_ex(M.detach())[1] == 0
+    # Left out before it is factorised: a pivot of zero makes every derivative NaN, those times zero as well.
+    identity = torch.eye(M.shape[-1], dtype=M.dtype, device=M.device)
+    return torch.linalg.cholesky_ex(torch.where(regular[..., None, None], M, identity))[0], regular
+
+
 def factorize_masked(A: Tensor, free: Tensor) -> MaskedFactor:
     """Factorise; nothing is raised and nothing waits for the device, so that one bad system cannot stop the others.
 
@@ -88,9 +96,10 @@ def inverse_row_sums(A: Tensor) -> tuple[Tensor, Tensor]:
 
 def as_columns(X: Tensor) -> Tensor:
     """(B, k, m) to (B·m, k): every column of every problem as a row."""
-    return X.mT.reshape(-1, X.shape[-2])
+    # Not −1: under vmap over nothing that could be any number.
+    return X.mT.reshape(X.shape[0] * X.shape[-1], X.shape[-2])
 
 
 def from_columns(x: Tensor, batch: int) -> Tensor:
     """(B·m, k) back to (B, k, m)."""
-    return x.reshape(batch, -1, x.shape[-1]).mT
+    return x.reshape(batch, x.shape[0] // max(1, batch), x.shape[-1]).mT
