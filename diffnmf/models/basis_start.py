@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from diffnmf.factorization import match_slots, merge, slot_prototypes, spa, take_slots
 from diffnmf.factorization.merging import can_merge
 from diffnmf.layers import NNLSLayer
+from diffnmf.solvers.devices import without_autocast
 from diffnmf.solvers.problem import one_where_zero
 
 PROTOTYPE_GROUPS = 64  # more of them hardly move a mean
@@ -53,7 +54,7 @@ class BasisStart(nn.Module):
             factors: H₀ and W₀ as ``factors`` has found them for these groups, where they are known already.
         """
         Y = Y.detach()
-        with torch.autocast(Y.device.type, enabled=False):
+        with without_autocast(Y.device):
             H, W = self.factors(Y) if factors is None else factors
             return H, W, lacking(Y, H, W)
 
@@ -62,9 +63,7 @@ class BasisStart(nn.Module):
 
         Found on the CPU wherever Y is: merging is a thousand small steps, each of which a GPU would have to be told.
         """
-        # A compiler cannot follow what looks at the numbers; it sees one opaque operation instead.
-        find = _found if torch.compiler.is_compiling() else _find
-        H, W = find(Y.detach(), self.prototypes, self.method, self.k)
+        H, W = _found(Y.detach(), self.prototypes, self.method, self.k)
         return H, W
 
     @torch.no_grad()
@@ -74,27 +73,37 @@ class BasisStart(nn.Module):
         self.prototypes.copy_(slot_prototypes(H))
 
 
-@torch.no_grad()
-def _find(Y: Tensor, prototypes: Tensor, method: str, k: int) -> Factors:
-    with torch.autocast("cpu", enabled=False):
+# One opaque operation for whatever records or batches operations: what looks at the numbers cannot be followed.
+@torch.library.custom_op("diffnmf::basis_start", mutates_args=())
+def _found(Y: Tensor, prototypes: Tensor, method: str, k: int) -> tuple[Tensor, Tensor]:
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
         prototypes = prototypes.cpu()
         H, W = BASIS_INITS[method](Y.cpu(), k)
         if bool(prototypes.any()):
             H, W = take_slots(H, W, match_slots(H, prototypes))
         brightest = one_where_zero(H.amax(-2, keepdim=True))  # (B, 1, k)
-        return (H / brightest).to(Y.device), (W * brightest.mT).to(Y.device)
-
-
-@torch.library.custom_op("diffnmf::basis_start", mutates_args=())
-def _found(Y: Tensor, prototypes: Tensor, method: str, k: int) -> tuple[Tensor, Tensor]:
-    """``_find`` as an operator, in the layout that was promised."""
-    H, W = _find(Y, prototypes, method, k)
-    return H.contiguous(), W.contiguous()
+        H, W = (H / brightest).to(Y.device), (W * brightest.mT).to(Y.device)
+        return H.contiguous(), W.contiguous()  # as promised below
 
 
 @_found.register_fake
 def _(Y: Tensor, prototypes: Tensor, method: str, k: int) -> tuple[Tensor, Tensor]:
     return Y.new_empty(*Y.shape[:2], k), Y.new_empty(Y.shape[0], k, Y.shape[2])
+
+
+@_found.register_vmap
+def _(info, in_dims, Y, prototypes, method, k):  # type: ignore[no-untyped-def]
+    def mapped(x: Tensor, dim: int | None) -> Tensor:
+        return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+
+    Y, prototypes = (
+        mapped(Y, in_dims[0]),
+        mapped(prototypes, in_dims[1]),
+    )  # one by one: models have their own prototypes
+    H, W = Y.new_empty(*Y.shape[:3], k), Y.new_empty(*Y.shape[:2], k, Y.shape[3])
+    for h, w, groups, slots in zip(H, W, Y, prototypes, strict=True):  # models have their own prototypes
+        h[:], w[:] = _found(groups, slots, method, k)
+    return (H, W), (0, 0)
 
 
 def lacking(Y: Tensor, H: Tensor, W: Tensor) -> Tensor:

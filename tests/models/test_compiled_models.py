@@ -1,7 +1,9 @@
-"""Whole models under torch.compile and torch.export: one graph, and the same numbers."""
+"""Whole models under torch.compile, torch.export and other transforms: one graph, and the same numbers."""
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
+from torch.func import functional_call, stack_module_state, vmap
 
 from diffnmf.models import GANUNMF
 from diffnmf.models.basis_start import _found
@@ -60,3 +62,29 @@ def test_an_exported_model_takes_any_number_of_groups_and_goes_into_a_file(tmp_p
 def test_the_operator_of_the_start_keeps_its_promises(k, slots):
     prototypes = torch.eye(64, k).double() if slots else torch.zeros(64, k)
     torch.library.opcheck(_found, (Y, prototypes, "merge", k))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # of the checks of shapes
+@pytest.mark.parametrize("basis_init", ["merge", "spa"])
+def test_a_trace_is_not_bound_to_its_numbers(basis_init):
+    made = model(basis_init=basis_init)
+    traced = torch.jit.trace(made, (Y,), check_trace=False)
+    assert_same(traced(1 - Y), made(1 - Y))
+
+
+def test_shapes_without_numbers():
+    made = model(basis_init="merge")
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert made(mode.from_tensor(Y)).H.shape == (4, 64, K)
+    assert made.to("meta")(Y.to("meta")).W.shape == (4, K, M)
+
+
+def test_an_ensemble_of_models_is_each_of_them():
+    """Prototypes are mapped, too: every model has its own."""
+    torch.manual_seed(0)
+    made = [GANUNMF((8, 8), M, K, width=8, basis_init="merge").double() for _ in range(2)]
+    for number, one in enumerate(made):
+        one.generator.set_slots(Y.roll(number, 0) ** (1 + number))
+    together = vmap(lambda *state: functional_call(made[0], state, (Y,)))(*stack_module_state(made))
+    for number, one in enumerate(made):
+        assert_same((x[number] for x in together), one(Y))
