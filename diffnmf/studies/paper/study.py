@@ -118,7 +118,7 @@ STUDIES: dict[str, Study] = {
         bases_groups=4,
         smoke=True,
     ),
-    # Sizes and epochs for two CPU cores: two hours for k = 30, and half an hour for each of the other two k.
+    # Sizes and epochs for two CPU cores: two hours for k = 30, and a little more than one for each of the other two k.
     "paper": Study(
         datasets=("mnist", "fashion", "faces"),
         ks=(30, 20, 10),
