@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from diffnmf.factorization import match_slots, merge, slot_prototypes, spa, take_slots
 from diffnmf.factorization.merging import can_merge
 from diffnmf.layers import NNLSLayer
+from diffnmf.solvers.devices import WAITING
 from diffnmf.solvers.problem import one_where_zero
 
 PROTOTYPE_GROUPS = 64  # more of them hardly move a mean
@@ -85,7 +86,7 @@ def _find(Y: Tensor, prototypes: Tensor, method: str, k: int) -> Factors:
         return (H / brightest).to(Y.device), (W * brightest.mT).to(Y.device)
 
 
-@torch.library.custom_op("diffnmf::basis_start", mutates_args=())
+@torch.library.custom_op("diffnmf::basis_start", mutates_args=(), **WAITING)
 def _found(Y: Tensor, prototypes: Tensor, method: str, k: int) -> tuple[Tensor, Tensor]:
     """``_find`` as an operator, in the layout that was promised."""
     H, W = _find(Y, prototypes, method, k)

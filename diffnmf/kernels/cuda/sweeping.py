@@ -7,6 +7,8 @@ the first sweep to the last row of the last one, and through the extrapolation.
 import triton
 import triton.language as tl
 
+from diffnmf.kernels.cuda.programs import _problem_and_part
+
 
 @triton.jit
 def half(
@@ -17,8 +19,8 @@ def half(
 
     X and PAST are contiguous, (B, k, width).
     """
-    b, part = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
-    at_k, at_n = tl.arange(0, K), part * COLUMNS + tl.arange(0, COLUMNS)
+    b, part = _problem_and_part(tl.cdiv(width, COLUMNS))
+    at_k, at_n = tl.arange(0, K).to(tl.int64), part * COLUMNS + tl.arange(0, COLUMNS)
     of_k, of_n = at_k < k, at_n < width
     inside = of_k[:, None] & of_n[None, :]
     place = b * k * width + at_k[:, None] * width + at_n[None, :]
