@@ -71,7 +71,8 @@ def _can_run(device: torch.device) -> bool:
         return False
     try:
         one = torch.ones(1, 1, 1, dtype=torch.float64, device=device)
-        return bool(solve(one, one[0] > 0, one) == 1)
+        none = torch.zeros_like(one)
+        return bool(direct(one, one, none, none, None, 0.0).found.W == 1)  # products in float64, too
     except Exception as error:  # of a compiler that is missing, say: whatever it is, torch goes on without
         first = (str(error).splitlines() or [type(error).__name__])[0]
         message = f"the kernels in Triton cannot be run on {device}, operations of torch are used: {first}"
