@@ -84,11 +84,15 @@ class GroupSampler:
         """The groups of one epoch as indices of images: Tensor (G, m), int64, with G = ``len(self)``."""
         generator = _generator(self.seed, check_count("epoch", epoch))
         shape = (self._drawn, self._share)
-        draws = [pool[torch.randperm(len(pool), generator=generator)][: shape[0] * shape[1]] for pool in self._pools]
+        draws = [
+            pool[torch.randperm(len(pool), generator=generator, device="cpu")][: shape[0] * shape[1]]
+            for pool in self._pools
+        ]
         groups = torch.cat([draw.view(shape) for draw in draws], dim=1)  # (G, m), sorted by class
         if self.order == "random":
             # Sorting random numbers permutes every row by itself, without a loop over groups.
-            groups = groups.gather(1, torch.rand(groups.shape, generator=generator, dtype=torch.float64).argsort(1))
+            numbers = torch.rand(groups.shape, generator=generator, dtype=torch.float64, device="cpu")
+            groups = groups.gather(1, numbers.argsort(1))
         return groups[: len(self)]
 
 
@@ -136,7 +140,7 @@ def _generator(seed: int, epoch: int) -> torch.Generator:
 
 def _pools(images: ImageSet, group_size: int) -> list[Tensor]:
     if images.labels is None:
-        return [torch.arange(len(images))]
+        return [torch.arange(len(images), device="cpu")]
     labels = images.labels.cpu()
     classes = labels.unique()  # sorted
     count = len(classes)

@@ -147,7 +147,7 @@ def _drawn(problem: NMFProblem, seed: Seed, draw: Callable[..., Tensor]) -> Star
     for one in seeds:
         generator = torch.Generator().manual_seed(one)
         shapes = ((n, problem.k), (problem.k, m))
-        pairs.append([draw(*shape, generator=generator, dtype=torch.float64) for shape in shapes])
+        pairs.append([draw(*shape, generator=generator, dtype=torch.float64, device="cpu") for shape in shapes])
     H, W = (torch.stack(list(x)).to(problem.Y.device, problem.Y.dtype) for x in zip(*pairs, strict=True))
     return H, W
 

@@ -160,7 +160,8 @@ def merged_side(n: int, m: int, k: int) -> str:
 def merged_members(count: int, k: int) -> Tensor:
     """Which of them are merged, (s,): all, or a sample from all over Y, since neighbours are often alike."""
     most = max(DIRECT, 2 * k)
-    return torch.arange(count) if count <= most else torch.linspace(0, count - 1, most).long()
+    numbers = torch.arange(count, device="cpu")
+    return numbers if count <= most else torch.linspace(0, count - 1, most, device="cpu").long()
 
 
 def even_share(Ht: Tensor, C: Tensor) -> Tensor:

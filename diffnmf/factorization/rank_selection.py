@@ -149,7 +149,7 @@ def cross_validate_rank(
     Y = Y.detach().to(torch.promote_types(Y.dtype, torch.float32))
     known = None if missing == "error" else ~Y.isnan()
     n, m = Y.shape[-2:]
-    parts = torch.arange(folds).reshape(-1, *(1,) * Y.ndim)  # (folds, 1, ..., 1)
+    parts = torch.arange(folds, device="cpu").reshape(-1, *(1,) * Y.ndim)  # (folds, 1, ..., 1)
     hidden = (_deal(n, m, folds, seed) == parts).to(Y.device)  # (folds, 1, ..., n, m)
     options: dict[str, Any] = {
         "method": method,
@@ -196,8 +196,8 @@ def _deal(n: int, m: int, folds: int, seed: int) -> Tensor:
     if n < m:
         return _deal(m, n, folds, seed).T
     generator = torch.Generator().manual_seed(seed)
-    order = torch.rand(n, m, generator=generator).argsort(0)  # a random order of its own for each column
-    return (order + torch.arange(m)) % folds  # shifted, so that what is left over goes round
+    order = torch.rand(n, m, generator=generator, device="cpu").argsort(0)  # a random order of its own for each column
+    return (order + torch.arange(m, device="cpu")) % folds  # shifted, so that what is left over goes round
 
 
 def _check_folds(folds: int, Y: Tensor) -> int:

@@ -67,7 +67,7 @@ def replicate(
     if init not in drawing:
         raise ValueError(f"init: expected one that draws, {', '.join(drawing)}, for several starts; got {init!r}")
     generator = torch.Generator().manual_seed(check_count("seed", seed))
-    seeds = torch.randint(2**31, (n_init,), generator=generator).tolist()
+    seeds = torch.randint(2**31, (n_init,), generator=generator, device="cpu").tolist()
     parts = list(_in_parts(Y, k, init, seeds, options))
     factors = _joined(parts)
     order = factors.errors[-1].nan_to_num(torch.inf).argsort(stable=True)
