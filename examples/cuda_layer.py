@@ -7,7 +7,7 @@ from typing import Any
 
 import nnls_rivals
 import torch
-from cuda_measuring import Row, images_like, kernels, milliseconds, off_by, peak_mib, waits, without_triton
+from cuda_measuring import Row, Section, images_like, kernels, milliseconds, off_by, peak_mib, waits, without_triton
 from torch import Tensor
 
 from diffnmf import nnls
@@ -18,20 +18,25 @@ SIZES = [(1, 30), (8, 30), (64, 30), (256, 10), (256, 30), (256, 50), (2048, 30)
 SMALL_SIZES = [(1, 10), (2, 10)]
 ALLOWED = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 KKT = {torch.float64: 1e-12, torch.float32: 1e-5}
+NO_TRITON = "the kernels in Triton do not run here"
 
 
-def agreement(device: torch.device) -> dict[str, Row]:
+def agreement(device: torch.device) -> Section:
     """W and gradients against those of the CPU, for every dtype, hard bases, NaN, and settings that lower products."""
-    rows = {}
-    for name, (H, Y, options) in _problems().items():
-        for solver in ("unrolled", "bpp", "hals"):
-            mine, theirs = (_solved(H, Y, place, solver, options) for place in (device, torch.device("cpu")))
-            errors = [off_by(a, b) for a, b in zip(mine, theirs, strict=True)]
-            allowed = ALLOWED[H.dtype] * (1e4 if "condition" in name else 1)
-            names = ("W", "gradient of H", "gradient of Y")
-            rows[f"{name}, {solver}"] = dict(zip(names, errors, strict=True)) | {"ok": max(errors) <= allowed}
-    rows |= {f"KKT residual, {dtype}": _residual(device, dtype) for dtype in KKT}
-    return rows | _settings(device)
+    rows: Section = {
+        f"{name}, {solver}": partial(_compared, device, H, Y, solver, options, 1e4 if "condition" in name else 1.0)
+        for name, (H, Y, options) in _problems().items()
+        for solver in ("unrolled", "bpp", "hals")
+    }
+    rows |= {f"KKT residual, {dtype}": partial(_residual, device, dtype) for dtype in KKT}
+    return rows | {"TF32 allowed": partial(_with_tf32, device), "autocast": partial(_under_autocast, device)}
+
+
+def _compared(device: torch.device, H: Tensor, Y: Tensor, solver: str, options: dict[str, Any], hardness: float) -> Row:
+    mine, theirs = (_solved(H, Y, place, solver, options) for place in (device, torch.device("cpu")))
+    errors = [off_by(a, b) for a, b in zip(mine, theirs, strict=True)]
+    row: Row = dict(zip(("W", "gradient of H", "gradient of Y"), errors, strict=True))
+    return row | {"ok": max(errors) <= ALLOWED[H.dtype] * hardness}
 
 
 def _problems() -> dict[str, tuple[Tensor, Tensor, dict[str, Any]]]:
@@ -71,8 +76,8 @@ def _residual(device: torch.device, dtype: torch.dtype) -> Row:
     return {"largest": residual, "ok": residual <= KKT[dtype] and bool(solution.converged.all())}
 
 
-def _settings(device: torch.device) -> dict[str, Row]:
-    """TF32 and autocast may change nothing: the solvers compute in float64."""
+def _with_tf32(device: torch.device) -> Row:
+    """TF32 may change nothing: the solvers compute in float64."""
     H, Y = (x.to(device, torch.float32) for x in images_like(4))
     W = NNLSLayer()(H, Y)
     torch.set_float32_matmul_precision("high")
@@ -80,27 +85,38 @@ def _settings(device: torch.device) -> dict[str, Row]:
         lowered = off_by(NNLSLayer()(H, Y), W)
     finally:
         torch.set_float32_matmul_precision("highest")
+    return {"changes W by": lowered, "ok": lowered <= 1e-5}
+
+
+def _under_autocast(device: torch.device) -> Row:
+    """Nor may autocast."""
+    H, Y = (x.to(device, torch.float32) for x in images_like(4))
+    W = NNLSLayer()(H, Y)
     with torch.autocast(device.type, dtype=torch.bfloat16):
         under = NNLSLayer()(H, Y)
     cast = off_by(under, W)
-    return {
-        "TF32 allowed": {"changes W by": lowered, "ok": lowered <= 1e-5},
-        "autocast": {"changes W by": cast, "ok": cast <= 1e-5 and under.dtype == torch.float32},
-    }
+    return {"changes W by": cast, "ok": cast <= 1e-5 and under.dtype == torch.float32}
 
 
-def layer(device: torch.device) -> dict[str, Row]:
+def layer(device: torch.device) -> Section:
     """Times, memory, kernels and waits by size, with the kernels in Triton and without."""
-    rows = {}
+    rows: Section = {}
     for B, k in SIZES if device.type == "cuda" else SMALL_SIZES:
-        rows[f"B = {B}, k = {k}"] = _measured(device, B, k)
-        with without_triton():
-            row = _measured(device, B, k)
-        rows[f"B = {B}, k = {k}, torch alone"] = row
+        rows[f"B = {B}, k = {k}"] = partial(_measured, device, B, k)
+        rows[f"B = {B}, k = {k}, torch alone"] = partial(_measured_alone, device, B, k)
+    B = 256 if device.type == "cuda" else 2
     for name, options in {"sum": {"total": 1.0}, "upper bounds": {"upper": 0.1}}.items():
-        B = 256 if device.type == "cuda" else 2
-        rows[f"B = {B}, k = 30, {name}"] = {**_measured(device, B, 30, **options), "ok": None}  # its waits are not few
+        rows[f"B = {B}, k = 30, {name}"] = partial(_measured_constrained, device, B, options)
     return rows
+
+
+def _measured_alone(device: torch.device, B: int, k: int) -> Row:
+    with without_triton():
+        return _measured(device, B, k)
+
+
+def _measured_constrained(device: torch.device, B: int, options: dict[str, float]) -> Row:
+    return {**_measured(device, B, 30, **options), "ok": None}  # its waits are not few
 
 
 def _measured(device: torch.device, B: int, k: int, **options: Any) -> Row:
@@ -128,67 +144,81 @@ def _both(solve: NNLSLayer, H: Tensor, Y: Tensor, gradient: Tensor) -> object:
     return torch.autograd.grad(solve(H, Y), (H, Y), gradient)
 
 
-def rivals(device: torch.device) -> dict[str, Row]:
+def rivals(device: torch.device) -> Section:
     """The same problems on the CPU beside the device, and by qpth on the device, where it is installed."""
     B = 256 if device.type == "cuda" else 2
-    rows: dict[str, Row] = {}
-    for place in dict.fromkeys((device, torch.device("cpu"))):
-        H, Y = _leaves(place, B, 30)
-        gradient = torch.randn(B, 30, 40, device=place)
-        call = partial(_both, NNLSLayer(), H, Y, gradient)
-        rows[f"this layer on {place}, B = {B}"] = {
-            "forward and backward ms": milliseconds([call], place, 5),
-            "threads": torch.get_num_threads() if place.type == "cpu" else None,
-        }
+    places = dict.fromkeys((device, torch.device("cpu")))
+    rows: Section = {f"this layer on {place}, B = {B}": partial(_on, place, B) for place in places}
+    return rows | {f"qpth, B = {B}": partial(_with_qpth, device, B)}
+
+
+def _on(place: torch.device, B: int) -> Row:
+    H, Y = _leaves(place, B, 30)
+    call = partial(_both, NNLSLayer(), H, Y, torch.randn(B, 30, 40, device=place))
+    return {
+        "forward and backward ms": milliseconds([call], place, 5),
+        "threads": torch.get_num_threads() if place.type == "cpu" else None,
+    }
+
+
+def _with_qpth(device: torch.device, B: int) -> Row:
     if importlib.util.find_spec("qpth") is None:
-        return rows | {"qpth": {"not run": "not installed"}}
+        return {"not run": "not installed"}
     H, Y = (x.detach().double().requires_grad_() for x in _leaves(device, B, 30))
 
-    def with_qpth() -> object:
+    def call() -> object:
         W = nnls_rivals.qpth(H, Y)
         return torch.autograd.grad(W.sum(), (H, Y))
 
-    return rows | {f"qpth, B = {B}": {"forward and backward ms": milliseconds([with_qpth], device, 3)}}
+    return {"forward and backward ms": milliseconds([call], device, 3)}
 
 
-def warps(device: torch.device) -> dict[str, Row]:
+def warps(device: torch.device) -> Section:
     """The time of the layer by the number of warps that a column gets."""
     if not calling.available(30, torch.zeros(1, device=device)):
-        return {"warps": {"not run": "the kernels in Triton do not run here"}}
-    rows, sizes = {}, calling.column_sizes
-    for k in (10, 30, 50):
-        H, Y = (x.detach() for x in _leaves(device, 256, k))
-        for count in (1, 2, 4, 8):
-            calling.column_sizes = partial(_with_warps, sizes, count)
-            try:
-                rows[f"k = {k}, {count} warps"] = {"forward ms": milliseconds([partial(NNLSLayer(), H, Y)], device)}
-            finally:
-                calling.column_sizes = sizes
-    return rows
+        return {"warps": lambda: {"not run": NO_TRITON}}
+    return {
+        f"k = {k}, {count} warps": partial(_by_warps, device, k, count) for k in (10, 30, 50) for count in (1, 2, 4, 8)
+    }
+
+
+def _by_warps(device: torch.device, k: int, count: int) -> Row:
+    H, Y = (x.detach() for x in _leaves(device, 256, k))
+    sizes = calling.column_sizes
+    calling.column_sizes = partial(_with_warps, sizes, count)
+    try:
+        return {"forward ms": milliseconds([partial(NNLSLayer(), H, Y)], device)}
+    finally:
+        calling.column_sizes = sizes
 
 
 def _with_warps(sizes: Callable[[int], dict[str, int]], count: int, k: int) -> dict[str, int]:
     return {**sizes(k), "num_warps": count}
 
 
-def graphs(device: torch.device) -> dict[str, Row]:
+def graphs(device: torch.device) -> Section:
     """Under torch.compile, and recorded in a CUDA graph."""
+    modes = ("default", "reduce-overhead")
+    rows: Section = {f"torch.compile, {mode}": partial(_compiled, device, mode) for mode in modes}
+    return rows | {"CUDA graph": partial(_recorded, device)}
+
+
+def _compiled(device: torch.device, mode: str) -> Row:
     H, Y = (x.detach() for x in _leaves(device, 64 if device.type == "cuda" else 2, 30))
-    eager, rows = NNLSLayer()(H, Y), {}
-    for mode in ("default", "reduce-overhead"):
-        torch._dynamo.reset()
-        compiled = torch.compile(NNLSLayer(), mode=mode)
-        error = off_by(compiled(H, Y).clone(), eager)
-        rows[f"torch.compile, {mode}"] = {
-            "changes W by": error,
-            "ms": milliseconds([partial(compiled, H, Y)], device),
-            "ok": error <= 1e-5,
-        }
+    torch._dynamo.reset()
+    compiled = torch.compile(NNLSLayer(), mode=mode)
+    error = off_by(compiled(H, Y).clone(), NNLSLayer()(H, Y))
+    return {"changes W by": error, "ms": milliseconds([partial(compiled, H, Y)], device), "ok": error <= 1e-5}
+
+
+def _recorded(device: torch.device) -> Row:
+    H, Y = (x.detach() for x in _leaves(device, 64 if device.type == "cuda" else 2, 30))
     if not calling.available(30, H):
-        return rows | {"CUDA graph": {"not run": "the kernels in Triton do not run here"}}
+        return {"not run": NO_TRITON}
     solve = NNLSLayer()
-    stream = torch.cuda.Stream(device)
-    with torch.cuda.stream(stream):
+    eager = solve(H, Y)
+    torch.cuda.synchronize(device)
+    with torch.cuda.stream(torch.cuda.Stream(device)):
         for _ in range(3):
             solve(H, Y)
     torch.cuda.synchronize(device)
@@ -198,6 +228,4 @@ def graphs(device: torch.device) -> dict[str, Row]:
     graph.replay()
     torch.cuda.synchronize(device)
     error = off_by(W, eager)
-    return rows | {
-        "CUDA graph": {"changes W by": error, "ms": milliseconds([graph.replay], device), "ok": error <= 1e-5}
-    }
+    return {"changes W by": error, "ms": milliseconds([graph.replay], device), "ok": error <= 1e-5}

@@ -23,7 +23,7 @@ from torch import Tensor
 from diffnmf import nnls
 from diffnmf.data import GroupSampler, ImageSet, group_matrix
 from diffnmf.evaluation.scoring import score_generator
-from diffnmf.factorization import METHODS, factorize
+from diffnmf.factorization import HALS, METHODS, factorize
 from diffnmf.factorization.initialization import INITS
 from diffnmf.kernels import cuda
 from diffnmf.kernels.cuda import calling
@@ -183,6 +183,14 @@ def _add_factorizations() -> None:
 def _factorization(method: str, init: str | None, iterations: int) -> Log:
     Y = on_device(groups()[1])
     return recorded(lambda: factorize(Y, K, method=method, init=init, max_iter=iterations, tol=1e-3))
+
+
+@path("factorize, shuffled, one of two has converged")
+def _shuffled() -> Log:
+    Y = groups(batch=2)[1]
+    Y[0] = 0.0
+    Y = on_device(Y)
+    return recorded(lambda: factorize(Y, K, method=HALS(shuffle=True), init="random", max_iter=3, tol=1e-3))
 
 
 @path("iteration, hals, k = 30")

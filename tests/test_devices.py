@@ -11,8 +11,9 @@ from helpers import EVERY, EXACT_TO_ROUNDING, TRANSFORMABLE, layer_of
 from nnls_problems import kkt, random_problem, with_condition
 
 from diffnmf import NMF, nnls
+from diffnmf.data import GroupSampler, ImageSet
 from diffnmf.errors import ConvergenceWarning
-from diffnmf.factorization import METHODS, factorize
+from diffnmf.factorization import HALS, METHODS, factorize
 from diffnmf.factorization.hals import sweep_
 from diffnmf.factorization.initialization import INITS
 from diffnmf.layers import NNLSLayer
@@ -199,3 +200,32 @@ class TestModel:
         assert Y_hat.device.type == device.type
         for score, value in summarize(Y.to(device), H, W).items():
             assert value.device.type == device.type, score
+
+
+class TestDefaultDevice:
+    """``torch.set_default_device`` is not for what generators of the CPU draw: "meta" shows what follows it."""
+
+    @pytest.mark.parametrize(
+        ("method", "init"), [(HALS(shuffle=True), "random"), ("mu", "nndsvdar"), ("hals", "merge")], ids=str
+    )
+    def test_factorizations(self, method, init):
+        Y = torch.rand(30, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        expected = factorize(Y, 3, method=method, init=init, max_iter=5, tol=0.0)
+        with torch.device("meta"):
+            found = factorize(Y, 3, method=method, init=init, max_iter=5, tol=0.0)
+        assert torch.equal(found.H, expected.H)
+
+    def test_constraints(self):
+        H, Y = random_problem(n=20, k=6, m=5)
+        signed = torch.arange(6)[:, None] < 2
+        expected = NNLSLayer()(H, Y, signed=signed)
+        with torch.device("meta"):
+            assert torch.equal(NNLSLayer()(H, Y, signed=signed), expected)
+
+    @pytest.mark.parametrize("labels", [True, False])
+    def test_groups(self, labels):
+        images = ImageSet("noise", torch.rand(40, 4, 4), torch.arange(40) % 2 if labels else None)
+        sampler = GroupSampler(images, 10)
+        expected = sampler.epoch(1)
+        with torch.device("meta"):
+            assert torch.equal(GroupSampler(images, 10).epoch(1), expected)

@@ -299,14 +299,34 @@ def test_the_check_of_a_gpu_fails_where_something_is_wrong(tmp_path, monkeypatch
         raise RuntimeError("no kernel image is available")
 
     monkeypatch.setitem(example.SECTIONS, "machine", broken)
-    monkeypatch.setitem(example.SECTIONS, "warps", lambda device: {"a row": {"error": 1.0, "ok": False}})
+    rows = {
+        "broken": lambda: broken(None),
+        "wrong": lambda: {"off by": 1.0, "ok": False},
+        "right": lambda: {"ok": True},
+    }
+    monkeypatch.setitem(example.SECTIONS, "warps", lambda device: rows)
     options = ["--device", "cpu", "--output", str(tmp_path), "--sections", "machine", "warps"]
     monkeypatch.setattr(sys, "argv", ["check_cuda.py", *options])
     with pytest.raises(SystemExit) as ended:
         example.main()
     assert ended.value.code == 1
-    assert "2 problems" in capsys.readouterr().out
-    assert (tmp_path / "check_cuda.md").read_text().count("**no**") == 2
+    assert "3 problems" in capsys.readouterr().out
+    text = (tmp_path / "check_cuda.md").read_text()
+    assert text.count("**no**") == 3
+    assert "| warps | right |  | yes |" in text  # one that fails costs no other
+
+
+def test_the_check_of_a_gpu_leaves_what_it_has_seen(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    example = load_example("check_cuda")
+
+    def cut_off():
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(example.SECTIONS, "machine", lambda device: {"a row": lambda: {"ok": True}, "next": cut_off})
+    with pytest.raises(KeyboardInterrupt):
+        example.run(torch.device("cpu"), ["machine"], tmp_path)
+    assert json.loads((tmp_path / "check_cuda.json").read_text()) == {"machine": {"rows": {"a row": {"ok": True}}}}
 
 
 def test_canonical_targets(tmp_path, monkeypatch, capsys):

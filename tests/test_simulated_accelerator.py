@@ -54,6 +54,7 @@ BOUNDS: dict[str, tuple[int, int, int]] = {
     "factorize, hals": (5393, 12, 0),
     "factorize, unit_columns": (5721, 11, 0),
     "factorize, published_hals": (4227, 10, 0),
+    "factorize, shuffled, one of two has converged": (709, 14, 8),
     "factorize, merge": (725, 4, 0),
     "factorize, spa": (689, 5, 0),
     "start, auto": (2378, 8, 0),

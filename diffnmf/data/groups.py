@@ -91,9 +91,8 @@ class GroupSampler:
         groups = torch.cat([draw.view(shape) for draw in draws], dim=1)  # (G, m), sorted by class
         if self.order == "random":
             # Sorting random numbers permutes every row by itself, without a loop over groups.
-            groups = groups.gather(
-                1, torch.rand(groups.shape, generator=generator, dtype=torch.float64, device="cpu").argsort(1)
-            )
+            numbers = torch.rand(groups.shape, generator=generator, dtype=torch.float64, device="cpu")
+            groups = groups.gather(1, numbers.argsort(1))
         return groups[: len(self)]
 
 
@@ -141,7 +140,7 @@ def _generator(seed: int, epoch: int) -> torch.Generator:
 
 def _pools(images: ImageSet, group_size: int) -> list[Tensor]:
     if images.labels is None:
-        return [torch.arange(len(images))]
+        return [torch.arange(len(images), device="cpu")]
     labels = images.labels.cpu()
     classes = labels.unique()  # sorted
     count = len(classes)

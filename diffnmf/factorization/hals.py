@@ -98,7 +98,7 @@ class HALS(AlternatingMethod):
             largest = problem.weights.amax((1, 2), keepdim=True)
             evenness = problem.weights.mean((1, 2), keepdim=True) / one_where_zero(largest)
             memory = {**memory, "largest": largest, "evenness": evenness}
-        return {**memory, "steps": torch.zeros(len(W), dtype=torch.int64, device="cpu")} if self.shuffle else memory
+        return {**memory, "steps": torch.zeros(len(W), dtype=torch.int64, device=W.device)} if self.shuffle else memory
 
     def observe(self, objective: Tensor, memory: dict[str, Tensor]) -> None:
         if self.extrapolate:
@@ -118,7 +118,7 @@ class HALS(AlternatingMethod):
         past, beta = (memory[factor], memory["used"]) if self.extrapolate else (None, None)
         if self.shuffle:
             generator = torch.Generator().manual_seed(int(memory["steps"][0]))
-            order = torch.randperm(k, generator=generator, device="cpu")
+            order = torch.randperm(k, generator=generator, device="cpu").to(X.device)
             memory["steps"] += 1
             shuffled = X[:, order]
             last = None if past is None else past[:, order]

@@ -109,8 +109,8 @@ def sparse_triplets(Y: SparseMatrix, k: int) -> tuple[Tensor, Tensor, Tensor]:
     _, n, m = Y.shape
     r = min(k, n, m)
     generator = torch.Generator().manual_seed(0)
-    Q = torch.randn(m, min(r + OVERSAMPLING, n, m), generator=generator, dtype=torch.float64, device="cpu")
-    Q = Q.to(Y.rows)
+    size = m, min(r + OVERSAMPLING, n, m)
+    Q = torch.randn(size, generator=generator, dtype=torch.float64, device="cpu").to(Y.rows)
     for _ in range(POWER_STEPS):
         P, _ = torch.linalg.qr(Y.rows @ Q)
         Q, _ = torch.linalg.qr(Y.columns @ P)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from diffnmf.factorization import match_slots, merge, slot_prototypes, spa, take_slots
 from diffnmf.factorization.merging import can_merge
 from diffnmf.layers import NNLSLayer
-from diffnmf.solvers.devices import without_autocast
+from diffnmf.solvers.devices import WAITING, without_autocast
 from diffnmf.solvers.problem import one_where_zero
 
 PROTOTYPE_GROUPS = 64  # more of them hardly move a mean
@@ -74,7 +74,7 @@ class BasisStart(nn.Module):
 
 
 # One opaque operation for whatever records or batches operations: what looks at the numbers cannot be followed.
-@torch.library.custom_op("diffnmf::basis_start", mutates_args=())
+@torch.library.custom_op("diffnmf::basis_start", mutates_args=(), **WAITING)
 def _found(Y: Tensor, prototypes: Tensor, method: str, k: int) -> tuple[Tensor, Tensor]:
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         prototypes = prototypes.cpu()
@@ -96,10 +96,7 @@ def _(info, in_dims, Y, prototypes, method, k):  # type: ignore[no-untyped-def]
     def mapped(x: Tensor, dim: int | None) -> Tensor:
         return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
 
-    Y, prototypes = (
-        mapped(Y, in_dims[0]),
-        mapped(prototypes, in_dims[1]),
-    )  # one by one: models have their own prototypes
+    Y, prototypes = mapped(Y, in_dims[0]), mapped(prototypes, in_dims[1])
     H, W = Y.new_empty(*Y.shape[:3], k), Y.new_empty(*Y.shape[:2], k, Y.shape[3])
     for h, w, groups, slots in zip(H, W, Y, prototypes, strict=True):  # models have their own prototypes
         h[:], w[:] = _found(groups, slots, method, k)

@@ -6,8 +6,6 @@ free set is one opaque operation without derivative, and what follows is a solve
 differentiating that solve is the implicit function theorem.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
@@ -15,6 +13,7 @@ from torch.autograd import forward_ad
 
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.constrained.operator import solve_constrained_transformed
+from diffnmf.solvers.devices import WAITING
 from diffnmf.solvers.exact.masked import cholesky, mask_matrix
 from diffnmf.solvers.gradient import scaled_gram
 from diffnmf.solvers.keys import solver_key, solver_of_key
@@ -94,13 +93,7 @@ def solve_again(problem: Problem, W: Tensor) -> Tensor:
     return (again + (W - again).detach()).to(W.dtype)
 
 
-# It reads from the device, which cannot be recorded: a compiled model that uses CUDA graphs leaves it out of them.
-_TAGS: dict[str, Any] = (
-    {"tags": (torch.Tag.cudagraph_unsafe,)} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
-)  # since torch 2.8
-
-
-@torch.library.custom_op("diffnmf::nnls_solution", mutates_args=(), **_TAGS)
+@torch.library.custom_op("diffnmf::nnls_solution", mutates_args=(), **WAITING)
 def _solution(H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, W0: Tensor | None, solver: str) -> tuple[Tensor, Tensor]:
     """W (B, k, m) and the iterations (B,), without derivative."""
     if len(H) == 0:  # under vmap over nothing; no solver is asked

@@ -5,6 +5,8 @@ A program of its own: Triton decides once in a process whether it compiles or in
 
 import json
 import os
+import tempfile
+from pathlib import Path
 
 os.environ["TRITON_INTERPRET"] = "1"
 
@@ -73,6 +75,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "ridge": torch.tensor([0.3, 0.0])[:, None, None],
         "l1": torch.tensor([0.0, 0.4])[:, None, None],
     },
+    "allowed": {"allowed": torch.rand(6, 4, generator=torch.Generator().manual_seed(7)) > 0.3},
 }
 
 
@@ -182,6 +185,29 @@ def reach() -> dict[str, object]:
     }
 
 
+def far_apart() -> dict[str, object]:
+    """Rows of H and columns of Y 2³⁰ numbers apart in memory that nobody has written to: places beyond 32 bits."""
+    H, Y = random_problem(1, n=3, k=2, m=3)
+    expected = solve(H, Y, triton=False)
+    on("cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        H, Y = _far(H, 1, f"{folder}/H").requires_grad_(), _far(Y, 2, f"{folder}/Y").requires_grad_()
+        W = NNLSLayer()(H, Y)
+        found = [W.detach(), *torch.autograd.grad(W.double().square().sum(), (H, Y))]
+    return {"off by": max(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True))}
+
+
+def _far(x: Tensor, dim: int, path: str) -> Tensor:
+    """A copy in a sparse file, the entries along a dimension far apart."""
+    strides = [1, 1, 1]
+    strides[dim] = 2**30
+    strides[3 - dim] = 8
+    numbers = sum((size - 1) * stride for size, stride in zip(x.shape, strides, strict=True)) + 1
+    Path(path).touch()
+    os.truncate(path, numbers * x.element_size())
+    return torch.from_file(path, shared=True, size=numbers, dtype=x.dtype).as_strided(x.shape, strides).copy_(x)
+
+
 def warm_start() -> dict[str, object]:
     """From the solution itself, and from everything free: fewer steps, the same W."""
     H, Y = random_problem(1, n=40, k=10, m=5)
@@ -289,6 +315,7 @@ def main() -> None:
     rows |= {f"solver {name}": compared(*pair, solver=name) for name in ("bpp", "hals")}
     rows |= {name: constrained(**options) for name, options in CONSTRAINTS.items()}
     rows |= {"warm start": warm_start(), "form and systems": form_and_systems(), "reach": reach()}
+    rows["far apart"] = far_apart()
     rows |= {name: swept(**options) for name, options in SWEEPS.items()}  # type: ignore[arg-type]
     rows |= {"factorize, float64": factorized(torch.float64), "factorize, float32": factorized(torch.float32)}
     rows |= {"factorize, hoyer": factorized(torch.float64, method="unit_columns")}

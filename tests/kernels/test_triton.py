@@ -12,7 +12,8 @@ import torch
 
 HERE = Path(__file__).parent
 NAMES = ("float64", "one of each", "k > n", "k = 40", "rank-deficient", "duplicates", "zero columns", "not finite")
-NAMES += ("strided", "tiny", "out of range", "ridge and l1", "ridge and l1 a problem", "solver bpp", "solver hals")
+NAMES += ("strided", "tiny", "out of range", "ridge and l1", "ridge and l1 a problem", "allowed")
+NAMES += ("solver bpp", "solver hals")
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs Triton"),
@@ -65,8 +66,12 @@ def test_ill_conditioned_columns_are_marked_and_go_the_way_of_torch(interpreted)
 
 
 def test_what_is_easy_is_not_marked(interpreted):
-    for name in ("float64", "float32", "k > n", "k = 40", "zero columns", "ridge and l1"):
+    for name in ("float64", "float32", "k > n", "k = 40", "zero columns", "ridge and l1", "allowed"):
         assert interpreted[name]["codes"] == [0], name
+
+
+def test_places_in_memory_beyond_32_bits(interpreted):
+    assert interpreted["far apart"]["off by"] <= 1e-13
 
 
 def test_what_is_out_of_range_is_said(interpreted):

@@ -127,8 +127,8 @@ def _right_vectors(part: Part, r: int) -> tuple[Tensor, Tensor]:
     """
     width, like = part.rows.width, part.rows
     generator = torch.Generator().manual_seed(0)
-    Q = torch.randn(width, min(r + OVERSAMPLING, width), generator=generator, dtype=torch.float64, device="cpu")
-    Q = Q.to(like.device)
+    size = width, min(r + OVERSAMPLING, width)
+    Q = torch.randn(size, generator=generator, dtype=torch.float64, device="cpu").to(like.device)
     for _ in range(POWER_STEPS):
         Z = torch.zeros_like(Q)
         for _, X in part.rows.blocks():

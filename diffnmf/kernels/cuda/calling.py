@@ -46,12 +46,12 @@ def can_take(*tensors: Tensor) -> bool:
     """Whether programs can take these tensors at all: plain ones on a CUDA device, seen by no transform."""
     return (
         all(x.device.type in DEVICES and type(x) in (Tensor, torch.nn.Parameter) for x in tensors)
-        and _can_run(tensors[0].device)
         and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
         and not torch._C._are_functorch_transforms_active()
         and torch._C._get_tracing_state() is None
         and torch._C._len_torch_dispatch_stack() == 0
         and not any(x.is_neg() or x._is_zerotensor() or x.layout is not torch.strided for x in tensors)
+        and _can_run(tensors[0].device)  # last: it tries, once and for all, and under a transform it would fail
     )
 
 
@@ -71,7 +71,8 @@ def _can_run(device: torch.device) -> bool:
         return False
     try:
         one = torch.ones(1, 1, 1, dtype=torch.float64, device=device)
-        return bool(solve(one, one[0] > 0, one) == 1)
+        none = torch.zeros_like(one)
+        return bool(direct(one, one, none, none, None, 0.0).found.W == 1)  # products in float64, too
     except Exception as error:  # of a compiler that is missing, say: whatever it is, torch goes on without
         first = (str(error).splitlines() or [type(error).__name__])[0]
         message = f"the kernels in Triton cannot be run on {device}, operations of torch are used: {first}"
@@ -158,7 +159,7 @@ def direct(H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, guess: Tensor | None
     size_h, size_y, state = new(batch, k), new(batch, m), new(batch, dtype=torch.int32)
     code = new(batch * m, dtype=torch.int32)
     tile = gram_tile(k, m, _capability(H.device))
-    programs.gram[(batch, -(-m // tile["COLUMNS"]))](
+    programs.gram[(batch * -(-m // tile["COLUMNS"]),)](
         *(H, Y, G, C, squares, size_h, size_y, n, m, *H.stride(), *Y.stride()), **tile
     )
     limits = INDEPENDENT_PIVOT, INDEPENDENT_ROW_SUM, 2 * k * EPS
@@ -190,7 +191,7 @@ def gradients(
     cross = W @ V.mT
     columns = V.mT.contiguous()  # (B, m, k)
     tile = gradients_tile(k)
-    programs.gradients[(batch, -(-n // tile["ROWS"]))](
+    programs.gradients[(batch * -(-n // tile["ROWS"]),)](
         *(H, Y, columns, (cross + cross.mT).contiguous(), H if grad_H is None else grad_H),
         *(Y if grad_Y is None else grad_Y, n, m, *H.stride(), *Y.stride()),
         **tile,

@@ -28,7 +28,7 @@ def half_(A: Tensor, C: Tensor, X: Tensor, sweeps: int, zero: float, past: Tenso
     batch, k, width = X.shape
     tile = columns_tile(k, X.dtype)
     if X.numel():
-        sweeping.half[(batch, -(-width // tile["COLUMNS"]))](
+        sweeping.half[(batch * -(-width // tile["COLUMNS"]),)](
             *(A, C, X, X if past is None else past, X if beta is None else beta),
             *(sweeps, width, *A.stride(), *C.stride()),
             **tile,

@@ -24,16 +24,26 @@ def _is_square_in_range(square):
 
 
 @triton.jit
+def _problem_and_part(parts):
+    """Which problem a program is for, and which of its parts, in 64 bits: places in memory may need them.
+
+    One dimension of the grid for both: the others end at 65,535.
+    """
+    program = tl.program_id(0).to(tl.int64)
+    return program // parts, program % parts
+
+
+@triton.jit
 def gram(
     H, Y, G, C, SQUARES, SIZE_H, SIZE_Y, n, m, H_b, H_n, H_k, Y_b, Y_n, Y_m,
     k: tl.constexpr, K: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """HᵀH, (HᵀY)ᵀ, the squares of the columns of Y, and the largest entries of all columns, summed in float64.
 
-    Program (b, part) takes some columns of Y; those of the first part form HᵀH as well. No copy in float64 is made.
+    A program takes some columns of Y of a problem; the first one of each forms HᵀH as well. No copy in float64 is made.
     """
-    b, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    at_k, at_m, at_n = tl.arange(0, K), part * COLUMNS + tl.arange(0, COLUMNS), tl.arange(0, ROWS)
+    b, part = _problem_and_part(tl.cdiv(m, COLUMNS))
+    at_k, at_m, at_n = tl.arange(0, K), part * COLUMNS + tl.arange(0, COLUMNS), tl.arange(0, ROWS).to(tl.int64)
     of_k, of_m = at_k < k, at_m < m
     total = tl.zeros((K, K), dtype=tl.float64)
     cross = tl.zeros((K, COLUMNS), dtype=tl.float64)
@@ -154,7 +164,7 @@ def search(
         square = tl.load(SQUARES + p)
         good = _is_square_in_range(square) & ((square > 0.0) | (tl.load(SIZE_Y + p) == 0.0))
         good = good & (tl.load(STATE + b) < 3)
-        good = good & (tl.sum((inside & (((l1 >= 0.0) & (l1 <= LARGEST)) == 0)).to(tl.int32), axis=0) == 0)
+        good = good & (tl.sum((inside & (((l1 >= 0.0) & (l1 < float("inf"))) == 0)).to(tl.int32), axis=0) == 0)
         length = tl.where(square == 0.0, 1.0, tl.sqrt(square))
         c = tl.maximum((c - l1) / scale / length, -LARGEST_DESCENT)
         unit = length / scale
@@ -240,9 +250,11 @@ def gradients(
     WANTS_H: tl.constexpr, WANTS_Y: tl.constexpr,
 ):  # fmt: skip
     """∂L/∂H = YVᵀ − H(WVᵀ + VWᵀ) and ∂L/∂Y = HV for some rows of a problem, in float64 between load and store."""
-    b, row = tl.program_id(0).to(tl.int64), tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    at_k, at_m = tl.arange(0, K), tl.arange(0, COLUMNS)
-    in_n, of_k = row < n, at_k < k
+    b, part = _problem_and_part(tl.cdiv(n, ROWS))
+    at_k, at_m, at_n = tl.arange(0, K), tl.arange(0, COLUMNS), tl.arange(0, ROWS)
+    row = part * ROWS + at_n
+    # Compared in 32 bits: otherwise there are not enough registers.
+    in_n, of_k = at_n < tl.minimum(n - part * ROWS, ROWS).to(tl.int32), at_k < k
     place_h = H + b * H_b + row[:, None] * H_n + at_k[None, :] * H_k
     h = tl.load(place_h, mask=in_n[:, None] & of_k[None, :], other=0.0).to(tl.float64)
     gradient = tl.zeros((ROWS, K), dtype=tl.float64)
@@ -251,8 +263,8 @@ def gradients(
         both = tl.load(place, mask=of_k[:, None] & of_k[None, :], other=0.0)
         gradient = tl.dot(h, -both, gradient, out_dtype=tl.float64)
     for first in range(0, m, COLUMNS):
-        column = first + at_m
-        in_m = column < m
+        column = first + at_m.to(tl.int64)
+        in_m = at_m < m - first
         v = tl.load(V + b * m * k + column[:, None] * k + at_k[None, :], mask=in_m[:, None] & of_k[None, :], other=0.0)
         if WANTS_H:
             place_y = Y + b * Y_b + row[:, None] * Y_n + column[None, :] * Y_m

@@ -7,6 +7,8 @@ the first sweep to the last row of the last one, and through the extrapolation.
 import triton
 import triton.language as tl
 
+from diffnmf.kernels.cuda.programs import _problem_and_part
+
 
 @triton.jit
 def half(
@@ -17,20 +19,22 @@ def half(
 
     X and PAST are contiguous, (B, k, width).
     """
-    b, part = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
-    at_k, at_n = tl.arange(0, K), part * COLUMNS + tl.arange(0, COLUMNS)
+    b, part = _problem_and_part(tl.cdiv(width, COLUMNS))
+    at_k, at_n = tl.arange(0, K).to(tl.int64), part * COLUMNS + tl.arange(0, COLUMNS)
     of_k, of_n = at_k < k, at_n < width
     inside = of_k[:, None] & of_n[None, :]
     place = b * k * width + at_k[:, None] * width + at_n[None, :]
     x = tl.load(X + place, mask=inside, other=0.0)
     for _sweep in range(sweeps):
+        of_row = C + b * C_b + at_n * C_n  # moved from row to row: i · C_k may need 64 bits
         for i in range(k):
             here = at_k == i
             curvature = tl.load(A + b * A_b + i * A_k + i * A_j)
             alive = curvature > 0.0
             row = tl.load(A + b * A_b + i * A_k + at_k * A_j, mask=of_k, other=0.0)
             row = tl.where(here, tl.where(alive, 0.0, -1.0), row)  # without curvature: the step C
-            cross = tl.load(C + b * C_b + i * C_k + at_n * C_n, mask=of_n, other=0.0)
+            cross = tl.load(of_row, mask=of_n, other=0.0)
+            of_row += C_k
             moved = (cross - tl.sum(row[:, None] * x, axis=0)) / tl.where(alive, curvature, 1.0)
             moved = tl.where(moved <= ZERO, 0.0, moved)
             x = tl.where(here[:, None], moved[None, :], x)

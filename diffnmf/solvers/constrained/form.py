@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.solvers.constrained.columns import BoundedColumns
-from diffnmf.solvers.exact.chunks import MAX_ENTRIES
+from diffnmf.solvers.exact.chunks import max_entries
 from diffnmf.solvers.exact.masked import as_columns, from_columns
 from diffnmf.solvers.gram import LARGEST_DESCENT
 from diffnmf.solvers.problem import Problem, one_where_zero
@@ -181,7 +181,7 @@ def weighted_gram(H: Tensor, weights: Tensor) -> Tensor:
     """
     k = H.shape[-1]
     i, j = torch.triu_indices(k, k, device=H.device)
-    step = max(1, MAX_ENTRIES // max(1, len(H) * len(i)))  # rows whose pairs may be in memory
+    step = max(1, max_entries(H.device) // max(1, len(H) * len(i)))  # rows whose pairs may be in memory
     runs = zip(H.split(step, dim=-2), weights.split(step, dim=-2), strict=True)
     flat = sum(w.mT @ (h[..., i] * h[..., j]) for h, w in runs)
     assert isinstance(flat, Tensor)

@@ -11,6 +11,7 @@ from diffnmf.solvers.base import Solved
 from diffnmf.solvers.constrained.again import solve_again_constrained
 from diffnmf.solvers.constrained.solve import solve_constrained
 from diffnmf.solvers.constraints import Constraints
+from diffnmf.solvers.devices import WAITING
 from diffnmf.solvers.problem import Problem
 
 
@@ -26,7 +27,7 @@ def solve_constrained_transformed(problem: Problem, backward: str) -> Solved:
     return Solved(W if backward == "detached" else solve_again_constrained(problem, W, free, binds), iterations)
 
 
-@torch.library.custom_op("diffnmf::constrained_nnls_solution", mutates_args=())
+@torch.library.custom_op("diffnmf::constrained_nnls_solution", mutates_args=(), **WAITING)
 def _constrained_solution(
     H: Tensor,
     Y: Tensor,

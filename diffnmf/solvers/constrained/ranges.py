@@ -113,7 +113,7 @@ def _bounds(problem: Problem) -> tuple[Tensor | None, Tensor | None]:
 
 def _is_feasible(asked: Constraints, upper: Tensor | None, signed: Tensor | None, dtype: torch.dtype) -> Tensor:
     """Which columns (B, 1, m) make sense, and have some W that obeys, but for rounding in the dtype of the user."""
-    fits = torch.ones((), dtype=torch.bool, device="cpu")  # whatever the default device is
+    fits = torch.ones((), dtype=torch.bool, device="cpu")  # a number may be mixed with what is elsewhere
     if asked.weights is not None:
         weights = asked.weights.detach()
         fits = fits.to(weights.device) & ((weights >= 0) & (weights < torch.inf)).all(-2, keepdim=True)

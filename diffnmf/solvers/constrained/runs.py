@@ -7,7 +7,7 @@ from torch import Tensor
 
 from diffnmf.kernels.calling import available
 from diffnmf.solvers.constrained.form import has_own_matrices
-from diffnmf.solvers.exact.chunks import MAX_ENTRIES, MAX_ENTRIES_ACCELERATOR
+from diffnmf.solvers.exact.chunks import max_entries
 from diffnmf.solvers.problem import Problem
 
 
@@ -36,8 +36,7 @@ def runs(problem: Problem) -> Iterator[tuple[slice, slice]]:
     if available(problem.H.detach(), problem.Y.detach()) and not has_own_matrices(problem):
         yield slice(0, batch), slice(0, m)
         return
-    entries = MAX_ENTRIES if problem.H.device.type == "cpu" else MAX_ENTRIES_ACCELERATOR
-    size = max(1, entries // (4 * (k + 1) ** 2))  # a tableau, a factor and copies
+    size = max(1, max_entries(problem.H.device) // (4 * (k + 1) ** 2))  # a tableau, a factor and copies
     if size >= m:
         step = max(1, size // max(1, m))
         for first in range(0, batch, step):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffnmf.solvers.constrained.columns import BoundedColumns, BoundedSolution
 from diffnmf.solvers.constrained.systems import BorderedSystems
-from diffnmf.solvers.exact.chunks import MAX_ENTRIES
+from diffnmf.solvers.exact.chunks import max_entries
 from diffnmf.solvers.exact.columns import Minimum, ReducedColumns
 from diffnmf.solvers.problem import Problem
 
@@ -41,7 +41,7 @@ def reduced(problem: Problem, d: Tensor, s: Tensor, numbers: Tensor) -> ReducedC
 def few(numbers: Tensor, problem: Problem) -> tuple[Tensor, ...]:
     """A list of columns, cut into runs whose H may be in memory, one for each."""
     n, k = problem.H.shape[1:]
-    return numbers.split(max(1, MAX_ENTRIES // max(1, (n + k) * k))) if len(numbers) else ()
+    return numbers.split(max(1, max_entries(numbers.device) // max(1, (n + k) * k))) if len(numbers) else ()
 
 
 def hidden_sum(columns: ReducedColumns, systems: BorderedSystems) -> ReducedColumns:

@@ -168,5 +168,5 @@ def _no_worse_than_zero(problem: Problem, form: GramForm, found: ColumnSolution,
     worse = (huge & is_worse.flatten()).nonzero().squeeze(-1)
     nothing = torch.zeros_like(found.x[worse])
     found.x[worse] = nothing
-    identity = torch.eye(nothing.shape[-1], dtype=form.A.dtype, device=form.A.device)
-    found.factor.put(worse, factorize_masked(identity.unsqueeze(0), nothing > 0))
+    identity = torch.eye(nothing.shape[-1], dtype=form.A.dtype, device=form.A.device).unsqueeze(0)
+    found.factor.put(worse, factorize_masked(identity, nothing > 0))

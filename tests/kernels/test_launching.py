@@ -1,0 +1,100 @@
+"""How the programs in Triton are launched, and when: seen without running them."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from diffnmf.kernels.cuda import calling, hals
+
+MOST = 65_535  # programs in the second and third dimension of a grid
+
+
+class Recorded:
+    """Stands for the programs of a module, and keeps the grids that they are launched on."""
+
+    def __init__(self):
+        self.grids = []
+
+    def __getitem__(self, grid):
+        self.grids.append(grid)
+        return lambda *arguments, **options: None
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The grids, with modules of recorders in the place of those that import Triton."""
+    recorded = Recorded()
+    names = {"programs": ("gram", "prepare", "search", "gradients"), "sweeping": ("half",)}
+    for module, programs in names.items():
+        fake = SimpleNamespace(**dict.fromkeys(programs, recorded))
+        monkeypatch.setitem(sys.modules, f"diffnmf.kernels.cuda.{module}", fake)
+        monkeypatch.setattr(f"diffnmf.kernels.cuda.{module}", fake, raising=False)
+    return recorded.grids
+
+
+class TestGrids:
+    """A grid of two dimensions would end at 65,535 parts of a problem."""
+
+    def test_a_million_columns(self, launched, monkeypatch):
+        monkeypatch.setattr(calling, "_capability", lambda device: (8, 9))
+        m = 16 * (MOST + 1)
+        none = torch.zeros(()).double()
+        calling.direct(
+            torch.ones(1, 1, 1),
+            torch.ones(1, 1, 1).expand(1, 1, m),
+            none.expand(1, 1, 1),
+            none.expand(1, 1, m),
+            None,
+            0.0,
+        )
+        assert launched == [(MOST + 1,), (1,), (m,)]
+
+    def test_millions_of_rows(self, launched):
+        n = 64 * (MOST + 1)
+        H, Y = torch.ones(()).expand(1, n, 1), torch.ones(()).expand(1, n, 1)
+        W = torch.ones(1, 1, 1).double()
+        calling.gradients(H, Y, W, W, wants_H=True, wants_Y=False)
+        assert launched == [(MOST + 1,)]
+
+    def test_a_wide_factor(self, launched):
+        X = torch.zeros(()).double().expand(2, 128, 4 * (MOST + 1))
+        hals.half_(X, X, X, 1, 0.0, None, None)
+        assert launched == [(2 * (MOST + 1),)]
+
+
+class TestTrying:
+    """Whether the programs run is tried once, and kept: not while nothing could run."""
+
+    @pytest.fixture
+    def tried(self, monkeypatch):
+        tries = []
+        monkeypatch.setattr(calling, "DEVICES", {"cpu"})
+        monkeypatch.setattr(calling, "_can_run", lambda device: tries.append(device) or True)
+        return tries
+
+    def test_not_under_a_transform(self, tried):
+        seen = []
+        torch.func.vmap(lambda x: seen.append(calling.can_take(x)) or x)(torch.ones(2, 3))
+        assert seen == [False]
+        assert not tried
+
+    def test_not_while_operations_are_recorded(self, tried):
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False):
+            assert not calling.can_take(torch.ones(2, 3))
+        assert not tried
+
+    def test_otherwise(self, tried):
+        assert calling.can_take(torch.ones(2, 3))
+        assert len(tried) == 1
+
+
+@pytest.mark.skipif(not hasattr(torch.Tag, "cudagraph_unsafe"), reason="needs torch 2.8")
+@pytest.mark.parametrize("name", ["nnls_solution", "constrained_nnls_solution", "basis_start"])
+def test_what_reads_from_the_device_is_left_out_of_cuda_graphs(name):
+    import diffnmf.models  # noqa: F401 - the start of its generator is one of them
+
+    assert torch.Tag.cudagraph_unsafe in getattr(torch.ops.diffnmf, name).default.tags
