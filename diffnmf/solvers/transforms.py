@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
-from torch.autograd import forward_ad
 
+from diffnmf.kernels.calling import has_tangent
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.constrained.operator import solve_constrained_transformed
 from diffnmf.solvers.exact.masked import cholesky, mask_matrix
@@ -29,7 +29,7 @@ def transformed(problem: Problem) -> bool:
     return (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
-        or any(forward_ad.unpack_dual(x).tangent is not None for x in problem.tensors)
+        or any(has_tangent(x) for x in problem.tensors)
         or _is_recorded(problem)
     )
 
