@@ -78,7 +78,9 @@ def move_prototypes(prototypes: Tensor, H: Tensor, rate: float = 0.1) -> Tensor:
     rate = check_number("rate", rate, "[0, 1]")
     order = match_slots(H, prototypes)
     if H.numel() == 0:
-        raise ValueError(f"H: expected the bases of at least one group; got {tuple(H.shape)}")
+        raise ValueError(
+            f"H: expected the bases of at least one group; got {tuple(H.shape)} (leave the prototypes as they are)"
+        )
     matched, _ = take_slots(H, H.mT, order)
     mean = of_length_one(matched).reshape(-1, *prototypes.shape).mean(0)
     return of_length_one((1 - rate) * of_length_one(prototypes) + rate * mean.to(prototypes.dtype))

@@ -109,4 +109,5 @@ def slot_prototypes(H: Tensor, rounds: int = 10) -> Tensor:
 
 def of_length_one(H: Tensor) -> Tensor:
     """Columns of norm 1; zero ones stay."""
-    return H / one_where_zero(safe_norm(H, dim=-2)).unsqueeze(-2).to(H.dtype)
+    wide = H.to(torch.promote_types(H.dtype, torch.float32))  # a column may be longer than a number of float16 can be
+    return (wide / one_where_zero(safe_norm(wide, dim=-2)).unsqueeze(-2).to(wide.dtype)).to(H.dtype)

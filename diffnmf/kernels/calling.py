@@ -39,14 +39,16 @@ def _is_plain(x: Tensor) -> bool:
         and not x.is_neg()
         and not x._is_zerotensor()
         and not torch._C._functorch.is_legacy_batchedtensor(x)  # in gradients of a batch
-        and not _has_tangent(x)
+        and not has_tangent(x)
     )
 
 
-def _has_tangent(x: Tensor) -> bool:
+def has_tangent(x: Tensor) -> bool:
     """Whether a tensor has a derivative of forward mode; below autograd, inside of an operator, none has."""
+    if forward_ad._current_level < 0:  # as nearly always, and the cheapest question
+        return False
     below = torch._C._dispatch_tls_is_dispatch_key_excluded(torch._C.DispatchKey.AutogradFunctionality)
-    return forward_ad._current_level >= 0 and not below and forward_ad.unpack_dual(x).tangent is not None
+    return not below and forward_ad.unpack_dual(x).tangent is not None
 
 
 def call(name: str, types: Sequence[type], count: int, cost: float, *arguments: Tensor | float | None) -> int:

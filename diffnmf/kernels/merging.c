@@ -1,6 +1,6 @@
-/* Merging the columns of Y, known by their Gram matrix, into k components: the loop of factorization/merging.py, which
-   explains it. Every component remembers the one with which it would merge at the least loss, so that a merge costs O(m)
-   and not O(m²), but for the components whose best partner has just changed. */
+/* Merging the columns of Y, known by their Gram matrix, into k components: the loop of factorization/gram_merging.py,
+   which explains it. Every component remembers the one with which it would merge at the least loss, so that a merge costs
+   O(m) and not O(m²), but for the components whose best partner has just changed. */
 
 #include "common.h"
 

@@ -96,9 +96,9 @@ def _(info, in_dims, Y, prototypes, method, k):  # type: ignore[no-untyped-def]
     def mapped(x: Tensor, dim: int | None) -> Tensor:
         return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
 
-    Y, prototypes = mapped(Y, in_dims[0]), mapped(prototypes, in_dims[1])
+    Y, prototypes = mapped(Y, in_dims[0]), mapped(prototypes, in_dims[1])  # (V, B, n, m), (V, n, k)
     H, W = Y.new_empty(*Y.shape[:3], k), Y.new_empty(*Y.shape[:2], k, Y.shape[3])
-    for h, w, groups, slots in zip(H, W, Y, prototypes, strict=True):  # models have their own prototypes
+    for h, w, groups, slots in zip(H, W, Y, prototypes, strict=True):  # one by one: models have their own
         h[:], w[:] = _found(groups, slots, method, k)
     return (H, W), (0, 0)
 

@@ -9,8 +9,8 @@ differentiating that solve is the implicit function theorem.
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
-from torch.autograd import forward_ad
 
+from diffnmf.kernels.calling import has_tangent
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.constrained.operator import solve_constrained_transformed
 from diffnmf.solvers.devices import WAITING
@@ -28,7 +28,7 @@ def transformed(problem: Problem) -> bool:
     return (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
-        or any(forward_ad.unpack_dual(x).tangent is not None for x in problem.tensors)
+        or any(has_tangent(x) for x in problem.tensors)
         or _is_recorded(problem)
     )
 

@@ -41,6 +41,13 @@ def test_a_column_that_is_zero_or_nan_takes_what_is_left():
         assert match_slots(H, P).tolist() == [1, 0, 3, 2]
 
 
+def test_columns_longer_than_a_number_of_their_dtype():
+    """Their length is infinite in float16: what was divided by it resembled nothing."""
+    P = torch.rand(300, 3, generator=torch.Generator().manual_seed(0)).half()
+    longer = 60000 * P[:, [2, 0, 1]]
+    assert longer.isfinite().all() and match_slots(longer, P).tolist() == [1, 2, 0]
+
+
 def test_prototypes_are_what_permuted_bases_have_in_common():
     torch.manual_seed(0)
     parts = torch.block_diag(*[torch.ones(5, 1)] * 4)  # (20, 4)
