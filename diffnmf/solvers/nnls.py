@@ -37,7 +37,7 @@ class NNLSSolution(NamedTuple):
         iterations: (*batch,) int64, the work that the hardest column of each problem took.
         converged: (*batch,) bool, whether kkt_residual is within what the solver promises, or within what rounding
             leaves, which grows with the size of W; in float64, for an exact solver, also whether every residual norm
-            is certain to be within 5e-10 ‖y‖ of the least possible. False where an input is not finite.
+            is certain to be within 9e-10 ‖y‖ of the least possible. False where an input is not finite.
         largest_useful_l1: (*batch,), in the dtype of the inputs (float32 for half precision): the smallest l1 at which
             W is all zero, see ``diffnmf.solvers.largest_useful_l1``; infinite where no l1 does that, with a given
             sum or signed entries.

@@ -62,6 +62,24 @@ def test_two_columns_that_differ_by_1e_8(solver):
 
 
 @pytest.mark.parametrize("solver", EXACT)
+def test_the_rounding_of_a_w_six_million_times_as_large_as_y_is_no_fault(solver):
+    """Condition 4e5. What is left of y, 5.7e-10 of it, is the rounding of W; scipy leaves 7.1e-10."""
+    H = torch.tensor(
+        [
+            [0.2022989670607715, -0.2014069352902692, -0.02102241872046946, 0.10182092305841044],
+            [0.021850988764494747, -0.021996179749477547, -0.0027566343713444005, 0.011867387687144319],
+            [0.633390473268121, -0.6310649265422517, -0.06676565133182191, 0.32048106806692145],
+        ],
+        dtype=torch.float64,
+    )
+    y = torch.tensor([[-0.8994440226251236], [-1.4799743528724996], [-1.631399865181549]], dtype=torch.float64)
+    solution = nnls(H, y, solver=solver)
+    assert (torch.linalg.vector_norm(H, dim=0) @ solution.W / torch.linalg.vector_norm(y)).item() > 5e6
+    assert excess(H, y, solution.W).item() <= 1e-11
+    assert solution.converged
+
+
+@pytest.mark.parametrize("solver", EXACT)
 def test_small_problems_with_a_pair_of_nearly_equal_columns(solver):
     random = np.random.default_rng(0)
     H = random.integers(-3, 4, (124, 3, 3)).astype(float)
