@@ -174,26 +174,32 @@ def _with_qpth(device: torch.device, B: int) -> Row:
 
 
 def warps(device: torch.device) -> Section:
-    """The time of the layer by the number of warps that a column gets."""
+    """The time of the layer by the number of warps that a column gets, and by how the Gram matrices are cut up."""
     if not calling.available(30, torch.zeros(1, device=device)):
         return {"warps": lambda: {"not run": NO_TRITON}}
-    return {
-        f"k = {k}, {count} warps": partial(_by_warps, device, k, count) for k in (10, 30, 50) for count in (1, 2, 4, 8)
+    rows: Section = {
+        f"k = {k}, {count} warps": partial(_with_sizes, device, k, "column_sizes", {"num_warps": count})
+        for k in (10, 30, 50)
+        for count in (1, 2, 4, 8)
+    }
+    tiles = [{"COLUMNS": 64, "ROWS": n, "num_warps": count} for n in (16, 32) for count in (4, 8)]
+    tiles += [{**tile, "COLUMNS": 32} for tile in tiles]
+    return rows | {
+        f"k = {k}, Gram {', '.join(map(str, tile.values()))}": partial(_with_sizes, device, k, "gram_tile", tile)
+        for k in (10, 30, 50)
+        for tile in tiles
     }
 
 
-def _by_warps(device: torch.device, k: int, count: int) -> Row:
+def _with_sizes(device: torch.device, k: int, name: str, sizes: dict[str, int]) -> Row:
+    """The forward pass with some sizes instead of those that a function of ``calling`` gives."""
     H, Y = (x.detach() for x in _leaves(device, 256, k))
-    sizes = calling.column_sizes
-    calling.column_sizes = partial(_with_warps, sizes, count)
+    before = getattr(calling, name)
+    setattr(calling, name, lambda *args: {**before(*args), **sizes})
     try:
         return {"forward ms": milliseconds([partial(NNLSLayer(), H, Y)], device)}
     finally:
-        calling.column_sizes = sizes
-
-
-def _with_warps(sizes: Callable[[int], dict[str, int]], count: int, k: int) -> dict[str, int]:
-    return {**sizes(k), "num_warps": count}
+        setattr(calling, name, before)
 
 
 def graphs(device: torch.device) -> Section:

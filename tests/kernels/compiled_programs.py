@@ -49,7 +49,7 @@ def usage(program: Any, capability: int, constants: dict[str, Any], data: str = 
 
 def cases(k: int, capability: int) -> dict[str, tuple[Any, dict[str, Any], str]]:
     """Every program as ``calling.py`` calls it: its constants, and the type of H and Y."""
-    column, gradients = calling.column_sizes(k), calling.gradients_tile(k)
+    column, gradients = calling.column_sizes(k), calling.gradients_tile(k, divmod(capability, 10))
     gram = calling.gram_tile(k, 40, divmod(capability, 10))
     wanted = {"WANTS_H": True, "WANTS_Y": True}
     return {

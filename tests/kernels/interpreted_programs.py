@@ -185,16 +185,28 @@ def reach() -> dict[str, object]:
     }
 
 
-def far_apart() -> dict[str, object]:
-    """Rows of H and columns of Y 2³⁰ numbers apart in memory that nobody has written to: places beyond 32 bits."""
-    H, Y = random_problem(1, n=3, k=2, m=3)
-    expected = solve(H, Y, triton=False)
+def attempts() -> dict[str, object]:
+    """What says on a new device whether programs run there."""
     on("cpu")
-    with tempfile.TemporaryDirectory() as folder:
-        H, Y = _far(H, 1, f"{folder}/H").requires_grad_(), _far(Y, 2, f"{folder}/Y").requires_grad_()
-        W = NNLSLayer()(H, Y)
-        found = [W.detach(), *torch.autograd.grad(W.double().square().sum(), (H, Y))]
-    return {"off by": max(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True))}
+    tried = (calling._attempt, constrained_calling._attempt, hals_calling._attempt)
+    return {f"{attempt.__module__}, k = {k}": attempt(torch.device("cpu"), k) for attempt in tried for k in (1, 7, 64)}
+
+
+def far_apart() -> dict[str, object]:
+    """Rows or columns of H and Y, rows of l1, 2³⁰ numbers apart in memory nobody wrote to: places beyond 32 bits."""
+    H, Y = random_problem(1, n=3, k=3, m=3)
+    l1 = torch.full((1, 3, 3), 0.1, dtype=torch.float64)
+    expected = solve(H, Y, l1=l1, triton=False)
+    off = []
+    for apart in (1, 2):
+        on("cpu")
+        with tempfile.TemporaryDirectory() as folder:
+            far_H = _far(H, apart, f"{folder}/H").requires_grad_()
+            far_Y = _far(Y, 3 - apart, f"{folder}/Y").requires_grad_()
+            W = NNLSLayer()(far_H, far_Y, l1=_far(l1, 1, f"{folder}/l1"))
+            found = [W.detach(), *torch.autograd.grad(W.double().square().sum(), (far_H, far_Y))]
+        off += [float((a - b).abs().max()) for a, b in zip(found, expected, strict=True)]
+    return {"off by": max(off)}
 
 
 def _far(x: Tensor, dim: int, path: str) -> Tensor:
@@ -315,7 +327,7 @@ def main() -> None:
     rows |= {f"solver {name}": compared(*pair, solver=name) for name in ("bpp", "hals")}
     rows |= {name: constrained(**options) for name, options in CONSTRAINTS.items()}
     rows |= {"warm start": warm_start(), "form and systems": form_and_systems(), "reach": reach()}
-    rows["far apart"] = far_apart()
+    rows |= {"far apart": far_apart(), "attempts": attempts()}
     rows |= {name: swept(**options) for name, options in SWEEPS.items()}  # type: ignore[arg-type]
     rows |= {"factorize, float64": factorized(torch.float64), "factorize, float32": factorized(torch.float32)}
     rows |= {"factorize, hoyer": factorized(torch.float64, method="unit_columns")}

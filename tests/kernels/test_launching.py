@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from diffnmf.kernels.cuda import calling, hals
+from diffnmf.errors import DeviceWarning
+from diffnmf.kernels.cuda import calling, hals, trying
 
 MOST = 65_535  # programs in the second and third dimension of a grid
 
@@ -65,18 +66,18 @@ class TestGrids:
 
 
 class TestTrying:
-    """Whether the programs run is tried once, and kept: not while nothing could run."""
+    """Whether programs run is tried once for a device and a number of components, and kept."""
 
     @pytest.fixture
     def tried(self, monkeypatch):
         tries = []
         monkeypatch.setattr(calling, "DEVICES", {"cpu"})
-        monkeypatch.setattr(calling, "_can_run", lambda device: tries.append(device) or True)
+        monkeypatch.setattr(calling, "runs", lambda attempt, device, k: tries.append(k) or True)
         return tries
 
     def test_not_under_a_transform(self, tried):
         seen = []
-        torch.func.vmap(lambda x: seen.append(calling.can_take(x)) or x)(torch.ones(2, 3))
+        torch.func.vmap(lambda x: seen.append(calling.available(3, x)) or x)(torch.ones(2, 3))
         assert seen == [False]
         assert not tried
 
@@ -84,12 +85,63 @@ class TestTrying:
         from torch.utils.flop_counter import FlopCounterMode
 
         with FlopCounterMode(display=False):
-            assert not calling.can_take(torch.ones(2, 3))
+            assert not calling.available(3, torch.ones(2, 3))
         assert not tried
 
     def test_otherwise(self, tried):
-        assert calling.can_take(torch.ones(2, 3))
-        assert len(tried) == 1
+        assert calling.available(3, torch.ones(2, 3))
+        assert tried == [3]
+
+
+class TestRuns:
+    """What is remembered of an attempt."""
+
+    GPU = torch.device("cuda", 0)
+
+    @pytest.fixture
+    def recording(self, monkeypatch):
+        """Whether a CUDA graph is recorded, on a machine that has a GPU for all that ``runs`` can see."""
+        recording = []
+        monkeypatch.setattr(trying, "_seen", {})
+        monkeypatch.setattr(trying, "_is_wanted", lambda: True)
+        monkeypatch.setattr(trying, "_is_new_enough", lambda device: True)
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: bool(recording))
+        return recording
+
+    def test_once_for_every_number_of_components(self, recording):
+        tries = []
+
+        def attempt(device, k):
+            tries.append(k)
+            return True
+
+        assert all(trying.runs(attempt, self.GPU, k) for k in (3, 4, 3))
+        assert tries == [3, 4]
+
+    @pytest.mark.parametrize("fault", [False, RuntimeError("PassManager::run failed\nat line 3"), AssertionError()])
+    def test_a_failure_is_said_once_and_torch_goes_on(self, recording, fault):
+        def attempt(device, k):
+            if fault:
+                raise fault
+            return False
+
+        said = "PassManager::run failed" if isinstance(fault, RuntimeError) else "AssertionError" if fault else "wrong"
+        with pytest.warns(
+            DeviceWarning, match=f"k = 7 cannot be run on cuda:0, operations of torch are used: .*{said}"
+        ):
+            assert not trying.runs(attempt, self.GPU, 7)
+        assert not trying.runs(attempt, self.GPU, 7)
+
+    def test_nothing_is_tried_and_nothing_remembered_while_a_graph_is_recorded(self, recording):
+        def attempt(device, k):
+            return True
+
+        recording.append(True)
+        assert not trying.runs(attempt, self.GPU, 3)
+        recording.clear()
+        assert trying.runs(attempt, self.GPU, 3)
+        recording.append(True)
+        assert trying.runs(attempt, self.GPU, 3)
 
 
 @pytest.mark.skipif(not hasattr(torch.Tag, "cudagraph_unsafe"), reason="needs torch 2.8")

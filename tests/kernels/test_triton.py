@@ -74,6 +74,11 @@ def test_places_in_memory_beyond_32_bits(interpreted):
     assert interpreted["far apart"]["off by"] <= 1e-13
 
 
+def test_attempts_succeed_where_the_programs_run(interpreted):
+    assert len(interpreted["attempts"]) == 9
+    assert all(interpreted["attempts"].values())
+
+
 def test_what_is_out_of_range_is_said(interpreted):
     assert 2 in interpreted["not finite"]["codes"]
     assert 2 in interpreted["out of range"]["codes"]

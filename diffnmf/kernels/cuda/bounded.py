@@ -6,7 +6,7 @@ That file tells what the tableau is and why the walk ends. Here it stays in regi
 import triton
 import triton.language as tl
 
-from diffnmf.kernels.cuda.programs import _exchange, _matrix
+from diffnmf.kernels.cuda.programs import _exchange, _laid_out, _matrix
 
 ENDED = tl.constexpr(0)
 OUT_OF_STEPS = tl.constexpr(1)
@@ -111,7 +111,7 @@ def walk(
         x, q, reached = _filled(M, a, c, tl.load(T + p), lower, upper, x, at, inside, tiny, k)
         free = at == q
         more = reached & (q >= 0)
-        r = c
+        r = _laid_out(c, at)
         if more:
             M, r = _vertex(M, a, c, x, at, q)
     else:

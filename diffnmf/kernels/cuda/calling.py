@@ -1,7 +1,5 @@
 """Calling the programs in Triton: which tensors they take, and with what numbers."""
 
-import importlib.util
-import warnings
 from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any, NamedTuple, TypeVar
@@ -9,9 +7,8 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from diffnmf.errors import DeviceWarning
 from diffnmf.kernels.columns import Direct, Search
-from diffnmf.kernels.library import kernel_is_asked_for
+from diffnmf.kernels.cuda.trying import runs
 
 DEVICES = {"cuda"}  # tests put the CPU in their place: Triton's interpreter computes there
 MAX_COMPONENTS = 64  # beyond, the tableau of a column has no place in the registers
@@ -19,7 +16,8 @@ MAX_COMPONENTS_OF_OTHERS = 32  # on cards that are not ``DATA_CENTRE``: nor have
 LARGEST_K_OF_ONE_WARP = 32
 WARPS_BEYOND = 8
 GOOD, WANTS_CARE, OUT_OF_RANGE = range(3)  # what ``search`` says of a column
-DATA_CENTRE = {(8, 0), (9, 0), (10, 0)}  # multiply matrices of float64 in hardware, and hold their sums spread out
+BLACKWELL = (10, 0)  # Triton 3.6 would multiply 64 rows of float64 in its tensor memory, and fails
+DATA_CENTRE = {(8, 0), (9, 0), BLACKWELL}  # multiply matrices of float64 in hardware, and hold their sums spread out
 INPUTS = (torch.float32, torch.float64)
 
 # As in ``solvers/exact/finish.py`` and nnls.c.
@@ -39,11 +37,15 @@ class OnDevice(NamedTuple):
 
 def available(k: int, *tensors: Tensor) -> bool:
     """Whether the programs that hold a tableau of k components can take these tensors."""
-    return can_take(*tensors) and 0 < k <= most_components(_capability(tensors[0].device))
+    return (
+        can_take(*tensors)
+        and 0 < k <= most_components(_capability(tensors[0].device))
+        and runs(_attempt, tensors[0].device, k)  # last: under a transform it would fail
+    )
 
 
 def can_take(*tensors: Tensor) -> bool:
-    """Whether programs can take these tensors at all: plain ones on a CUDA device, seen by no transform."""
+    """Whether tensors are what programs take: plain ones on a CUDA device, seen by no transform."""
     return (
         all(x.device.type in DEVICES and type(x) in (Tensor, torch.nn.Parameter) for x in tensors)
         and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
@@ -51,7 +53,6 @@ def can_take(*tensors: Tensor) -> bool:
         and torch._C._get_tracing_state() is None
         and torch._C._len_torch_dispatch_stack() == 0
         and not any(x.is_neg() or x._is_zerotensor() or x.layout is not torch.strided for x in tensors)
-        and _can_run(tensors[0].device)  # last: it tries, once and for all, and under a transform it would fail
     )
 
 
@@ -60,24 +61,16 @@ def _capability(device: torch.device) -> tuple[int, int]:
     return torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
 
 
-@cache
-def _can_run(device: torch.device) -> bool:
-    """Whether there is a Triton, a GPU that is new enough for it, and all that it needs to compile; seen by trying."""
-    if kernel_is_asked_for("torch") or importlib.util.find_spec("triton") is None:
-        return False
-    if device.type != "cuda":
-        return True  # Triton's interpreter, in tests
-    if torch.version.hip is not None or _capability(device) < (8, 0):
-        return False
-    try:
-        one = torch.ones(1, 1, 1, dtype=torch.float64, device=device)
-        none = torch.zeros_like(one)
-        return bool(direct(one, one, none, none, None, 0.0).found.W == 1)  # products in float64, too
-    except Exception as error:  # of a compiler that is missing, say: whatever it is, torch goes on without
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        message = f"the kernels in Triton cannot be run on {device}, operations of torch are used: {first}"
-        warnings.warn(message, DeviceWarning, stacklevel=2)
-        return False
+def _attempt(device: torch.device, k: int) -> bool:
+    """Whether the programs say what is plain: that W, V and HV are Y where H is the identity."""
+    H = torch.eye(k, dtype=torch.float32, device=device).expand(2, k, k)
+    Y = torch.ones(2, k, 1, dtype=torch.float32, device=device)
+    none = torch.zeros(2, k, 1, dtype=torch.float64, device=device)
+    found = direct(H, Y, none, none, None, 0.0).found
+    V = solve(found.A, found.free.view(-1, k), Y.double())
+    _, grad_Y = gradients(H, Y, found.W.mT, V, wants_H=True, wants_Y=True)
+    assert grad_Y is not None  # asked for
+    return bool((torch.stack((found.W.mT, V, grad_Y.double())) - 1).abs().max() <= 1e-6)
 
 
 def where_the_tensors_are(function: Launching) -> Launching:
@@ -190,7 +183,7 @@ def gradients(
     grad_Y = torch.empty_like(Y, memory_format=torch.contiguous_format) if wants_Y else None
     cross = W @ V.mT
     columns = V.mT.contiguous()  # (B, m, k)
-    tile = gradients_tile(k)
+    tile = gradients_tile(k, _capability(H.device))
     programs.gradients[(batch * -(-n // tile["ROWS"]),)](
         *(H, Y, columns, (cross + cross.mT).contiguous(), H if grad_H is None else grad_H),
         *(Y if grad_Y is None else grad_Y, n, m, *H.stride(), *Y.stride()),
@@ -208,15 +201,17 @@ def most_components(capability: tuple[int, int]) -> int:
 
 def gram_tile(k: int, m: int, capability: tuple[int, int]) -> dict[str, int]:
     """How ``gram`` cuts a problem up, so that its sums have room in the registers (tests compile it)."""
-    if capability in DATA_CENTRE:
-        columns = 16 if m <= 16 else 32 if m <= 32 else 64
-        return {"k": k, "K": padded(k), "COLUMNS": columns, "ROWS": 32, "num_warps": 4 if k <= 32 else 8}
-    return {"k": k, "K": padded(k), "COLUMNS": 16, "ROWS": 16, "num_warps": 8}
+    tile = {"k": k, "K": padded(k), "num_warps": 8}
+    if capability not in DATA_CENTRE:
+        return {**tile, "COLUMNS": 16, "ROWS": 16}
+    columns = 16 if m <= 16 else 32 if m <= 32 or capability == BLACKWELL else 64
+    return {**tile, "COLUMNS": columns, "ROWS": 16 if k > 32 or capability == BLACKWELL else 32, "maxnreg": 255}
 
 
-def gradients_tile(k: int) -> dict[str, int]:
+def gradients_tile(k: int, capability: tuple[int, int]) -> dict[str, int]:
     """As ``gram_tile``, for ``gradients``."""
-    return {"k": k, "K": padded(k), "COLUMNS": 16, "ROWS": 64 if k <= 32 else 32, "num_warps": 4}
+    rows = 64 if k <= 32 and capability != BLACKWELL else 32
+    return {"k": k, "K": padded(k), "COLUMNS": 16, "ROWS": rows, "num_warps": 4}
 
 
 def column_sizes(k: int) -> dict[str, int]:

@@ -5,7 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from diffnmf.kernels.cuda import calling
 from diffnmf.kernels.cuda.calling import EPS, column_sizes, where_the_tensors_are
+from diffnmf.kernels.cuda.trying import runs
 
 
 class Walked(NamedTuple):
@@ -17,6 +19,20 @@ class Walked(NamedTuple):
     ended: Tensor
     reached: Tensor
     steps: Tensor
+
+
+def available(A: Tensor, c: Tensor) -> bool:
+    """Whether ``walk`` can take columns (N, k) of these Gram matrices."""
+    return calling.available(c.shape[-1], A, c) and runs(_attempt, c.device, c.shape[-1])
+
+
+def _attempt(device: torch.device, k: int) -> bool:
+    """Whether x is the unconstrained minimum where that meets all constraints: 1 where A is the identity and c is 1."""
+    one = torch.ones(2, k, dtype=torch.float64, device=device)
+    A = torch.eye(k, dtype=torch.float64, device=device).expand(2, k, k)
+    bounds = torch.zeros_like(one), 2 * one
+    found = [walk(A, one, one, *bounds, a, t, 10 * k + 20) for a, t in ((None, None), (one, one.sum(-1)))]
+    return bool(max((walked.x - 1).abs().max() for walked in found) <= 1e-12)
 
 
 @where_the_tensors_are

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from diffnmf.kernels.calling import TYPES
 from diffnmf.kernels.cuda import calling
+from diffnmf.kernels.cuda.trying import runs
 
 MAX_COMPONENTS = 128  # of a few columns, in registers
 
@@ -17,7 +18,16 @@ def available(A: Tensor, C: Tensor, X: Tensor, past: Tensor | None, beta: Tensor
         and X.dtype in TYPES
         and 0 < X.shape[1] <= MAX_COMPONENTS
         and all(x.is_contiguous() for x in tensors[2:])
+        and runs(_attempt, X.device, X.shape[1])
     )
+
+
+def _attempt(device: torch.device, k: int) -> bool:
+    """Whether a sweep finds the rows of C where A is the identity, and no extrapolation moves them."""
+    A, C = (torch.eye(k, device=device).expand(2, k, k), torch.ones(2, k, 1, device=device))
+    X, past = torch.zeros_like(C), C.clone()
+    half_(A, C, X, 1, 0.0, past, torch.ones(2, device=device))
+    return bool((X == C).all())
 
 
 @calling.where_the_tensors_are

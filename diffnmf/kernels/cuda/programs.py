@@ -52,7 +52,7 @@ def gram(
     for first in range(0, n, ROWS):
         row = first + at_n
         inside = row < n
-        place_h = H + b * H_b + row[:, None] * H_n + at_k[None, :] * H_k
+        place_h = H + b * H_b + row[:, None] * H_n + at_k.to(tl.int64)[None, :] * H_k
         place_y = Y + b * Y_b + row[:, None] * Y_n + at_m[None, :] * Y_m
         h = tl.load(place_h, mask=inside[:, None] & of_k[None, :], other=0.0).to(tl.float64)
         y = tl.load(place_y, mask=inside[:, None] & of_m[None, :], other=0.0).to(tl.float64)
@@ -68,6 +68,12 @@ def gram(
     if part == 0:
         tl.store(G + b * k * k + at_k[:, None] * k + at_k[None, :], total, mask=of_k[:, None] & of_k[None, :])
         tl.store(SIZE_H + b * k + at_k, size_h, mask=of_k)
+
+
+@triton.jit
+def _laid_out(v, at):
+    """v, spread over the registers as the rows of a tableau are: Triton 3.5 fails to see to that around a loop."""
+    return tl.sum(tl.where(at[:, None] == at[None, :], v[:, None], 0.0), axis=0)
 
 
 @triton.jit
@@ -160,7 +166,7 @@ def search(
     unit = tl.where(inside, 1.0, 1.0).to(tl.float64)
     if RAW:
         scale = tl.load(SCALE + b * k + at, mask=inside, other=1.0)
-        l1 = tl.load(L1 + b * L_b + at * L_k + (p % m) * L_m, mask=inside, other=0.0)
+        l1 = tl.load(L1 + b * L_b + at.to(tl.int64) * L_k + (p % m) * L_m, mask=inside, other=0.0)
         square = tl.load(SQUARES + p)
         good = _is_square_in_range(square) & ((square > 0.0) | (tl.load(SIZE_Y + p) == 0.0))
         good = good & (tl.load(STATE + b) < 3)
@@ -170,7 +176,7 @@ def search(
         unit = length / scale
         inside_good = inside & (at * 0 + tl.where(good, 1, 0) > 0)
         c = tl.where(inside_good, c, 0.0)
-    M, v = matrix, c
+    M, v = matrix, _laid_out(c, at)
     free = at < 0
     smallest = tl.sum(c, axis=0) * 0.0 + 1.0
     steps = 0
@@ -204,6 +210,7 @@ def search(
             free = tl.where(at == j, pivot > 0.0, free)
             steps += 1
             more = (pivot > tiny) | (pivot < 0.0)
+    free = _laid_out(free.to(tl.float64), at) > 0.0
     x = _refined(M, matrix, c, v, free)
     descent = c - tl.sum(matrix * x[:, None], axis=0)
     total = tl.sum(tl.abs(x), axis=0)
@@ -229,8 +236,8 @@ def solve(A, FREE, B, V, m, B_b, B_k, B_m, tiny, k: tl.constexpr, K: tl.constexp
     inside = at < k
     matrix = _matrix(A, p // m, at, k)
     free = (tl.load(FREE + p * k + at, mask=inside, other=0) != 0) & inside
-    b = tl.load(B + (p // m) * B_b + at * B_k + (p % m) * B_m, mask=inside, other=0.0)
-    M, v, left = matrix, b, free
+    b = tl.load(B + (p // m) * B_b + at.to(tl.int64) * B_k + (p % m) * B_m, mask=inside, other=0.0)
+    M, v, left = matrix, _laid_out(b, at), free
     smallest = tl.sum(at, axis=0).to(tl.float64) * 0.0 + 1.0
     more = tl.sum(left.to(tl.int32), axis=0) > 0
     while more:
@@ -255,7 +262,7 @@ def gradients(
     row = part * ROWS + at_n
     # Compared in 32 bits: otherwise there are not enough registers.
     in_n, of_k = at_n < tl.minimum(n - part * ROWS, ROWS).to(tl.int32), at_k < k
-    place_h = H + b * H_b + row[:, None] * H_n + at_k[None, :] * H_k
+    place_h = H + b * H_b + row[:, None] * H_n + at_k.to(tl.int64)[None, :] * H_k
     h = tl.load(place_h, mask=in_n[:, None] & of_k[None, :], other=0.0).to(tl.float64)
     gradient = tl.zeros((ROWS, K), dtype=tl.float64)
     if WANTS_H:

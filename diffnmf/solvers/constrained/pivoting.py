@@ -20,7 +20,6 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from diffnmf.kernels.cuda import calling as cuda
 from diffnmf.kernels.cuda import constrained as kernels
 from diffnmf.solvers.constrained.columns import LEAST_RESIDUAL, BoundedColumns, BoundedSolution
 from diffnmf.solvers.constrained.starts import minimum_over, vertex, warm
@@ -54,7 +53,7 @@ def principal_pivoting(columns: BoundedColumns, start: tuple[Tensor, Tensor] | N
         columns: the problems.
         start: x (N, k) within the bounds and free (N, k) bool, the entries in between; None: found from the data.
     """
-    on_device = cuda.available(columns.c.shape[-1], columns.A, columns.c)
+    on_device = kernels.available(columns.A, columns.c)
     found, movable = _first_on_device(columns) if on_device else _first(columns, start)
     left = (movable & ~found.solved).nonzero().squeeze(-1)
     for again in (True, False):  # rounding of many sweeps: a new tableau of the same free set, then all over again
