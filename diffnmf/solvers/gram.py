@@ -71,6 +71,19 @@ def gram_form(problem: Problem) -> GramForm:
     return GramForm(A, C, row_scale, column_scale)
 
 
+def penalty_in_units(l1: Tensor, ridge: Tensor, W: Tensor, column_scale: Tensor) -> Tensor:
+    """Σ 2 l1 w + ridge w² of W (B, k, m) in units of s², what penalties add to ‖y − Hw‖²/s²; (B, m).
+
+    Divided as it goes: W may be beyond 1e154, and its square no number.
+    """
+    return ((2 * l1 * W / column_scale + ridge * (W / column_scale) * W) / column_scale).sum(-2)
+
+
+def bounded_price(l1: Tensor, row_scale: Tensor, column_scale: Tensor) -> Tensor:
+    """l1 of the scaled unknowns, bounded as it is in C: that of an entry that is not allowed is no number otherwise."""
+    return (l1 / row_scale / column_scale).clamp(max=LARGEST_DESCENT)
+
+
 @torch.no_grad()
 def form_residual(form: GramForm, X: Tensor) -> Tensor:
     """The KKT residual of the scaled Gram form, (B, k, m) to (B,)."""
