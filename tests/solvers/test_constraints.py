@@ -353,6 +353,24 @@ def test_largest_useful_l1_of_what_is_zero_anyway_and_of_what_never_is():
     assert torch.equal(bounded.largest_useful_l1, nnls(H, Y, allowed=some > 0).largest_useful_l1)
 
 
+@pytest.mark.parametrize(
+    "kinds", [("signed",), ("upper",), ("equal",), ("at_most",), ("weights", "upper", "equal")], ids=named
+)
+@pytest.mark.parametrize("price", [1e10, 1e14, 1e20, 1e300])
+def test_a_price_that_keeps_an_entry_at_zero_is_felt_by_no_other(kinds, price, either_kernel):
+    """As if the entry was not allowed, however large its l1 is."""
+    H, Y = random_problem(n=N, k=K, m=M)
+    options, dear = options_of(kinds), torch.arange(K)[:, None] == 3
+    expected = nnls(H, Y, allowed=~dear, **options)
+    l1 = dear.double() * price
+    solution = nnls(H, Y, l1=l1, **options)
+    assert solution.converged and expected.W[:3].any()
+    torch.testing.assert_close(solution.W, expected.W, rtol=0, atol=1e-13)
+    warm = nnls(H, Y, l1=l1, W0=torch.ones(K, M), **options)
+    assert warm.converged
+    torch.testing.assert_close(warm.W, expected.W, rtol=0, atol=1e-13)
+
+
 def test_a_linear_term_that_the_sum_takes_up():
     """The l1 that all entries share only moves the multiplier: nothing of it is left in W, and none in the verdict."""
     H, Y = random_problem(n=N, k=K, m=M)
