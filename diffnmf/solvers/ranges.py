@@ -86,7 +86,7 @@ def in_range(problem: Problem, *, may_look: bool) -> InRange:
 
 
 def with_penalty_for_allowed(problem: Problem) -> Problem:
-    """Entries that are not allowed get an l1 that keeps them at zero, and start there: solvers need not know of them."""
+    """Entries that are not allowed start at zero and get an l1 that keeps them there: solvers need not know of them."""
     if problem.allowed is None:
         return problem
     l1 = torch.where(problem.allowed, problem.l1.double(), ENOUGH_L1)
