@@ -334,6 +334,20 @@ def test_dual_and_largest_l1_with_weights_of_any_size(size):
     torch.testing.assert_close(scaled.largest_useful_l1 / size, usual.largest_useful_l1, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize(("scale", "size"), [(1e20, 1e-32), (1e-21, 1e34), (1.0, 1e-35)])
+def test_weights_and_penalties_of_any_size_in_float32(scale, size):
+    """Their quotient may be beyond what float32 holds."""
+    H, Y = random_problem(n=N, k=K, m=M)
+    omega, ridge, l1 = randn(N, M, seed=3).abs(), randn(K, 1, seed=6).abs(), randn(K, M, seed=5).abs()
+    expected = nnls(H, Y, weights=omega, ridge=ridge, l1=l1, upper=2.0).W
+    given = {"weights": omega * size, "ridge": ridge * scale**2 * size, "l1": l1 * scale * scale * size}
+    leaves = [(H * scale).float().requires_grad_(), (Y * scale).float()]
+    solution = nnls(*leaves, upper=2.0, **{name: x.float() for name, x in given.items()})
+    assert solution.converged
+    torch.testing.assert_close(solution.W.double(), expected, rtol=1e-5, atol=1e-6)
+    assert torch.autograd.grad(solution.W.sum(), leaves[0])[0].isfinite().all()
+
+
 @pytest.mark.parametrize(
     "kinds", [("allowed",), ("weights",), ("upper",), ("at_most",), ("weights", "at_most")], ids=named
 )

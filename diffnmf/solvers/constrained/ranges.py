@@ -148,9 +148,9 @@ def _with_usual_weights(problem: Problem) -> tuple[Problem, Tensor | None]:
     outside = (size > 0) & ((size < SMALLEST_WEIGHT) | (size > LARGEST_WEIGHT))
     exponent = torch.where(outside, torch.log2(torch.where(outside, size, 1.0)).floor(), 0.0)
     usual = replace(
-        problem,
-        ridge=times_power(problem.ridge, -exponent),
-        l1=times_power(problem.l1, -exponent),
+        problem,  # in float64: divided by weights that float32 holds, a penalty may be beyond it
+        ridge=times_power(problem.ridge.double(), -exponent),
+        l1=times_power(problem.l1.double(), -exponent),
         constraints=replace(problem.constraints, weights=times_power(weights, -exponent)),
     )
     return usual, exponent
