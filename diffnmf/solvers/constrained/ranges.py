@@ -60,6 +60,9 @@ def constrained_in_range(problem: Problem, *, may_look: bool) -> InRange:
         ),
     )
     largest = torch.maximum(size_H, ridge.clamp(min=0).sqrt().amax(-1, keepdim=True).mT)
+    # A zero column, which a price may still draw down without end, has the unit of the smallest of the others.
+    least = torch.where(largest > 0, largest, torch.inf).amin(-1, keepdim=True)
+    largest = torch.where((largest > 0) | least.isinf(), largest, least)
     if asked.total is not None:  # a sum has one unit
         largest = largest.amax(-1, keepdim=True).expand_as(largest)
     if problem.squared:  # whose squares are there already
