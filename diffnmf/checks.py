@@ -67,6 +67,17 @@ def check_number(name: str, value: object, interval: str = "[0, inf)", *, altern
     return plain
 
 
+def check_in_dtype(name: str, value: float, dtype: torch.dtype) -> float:
+    """A number within the range of the dtype that is computed in."""
+    most = torch.finfo(dtype).max
+    if not -most <= value <= most:
+        raise ValueError(
+            f"{name}: expected a number within the range of {dtype}, which is computed in, ±{most:.2g}; got"
+            f" {_shown(value)} (use torch.float64, or other units)"
+        )
+    return value
+
+
 def check_flag(name: str, value: object) -> bool:
     """True or False."""
     if not isinstance(value, (bool, np.bool_)):

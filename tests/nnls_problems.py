@@ -101,7 +101,8 @@ def constrained_kkt(
         d = np.sqrt(omega @ H**2 + ridge[:, i])
         d[d == 0] = d[d > 0].min() if (d > 0).any() else 1
         scale = np.sqrt(omega @ y**2)
-        scale = max(scale, abs(totals[i]) * d.min()) if totals is not None else scale
+        if totals is not None and (total_kind == "equal" or w.sum() > totals[i] - 1e-6 * abs(totals[i])):
+            scale = max(scale, abs(totals[i]) * d.min())  # not where much more is allowed than there is
         scale = scale or 1
         scale = scale + (d * np.abs(w)).sum()
         outside = np.maximum(np.maximum(low[:, i] - w, w - high[:, i]) * d, 0).max(initial=0)

@@ -21,7 +21,8 @@ static const double LEAST_RESIDUAL = 1e-12; /* absolute: a huge x must not hide 
 typedef struct {
     int k, width, stride;          /* entries; with padding; of a row of B */
     int sum;                       /* whether aᵀx = t has to hold */
-    double t, size_c;              /* size_c = max(1, max |c|) */
+    double t, size_c;              /* size_c = max(1, max |c|) without the prices that keep entries at zero */
+    double multiplier;             /* λ */
     double *A, *B;                 /* k × width and (k + 1) × stride */
     double *a;                     /* in the order of the entries, as everything below */
     double *c, *r, *x, *lower, *upper;
@@ -67,6 +68,10 @@ INLINE double *b_row(const Bounded *w, int m) { return w->B + (size_t)m * w->str
 INLINE const double *a_row(const Bounded *w, int i) { return i == w->k ? w->a : w->A + (size_t)i * w->width; }
 INLINE double flat(const Bounded *w) { return 2 * w->k * EPS; }
 
+/* What r = c − Ax − λa is made of. A large price, c_j < 0, that keeps an entry at zero is rounding to no other entry, and
+   where it does not, λ or Σ|x| are as large. */
+INLINE double size_of(const Bounded *w) { return fmax(w->size_c, fabs(w->multiplier)); }
+
 /* What counts as zero in x, and in r times weight. */
 INLINE double tolerance_of(const Bounded *w) {
     Lanes total = {0};
@@ -74,7 +79,7 @@ INLINE double tolerance_of(const Bounded *w) {
         const Lanes x = READ(w->x + p);
         total += SELECT(x < 0, -x, x);
     }
-    return flat(w) * (w->size_c + total_of(total));
+    return flat(w) * (size_of(w) + total_of(total));
 }
 
 INLINE void mark(Bounded *w, int j) {
@@ -101,6 +106,7 @@ INLINE void forgive(Bounded *w) {
 /* r = c − Ax. */
 INLINE void residual_of(Bounded *w) {
     int count = 0, *which = w->nonzero;
+    w->multiplier = 0;
     for (int i = 0; i < w->k; i++) {
         which[count] = i;
         count += w->x[i] != 0;
@@ -113,8 +119,9 @@ INLINE void residual_of(Bounded *w) {
 #undef ROW
 }
 
-/* r −= λa. */
+/* r −= λa, r = c − Ax. */
 INLINE void subtract_multiplier(Bounded *w, double multiplier) {
+    w->multiplier = multiplier;
     for EACH(p, w->width) AT(w->r + p) -= multiplier * READ(w->a + p);
 }
 
@@ -361,6 +368,7 @@ INLINE int move_entry(Bounded *w, int j, int64_t most, int *moved) {
                 AT(w->r + p) -= go - free_part;
             }
             w->x[j] += step;
+            if (w->sum) w->multiplier -= step * w->y[0];
         }
         if (stop == enters_at) {
             join(w, j);
@@ -486,11 +494,12 @@ INLINE int settle_bounded(Bounded *w) {
         times_inverse(w, w->b, w->y);
         for (int m = w->sum; m < w->size; m++) w->x[w->member[m]] += w->y[m];
     }
-    if (!(worst <= 2 * tolerance && worst <= LEAST_RESIDUAL * w->size_c)) return 0;
+    const double least = LEAST_RESIDUAL * size_of(w);
+    if (!(worst <= 2 * tolerance && worst <= least)) return 0;
     for (int j = 0; j < w->k; j++) {
         if (!(w->x[j] >= w->lower[j] - tolerance && w->x[j] <= w->upper[j] + tolerance)) return 0;
         if (w->inside[j] > 0) continue;
-        const double limit = fmin(2 * tolerance, LEAST_RESIDUAL * w->size_c) * w->weight[j];
+        const double limit = fmin(2 * tolerance, least) * w->weight[j];
         if (w->x[j] < w->upper[j] && !(w->r[j] <= limit)) return 0;
         if (w->x[j] > w->lower[j] && !(w->r[j] >= -limit)) return 0;
     }
@@ -504,7 +513,8 @@ INLINE int search_bounded(Bounded *w, const uint8_t *guess) {
     int begun = 0;
     w->steps = 0;
     w->size_c = 1;
-    for (int j = 0; j < w->k; j++) w->size_c = fmax(w->size_c, fabs(w->c[j]));
+    for (int j = 0; j < w->k; j++)
+        if (w->c[j] > 0 || w->lower[j] == -INFINITY) w->size_c = fmax(w->size_c, fabs(w->c[j]));
     if (guess) {
         memcpy(w->wanted, guess, (size_t)w->k);
         begun = begin_free(w);

@@ -19,7 +19,7 @@ from diffnmf.solvers.exact.chunks import index_chunks
 from diffnmf.solvers.exact.columns import DEPENDENT, reduced_columns
 from diffnmf.solvers.exact.finish import INDEPENDENT_PIVOT
 from diffnmf.solvers.exact.masked import as_columns, inverse_row_sums
-from diffnmf.solvers.gram import GramForm, gram_form
+from diffnmf.solvers.gram import GramForm, bounded_price, gram_form, penalty_in_units
 from diffnmf.solvers.problem import Problem
 
 # Of √(2f) over the least possible, in units of ‖y‖. The rounding of W alone costs up to 1.1e-16 Σ ‖hᵢ‖ wᵢ / ‖y‖.
@@ -59,8 +59,9 @@ def _value_and_gradient(problem: Problem, form: GramForm, W: Tensor, residual: T
     """√(2f) (B·m,) and the gradient (B·m, k), from W (B, k, m) and the residual Y − HW (B, n, m)."""
     ridge, l1 = (penalty.double() for penalty in (problem.ridge, problem.l1))
     residual = residual / form.column_scale
-    gradient = ((l1 + ridge * W) / form.column_scale - problem.H.double().mT @ residual) / form.row_scale
-    penalty = (2 * l1 * W + ridge * W.square()).sum(-2) / form.column_scale.squeeze(-2).square()
+    gradient = (ridge * W / form.column_scale - problem.H.double().mT @ residual) / form.row_scale
+    gradient = gradient + bounded_price(l1, form.row_scale, form.column_scale)
+    penalty = penalty_in_units(l1, ridge, W, form.column_scale)
     return (residual.square().sum(-2) + penalty).sqrt().flatten(), as_columns(gradient)
 
 

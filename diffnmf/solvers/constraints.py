@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_expands, check_floating, check_name, check_number, check_same_device
+from diffnmf.checks import check_expands, check_floating, check_in_dtype, check_name, check_number, check_same_device
 
 TOTAL_KINDS = ("equal", "at_most")
 OF_W = "the shape of W, (*batch, k, m),"
@@ -134,6 +134,10 @@ class Asked:
         weights = None if self.weights is None else check_floating("weights", self.weights)
         total = None if self.total is None else check_total(self.total, signed=signed is not None)
         upper = None if self.upper is None else check_bound("upper", self.upper)
+        if total is not None and not isinstance(total, Tensor):
+            total = check_in_dtype("total", total, dtype)
+        if upper is not None and not isinstance(upper, Tensor) and upper > torch.finfo(dtype).max:
+            upper = math.inf  # W is as large at the most
         if all(x is None for x in (weights, total, upper, signed)):
             return allowed, None
         return allowed, Constraints(

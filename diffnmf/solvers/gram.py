@@ -66,9 +66,24 @@ def gram_form(problem: Problem) -> GramForm:
     column_scale = one_where_zero(Y.square().sum(-2, keepdim=True)).sqrt()  # (B, 1, m)
     # The diagonal is 1 by the choice of d; written down, it is so without rounding, and for a zero column of H too.
     A = torch.diagonal_scatter(gram / row_scale / row_scale.mT, torch.ones_like(diagonal), dim1=-2, dim2=-1)
-    # An l1 beyond this already keeps an entry at zero, and float32 has room for it.
+    # An l1 beyond this already keeps an entry at zero, and float32 has room for it. It is bounded before it is divided,
+    # too: infinity in the way of a gradient of zero makes NaN of it.
+    l1 = torch.minimum(l1, 2 * LARGEST_DESCENT * (row_scale * column_scale).detach())
     C = ((correlation - l1) / row_scale / column_scale).clamp(min=-LARGEST_DESCENT)
     return GramForm(A, C, row_scale, column_scale)
+
+
+def penalty_in_units(l1: Tensor, ridge: Tensor, W: Tensor, column_scale: Tensor) -> Tensor:
+    """Σ 2 l1 w + ridge w² of W (B, k, m) in units of s², what penalties add to ‖y − Hw‖²/s²; (B, m).
+
+    Divided as it goes: W may be beyond 1e154, and its square no number.
+    """
+    return ((2 * l1 * W / column_scale + ridge * (W / column_scale) * W) / column_scale).sum(-2)
+
+
+def bounded_price(l1: Tensor, row_scale: Tensor, column_scale: Tensor) -> Tensor:
+    """l1 of the scaled unknowns, bounded as it is in C: that of an entry that is not allowed is no number otherwise."""
+    return (l1 / row_scale / column_scale).clamp(max=LARGEST_DESCENT)
 
 
 @torch.no_grad()

@@ -62,25 +62,27 @@ def _constrained(problem: Problem, W: Tensor, gradient: Tensor) -> Optimality:
     slope = gradient + problem.l1.double()
     nothing, least = torch.zeros_like(lengths), norms.amin(-2, keepdim=True)
     missing = nothing
+    below = one_where_zero(lengths)
     if asked.total is not None:
         lengths = torch.maximum(lengths, asked.total.double().abs() * least)
         missing = (asked.total.double() - W.sum(-2, keepdim=True)) * least
     lengths = one_where_zero(lengths)
 
-    def violation(multiplier: Tensor) -> Tensor:
+    def violation(multiplier: Tensor, missing: Tensor, lengths: Tensor) -> Tensor:
         """(B, 1, m)"""
         scaled = W * norms
         moved = torch.maximum(torch.minimum(scaled - (slope + multiplier) / norms, upper * norms), lower * norms)
-        # Below "at most" either nothing is missing, or the multiplier is zero.
-        total = torch.minimum(missing, multiplier / least) if asked.at_most else missing
-        return (torch.cat((scaled - moved, total), dim=-2).abs() / lengths).amax(-2, keepdim=True)
+        return (torch.cat((scaled - moved, missing), dim=-2).abs() / lengths).amax(-2, keepdim=True)
 
     multiplier = nothing if asked.total is None else _multiplier(slope, W, lower, upper, norms)
-    worst = violation(multiplier)
     if asked.at_most:
         multiplier = multiplier.clamp(min=0)
-        binds, not_ = violation(multiplier), violation(nothing)
-        multiplier, worst = torch.where(binds < not_, multiplier, 0.0), torch.minimum(binds, not_)
+    worst = violation(multiplier, missing, lengths)
+    if asked.at_most:  # either nothing is missing, or the multiplier is zero and the total has no part in it
+        loose = violation(nothing, missing.clamp(max=0), below)
+        multiplier = torch.where(worst < loose, multiplier, 0.0)
+        lengths = torch.where(worst < loose, lengths, below)
+        worst = torch.minimum(worst, loose)
     size = (W * norms).abs().sum(-2, keepdim=True)
     if asked.total is not None:  # where the multiplier is large it cancels a slope that is as large
         between = (lower < W) & (upper > W)

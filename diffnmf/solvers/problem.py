@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_expands, check_floating, check_matrix, check_number, check_same_device, check_same_rows
+from diffnmf.checks import (
+    check_expands,
+    check_floating,
+    check_in_dtype,
+    check_matrix,
+    check_number,
+    check_same_device,
+    check_same_rows,
+)
 from diffnmf.solvers.constraints import Asked, Constraints
 
 
@@ -212,7 +220,7 @@ def _penalty(
     elif torch.compiler.is_compiling():  # a product takes any number; torch.full would make a new graph for each
         penalty = torch.ones((), dtype=dtype, device=device) * value
     else:  # made on the device: copying it there would make the host wait
-        penalty = torch.full((), value, dtype=dtype, device=device)
+        penalty = torch.full((), check_in_dtype(name, value, dtype), dtype=dtype, device=device)
     check_same_device(name, penalty, "H", device)
     check_expands(name, penalty, shape, "the shape of W, (*batch, k, m),", f"one a problem: {name}[..., None, None]")
     rows, columns = (1,) * (2 - penalty.ndim) + penalty.shape[-2:] if penalty.ndim < 2 else penalty.shape[-2:]

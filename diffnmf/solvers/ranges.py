@@ -86,10 +86,12 @@ def in_range(problem: Problem, *, may_look: bool) -> InRange:
 
 
 def with_penalty_for_allowed(problem: Problem) -> Problem:
-    """Entries that are not allowed get an l1 that keeps them at zero: solvers need not know of them."""
+    """Entries that are not allowed start at zero and get an l1 that keeps them there: solvers need not know of them."""
     if problem.allowed is None:
         return problem
-    return replace(problem, l1=torch.where(problem.allowed, problem.l1.double(), ENOUGH_L1), allowed=None)
+    l1 = torch.where(problem.allowed, problem.l1.double(), ENOUGH_L1)
+    W0 = None if problem.W0 is None else torch.where(problem.allowed, problem.W0, 0.0)
+    return replace(problem, l1=l1, W0=W0, allowed=None)
 
 
 def scaled(clean: Problem, finite: Tensor, basis_exponent: Tensor, target_exponent: Tensor) -> InRange:

@@ -172,6 +172,18 @@ def test_a_problem_without_a_minimum_is_marked():
         assert not nnls(nothing, nothing, signed=both, l1=1.0).converged
 
 
+@pytest.mark.parametrize(("scale_H", "scale_Y"), [(1.0, 1.0), (2.0**-450, 2.0**250), (2.0**400, 2.0**-400)])
+def test_a_price_on_an_entry_of_any_sign_that_h_does_not_see(scale_H, scale_Y):
+    """At every scale: nothing holds that entry."""
+    H, Y = random_problem(n=6, k=3, m=2)
+    H[:, 1] = 0
+    price = torch.tensor([[0.0], [0.1], [0.0]], dtype=torch.float64) * scale_H * scale_Y
+    options = {"signed": torch.tensor([[False], [True], [False]])}
+    assert nnls(H * scale_H, Y * scale_Y, **options).converged
+    with pytest.warns(ConvergenceWarning, match="have not converged"):
+        assert not nnls(H * scale_H, Y * scale_Y, l1=price, **options).converged
+
+
 def test_a_problem_without_a_minimum_is_marked_where_rounding_gives_it_one():
     """H has a null space, along which ΣW falls for ever; but H d is not quite zero in floating point."""
     H, Y = random_problem(50, n=4, k=6, m=1)

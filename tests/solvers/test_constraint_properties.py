@@ -78,6 +78,8 @@ def constraints(random: np.random.Generator, kinds: set[str], n: int, k: int, m:
         total = np.where(np.isfinite(room), share * np.where(np.isfinite(room), room, 0), random.integers(0, 4, m))
         total = np.where((random.random(m) < 0.3) & asked.get("signed", np.zeros(1, bool)).any(), 0, total)
         asked |= {"total": total[None], "total_kind": random.choice(["equal", "at_most"])}
+        if asked["total_kind"] == "at_most":  # as good as none
+            asked["total"] = asked["total"] * np.where(random.random((1, m)) < 0.3, 10.0 ** random.integers(3, 25), 1)
     return asked
 
 
@@ -96,6 +98,8 @@ def problems(draw, columns=6):
         Y = H @ np.minimum(np.maximum(random.standard_normal((k, m)), 0), asked.get("upper", np.inf))
     asked["ridge"] = draw(st.sampled_from([0.0, 0.0, 1e-3, 1.0]))
     asked["l1"] = draw(st.sampled_from([0.0, 0.0, 0.3])) * random.random((k, 1))
+    if "total" not in kinds and draw(st.booleans()):  # prices that no entry is worth
+        asked["l1"] = asked["l1"] * np.where(random.random((k, 1)) < 0.3, 10.0 ** random.integers(3, 25), 1)
     if "signed" in kinds:  # a linear term on entries of any sign has no minimum where H does not see them
         asked["l1"] = np.where(asked["signed"] & (asked["ridge"] == 0), 0, asked["l1"])
     basis_scale = 10.0 ** draw(st.sampled_from([0, 0, 0, -30, -8, 8, 30]))

@@ -12,6 +12,10 @@ from diffnmf.errors import ConvergenceWarning
 from diffnmf.kernels import kernel
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers import largest_useful_l1
+from diffnmf.solvers.constrained.ranges import constrained_in_range
+from diffnmf.solvers.constraints import Asked
+from diffnmf.solvers.optimality import optimality
+from diffnmf.solvers.problem import make_problem
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 N, K, M = 10, 5, 6
@@ -330,6 +334,20 @@ def test_dual_and_largest_l1_with_weights_of_any_size(size):
     torch.testing.assert_close(scaled.largest_useful_l1 / size, usual.largest_useful_l1, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize(("scale", "size"), [(1e20, 1e-32), (1e-21, 1e34), (1.0, 1e-35)])
+def test_weights_and_penalties_of_any_size_in_float32(scale, size):
+    """Their quotient may be beyond what float32 holds."""
+    H, Y = random_problem(n=N, k=K, m=M)
+    omega, ridge, l1 = randn(N, M, seed=3).abs(), randn(K, 1, seed=6).abs(), randn(K, M, seed=5).abs()
+    expected = nnls(H, Y, weights=omega, ridge=ridge, l1=l1, upper=2.0).W
+    given = {"weights": omega * size, "ridge": ridge * scale**2 * size, "l1": l1 * scale * scale * size}
+    leaves = [(H * scale).float().requires_grad_(), (Y * scale).float()]
+    solution = nnls(*leaves, upper=2.0, **{name: x.float() for name, x in given.items()})
+    assert solution.converged
+    torch.testing.assert_close(solution.W.double(), expected, rtol=1e-5, atol=1e-6)
+    assert torch.autograd.grad(solution.W.sum(), leaves[0])[0].isfinite().all()
+
+
 @pytest.mark.parametrize(
     "kinds", [("allowed",), ("weights",), ("upper",), ("at_most",), ("weights", "at_most")], ids=named
 )
@@ -351,6 +369,64 @@ def test_largest_useful_l1_of_what_is_zero_anyway_and_of_what_never_is():
     some = torch.tensor([[0.0], [1.0], [1.0], [0.0], [1.0]], dtype=torch.float64)
     bounded = nnls(H, Y, upper=some)
     assert torch.equal(bounded.largest_useful_l1, nnls(H, Y, allowed=some > 0).largest_useful_l1)
+
+
+@pytest.mark.parametrize(
+    "kinds", [("signed",), ("upper",), ("equal",), ("at_most",), ("weights", "upper", "equal")], ids=named
+)
+@pytest.mark.parametrize("price", [1e10, 1e14, 1e20, 1e300])
+def test_a_price_that_keeps_an_entry_at_zero_is_felt_by_no_other(kinds, price, either_kernel):
+    """As if the entry was not allowed, however large its l1 is."""
+    H, Y = random_problem(n=N, k=K, m=M)
+    options, dear = options_of(kinds), torch.arange(K)[:, None] == 3
+    expected = nnls(H, Y, allowed=~dear, **options)
+    l1 = dear.double() * price
+    solution = nnls(H, Y, l1=l1, **options)
+    assert solution.converged and expected.W[:3].any()
+    torch.testing.assert_close(solution.W, expected.W, rtol=0, atol=1e-13)
+    warm = nnls(H, Y, l1=l1, W0=torch.ones(K, M), **options)
+    assert warm.converged
+    torch.testing.assert_close(warm.W, expected.W, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("kinds", [(), ("signed",), ("upper",), ("weights", "ridge", "l1")], ids=named)
+@pytest.mark.parametrize("limit", [1e3, 1e9, 1e15, 1e100])
+def test_a_sum_far_below_what_is_allowed_is_as_free_as_without(kinds, limit, either_kernel):
+    H, Y = random_problem(2, n=N, k=K, m=M)
+    H[1], Y[1] = H[1].abs(), Y[1].abs()
+    Y[0, :, 2] = 0
+    options = options_of(kinds)
+    expected = nnls(H, Y, **options).W
+    total = torch.full((1, M), limit, dtype=torch.float64)
+    total[:, 3] = 0.01  # a column that the sum holds beside those that it does not
+    held = nnls(H, Y, total=0.01, total_kind="at_most", **options).W
+    solution = nnls(H, Y, total=total, total_kind="at_most", **options)
+    assert solution.converged.all()
+    expected[..., 3] = held[..., 3]
+    torch.testing.assert_close(solution.W, expected, rtol=0, atol=1e-13)
+    assert (solution.total_dual[..., [0, 1, 2, 4, 5]] == 0).all()
+
+
+def test_a_sum_that_needs_all_that_is_allowed(either_kernel):
+    """Far more than ‖y‖: two columns that nearly cancel each other, with a limit on either side of what they take."""
+    H = torch.tensor([[1.0, -1.0], [0.0, 1e-4]], dtype=torch.float64)
+    y = torch.tensor([[0.0], [1.0]], dtype=torch.float64)  # W = (1e4, 1e4) without a limit
+    for limit in (1e3, 1e4, 1.9e4, 2.1e4, 1e12):
+        options = {"total": limit, "total_kind": "at_most"}
+        solution = nnls(H, y, **options)
+        assert solution.converged
+        assert max(constrained_kkt(H, y, solution.W, **options)) <= 1e-13
+        torch.testing.assert_close(solution.W.sum().item(), min(limit, 2e4), rtol=1e-9, atol=0)
+
+
+def test_a_w_that_is_wrong_below_a_large_limit_is_told():
+    """The limit is no excuse: what W misses is measured by y."""
+    H, Y = random_problem(n=N, k=K, m=M)
+    problem = constrained_in_range(make_problem(H, Y, asked=Asked(total=1e15, total_kind="at_most")), may_look=True)
+    right = nnls(H, Y).W
+    assert optimality(problem.problem, right[None]).residual <= 1e-13
+    assert optimality(problem.problem, torch.zeros_like(right[None])).residual > 0.1
+    assert optimality(problem.problem, right[None] + 1e-6).residual > 1e-8
 
 
 def test_a_linear_term_that_the_sum_takes_up():

@@ -118,3 +118,20 @@ def test_an_implicit_gradient_of_an_inexact_solve_is_refused():
 def test_unrolling_a_cone_program_is_refused():
     with pytest.raises(ValueError, match="backward: ConeProgram has no iterations that can be differentiated"):
         NNLSLayer("cvxpylayer", backward="unrolled")(H.clone().requires_grad_(), Y)
+
+
+@pytest.mark.parametrize(("name", "number"), [("ridge", 1e39), ("l1", 10**400), ("total", 1e39), ("total", -1e39)])
+def test_a_number_that_the_dtype_cannot_hold(name, number):
+    options = {name: number, "signed": torch.ones(3, 1, dtype=torch.bool)}
+    message = rf"{name}: expected a number within the range of torch.float32, which is computed in, ±3.4e\+38; got"
+    for dtype in (torch.float32, torch.float16):
+        for solve in (lambda *x: nnls(*x, **options), lambda *x: NNLSLayer()(*x, **options)):
+            with pytest.raises(ValueError, match=message):
+                solve(H.to(dtype), Y.to(dtype))
+    if number == 1e39:
+        assert nnls(H.double(), Y.double(), **options).converged.all()
+
+
+def test_a_bound_that_the_dtype_cannot_hold_is_none():
+    for bound in (1e39, 10**400):
+        assert torch.equal(nnls(H, Y, upper=bound).W, nnls(H, Y, upper=torch.inf).W)

@@ -202,3 +202,27 @@ def test_second_derivatives_of_the_steps_at_a_black_image(name):
     first = torch.autograd.grad(W.sin().sum(), inputs, create_graph=True)
     second = torch.autograd.grad(sum(x.sin().sum() for x in first), inputs)
     assert all(x.isfinite().all() for x in (*first, *second))
+
+
+@pytest.mark.parametrize("solver", [ProjectedGradient, CoordinateDescent])
+@pytest.mark.parametrize("backward", ["unrolled", "detached"])
+def test_no_step_leaves_an_entry_that_is_not_allowed(solver, backward):
+    H, Y = random_problem(2)
+    allowed = torch.arange(4)[:, None] != 1
+    W0 = torch.ones(2, 4, 3, dtype=torch.float64)
+    for steps in (0, 1, 3):
+        W = NNLSLayer(solver(max_iter=steps, finish=False), backward=backward)(H, Y, allowed=allowed, W0=W0)
+        assert (W[:, 1] == 0).all() and (W != 0).any()
+
+
+@pytest.mark.parametrize("solver", [ProjectedGradient, CoordinateDescent])
+def test_unrolled_gradients_at_small_scales_with_entries_that_are_not_allowed(solver):
+    H, Y = random_problem(2)
+    allowed, scale = torch.arange(4)[:, None] != 1, 2.0**-100
+    gradients = []
+    for s in (1.0, scale):
+        inputs = [(H * s).requires_grad_(), (Y * s).requires_grad_()]
+        layer = NNLSLayer(solver(max_iter=3, finish=False), backward="unrolled")
+        gradients.append(torch.autograd.grad(layer(*inputs, allowed=allowed).sin().sum(), inputs))
+    for usual, small in zip(*gradients, strict=True):
+        torch.testing.assert_close(small * scale, usual, rtol=1e-12, atol=1e-14)

@@ -203,3 +203,42 @@ def test_the_kkt_residual_of_any_W(scale_H):
     Y[1, 0, 0] = torch.nan
     residual = nnls_kkt_residual(H * scale_H, Y * scale_H, W)
     assert residual.isnan().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"l1": 0.1}, {"ridge": 0.1}, {"allowed": torch.arange(4)[:, None] != 1}], ids=str
+)
+def test_weights_whose_square_is_no_number(options):
+    H, Y = random_problem(2)
+    H[..., 2] = H[..., 0]  # dependent columns take the way through QR factors, too
+    expected = nnls(H, Y, **options)
+    scale_H, scale_Y = 2.0**-330, 2.0**330
+    units = {"l1": scale_H * scale_Y, "ridge": scale_H**2, "allowed": True}
+    solution = nnls(H * scale_H, Y * scale_Y, **{name: x * units[name] for name, x in options.items()})
+    assert solution.W.max() > 1e154
+    assert expected.converged.all() and solution.converged.all()
+    fit, wanted = H @ (solution.W * (scale_H / scale_Y)), H @ expected.W
+    torch.testing.assert_close(fit, wanted, rtol=1e-12, atol=1e-14)
+
+
+def test_a_huge_solution_whose_square_is_no_number():
+    """Two columns that differ by 2⁻⁴³: W is 9e12 in units of ‖y‖, and right."""
+    H = torch.tensor([[1.0, -1.0], [0.0, 2.0**-43], [0.0, 0.0]], dtype=torch.float64)
+    Y = torch.tensor([[0.0], [1.0], [1.0]], dtype=torch.float64)
+    for scale_H, scale_Y in ((1.0, 1.0), (2.0**-250, 2.0**250)):
+        solution = nnls(H * scale_H, Y * scale_Y)
+        assert solution.converged
+        torch.testing.assert_close(solution.W * (scale_H / scale_Y), torch.full_like(solution.W, 2.0**43))
+
+
+@pytest.mark.parametrize("kernel_fixture", ["compiled", "torch_alone"])
+@pytest.mark.parametrize(("scale_H", "scale_Y"), [(2.0**-330, 2.0**-330), (2.0**-100, 2.0**-200), (1.0, 2.0**-330)])
+def test_entries_that_are_not_allowed_among_dependent_columns(scale_H, scale_Y, kernel_fixture, request):
+    request.getfixturevalue(kernel_fixture)
+    H, Y = random_problem(2)
+    H[..., 2] = H[..., 0]
+    allowed = torch.arange(4)[:, None] != 1
+    solution = nnls(H * scale_H, Y * scale_Y, allowed=allowed)
+    assert solution.converged.all()
+    fit, expected = H @ (solution.W * (scale_H / scale_Y)), H @ nnls(H, Y, allowed=allowed).W
+    torch.testing.assert_close(fit, expected, rtol=1e-12, atol=1e-14)

@@ -101,7 +101,7 @@ def walk(
     lower = tl.load(LOWER + p * k + at, mask=inside, other=0.0)
     upper = tl.load(UPPER + p * k + at, mask=inside, other=0.0)  # what pads stays where it is
     weight = tl.load(WEIGHT + (p // m) * k + at, mask=inside, other=1.0)
-    size = tl.maximum(tl.max(tl.abs(c), axis=0), 1.0)
+    counts = (c > 0.0) | (lower == -float("inf"))  # a price that keeps an entry at zero is rounding to no other
     x = tl.where(lower == -float("inf"), tl.minimum(upper, 0.0), lower)
     free = at < 0
     reached = p >= 0
@@ -122,6 +122,7 @@ def walk(
     steps = tl.sum(at * 0, axis=0)
     while more:
         wrong = tl.maximum(tl.where(x < upper, r, 0.0), tl.where(x > lower, -r, 0.0))
+        size = tl.maximum(tl.max(tl.where(counts | free, tl.abs(c), 0.0), axis=0), 1.0)
         tolerance = tiny * (size + tl.sum(tl.abs(x), axis=0)) * weight
         wanted = (wrong > tolerance) & (free == 0) & ((rejected >> at.to(tl.int64)) % 2 == 0)
         curvature = tl.sum(tl.where(at[:, None] == at[None, :], M, 0.0), axis=0)

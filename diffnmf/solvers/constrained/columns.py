@@ -50,19 +50,32 @@ class BoundedColumns:
         """Ax for x (N, k)."""
         return (x.reshape(len(self.A), -1, x.shape[-1]) @ self.A).reshape(x.shape)  # A is symmetric
 
-    def tolerance(self, x: Tensor) -> Tensor:
+    def multiplier(self, descent: Tensor, free: Tensor) -> Tensor:
+        """λ (N, 1), with which descent − λa, of c − Ax (N, k), is least on the free entries; zero without any."""
+        if self.a is None:
+            return torch.zeros_like(descent[:, :1])
+        on = torch.where(free, self.a, 0.0)
+        square = on.square().sum(-1, keepdim=True).clamp(min=torch.finfo(on.dtype).tiny)
+        return (on * descent).sum(-1, keepdim=True) / square
+
+    def tolerance(self, x: Tensor, multiplier: Tensor) -> Tensor:
         """(N, k), what counts as zero in the gradient at x: rounding of the products that it is made of."""
-        rounding = self.entry_tolerance(x)
+        rounding = self.entry_tolerance(x, multiplier)
         return rounding * self.weight.repeat_interleave(self.per_matrix, dim=0, output_size=len(x))
 
-    def entry_tolerance(self, x: Tensor) -> Tensor:
-        """(N, 1), what counts as zero in x."""
-        return 2 * x.shape[-1] * torch.finfo(x.dtype).eps * (self.size + x.abs().sum(-1, keepdim=True))
+    def entry_tolerance(self, x: Tensor, multiplier: Tensor) -> Tensor:
+        """(N, 1), what counts as zero in x; ``multiplier`` (N, 1)."""
+        return 2 * x.shape[-1] * torch.finfo(x.dtype).eps * (self.size(multiplier) + x.abs().sum(-1, keepdim=True))
 
-    @property
-    def size(self) -> Tensor:
-        """(N, 1), of c; 1 at least."""
-        return self.c.abs().amax(-1, keepdim=True).clamp(min=1.0)
+    def size(self, multiplier: Tensor) -> Tensor:
+        """(N, 1), what c − λa is made of; 1 at least.
+
+        A large price, c_j < 0, that keeps an entry at zero is rounding to no other entry, and where it does not,
+        λ or Σ|x| are as large.
+        """
+        counts = (self.c > 0) | self.lower.isinf()
+        size = torch.where(counts, self.c.abs(), 0.0).amax(-1, keepdim=True)
+        return torch.maximum(size, multiplier.abs()).clamp(min=1.0)
 
 
 @dataclass

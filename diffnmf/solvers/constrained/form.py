@@ -47,12 +47,14 @@ class ConstrainedForm:
         at_most: whether the sum is an upper bound only.
         scaled: their matrices and the d.
         s: (N, 1).
+        shortened: (N, 1) bool, where "at most" has been taken for less than it is; None: nowhere.
     """
 
     columns: BoundedColumns
     at_most: bool
     scaled: ScaledGram
     s: Tensor
+    shortened: Tensor | None = None
 
     def unscale(self, x: Tensor) -> Tensor:
         """W (B, k, m) from x (N, k)."""
@@ -90,12 +92,19 @@ def scaled_gram_matrices(problem: Problem) -> ScaledGram:
     return ScaledGram(A, weight, wide, 1 / wide.amin(-1, keepdim=True), batch)
 
 
-def constrained_form(problem: Problem) -> ConstrainedForm:
-    """The scaled Gram form of a constrained problem in range, in float64."""
+def constrained_form(problem: Problem, enough: float = torch.inf) -> ConstrainedForm:
+    """The scaled Gram form of a constrained problem in range, in float64.
+
+    A sum of scaled unknowns of "at most" more than ``enough`` times ‖√Ω y‖ is taken for so much: the room below it is a
+    number of its size, and so would be the rounding of x.
+    """
     assert problem.constraints is not None
     asked, scaled = problem.constraints, scaled_gram_matrices(problem)
     s = length(problem, from_columns(scaled.d, scaled.batch))
-    total = None if asked.total is None else as_columns(asked.total.double())
+    total, shortened = None if asked.total is None else as_columns(asked.total.double()), None
+    if total is not None and asked.at_most and enough < torch.inf:
+        most = torch.where(s > 0, enough * s * scaled.unit, torch.inf)
+        total, shortened = torch.minimum(total, most), total > most
     if total is not None:
         s = torch.maximum(s, total.abs() / scaled.unit)
     s = one_where_zero(s)
@@ -107,7 +116,7 @@ def constrained_form(problem: Problem) -> ConstrainedForm:
     lower = torch.zeros_like(c) if asked.signed is None else torch.where(as_columns(asked.signed), -infinite, 0.0)
     a, t = (None, None) if total is None else (scaled.a, (total / scaled.unit / s).squeeze(-1))
     columns = BoundedColumns(scaled.A, scaled.weight, c, lower, upper, a, t)
-    return ConstrainedForm(columns, asked.at_most, scaled, s)
+    return ConstrainedForm(columns, asked.at_most, scaled, s, shortened)
 
 
 def correlation(problem: Problem) -> Tensor:

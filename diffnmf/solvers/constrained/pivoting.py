@@ -120,9 +120,7 @@ def _begin(columns: BoundedColumns, x: Tensor, free: Tensor, multiplies: Tensor)
     M = torch.where(free.unsqueeze(-1) & free.unsqueeze(-2), -inverse[:, :k, :k], M)
     r = columns.c - columns.times_A(x)
     if border is not None:
-        on = torch.where(free, border, 0.0)
-        multiplier = (on * r).sum(-1) / on.square().sum(-1).clamp(min=torch.finfo(r.dtype).tiny)
-        r = r - multiplier[:, None] * border
+        r = r - columns.multiplier(r, free & multiplies[:, None]) * border
     r = torch.where(free, 0.0, r)
     nothing = torch.zeros_like(free)
     return _Walk(M, x, r, free.clone(), nothing, torch.full_like(multiplies, -1, dtype=torch.int64), multiplies)
@@ -154,7 +152,8 @@ def _choose(columns: BoundedColumns, walk: _Walk, *, first: bool) -> Tensor:
     up = torch.where(walk.x < columns.upper, walk.r, 0.0)
     down = torch.where(walk.x > columns.lower, -walk.r, 0.0)
     wrong = torch.maximum(up, down)
-    wanted = (wrong > columns.tolerance(walk.x)) & ~walk.free & ~walk.rejected
+    multiplier = columns.multiplier(columns.c - columns.times_A(walk.x), walk.free & walk.multiplies[:, None])
+    wanted = (wrong > columns.tolerance(walk.x, multiplier)) & ~walk.free & ~walk.rejected
     curvature = walk.M.diagonal(dim1=-2, dim2=-1).clamp(min=_flat(walk.x))
     score = torch.where(wanted, wrong.square() / curvature, 0.0)
     if first:  # Murty's least index: degenerate vertices have no cycles then
@@ -229,21 +228,20 @@ def _judged(
 ) -> BoundedSolution:
     """One step of refinement, and whether no entry is wrong by more than rounding; only what has ``ended`` can be."""
     systems = BorderedSystems(columns.A, columns.a, free, multiplies)
-    wrong = torch.zeros_like(x)
+    wrong, multiplier = torch.zeros_like(x), torch.zeros_like(x[:, :1])
     for again in (True, False):
         wrong = columns.c - columns.times_A(x)
         left = torch.zeros_like(x[:, 0])
         if columns.a is not None and columns.t is not None:
             left = torch.where(multiplies, columns.t - (columns.a * x).sum(-1), 0.0)
-            on = torch.where(free, columns.a, 0.0)
-            multiplier = (on * wrong).sum(-1) / on.square().sum(-1).clamp(min=torch.finfo(x.dtype).tiny)
-            wrong = wrong - multiplier[:, None] * columns.a
+            multiplier = columns.multiplier(wrong, free)
+            wrong = wrong - multiplier * columns.a
         if again:
             x = x + systems.solve_here(wrong, left)[0]
-    tolerance = torch.minimum(2 * columns.tolerance(x), LEAST_RESIDUAL * columns.size)
+    tolerance = torch.minimum(2 * columns.tolerance(x, multiplier), LEAST_RESIDUAL * columns.size(multiplier))
     up = torch.where(x < columns.upper, wrong, 0.0)
     down = torch.where(x > columns.lower, -wrong, 0.0)
     gradient = torch.where(free, wrong.abs(), torch.maximum(up, down))
     outside = torch.maximum(columns.lower - x, x - columns.upper)
-    good = (gradient <= tolerance).all(-1) & (outside <= columns.entry_tolerance(x)).all(-1) & ended
+    good = (gradient <= tolerance).all(-1) & (outside <= columns.entry_tolerance(x, multiplier)).all(-1) & ended
     return BoundedSolution(x, free, multiplies, systems.pivot, good, steps)

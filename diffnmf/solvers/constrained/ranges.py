@@ -60,6 +60,9 @@ def constrained_in_range(problem: Problem, *, may_look: bool) -> InRange:
         ),
     )
     largest = torch.maximum(size_H, ridge.clamp(min=0).sqrt().amax(-1, keepdim=True).mT)
+    # A zero column, which a price may still draw down without end, has the unit of the smallest of the others.
+    least = torch.where(largest > 0, largest, torch.inf).amin(-1, keepdim=True)
+    largest = torch.where((largest > 0) | least.isinf(), largest, least)
     if asked.total is not None:  # a sum has one unit
         largest = largest.amax(-1, keepdim=True).expand_as(largest)
     if problem.squared:  # whose squares are there already
@@ -148,9 +151,9 @@ def _with_usual_weights(problem: Problem) -> tuple[Problem, Tensor | None]:
     outside = (size > 0) & ((size < SMALLEST_WEIGHT) | (size > LARGEST_WEIGHT))
     exponent = torch.where(outside, torch.log2(torch.where(outside, size, 1.0)).floor(), 0.0)
     usual = replace(
-        problem,
-        ridge=times_power(problem.ridge, -exponent),
-        l1=times_power(problem.l1, -exponent),
+        problem,  # in float64: divided by weights that float32 holds, a penalty may be beyond it
+        ridge=times_power(problem.ridge.double(), -exponent),
+        l1=times_power(problem.l1.double(), -exponent),
         constraints=replace(problem.constraints, weights=times_power(weights, -exponent)),
     )
     return usual, exponent

@@ -51,7 +51,7 @@ def _correct(
     gradient = descent - columns.times_A(correction)
     if columns.a is not None:
         gradient = gradient - multiplier[:, None] * columns.a
-    tolerance = 2 * columns.entry_tolerance(corrected)
+    tolerance = 2 * columns.entry_tolerance(corrected, multiplier[:, None])
     up, down = gradient > tolerance, gradient < -tolerance
     wrong = torch.where(
         free,
@@ -71,4 +71,4 @@ def _is_one_point(columns: BoundedColumns, x: Tensor, free: Tensor) -> Tensor:
     """Whether nothing can move (N,): the sum holds, and no entry is free."""
     assert columns.a is not None and columns.t is not None
     left = (columns.t - (columns.a * x).sum(-1)).abs()
-    return ~free.any(-1) & (left <= columns.entry_tolerance(x).squeeze(-1))
+    return ~free.any(-1) & (left <= columns.entry_tolerance(x, torch.zeros_like(x[:, :1])).squeeze(-1))

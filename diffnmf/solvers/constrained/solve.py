@@ -25,6 +25,9 @@ from diffnmf.solvers.exact.masked import from_columns
 from diffnmf.solvers.exact.search import search
 from diffnmf.solvers.problem import Problem
 
+# Sums of scaled unknowns, in units of ‖√Ω y‖. Hardly any column needs the first, and none the last but one.
+ENOUGH = (10.0, 1e3, 1e5, 1e7, 1e9, 1e12, 1e15, torch.inf)
+
 
 @dataclass(frozen=True)
 class ConstrainedSolution:
@@ -51,6 +54,12 @@ class ConstrainedSolution:
         tensors = (self.W, self.free, self.binds, self.pivot, self.difficult)
         W, free, binds, pivot, difficult = (x[problems, :, columns] for x in tensors)
         return ConstrainedSolution(W, free, binds, pivot, difficult, self.iterations[problems])
+
+    def replaced(self, other: "ConstrainedSolution", where: Tensor) -> "ConstrainedSolution":
+        """The columns marked, (B, 1, m) bool, as ``other`` has them; the iterations are added."""
+        names = ("W", "free", "binds", "pivot", "difficult")
+        W, free, binds, pivot, difficult = (torch.where(where, getattr(other, n), getattr(self, n)) for n in names)
+        return ConstrainedSolution(W, free, binds, pivot, difficult, self.iterations + other.iterations)
 
 
 @torch.no_grad()
@@ -83,7 +92,22 @@ def _without_gradient(problem: Problem) -> Problem:
 
 
 def _solve_run(problem: Problem) -> ConstrainedSolution:
-    form = constrained_form(problem)
+    """A run of columns. Those that may sum to far more than they need get a part of it, and more where that binds."""
+    found, more = None, None
+    for enough in ENOUGH:
+        form = constrained_form(problem, enough)
+        again = _solve_form(problem, form)
+        found = again if found is None or more is None else found.replaced(again, more)
+        if form.shortened is None:
+            break
+        more = form.shortened.reshape(found.binds.shape) & found.binds
+        if not more.any():
+            break
+    assert found is not None
+    return found
+
+
+def _solve_form(problem: Problem, form: ConstrainedForm) -> ConstrainedSolution:
     start = None if problem.W0 is None else form.start(problem.W0)
     found = search_bounded(form, start, bounded=_is_bounded(problem))
     suspect = ~found.solved | refine(problem, form, found)

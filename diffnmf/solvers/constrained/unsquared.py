@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.solvers.constrained.columns import BoundedColumns, BoundedSolution
+from diffnmf.solvers.constrained.form import LARGEST_COST
 from diffnmf.solvers.constrained.systems import BorderedSystems
 from diffnmf.solvers.exact.chunks import max_entries
 from diffnmf.solvers.exact.columns import Minimum, ReducedColumns
@@ -34,7 +35,7 @@ def reduced(problem: Problem, d: Tensor, s: Tensor, numbers: Tensor) -> ReducedC
     tail = torch.diag_embed(ridge.sqrt() / d)
     Q, R = torch.linalg.qr(torch.cat((H / d.unsqueeze(-2), tail), dim=-2))
     y = (Q[:, :n].mT @ (y / s).unsqueeze(-1)).squeeze(-1)
-    weight = problem.l1.double().expand(-1, k, m)[problems, :, column] / d / s
+    weight = (problem.l1.double().expand(-1, k, m)[problems, :, column] / d / s).clamp(max=LARGEST_COST)
     return ReducedColumns(R, y, weight)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.solvers.exact.masked import MaskedFactor, factorize_masked
-from diffnmf.solvers.gram import GramForm
+from diffnmf.solvers.gram import GramForm, bounded_price
 from diffnmf.solvers.problem import Problem
 
 # A column of H at a distance above this from the span of the free ones gains nothing while its gradient is rounding.
@@ -193,7 +193,7 @@ def reduced_problems(problem: Problem, form: GramForm, index: Tensor) -> Reduced
     Q, R = torch.linalg.qr(H)
     n = problem.Y.shape[1]
     y = Q[:, :n].mT @ (problem.Y[problems].double() / column_scale)  # (P, k, m)
-    weight = problem.l1[problems].double() / row_scale / column_scale  # (P, k, m)
+    weight = bounded_price(problem.l1[problems].double(), row_scale, column_scale)  # (P, k, m)
     column = index % m
     return ReducedProblems(R, owner, y[owner, :, column], weight[owner, :, column])
 

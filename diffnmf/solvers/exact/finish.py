@@ -13,7 +13,7 @@ from diffnmf.solvers.exact.exchanges import ColumnSolution
 from diffnmf.solvers.exact.masked import as_columns, factorize_masked, from_columns, inverse_row_sums
 from diffnmf.solvers.exact.search import search, search_unsquared
 from diffnmf.solvers.exact.systems import DifficultColumns, FreeSystems
-from diffnmf.solvers.gram import GramForm
+from diffnmf.solvers.gram import GramForm, penalty_in_units
 from diffnmf.solvers.problem import Problem
 
 MAX_EXCHANGES = 10
@@ -160,7 +160,7 @@ def _no_worse_than_zero(problem: Problem, form: GramForm, found: ColumnSolution,
     ridge, l1 = (penalty[where].double() for penalty in (problem.ridge, problem.l1))
     H, Y = problem.H[where].double(), problem.Y[where].double()
     residual, unit = accurate_residual(H, Y, W) / form.column_scale[where], Y / form.column_scale[where]
-    penalty = (2 * l1 * W + ridge * W.square()).sum(-2) / form.column_scale[where].squeeze(-2).square()
+    penalty = penalty_in_units(l1, ridge, W, form.column_scale[where])
     # Whoever multiplies H by W in the usual way loses this.
     loss = torch.finfo(W.dtype).eps * (W / scale).sum(-2)
     is_worse = torch.zeros(len(form.A), W.shape[-1], dtype=torch.bool, device=W.device)
