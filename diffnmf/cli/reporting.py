@@ -1,5 +1,6 @@
 """What the commands say: epochs and warnings on the standard error, results on the standard output."""
 
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 import typer
 
 from diffnmf.errors import (
@@ -46,9 +48,26 @@ def explained(hint: str | None = None) -> Iterator[None]:
     except (DivergenceError, ProcessLostError) as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(DIVERGED) from error
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        typer.echo(_out_of_memory(error), err=True)
+        raise typer.Exit(DIVERGED) from error
     except KeyboardInterrupt as error:
         typer.echo(stopped(error, hint), err=True)
         raise typer.Exit(INTERRUPTED) from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Also where torch on the CPU has no class of its own for it."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _out_of_memory(error: BaseException) -> str:
+    asked = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", str(error))
+    wanted = f" ({asked.group(1)} were asked for)" if asked else ""
+    remedy = "make it smaller: fewer components or images in a group, narrower networks, smaller batches or blocks"
+    return " ".join([f"Error: out of memory{wanted}; {remedy}.", *getattr(error, "__notes__", ())])
 
 
 def announce(message: str) -> None:

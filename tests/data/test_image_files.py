@@ -52,7 +52,6 @@ class TestFormats:
         (tmp_path / "00.pgm").write_bytes(b"P5 3 1 65535\n" + values.astype(">u2").tobytes())
         torch.testing.assert_close(only_image(tmp_path), torch.tensor([[0, 1000 / 65535, 1]]))
 
-
     @pytest.mark.parametrize(
         ("bits", "white_is_zero", "message"),
         [
