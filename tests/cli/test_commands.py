@@ -684,6 +684,19 @@ class TestOwnImages:
             assert result.exit_code == 0, result.output
             assert_refused(invoke(*command, "--dataset", "nowhere.npy"), r"nowhere\.npy")
 
+    def test_are_not_scored_where_others_are_in_their_place(self, tmp_path):
+        """Another fifth of them is held out: the run may have learnt from what would be scored as unseen."""
+        random = np.random.default_rng(0)
+        np.save("mine.npy", random.integers(0, 256, (60, 8, 8), dtype=np.uint8))
+        train = ["train", "--dataset", "mine.npy", "--group-size", 6, "--k", 3, "--width", 8, "--epochs", 1]
+        assert invoke(*train, "--output", "run").exit_code == 0
+        np.save("mine.npy", random.integers(0, 256, (70, 8, 8), dtype=np.uint8))
+        assert_refused(invoke("evaluate", "run"), "dataset: expected the images that the run run was trained on")
+        assert not (tmp_path / "run" / "evaluation.json").exists()
+        assert invoke("evaluate", "run", "--dataset", "mine.npy").exit_code == 0
+        (tmp_path / "run" / "checkpoint.pt").write_bytes(b"damaged")  # nothing is known of its images then
+        assert invoke("evaluate", "run").exit_code == 0
+
     def test_names_that_are_too_long(self, finished):
         name = "x" * 300
         assert_refused(invoke(*DIGITS, "--output", name), "output: cannot write to")
