@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from diffnmf.files import (
     replacing_together,
     write_json,
 )
-from diffnmf.runs.lock import locked
+from diffnmf.runs.lock import locked_output
 from diffnmf.solvers.norms import safe_norm
 
 Announce = Callable[[str], None]
@@ -228,16 +228,10 @@ def check_free(output: Path, names: Sequence[str], overwrite: bool) -> None:
 def free_folder(output: Path, names: Sequence[str], overwrite: bool) -> Iterator[None]:
     """``check_free``, and nobody else's until the end: two at once would leave files of both there."""
     check_free(output, names, overwrite)
-    is_new = not output.exists()
-    try:
-        with locked(output):
-            check_free(output, names, overwrite)  # another may have ended meanwhile
-            remove_unfinished(output)
-            yield
-    finally:
-        if is_new:
-            with suppress(OSError):  # results are in it
-                output.rmdir()
+    with locked_output(output):
+        check_free(output, names, overwrite)  # another may have ended meanwhile
+        remove_unfinished(output)
+        yield
 
 
 def save_named(path: Path, matrix: np.ndarray, rows: list[str] | None, columns: list[str] | None) -> None:
