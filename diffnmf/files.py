@@ -5,6 +5,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,6 +33,23 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
         to_disk(target.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_together(folder: Path) -> Iterator[Path]:
+    """A folder to write several files into, which are moved into ``folder`` when all of them are there.
+
+    A failure, or a kill before that, leaves none of the new files beside old ones.
+    """
+    unfinished = folder / f"{UNFINISHED}{secrets.token_hex(4)}"
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        for path in unfinished.iterdir():
+            path.replace(folder / path.name)
+        to_disk(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @contextmanager
@@ -132,7 +150,10 @@ def write_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[str, object]]
 def remove_unfinished(folder: Path) -> None:
     """Remove what a process that was killed while writing has left in a folder."""
     for path in folder.glob(f"{UNFINISHED}*"):
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def to_disk(path: Path) -> None:

@@ -27,7 +27,9 @@ def device_named(name: str) -> torch.device:
         raise ValueError(f"device: expected auto, cpu, cuda or cuda:N; got {name!r}") from error
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device: expected auto, cpu, cuda or cuda:N (the solvers compute in float64); got {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if device.type == "cpu":
+        return torch.device("cpu")  # there is one, whatever number it is given
+    if (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device: torch sees {torch.cuda.device_count()} CUDA devices; got {name!r} (use --device cpu)"
         )

@@ -9,7 +9,7 @@ import typer
 
 from diffnmf.cli.reporting import announce_for, explained
 from diffnmf.hardware import device_named
-from diffnmf.runs.large_files import factorize_large_file, is_large
+from diffnmf.runs.large_files import ENDINGS, factorize_large_file, is_large, process_count
 from diffnmf.runs.nmf_files import factorize_table, score_consensus, score_ranks
 
 Data = Annotated[
@@ -77,6 +77,11 @@ def nmf(
     with explained():
         if resize is None and is_large(data, 1e6 * max_memory):
             way = partial(factorize_large_file, max_memory=1e6 * max_memory)
+        elif process_count() > 1:
+            raise ValueError(
+                f"data: expected what several processes can share, {', '.join(ENDINGS)} or a folder of .npy shards; got"
+                f" {data} (save it as .npy, or leave torchrun out)"
+            )
         else:  # who scales has images, or is told so
             way = partial(factorize_table, resize=resize)
         found = way(
@@ -125,7 +130,10 @@ def rank(
         scores = score_ranks(data, output, numbers, **options)
     for i, k in enumerate(scores.ks):
         typer.echo(f"{k:4d}  {float(scores.mean[i]):.4f} ± {float(scores.std[i]):.4f}")
-    typer.echo(f"smallest error on hidden entries: k = {int(scores.best)}")
+    if int(scores.best) == 0:
+        typer.echo("Warning: no best k: all that a fold hides is zero (take fewer --folds, or more data)", err=True)
+    else:
+        typer.echo(f"smallest error on hidden entries: k = {int(scores.best)}")
     typer.echo(output / "rank.png")
 
 

@@ -1,5 +1,6 @@
 """What the commands say: epochs and warnings on the standard error, results on the standard output."""
 
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 import typer
 
 from diffnmf.errors import (
@@ -22,6 +24,7 @@ from diffnmf.interrupts import INTERRUPTED, check_interrupted, heard, stopped
 from diffnmf.metrics.names import definitions
 from diffnmf.runs import ExperimentResult, metrics_table
 from diffnmf.runs.table import COLUMNS
+from diffnmf.training.engine import is_of_a_lost_process
 
 SLIPS = (ValueError, TypeError, OSError, DataUnavailableError, RunFolderError, SolverError)
 WRONG_USE, DIVERGED = 2, 1  # exit codes, beside INTERRUPTED
@@ -46,9 +49,30 @@ def explained(hint: str | None = None) -> Iterator[None]:
     except (DivergenceError, ProcessLostError) as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(DIVERGED) from error
+    except (MemoryError, RuntimeError) as error:
+        if is_of_a_lost_process(error):
+            message = "another process has ended or cannot be reached; what it said itself tells why."
+        elif _is_out_of_memory(error):
+            message = _out_of_memory(error)
+        else:
+            raise
+        typer.echo(" ".join([f"Error: {message}", *getattr(error, "__notes__", ())]), err=True)
+        raise typer.Exit(DIVERGED) from error
     except KeyboardInterrupt as error:
         typer.echo(stopped(error, hint), err=True)
         raise typer.Exit(INTERRUPTED) from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Also where torch on the CPU has no class of its own for it."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _out_of_memory(error: BaseException) -> str:
+    asked = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", str(error))
+    wanted = f" ({asked.group(1)} were asked for)" if asked else ""
+    remedy = "make it smaller: fewer components or images in a group, narrower networks, smaller batches or blocks"
+    return f"out of memory{wanted}; {remedy}."
 
 
 def announce(message: str) -> None:

@@ -11,6 +11,7 @@ from diffnmf.cli.run_commands import DataDir, Device
 from diffnmf.errors import unknown_name
 from diffnmf.hardware import AUTO, device_named
 from diffnmf.runs import PRESETS, DataConfig, RunConfig, RunFolder
+from diffnmf.runs.lock import locked_output
 from diffnmf.studies.frontier import measure_frontier
 from diffnmf.studies.paper import STUDIES, reproduce
 from diffnmf.studies.recognition import measure_recognition
@@ -98,7 +99,7 @@ def compare(
         "limit_test_groups": limit_test_groups,
     }
     given = {name: value for name, value in training.items() if value is not None}
-    with explained(SAME_COMMAND):
+    with explained(SAME_COMMAND), locked_output(output):
         around["device"] = device_named(device)
         if frontier and accuracy:
             raise ValueError("frontier: expected it without --accuracy; got both (one after the other)")
@@ -165,7 +166,7 @@ def reproduce_command(
     An interrupted reproduction continues where it stopped when the command is run again. For other sizes and longer
     trainings use diffnmf.studies.paper.Study in Python.
     """
-    with explained(SAME_COMMAND):
+    with explained(SAME_COMMAND), locked_output(output):
         if preset not in STUDIES:
             raise unknown_name("preset", preset, STUDIES)
         study = STUDIES[preset]
@@ -204,7 +205,7 @@ def related(
 
     An interrupted comparison continues where it stopped when the command is run again.
     """
-    with explained(SAME_COMMAND):
+    with explained(SAME_COMMAND), locked_output(output):
         measure_related(
             dataset,
             output,

@@ -24,6 +24,9 @@ DEPTH = (
     "in [0, 1] in a .npy file)"
 )
 
+# Of TIFF files: the numbers of two tags, and a value of the second.
+BITS_PER_SAMPLE, PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 258, 262, 0
+
 
 class _RefusedError(Exception):
     """A file that holds something else than one image: what was expected, what the file is, and the remedy."""
@@ -110,6 +113,7 @@ def _grey(image: "Image") -> tuple[np.ndarray, list[str]]:
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise _RefusedError("one image a file", f"has {frames} frames", "save each as a file of its own")
+    _check_deep_tiff(image)
     # Both are known before the pixels are read only.
     sixteen_bits, lost = image.mode == "I" and image.format == "PPM", [DEPTH] if _loses_depth(image) else []
     image = ImageOps.exif_transpose(image)
@@ -128,6 +132,18 @@ def _grey(image: "Image") -> tuple[np.ndarray, list[str]]:
         channels = np.asarray(image.convert("RGB"))
         lost += [COLOUR] if (channels != channels[..., :1]).any() else []
     return np.asarray(image.convert("L")), lost
+
+
+def _check_deep_tiff(image: "Image") -> None:
+    """Raise for what Pillow reads from deep grey TIFF files as it stands there, though it means another grey."""
+    tags = getattr(image, "tag_v2", {})
+    if not image.mode.startswith("I;16") or not tags:
+        return
+    bits = tags.get(BITS_PER_SAMPLE, (16,))[0]
+    if bits != 16:
+        raise _RefusedError("8 or 16 bits a pixel", f"has {bits}", "save it with 16 bits, and white as 65535")
+    if tags.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO:
+        raise _RefusedError("black as 0 in images of 16 bits", "has white as 0", "save it as PNG")
 
 
 def _loses_depth(image: "Image") -> bool:

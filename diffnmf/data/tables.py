@@ -1,18 +1,16 @@
 """A table of samples from a file: numbers, and the names of rows and columns where the file has them."""
 
-import csv
-import re
+import numbers
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from diffnmf.data.text_tables import read_text
 from diffnmf.data.user_images import load_images, names_of_images
 
 ENDINGS = (".npy", ".npz", ".csv", ".tsv", ".mtx", ".parquet")
-# 1,5 and 1,000 are numbers to people: taken as texts they would make the first column one of names.
-WITH_COMMAS = re.compile(r"[+-]?\d[\d.]*,[\d.,]*")
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,9 @@ def _of_array(array: np.ndarray) -> Table:
 
 def _of_sparse(matrix: Any) -> Table:
     _check_real(matrix.dtype)
-    return Table(matrix.tocsr().astype(np.float64))
+    X = matrix.tocsr().astype(np.float64)
+    X.sum_duplicates()  # several of one place add up: their squares do not
+    return Table(X)
 
 
 def _check_real(dtype: np.dtype) -> None:
@@ -123,8 +123,12 @@ def _of_archive(archive: Any, path: Path) -> Table:
     if name is None:
         raise ValueError(f"expected one array, or one that is called X; got {', '.join(names) or 'none'}")
     table = _of_array(archive[name])
-    rows, columns = (list(map(str, archive[x])) if x in archive.files else None for x in ("rows", "columns"))
+    rows, columns = (_names(archive[x]) if x in archive.files else None for x in ("rows", "columns"))
     return Table(table.X, rows, columns, table.image_shape)
+
+
+def _names(array: np.ndarray) -> list[str]:
+    return list(map(str, np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array))
 
 
 def _read_market(path: Path) -> Table:
@@ -134,110 +138,24 @@ def _read_market(path: Path) -> Table:
     return _of_sparse(matrix) if hasattr(matrix, "tocsr") else _of_array(np.asarray(matrix))
 
 
+def _read_text(path: Path) -> Table:
+    return Table(*read_text(path))
+
+
 def _read_parquet(path: Path) -> Table:
     try:
         import pandas
-    except ImportError as error:
-        raise ImportError("pandas is needed for .parquet: pip install pandas pyarrow") from error
-    frame = pandas.read_parquet(path)
-    texts = [name for name in frame.columns if not pandas.api.types.is_numeric_dtype(frame[name])]
+
+        frame = pandas.read_parquet(path)
+    except ImportError as error:  # pandas itself, or what it reads such files with
+        raise ImportError("pandas and pyarrow are needed for .parquet: pip install pandas pyarrow") from error
+    is_numeric = pandas.api.types.is_numeric_dtype
+    texts = [name for name in frame.columns if not is_numeric(frame[name])]
     if len(texts) > 1:
         raise ValueError(f"expected at most one column that is no number, the names; got {', '.join(map(str, texts))}")
-    rows = frame[texts[0]] if texts else frame.index if frame.index.dtype == object else None
-    numbers = frame.drop(columns=texts)
+    if texts and any(isinstance(entry, numbers.Number) for entry in frame[texts[0]].dropna()):
+        raise ValueError(f"expected columns of floats or ints; {texts[0]} is of others, or mixed (use .astype(float))")
+    rows = frame[texts[0]] if texts else None if is_numeric(frame.index) else frame.index
+    rest = frame.drop(columns=texts)
     names = None if rows is None else list(map(str, rows))
-    return Table(numbers.to_numpy(dtype=np.float64), names, list(map(str, numbers.columns)))
-
-
-def _read_text(path: Path) -> Table:
-    lines, separator = _lines_of(path)
-    header = _has_header(lines)
-    body = lines[1:] if header else lines
-    if not body:
-        raise ValueError("expected rows of numbers below the names; got none")
-    width = len(body[0])
-    named = _has_names(lines[0] if header else None, body)
-    start = 1 if named else 0
-    if width == start:
-        raise ValueError(
-            f"expected columns of numbers; found none with {separator!r} between the cells (tabs belong into a .tsv, "
-            "commas or semicolons into a .csv)"
-        )
-    columns = None
-    if header:  # some programs leave out the corner
-        columns = lines[0] if len(lines[0]) == width - start else lines[0][start:]
-    X = np.array([_numbers(line[start:], number, width - start) for number, line in enumerate(body, 1 + header)])
-    return Table(X, [line[0] for line in body] if named else None, columns)
-
-
-def _lines_of(path: Path) -> tuple[list[list[str]], str]:
-    """The cells of the lines that are not empty, and what stands between them."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            sample = stream.readline()
-            stream.seek(0)
-            separator = "\t" if path.suffix.lower() == ".tsv" else ";" if sample.count(";") > sample.count(",") else ","
-            lines = [line for line in csv.reader(stream, delimiter=separator) if line]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"expected text in UTF-8; {error} (save it anew in UTF-8)") from error
-    if not lines:
-        raise ValueError("expected rows of numbers; the file is empty")
-    return lines, separator
-
-
-def _has_header(lines: list[list[str]]) -> bool:
-    """Whether the first line has names.
-
-    It has where a cell is neither a number nor empty, and is not merely the name of a row. Names that are numbers are
-    known by the empty corner above those of the rows, which are texts, or are counted from 0 as pandas does it.
-    """
-    (corner, *names), below = lines[0], [line[0] for line in lines[1:]]
-    texts = [_number(cell) is None for cell in below]
-    if any(_number(name) is None for name in names):
-        return True
-    if corner.strip():
-        return _number(corner) is None and texts[:1] == [False]
-    return any(texts) or (below != [] and (_counts(names) or _counts(below)))
-
-
-def _counts(cells: list[str]) -> bool:
-    return cells != [] and cells == [str(number) for number in range(len(cells))]
-
-
-def _has_names(header: list[str] | None, body: list[list[str]]) -> bool:
-    """Whether the first column has names: most are texts, the corner of the header is empty, or it has none."""
-    width = len(body[0])
-    if header is not None and width > 1:
-        # With nothing in the last column either, every line merely ends in a separator.
-        cornerless = len(header) == width - 1 and any(line[-1] for line in body)
-        if header[0] == "" or cornerless:
-            return True
-    return 2 * sum(_number(line[0]) is None for line in body) > len(body)
-
-
-def _numbers(cells: list[str], line: int, width: int) -> list[float]:
-    if len(cells) != width:
-        raise ValueError(f"line {line}: expected {width} numbers, as in the first; got {len(cells)}")
-    values = [_number(cell) for cell in cells]
-    if None in values:
-        place = values.index(None)
-        hint = "" if place else " (for a column of names leave the first cell of the header empty)"
-        raise ValueError(f"line {line}: expected numbers; got {cells[place]!r}{hint}")
-    return [x for x in values if x is not None]
-
-
-def _number(cell: str) -> float | None:
-    """NaN for an empty cell and for what programs write in the place of one; None for a text.
-
-    Raises:
-        ValueError: for a number that Python writes otherwise.
-    """
-    cell = cell.strip()
-    if WITH_COMMAS.fullmatch(cell):
-        raise ValueError(f"expected numbers such as 1234.5; got {cell!r} (with a decimal point, and no commas)")
-    if cell.lower() in ("", "na", "nan", "null"):
-        return np.nan
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+    return Table(rest.to_numpy(dtype=np.float64), names, list(map(str, rest.columns)))

@@ -203,4 +203,10 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _image_files(folder: Path) -> list[Path]:
-    return [file for file in _visible(folder) if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
+    files = [file for file in _visible(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
+    if broken := [file for file in files if file.is_symlink() and not file.exists()]:
+        raise ValueError(
+            f"{folder}: expected links to existing files; {broken[0].name} leads nowhere, as {len(broken)} of "
+            f"{len(files)} images do (mend or remove the links)"
+        )
+    return [file for file in files if file.is_file()]

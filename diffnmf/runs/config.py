@@ -119,7 +119,7 @@ class RunConfig:
         """
         try:
             content = yaml.load(path.read_text(encoding="utf-8"), Loader=_EachOnce)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # a date that is none is a ValueError
             raise RunFolderError(f"{path}: expected a configuration in YAML; {error}") from error
         base = base or cls()
         try:

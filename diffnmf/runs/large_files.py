@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import torch
 
 from diffnmf.checks import check_count
 from diffnmf.factorization import Blocks
-from diffnmf.files import explained_errors, write_json
-from diffnmf.runs.nmf_files import FILES, Announce, TableFactors, check_free, remove_others, save_named
+from diffnmf.files import UNFINISHED, explained_errors, replacing_together, to_disk, write_json
+from diffnmf.runs.nmf_files import FILES, Announce, TableFactors, free_folder, remove_others, save_named
 
 ENDINGS = (".npy", ".zarr", ".h5", ".hdf5")
 
@@ -76,30 +76,25 @@ def factorize_large_file(
         X = Blocks(data, max_memory=max_memory, device=device)
         processes = Processes(group, X.device)
         first = processes.rank == 0
-        if first:
-            check_free(output, FILES, overwrite)
-        count, features = X.shape
-        if first and announce is not None:
-            announce(f"{data}: {count} samples of {features} features, in blocks, by {processes.size} processes")
-        model = NMF(k, **options)
-        checkpoint = output / "checkpoint"
-        fit = fit_blocks(model, X, None, None, None, Sharing(group, checkpoint, progress=announce is not None))
-        components = fit.H.T.cpu().numpy()
-        weights = _save_weights(files[1], fit.W.T.cpu().numpy(), share(count, processes)[0], count, processes)
-        converged = fit.complaint is None
-        frobenius = options.get("beta_loss", "frobenius") == "frobenius"
-        relative = fit.distance / (fit.norm or 1.0) if frobenius else float("nan")
-        if first:
-            names = [f"component_{i + 1}" for i in range(k)]
-            with explained_errors(files[0]):
-                save_named(files[0], components, names, None)
+        with free_folder(output, FILES, overwrite) if first else nullcontext():
+            count, features = X.shape
+            if first and announce is not None:
+                announce(f"{data}: {count} samples of {features} features, in blocks, by {processes.size} processes")
+            model = NMF(k, **options)
+            checkpoint = output / "checkpoint"
+            fit = fit_blocks(model, X, None, None, None, Sharing(group, checkpoint, progress=announce is not None))
+            converged = fit.complaint is None
+            frobenius = options.get("beta_loss", "frobenius") == "frobenius"
+            relative = fit.distance / (fit.norm or 1.0) if frobenius else float("nan")
             summary = {"data": str(data), "shape": [count, features], "k": k, "iterations": fit.iterations}
             summary |= {"converged": converged, "loss": fit.distance, "relative_error": relative}
-            write_json(files[2], summary | {"processes": processes.size})
-            remove_others(files)
-            remove_checkpoint(checkpoint)
-        processes.wait()
-    return TableFactors(weights, components, relative, fit.distance, converged, files)
+            _save(files, fit, share(count, processes)[0], summary, processes)
+            if first:
+                remove_others(files)
+                remove_checkpoint(checkpoint)
+            processes.wait()
+    components = fit.H.T.cpu().numpy()
+    return TableFactors(np.load(files[1], mmap_mode="r"), components, relative, fit.distance, converged, files)
 
 
 @contextmanager
@@ -121,20 +116,39 @@ def _group(device: str | None) -> Iterator[tuple[Any, torch.device]]:
         distributed.destroy_process_group()
 
 
-def _save_weights(path: Path, own: np.ndarray, start: int, count: int, processes: Any) -> np.ndarray:
-    """Every process writes its rows into one .npy file, which appears when it is whole; opened as a memory map."""
-    unfinished = path.with_name(f".unfinished-{path.name}")
+def _save(files: list[Path], fit: Any, start: int, summary: dict[str, Any], processes: Any) -> None:
+    """All files, or none; every process writes its rows, from ``start`` on, into one .npy file."""
+    unfinished = files[1].with_name(f"{UNFINISHED}{files[1].name}")
+    own = np.ascontiguousarray(fit.W.T.cpu().numpy())
     if processes.rank == 0:
-        with explained_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.lib.format.open_memmap(unfinished, "w+", own.dtype, (count, own.shape[1])).flush()
+        with explained_errors(files[1]), _removed_on_failure(unfinished), unfinished.open("wb") as stream:
+            like = {"descr": own.dtype.str, "fortran_order": False, "shape": (summary["shape"][0], own.shape[1])}
+            np.lib.format.write_array_header_1_0(stream, like)
     processes.wait()
-    mapped = np.lib.format.open_memmap(unfinished, "r+")
-    mapped[start : start + len(own)] = own
-    mapped.flush()
-    del mapped
+    # Not through a memory map: where the disk is full, the system kills whoever writes into one.
+    with explained_errors(files[1]), _removed_on_failure(unfinished), unfinished.open("r+b") as stream:
+        np.lib.format.read_magic(stream)
+        np.lib.format.read_array_header_1_0(stream)
+        stream.seek(start * own.itemsize * own.shape[1], os.SEEK_CUR)
+        stream.write(own.data)
+        stream.flush()
+        to_disk(unfinished)
     processes.wait()
     if processes.rank == 0:
-        unfinished.replace(path)
+        components = fit.H.T.cpu().numpy()
+        names = [f"component_{i + 1}" for i in range(len(components))]
+        folder = files[0].parent
+        with explained_errors(folder), replacing_together(folder) as together:
+            save_named(together / files[0].name, components, names, None)
+            write_json(together / files[2].name, summary | {"processes": processes.size})
+            unfinished.replace(together / files[1].name)
     processes.wait()
-    return np.load(path, mmap_mode="r")
+
+
+@contextmanager
+def _removed_on_failure(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        file.unlink(missing_ok=True)  # it would take what is left of a full disk
+        raise

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from diffnmf.errors import RunFolderError
+from diffnmf.files import check_output
 
 if sys.platform == "win32":
     import errno
@@ -54,6 +55,24 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         _release(file, descriptor)
+
+
+@contextmanager
+def locked_output(folder: Path) -> Iterator[None]:
+    """``locked`` for the results of a command, of which nothing is left, the folder included, where it writes none.
+
+    Raises:
+        RunFolderError: another process holds the lock, or the folder cannot be written.
+    """
+    check_output(folder)
+    is_new = not folder.exists()
+    try:
+        with locked(folder):
+            yield
+    finally:
+        if is_new:
+            with suppress(OSError):  # results are in it
+                folder.rmdir()
 
 
 def _open_locked(file: Path) -> int:

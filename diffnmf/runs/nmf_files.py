@@ -1,7 +1,8 @@
 """Classical NMF of a file: what the commands ``nmf``, ``rank`` and ``consensus`` do and write."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,16 @@ from diffnmf.factorization import (
 )
 from diffnmf.figures.curves import save_consensus, save_rank_selection
 from diffnmf.figures.montages import save_image_grid, unit_peak
-from diffnmf.files import check_output, explained_errors, explained_replacing, write_json
+from diffnmf.files import (
+    check_output,
+    explained_errors,
+    explained_replacing,
+    remove_unfinished,
+    replacing_together,
+    write_json,
+)
+from diffnmf.runs.lock import locked_output
+from diffnmf.solvers.norms import safe_norm
 
 Announce = Callable[[str], None]
 # What nmf writes, some of it for a table in memory and some for one in blocks.
@@ -63,7 +73,7 @@ def factorize_table(
 
     Raises:
         ValueError: names what is wrong with the data or an option.
-        RunFolderError: the folder holds such files already.
+        RunFolderError: the folder holds such files already, or another process writes into it.
     """
     import warnings
 
@@ -72,31 +82,39 @@ def factorize_table(
 
     k = check_count("k", k, at_least=1)
     output = Path(output)
-    check_free(output, FILES, overwrite)
-    table = _announced(data, resize, announce)
-    model = NMF(k, **{"missing": "ignore", **options})
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", NMFConvergenceWarning)
-        weights = model.fit_transform(table.X)
-    converged = not any(issubclass(entry.category, NMFConvergenceWarning) for entry in caught)
-    names = [f"component_{i + 1}" for i in range(k)]
-    files = [output / name for name in ("components.csv", "weights.csv", "factors.npz", "summary.json")]
-    with explained_errors(files[0]):
-        save_named(files[0], model.components_, names, table.columns)
-        save_named(files[1], weights, table.rows, names)
-        with explained_replacing(files[2]) as file, file.open("wb") as stream:
-            np.savez_compressed(stream, W=weights, H=model.components_)
-    error = model.reconstruction_err_
-    relative = error / _norm(table) if options.get("beta_loss", "frobenius") == "frobenius" else float("nan")
-    summary = {"data": str(data), "shape": list(table.X.shape), "k": k, "iterations": model.n_iter_}
-    summary |= {"converged": converged, "loss": error, "relative_error": relative}
-    write_json(files[3], summary)
-    if table.image_shape is not None:
-        files.append(output / "components.png")
-        H = unit_peak(torch.from_numpy(model.components_).T)
-        save_image_grid(files[-1], H, table.image_shape, title=f"{k} components, each at its own brightest")
-    remove_others(files)
+    with free_folder(output, FILES, overwrite):
+        table = _announced(data, resize, announce)
+        model = NMF(k, **{"missing": "ignore", **options})
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", NMFConvergenceWarning)
+            weights = model.fit_transform(table.X)
+        converged = not any(issubclass(entry.category, NMFConvergenceWarning) for entry in caught)
+        error = model.reconstruction_err_
+        relative = error / _norm(table) if options.get("beta_loss", "frobenius") == "frobenius" else float("nan")
+        summary = {"data": str(data), "shape": list(table.X.shape), "k": k, "iterations": model.n_iter_}
+        summary |= {"converged": converged, "loss": error, "relative_error": relative}
+        files = _save_factors(output, table, weights, model.components_, summary)
     return TableFactors(weights, model.components_, relative, error, converged, files)
+
+
+def _save_factors(
+    output: Path, table: Table, weights: np.ndarray, components: np.ndarray, summary: dict[str, Any]
+) -> list[Path]:
+    """All files, or none: those of two factorisations must not stand beside each other."""
+    names = [f"component_{i + 1}" for i in range(len(components))]
+    with explained_errors(output), replacing_together(output) as unfinished:
+        save_named(unfinished / "components.csv", components, names, table.columns)
+        save_named(unfinished / "weights.csv", weights, table.rows, names)
+        with explained_replacing(unfinished / "factors.npz") as file, file.open("wb") as stream:
+            np.savez_compressed(stream, W=weights, H=components)
+        write_json(unfinished / "summary.json", summary)
+        if table.image_shape is not None:
+            H, title = unit_peak(torch.from_numpy(components).T), "components, each at its own brightest"
+            save_image_grid(unfinished / "components.png", H, table.image_shape, title=f"{len(components)} {title}")
+    files = [output / name for name in ("components.csv", "weights.csv", "factors.npz", "summary.json")]
+    files += [output / "components.png"] * (table.image_shape is not None)
+    remove_others(files)
+    return files
 
 
 def score_ranks(
@@ -111,18 +129,19 @@ def score_ranks(
 ) -> RankScores:
     """``cross_validate_rank`` of the table in a file; writes rank.csv and rank.png into a folder."""
     output = Path(output)
-    check_free(output, ["rank.csv", "rank.png"], overwrite)
-    table = _announced(data, resize, announce)
-    X = table.X if isinstance(table.X, np.ndarray) else table.X.toarray()
-    scores = cross_validate_rank(X, ks, missing="ignore", **options)
-    svd = None if np.isnan(X).any() else svd_curve(X, max(ks))
-    header = ["k", "held_out_error", "std", "svd"]
-    rows = [
-        [k, float(scores.mean[i]), float(scores.std[i]), "" if svd is None else float(svd[k])]
-        for i, k in enumerate(scores.ks)
-    ]
-    _save_rows(output / "rank.csv", [header, *rows])
-    save_rank_selection(output / "rank.png", scores, svd, title=str(Path(data).name))
+    with free_folder(output, ["rank.csv", "rank.png"], overwrite):
+        table = _announced(data, resize, announce)
+        X = table.X if isinstance(table.X, np.ndarray) else table.X.toarray()
+        scores = cross_validate_rank(X, ks, missing="ignore", **options)
+        svd = None if np.isnan(X).any() else svd_curve(X, max(ks))
+        header = ["k", "held_out_error", "std", "svd"]
+        rows = [
+            [k, float(scores.mean[i]), float(scores.std[i]), "" if svd is None else float(svd[k])]
+            for i, k in enumerate(scores.ks)
+        ]
+        with explained_errors(output), replacing_together(output) as unfinished:
+            _save_rows(unfinished / "rank.csv", [header, *rows])
+            save_rank_selection(unfinished / "rank.png", scores, svd, title=str(Path(data).name))
     return scores
 
 
@@ -138,20 +157,23 @@ def score_consensus(
 ) -> ConsensusScores:
     """``consensus_curve`` of the table in a file; writes consensus.csv, consensus.png and the components of each k."""
     output = Path(output)
-    check_free(output, ["consensus.csv", "consensus.png", *(f"components_{k}.csv" for k in ks)], overwrite)
-    table = _announced(data, resize, announce)
-    if isinstance(table.X, np.ndarray) and np.isnan(table.X).any():
-        raise ValueError("data: expected no missing entries, which nmf and rank can pass over; got some (fill them in)")
-    Y = table.X if isinstance(table.X, np.ndarray) else _columns(table)
-    scores = consensus_curve(Y, ks, **options)
-    columns = (scores.stability, scores.least, scores.error, scores.best_error)
-    rows = [[k, *(float(x[i]) for x in columns)] for i, k in enumerate(scores.ks)]
-    header = ["k", "mean_silhouette", "least_silhouette", "relative_error", "relative_error_of_the_best"]
-    _save_rows(output / "consensus.csv", [header, *rows])
-    save_consensus(output / "consensus.png", scores, title=str(Path(data).name))
-    for k, found in zip(scores.ks, scores.found, strict=True):
-        names = [f"component_{i + 1}" for i in range(k)]
-        save_named(output / f"components_{k}.csv", found.H.T.numpy(), names, table.columns)
+    files = ["consensus.csv", "consensus.png", *(f"components_{k}.csv" for k in ks)]
+    with free_folder(output, files, overwrite):
+        table = _announced(data, resize, announce)
+        if np.isnan(_entries(table)).any():
+            raise ValueError(
+                "data: expected no missing entries, which nmf and rank can pass over; got some (fill them in)"
+            )
+        scores = consensus_curve(table.X if isinstance(table.X, np.ndarray) else _columns(table), ks, **options)
+        columns = (scores.stability, scores.least, scores.error, scores.best_error)
+        rows = [[k, *(float(x[i]) for x in columns)] for i, k in enumerate(scores.ks)]
+        header = ["k", "mean_silhouette", "least_silhouette", "relative_error", "relative_error_of_the_best"]
+        with explained_errors(output), replacing_together(output) as unfinished:
+            _save_rows(unfinished / "consensus.csv", [header, *rows])
+            save_consensus(unfinished / "consensus.png", scores, title=str(Path(data).name))
+            for k, found in zip(scores.ks, scores.found, strict=True):
+                names = [f"component_{i + 1}" for i in range(k)]
+                save_named(unfinished / f"components_{k}.csv", found.H.T.numpy(), names, table.columns)
     return scores
 
 
@@ -163,8 +185,14 @@ def _columns(table: Table) -> Tensor:
 
 
 def _norm(table: Table) -> float:
-    values = table.X if isinstance(table.X, np.ndarray) else table.X.data
-    return float(np.sqrt(np.nansum(np.square(values, dtype=np.float64)))) or 1.0
+    entries = _entries(table)
+    entries = entries.astype(np.promote_types(entries.dtype, np.float32), copy=False)
+    return float(safe_norm(torch.from_numpy(np.nan_to_num(entries).ravel()), dim=0)) or 1.0
+
+
+def _entries(table: Table) -> np.ndarray:
+    """Those of an array, or those that a sparse matrix stores."""
+    return table.X if isinstance(table.X, np.ndarray) else table.X.data
 
 
 def _announced(data: str | Path, resize: tuple[int, int] | None, announce: Announce | None) -> Table:
@@ -194,6 +222,16 @@ def check_free(output: Path, names: Sequence[str], overwrite: bool) -> None:
     found = [name for name in names if (output / name).exists()]
     if found and not overwrite:
         raise RunFolderError(f"{output}: holds {', '.join(found)} already; take another --output, or --overwrite")
+
+
+@contextmanager
+def free_folder(output: Path, names: Sequence[str], overwrite: bool) -> Iterator[None]:
+    """``check_free``, and nobody else's until the end: two at once would leave files of both there."""
+    check_free(output, names, overwrite)
+    with locked_output(output):
+        check_free(output, names, overwrite)  # another may have ended meanwhile
+        remove_unfinished(output)
+        yield
 
 
 def save_named(path: Path, matrix: np.ndarray, rows: list[str] | None, columns: list[str] | None) -> None:

@@ -1,10 +1,12 @@
 """What is written while a run goes on: curves, weights, checkpoints, and what TensorBoard shows."""
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from diffnmf.errors import RunFolderError
 from diffnmf.files import explained_errors
 from diffnmf.models.saved_model import save_weights
 from diffnmf.runs.config import RunConfig
@@ -36,10 +38,12 @@ class Recorder:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with suppress(*[OSError] * (error is not None)):  # one of its own would hide that
+                self._writer.close()
 
     def epoch(self, row: Row, trainer: Trainer) -> None:
         """Write what is known after an epoch, all but its checkpoint."""
+        self._check_folder()
         self.rows.append(row)
         self.folder.save_curves(self.rows)
         self.weights(trainer)
@@ -62,6 +66,7 @@ class Recorder:
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         """Write a checkpoint."""
+        self._check_folder()
         self.folder.checkpoints.save(state, self.config)
 
     def picture(self, file: Path, epoch: int) -> None:
@@ -72,6 +77,14 @@ class Recorder:
         with explained_errors(self.folder.tensorboard), Image.open(file) as picture:
             self._tensorboard(epoch).add_image(
                 "unseen group", np.asarray(picture.convert("RGB")), epoch, dataformats="HWC"
+            )
+
+    def _check_folder(self) -> None:
+        """Raise where somebody has removed the folder: it would be made anew, but not what a run is opened by."""
+        if not self.folder.config_file.exists():
+            raise RunFolderError(
+                f"{self.folder.path}: its {self.folder.config_file.name} has been removed while the run went on (put"
+                " the folder back and go on with --resume, or start again)"
             )
 
     def _save_weights(self, name: str, state: dict[str, Any], metadata: dict[str, Any]) -> None:

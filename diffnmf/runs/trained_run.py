@@ -1,14 +1,17 @@
 """A run that has been trained, opened again to score it."""
 
 import os
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from diffnmf.errors import RunFolderError
+from diffnmf.data import DataSplit
+from diffnmf.errors import CheckpointWarning, RunFolderError
 from diffnmf.evaluation import score_generator, score_rivals
 from diffnmf.files import write_json
 from diffnmf.models import GANUNMF
@@ -16,7 +19,7 @@ from diffnmf.models.pretrained import WITH_WEIGHTS, is_pretrained, registry
 from diffnmf.models.saved_model import default_weights
 from diffnmf.runs.config import DataConfig, RunConfig
 from diffnmf.runs.parts import RIVAL_GROUPS, load_run_data
-from diffnmf.runs.places import absolute_dataset, check_images_are_there
+from diffnmf.runs.places import absolute_dataset, check_images_are_there, fingerprint
 from diffnmf.runs.run_folder import RunFolder
 
 
@@ -42,7 +45,7 @@ def evaluate_run(
 
     Raises:
         RunFolderError: no run, or one whose files do not fit together, whose weights are not finite, or whose images
-            are no longer there.
+            are no longer there, or others.
         ValueError: the images are of another size than those of the run.
 
     Returns:
@@ -67,6 +70,8 @@ def evaluate_run(
     data_config = replace(trained_on, dataset=absolute_dataset(trained_on.dataset if dataset is None else dataset))
     data = load_run_data(data_config, seed=seed, data_dir=data_dir, device=device)
     check_image_shape(model, data.split.test.image_shape, data_config.dataset)
+    if folder is not None and dataset is None:
+        check_trained_on(folder, config, data.split)
     announce(f"scoring the model on {len(data.test_groups)} groups of test images and as many of training images")
     evaluation: dict[str, Any] = {
         "dataset": data_config.dataset,
@@ -109,6 +114,22 @@ def load_model_of(folder: RunFolder, config: RunConfig, weights: str | None, dev
                 f"model.yaml; got {wanted!r} (put it back)"
             )
     return model
+
+
+def check_trained_on(folder: RunFolder, config: RunConfig, split: DataSplit) -> None:
+    """Raise RunFolderError where a run was trained on other images: another fifth of them is held out for the test.
+
+    One whose checkpoint is gone, damaged, or older than fingerprints is taken on trust.
+    """
+    state: dict[str, Any] = {}
+    with suppress(RunFolderError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", CheckpointWarning)
+        state = folder.checkpoints.load(config) or {}
+    if state.get("images", images := fingerprint(split)) != images:
+        raise RunFolderError(
+            f"dataset: expected the images that the run {folder.path} was trained on; those in {config.data.dataset} "
+            "are others (put them back; evaluate has --dataset for others)"
+        )
 
 
 def check_image_shape(model: GANUNMF, image_shape: tuple[int, int], images: str) -> None:

@@ -18,7 +18,7 @@ from diffnmf.metrics import slot_consistency, summarize
 from diffnmf.models import GANUNMF
 from diffnmf.runs import DataConfig, RunFolder
 from diffnmf.runs.parts import TEST_SEED, RunData, load_run_data
-from diffnmf.runs.places import absolute_dataset
+from diffnmf.runs.places import absolute_dataset, fingerprint
 from diffnmf.runs.trained_run import load_model_of
 from diffnmf.studies.frontier_report import COLUMNS, HALS_ROW, ORDERED, Scores, at_error, curve, write_frontier
 from diffnmf.studies.frontier_rows import (
@@ -36,7 +36,7 @@ from diffnmf.studies.report import check_folder
 
 ROUNDS = 60  # extrapolated ones: the objective of groups of images hardly moves any more
 SLOT_GROUPS = 64  # slots are compared from each to each
-NEWER = ("limit_groups", "resize", "direct")  # settings that older files do not have
+NEWER = ("limit_groups", "resize", "direct", "images")  # settings that older files do not have
 PICTURED = ("ANLS from random", ORDERED, HALS_ROW)
 
 
@@ -102,9 +102,10 @@ def measure_frontier(
         "weights_in": UNIT,
         "direct": direct,
     }
-    known = _known(output, settings)
     opened = [_opened(run, k, device) for run in runs]  # an error before anything is measured
     data = _grouped(load_run_data(config, seed=0, data_dir=data_dir, device=device), config)
+    settings["images"] = fingerprint(data.split)
+    known = _known(output, settings)
     for run, (model, _) in zip(runs, opened, strict=True):
         check_is_for(model, run, data)
     prototypes, unit = prototypes_of(data, k), squared_error_of_merging(data, k)

@@ -20,7 +20,7 @@ from diffnmf.metrics import relative_error
 from diffnmf.metrics.names import NAMES
 from diffnmf.runs import DataConfig, RunConfig, RunFolder
 from diffnmf.runs.parts import RunData, load_run_data
-from diffnmf.runs.places import absolute_dataset
+from diffnmf.runs.places import absolute_dataset, fingerprint
 from diffnmf.runs.trained_run import load_model_of
 from diffnmf.studies.classifier import accuracy, trained_classifier
 from diffnmf.studies.library import check_is_for, names_of_runs
@@ -89,15 +89,15 @@ def measure_recognition(
         raise ValueError(f"dataset: expected images with classes; {config.dataset} has none (use others)")
     for run, model in zip(runs, models, strict=True):
         check_is_for(model, run, data)
-    settings = _settings(config, len(data.test_groups))
-    known = _known(output, settings)
+    settings, images = _settings(config, len(data.test_groups)), fingerprint(data.split)
+    known = _known(output, settings, images)
     classifier = trained_classifier(output / "classifier.safetensors", data.split.train, announce)
     progress = Progress(sum(name not in known for name in methods) + len(models), announce)
     for name, method in methods.items():
         if name not in known:
             progress.begin(f"measuring {name}")
             known[name] = _score(method, classifier, data)
-            write_json(output / "recognition.json", {"settings": settings, "rows": known})
+            write_json(output / "recognition.json", {"settings": settings, "images": images, "rows": known})
     rows = {name: dict(known[name]) for name in methods}
     for run, name, model in zip(runs, names, models, strict=True):
         progress.begin(f"scoring {run}")
@@ -182,7 +182,7 @@ def _telling(options: Mapping[str, object]) -> dict[str, object]:
     return {name: options[name] for name in ("k", "w_solver", "basis_init", "reconstruction", "sparsity")}
 
 
-def _known(output: Path, settings: str) -> dict[str, Scores]:
+def _known(output: Path, settings: str, images: str) -> dict[str, Scores]:
     """The rows that an earlier call has measured."""
     file = output / "recognition.json"
     if not file.exists():
@@ -190,10 +190,13 @@ def _known(output: Path, settings: str) -> dict[str, Scores]:
     try:
         content = read_json(file)
         saved, rows = content["settings"], dict(content["rows"])
+        its_images = content.get("images", images)  # an older file is taken on trust
     except (ValueError, RecursionError, KeyError, TypeError, OSError) as error:
         raise RunFolderError(f"{file}: not the accuracies of reconstructions, or damaged: {error!r}") from error
     if saved != settings:
         raise RunFolderError(f"{file}: was measured on {saved}; got {settings} (take another folder)")
+    if its_images != images:
+        raise RunFolderError(f"{file}: was measured on other images of {saved} (put them back, or take another folder)")
     return rows
 
 

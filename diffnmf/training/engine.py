@@ -52,6 +52,14 @@ def make_accelerator(device: torch.device | str = "cpu", precision: str = "float
     )
 
 
+def is_of_a_lost_process(error: BaseException) -> bool:
+    """Whether an error says that another process has ended: torch has classes for that with NCCL, but not with gloo."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return False
+    return isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
 def leave_processes() -> None:
     """End the threads of gloo; to be called once no more is to be trained, before the interpreter ends.
 

@@ -210,6 +210,7 @@ class TestSlips:
             (["--reconstruction-weight", "-1"], ["reconstruction.weight", r"got -1\.0"]),
             (["--pca-rank", "0"], ["pca.rank", "got 0"]),
             (["--seed", "-1"], ["seed", "got -1"]),
+            (["--seed", str(2**64)], ["seed: expected an int ≥ 0 and < 2", f"got {2**64}"]),
             (["--accumulate", "0"], ["accumulate", "got 0"]),
             (["--ema-decay", "1"], ["ema.decay", r"\[0, 1\)"]),
             (["--precision", "half"], ["precision", "bfloat16, float16, float32", "half"]),
@@ -331,6 +332,8 @@ class TestPresetsAndFiles:
     def test_a_broken_file(self, tmp_path):
         (tmp_path / "mine.yaml").write_text("model: {K: 3}\n")
         assert_refused(invoke("train", "--config", "mine.yaml"), r"mine\.yaml: entry: expected one of .*got 'K'")
+        (tmp_path / "mine.yaml").write_text("training: {seed: 2020-13-45}\n")  # to YAML a date, until it is made
+        assert_refused(invoke("train", "--config", "mine.yaml"), r"mine\.yaml: expected a configuration in YAML; month")
 
 
 class TestEvaluate:
@@ -571,6 +574,49 @@ def test_diverged_training_has_an_exit_code_of_its_own(tmp_path, monkeypatch):
     assert result.stderr.startswith("Error: critic_loss: ")
 
 
+OUT_OF_MEMORY = {
+    "torch, which has no class for it on the CPU": lambda: torch.empty(2**52),
+    "torch on a GPU": lambda: raise_(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0")),
+    "NumPy": lambda: np.empty(2**52),
+    "a run": lambda: raise_(MemoryError(), "Go on with: diffnmf train --resume run"),
+}
+
+
+def raise_(error, *notes):
+    for note in notes:
+        error.add_note(note)
+    raise error
+
+
+@pytest.mark.parametrize("kind", OUT_OF_MEMORY)
+def test_out_of_memory_is_one_line(monkeypatch, kind):
+    monkeypatch.setattr("diffnmf.cli.train_command.run_experiment", lambda *args, **kwargs: OUT_OF_MEMORY[kind]())
+    result = invoke(*DIGITS)
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: out of memory")
+    assert "fewer components or images in a group" in line
+    assert ("20.00 MiB were asked for" in line) == (kind == "torch on a GPU")
+    assert line.endswith("--resume run") == (kind == "a run")
+
+
+def test_other_errors_of_torch_keep_their_trace(monkeypatch):
+    monkeypatch.setattr(
+        "diffnmf.cli.train_command.run_experiment", lambda *args, **kwargs: torch.ones(2) @ torch.ones(3)
+    )
+    assert "inconsistent tensor size" in str(invoke(*DIGITS).exception)
+
+
+def test_the_number_of_a_cpu_means_nothing(monkeypatch):
+    devices = []
+    monkeypatch.setattr(
+        "diffnmf.cli.train_command.run_experiment",
+        lambda *args, device, **kwargs: devices.append(device) or ExperimentResult(Path(), {}),
+    )
+    assert invoke(*DIGITS, "--device", "cpu:0").exit_code == 0
+    assert devices == [torch.device("cpu")]
+
+
 class TestCtrlC:
     @pytest.fixture
     def interrupted(self, monkeypatch):
@@ -637,6 +683,19 @@ class TestOwnImages:
             result = invoke(*command, "--dataset", "there.npy")
             assert result.exit_code == 0, result.output
             assert_refused(invoke(*command, "--dataset", "nowhere.npy"), r"nowhere\.npy")
+
+    def test_are_not_scored_where_others_are_in_their_place(self, tmp_path):
+        """Another fifth of them is held out: the run may have learnt from what would be scored as unseen."""
+        random = np.random.default_rng(0)
+        np.save("mine.npy", random.integers(0, 256, (60, 8, 8), dtype=np.uint8))
+        train = ["train", "--dataset", "mine.npy", "--group-size", 6, "--k", 3, "--width", 8, "--epochs", 1]
+        assert invoke(*train, "--output", "run").exit_code == 0
+        np.save("mine.npy", random.integers(0, 256, (70, 8, 8), dtype=np.uint8))
+        assert_refused(invoke("evaluate", "run"), "dataset: expected the images that the run run was trained on")
+        assert not (tmp_path / "run" / "evaluation.json").exists()
+        assert invoke("evaluate", "run", "--dataset", "mine.npy").exit_code == 0
+        (tmp_path / "run" / "checkpoint.pt").write_bytes(b"damaged")  # nothing is known of its images then
+        assert invoke("evaluate", "run").exit_code == 0
 
     def test_names_that_are_too_long(self, finished):
         name = "x" * 300

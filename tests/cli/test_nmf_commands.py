@@ -1,10 +1,12 @@
 """The commands for classical NMF: what they read, what they write, what they refuse."""
 
 import csv
+import importlib
 import json
 import re
 import subprocess
 import sys
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from typer.testing import CliRunner
 from diffnmf.cli import app
 from diffnmf.cli.nmf_commands import numbers_of
 from diffnmf.data.tables import read_table
+from diffnmf.runs.lock import locked
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -205,6 +208,106 @@ def test_consensus_of_missing_entries(X, tmp_path):
     assert "Error: data: expected no missing entries" in result.stderr
 
 
+def test_consensus_of_missing_entries_that_a_sparse_matrix_stores(X, tmp_path):
+    X[2, 3] = np.nan
+    scipy.sparse.save_npz(tmp_path / "t.npz", scipy.sparse.csr_array(X))
+    result = invoke("consensus", "t.npz", *SMALL["consensus"])
+    assert result.exit_code == 2
+    assert "Error: data: expected no missing entries" in result.stderr
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+def test_the_relative_error_is_that_of_the_table_at_any_scale(X, tmp_path, scale):
+    """Squares of such numbers leave the range of float64."""
+    for name, table in (("plain.npy", X), ("scaled.npy", scale * X)):
+        np.save(tmp_path / name, table)
+        result = invoke("nmf", name, "--k", 2, "--init", "merge", "--output", name[:-4])
+        assert result.exit_code == 0, result.output
+    found = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("plain", "scaled")]
+    assert found[0]["relative_error"] > 0.01
+    assert found[1]["relative_error"] == pytest.approx(found[0]["relative_error"], rel=1e-6)
+
+
+def test_no_best_rank_where_hidden_entries_are_zeros(tmp_path):
+    X = np.zeros((10, 10))
+    X[0, 0] = 1
+    np.save(tmp_path / "t.npy", X)
+    result = invoke("rank", "t.npy", "--k", "1:2")
+    assert result.exit_code == 0
+    assert "k = 0" not in result.stdout
+    assert "Warning: no best k: all that a fold hides is zero" in result.stderr
+
+
+class TestAllOrNothing:
+    """Files of two factorisations never stand beside each other."""
+
+    @pytest.fixture(params=["t.csv", "shards"])
+    def data(self, X, tmp_path, request):
+        save_csv(tmp_path / "t.csv", X)
+        (tmp_path / "shards").mkdir()
+        np.save(tmp_path / "shards" / "0.npy", X)
+        assert invoke("nmf", request.param, "--k", 2, "--output", "out").exit_code == 0
+        return request.param
+
+    def contents(self, tmp_path):
+        files = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and "checkpoint" not in path.parts]
+        return {path.relative_to(tmp_path): path.read_bytes() for path in files}
+
+    def test_a_disk_that_is_full_when_the_last_file_is_written(self, data, tmp_path, monkeypatch):
+        before = self.contents(tmp_path)
+        monkeypatch.setattr("diffnmf.files.json.dumps", self.full)
+        result = invoke("nmf", data, "--k", 3, "--output", "out", "--overwrite", "--tol", 0, "--max-iter", 2)
+        assert result.exit_code == 2
+        assert "No space left" in result.stderr
+        after = self.contents(tmp_path)
+        assert {name: content for name, content in after.items() if name in before} == before
+
+    def test_a_disk_that_is_full_when_the_weights_are_written(self, tmp_path, monkeypatch):
+        """An error, and not a signal that ends the process, as it comes of a memory map."""
+        (tmp_path / "shards").mkdir()
+        np.save(tmp_path / "shards" / "0.npy", np.random.default_rng(0).random((50, 6)))
+        monkeypatch.setattr("diffnmf.runs.large_files.to_disk", self.full)
+        result = invoke("nmf", "shards", "--k", 2, "--output", "out", "--max-iter", 2, "--tol", 0)
+        assert result.exit_code == 2
+        assert re.match(r"Error: out.weights.npy: could not be written \(No space left", result.stderr.splitlines()[-1])
+        assert self.contents(tmp_path) == {}
+
+    def test_while_another_process_writes_there(self, data, tmp_path):
+        with locked(tmp_path / "out"):
+            result = invoke("nmf", data, "--k", 3, "--output", "out", "--overwrite")
+        assert result.exit_code == 2
+        assert re.match(r"Error: out: in use by process \d+ on .* \(wait until it has ended", result.stderr)
+
+    def test_what_a_killed_one_left_is_cleared_away(self, data, tmp_path):
+        left = tmp_path / "out" / ".unfinished-12345678"
+        left.mkdir()
+        (left / "components.csv").write_text("half")
+        assert invoke("nmf", data, "--k", 3, "--output", "out", "--overwrite").exit_code == 0
+        assert not list((tmp_path / "out").glob(".*"))
+
+    @staticmethod
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_new_folder_is_not_left_empty(tmp_path):
+    np.save(tmp_path / "t.npy", -np.ones((3, 3)))
+    assert invoke("nmf", "t.npy", "--k", 1, "--output", "new").exit_code == 2
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "mine").mkdir()
+    assert invoke("nmf", "t.npy", "--k", 1, "--output", "mine").exit_code == 2
+    assert (tmp_path / "mine").exists()
+
+
+def test_several_processes_and_a_table_that_they_cannot_share(X, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    save_csv(tmp_path / "t.csv", X)
+    result = invoke("nmf", "t.csv", "--k", 2, "--output", "out")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: data: expected what several processes can share, .npy")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_name_that_is_too_long():
     result = invoke("nmf", "x" * 300 + ".csv", "--k", 2, "--output", "out")
     assert result.exit_code == 2
@@ -333,6 +436,7 @@ class TestTables:
             (",400,401\nx,1,2\ny,3,4\n", ["x", "y"], ["400", "401"], (2, 2)),
             ("a,b\n1,1,2\n2,3,4\n", ["1", "2"], ["a", "b"], (2, 2)),  # R, which leaves out the corner
             (",a,b\n1,1,2\nX,3,4\n", ["1", "X"], ["a", "b"], (2, 2)),
+            ("id,a,b\n1_1,1,2\n1_2,3,4\n", ["1_1", "1_2"], ["a", "b"], (2, 2)),  # numbers, to Python
         ],
     )
     def test_text(self, tmp_path, text, rows, columns, shape):
@@ -369,6 +473,40 @@ class TestTables:
     def test_sparse_matrices(self, X, tmp_path, kind):
         scipy.sparse.save_npz(tmp_path / "d.npz", scipy.sparse.csr_array(X).asformat(kind))
         np.testing.assert_array_equal(read_table(tmp_path / "d.npz").X.toarray(), X)
+
+    def test_several_entries_of_one_place_add_up(self, tmp_path):
+        """A CSR matrix that was put together by hand may have them."""
+        twice = scipy.sparse.csr_array((np.array([1.0, 2, 3]), np.array([0, 0, 1]), np.array([0, 2, 3])), shape=(2, 2))
+        scipy.sparse.save_npz(tmp_path / "t.npz", twice)
+        assert read_table(tmp_path / "t.npz").X.data.tolist() == [3, 3]
+        result = invoke("nmf", "t.npz", "--k", 1, "--output", "out", "--init", "random")
+        assert result.exit_code == 0, result.output
+        error = json.loads((tmp_path / "out" / "summary.json").read_text())["relative_error"]
+        assert error == pytest.approx(np.sqrt(0.5))  # of 3 and 3 one is met
+
+    def test_names_in_bytes(self, X, tmp_path):
+        np.savez(tmp_path / "t.npz", X=X, rows=np.array([f"r{i}".encode() for i in range(20)]))
+        assert read_table(tmp_path / "t.npz").rows[3] == "r3"
+
+    def test_data_frames(self, X, tmp_path, monkeypatch):
+        """As a parquet file holds them; what reads one is not needed for that."""
+        pandas = pytest.importorskip("pandas")
+        monkeypatch.setattr(pandas, "read_parquet", lambda path: frame)
+        (tmp_path / "t.parquet").touch()
+        frame = pandas.DataFrame(X, columns=list("abcdef"), index=[f"r{i}" for i in range(20)])
+        assert read_table(tmp_path / "t.parquet").rows[1] == "r1"
+        frame = frame.reset_index(drop=True)
+        assert read_table(tmp_path / "t.parquet").rows is None
+        frame = frame.assign(f=[Decimal(i) for i in range(20)])
+        with pytest.raises(ValueError, match=r"expected columns of floats or ints; f is of others"):
+            read_table(tmp_path / "t.parquet")
+
+    def test_no_reader_of_parquet(self, tmp_path, monkeypatch):
+        pandas = pytest.importorskip("pandas")
+        monkeypatch.setattr(pandas, "read_parquet", lambda path: importlib.import_module("a_reader_that_is_not_there"))
+        (tmp_path / "t.parquet").touch()
+        with pytest.raises(ValueError, match=r"t.parquet: pandas and pyarrow are needed for .parquet: pip install"):
+            read_table(tmp_path / "t.parquet")
 
     def test_parquet(self, X, tmp_path):
         pandas, _ = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")

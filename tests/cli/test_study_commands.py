@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from diffnmf.cli import app
+from diffnmf.runs.lock import locked
 from diffnmf.studies.paper import STUDIES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -77,3 +78,13 @@ def test_reproduce_takes_data_sets_one_after_the_other(monkeypatch):
     assert (study.datasets, study.seeds, study.ks) == (("mnist", "fashion"), (0, 1), (30, 10))
     assert study.models == STUDIES["paper"].models
     assert asked["report_only"]
+
+
+@pytest.mark.parametrize("command", [["compare"], ["compare", "--frontier"], ["reproduce"], ["related"]])
+def test_two_at_once_in_one_folder(command, empty_folder):
+    """Each would write the measurements of the other over."""
+    with locked(empty_folder / "out"):
+        result = invoke(*command, "--output", "out")
+        assert [path.name for path in (empty_folder / "out").iterdir()] == [".lock"]
+    assert result.exit_code == 2
+    assert re.match(r"Error: out: in use by process \d+ on .* \(wait until it has ended", result.stderr)

@@ -52,6 +52,22 @@ class TestFormats:
         (tmp_path / "00.pgm").write_bytes(b"P5 3 1 65535\n" + values.astype(">u2").tobytes())
         torch.testing.assert_close(only_image(tmp_path), torch.tensor([[0, 1000 / 65535, 1]]))
 
+    @pytest.mark.parametrize(
+        ("bits", "white_is_zero", "message"),
+        [
+            (12, False, "expected 8 or 16 bits a pixel; .*00.tif has 12; save it with 16 bits"),
+            (16, True, "expected black as 0 in images of 16 bits; .*00.tif has white as 0; save it as PNG"),
+        ],
+    )
+    def test_deep_grey_that_pillow_reads_as_another(self, tmp_path, bits, white_is_zero, message):
+        """12 bits come sixteen times too dark, and a negative as it is stored."""
+        tags = {256: 2, 257: 1, 258: bits, 259: 1, 262: int(not white_is_zero), 273: 8, 277: 1, 278: 1, 279: 4}
+        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+        directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+        (tmp_path / "00.tif").write_bytes(b"II*\0" + struct.pack("<I", 12) + b"\x10\x20\x30\x40" + directory)
+        with pytest.raises(ValueError, match=message):
+            load_images(tmp_path)
+
 
 class TestFrames:
     @pytest.mark.parametrize("suffix", [".gif", ".tif", ".png", ".webp"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffnmf.data import load_dataset
+from diffnmf.data import load_dataset, load_images
 from diffnmf.errors import ImageWarning
 
 
@@ -54,6 +54,18 @@ class TestFolder:
         split = load_dataset(tmp_path)
         assert len(all_images(split)) == 5
         assert split.train.labels is None
+
+    def test_a_link_that_leads_nowhere(self, tmp_path):
+        """Left out in silence, nobody would miss its image."""
+        Image.new("L", (4, 3), 100).save(tmp_path / "00.png")
+        (tmp_path / "01.png").symlink_to(tmp_path / "moved.png")
+        (tmp_path / "02.png").symlink_to("02.png")
+        with pytest.raises(ValueError, match=r"01\.png leads nowhere, as 2 of 3 images do \(mend or remove the links"):
+            load_images(tmp_path)
+        for name in ("01.png", "02.png"):
+            (tmp_path / name).unlink()
+        (tmp_path / "01.png").symlink_to("00.png")
+        assert len(load_images(tmp_path)) == 2
 
     def test_colour_becomes_grey(self, tmp_path):
         for i, (mode, colour) in enumerate([("RGB", (255, 0, 0)), ("RGBA", (255, 0, 0, 255)), ("1", 1)]):

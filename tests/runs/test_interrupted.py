@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers import curves
-from run_processes import DIGITS, OPTIONS, assert_same_run, go_on, killed_after, killed_at, run, warm_up
+from run_processes import DIGITS, OPTIONS, assert_same_run, go_on, kill, killed_after, killed_at, run, start, warm_up
 
 ONE, TWO = (*OPTIONS, "--batch-size", "4"), (*OPTIONS, "--batch-size", "2")  # four groups a step, either way
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -121,6 +121,20 @@ class TestTwoProcesses:
         for mine, expected in zip(curves(folder), curves(whole[0]), strict=True):
             for name in ("reconstruction_loss", "critic_loss", "adversarial_loss", "test_relative_error"):
                 assert mine[name] == pytest.approx(expected[name], abs=1e-5), (mine["epoch"], name)
+
+    def test_when_one_dies_the_other_says_so_in_a_line(self, tmp_path):
+        folder, log = tmp_path / "run", tmp_path / "log"
+        aim = AIMS["in the last step of an epoch"]
+        started = start(*TWO, "--output", folder, log=log, processes=2, aim=aim)
+        try:
+            started[1].join(300)
+            assert started[1].exitcode == 1, log.read_text()
+        finally:
+            kill(started)
+        *_, last = log.read_text().splitlines()
+        assert last.startswith("Error: another process has ended or cannot be reached")
+        assert last.endswith(f"Go on with: diffnmf train --resume {folder}")
+        assert "Traceback" not in log.read_text()
 
     @pytest.mark.slow
     @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs the threads of a process as files")

@@ -289,6 +289,16 @@ class TestRefusals:
         assert RunConfig.from_yaml(old_run / "config.yaml").training.seed == 1
 
 
+@pytest.mark.parametrize("checkpoint_every", [None, 1])
+def test_a_folder_that_is_removed_on_the_way(tmp_path, without_pictures, checkpoint_every):
+    """Nothing can be opened by what would be written after that."""
+    folder = tmp_path / "run"
+    config = configuration(epochs=2, checkpoint_every=checkpoint_every)
+    with pytest.raises(RunFolderError, match=r"run: its config\.yaml has been removed while the run went on \(put the"):
+        run_experiment(config, folder, brief=True, on_epoch=lambda row: shutil.rmtree(folder))
+    assert not folder.exists()
+
+
 class TestResuming:
     def test_is_a_run_that_never_stopped(self, old_run, run_of_three):
         result = resume_experiment(old_run, epochs=3)

@@ -6,6 +6,7 @@ import math
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
@@ -193,3 +194,17 @@ def test_the_command(run, tmp_path):
     assert result.exit_code == 0, result.output
     assert "| merge, ordered slots |" in result.output
     assert "| sparse |" in result.output
+
+
+def test_other_images_under_the_same_name(tmp_path):
+    """What was measured on those that were there before does not stand beside what is measured now."""
+    random = np.random.default_rng(0)
+    config = DataConfig(str(tmp_path / "mine.npy"), group_size=10)
+    for _ in range(2):
+        np.save(tmp_path / "mine.npy", random.integers(0, 256, (60, 4, 4), dtype=np.uint8))
+        if not (tmp_path / "out").exists():
+            measure_frontier(config, 2, tmp_path / "out", weights={"overlap": (1.0,)}, rounds=2)
+    with pytest.raises(
+        RunFolderError, match=r"frontier\.json: was measured with other settings: images is '\w{16}' here"
+    ):
+        measure_frontier(config, 2, tmp_path / "out", weights={"overlap": (1.0,)}, rounds=2)

@@ -100,6 +100,16 @@ def test_images_without_classes(tmp_path):
         measure_recognition(DataConfig(str(tmp_path / "mine.npy"), group_size=20), [5], tmp_path / "out")
 
 
+def test_other_images_under_the_same_name(measured, tmp_path):
+    output, _ = measured
+    shutil.copytree(output, tmp_path / "out")
+    file = tmp_path / "out" / "recognition.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(content | {"images": "those of before"}), encoding="utf-8")
+    with pytest.raises(RunFolderError, match=r"was measured on other images of digits, m = 20.* \(put them back, or"):
+        measure_recognition(DATA, [5], tmp_path / "out")
+
+
 def test_the_command(runs, measured):
     output, rows = measured
     arguments = ["compare", *map(str, runs), "--accuracy", "--output", str(output), "--device", "cpu"]

@@ -124,6 +124,9 @@ def test_images_without_classes_have_no_accuracies(tmp_path):
     assert "learnt from 48 images and scored on 12" in text
     assert "| – | – |" in text
     assert "GAN-UNET" not in text
+    np.save(tmp_path / "mine.npy", 255 - images)
+    with pytest.raises(RunFolderError, match=r"the study was measured with other settings: images is '\w{16}' here"):
+        measure_related(str(tmp_path / "mine.npy"), tmp_path / "out", systems=("pca",), seeds=(0, 1), k=3)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import csv
 import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -216,3 +217,13 @@ def test_exact_solvers_agree_and_the_loose_one_is_off():
         assert max(rows[name][:3]) < 1e-10
     assert max(rows["cvxpylayer"][:3]) < 1e-6
     assert rows["cvxpylayer, loose"][0] > rows["cvxpylayer"][0]
+
+
+def test_runs_of_images_that_are_others_now(tmp_path):
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "mine.npy", random.integers(0, 256, (60, 4, 4), dtype=np.uint8))
+    config = CONFIG.with_options(dataset=str(tmp_path / "mine.npy"), k=2, epochs=0)
+    run = run_experiment(config, tmp_path / "run", brief=True).folder
+    np.save(tmp_path / "mine.npy", random.integers(0, 256, (60, 4, 4), dtype=np.uint8))
+    with pytest.raises(RunFolderError, match=r"expected the images that the run .*run was trained on; those in .*mine"):
+        compare_runs([run], tmp_path / "out")

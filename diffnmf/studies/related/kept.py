@@ -37,6 +37,7 @@ class Kept:
                 raise RunFolderError(
                     f"{self.file}: not the measurements of this study, or damaged: {error!r}"
                 ) from error
+            saved.setdefault("images", settings["images"])  # an older file is taken on trust
             self._check("the study", saved, settings)
 
     def check_options(self, name: str) -> None:

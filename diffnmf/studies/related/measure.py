@@ -10,7 +10,7 @@ from torch import Tensor
 from diffnmf.checks import check_count, check_counts, check_name, check_not_empty
 from diffnmf.data import DataSplit, ImageSet, load_dataset
 from diffnmf.errors import DivergenceError, RunFolderError
-from diffnmf.runs.places import absolute_dataset
+from diffnmf.runs.places import absolute_dataset, fingerprint
 from diffnmf.studies.progress import Announce, Progress
 from diffnmf.studies.related.groups import group_rows
 from diffnmf.studies.related.kept import Kept
@@ -76,6 +76,7 @@ def measure_related(
         "k": k,
         "train_images": len(images.train),
         "test_images": len(images.test),
+        "images": fingerprint(split),
     }
     kept = Kept(output, settings)
     for name in systems:

@@ -18,7 +18,7 @@ from diffnmf.models import GANUNMF
 from diffnmf.runs import DataConfig, RunConfig, RunFolder
 from diffnmf.runs.parts import RunData, load_run_data
 from diffnmf.runs.places import with_absolute_paths
-from diffnmf.runs.trained_run import load_model_of
+from diffnmf.runs.trained_run import check_trained_on, load_model_of
 from diffnmf.studies.library import ModelLibrary, check_each_once
 from diffnmf.studies.progress import Announce, Progress
 from diffnmf.studies.report import check_folder
@@ -124,6 +124,7 @@ def compare_runs(
     progress = Progress(len(opened), announce)
     for (folder, config), row, others in zip(opened, *_rows(opened), strict=True):
         progress.begin(f"scoring {folder.path}")
+        check_trained_on(folder, config, data.split)
         model = load_model_of(folder, config, "generator", device)
         models.setdefault(row, model)
         scores = _score(model, config, data) | {"ms_a_step": _ms_a_step(folder, config)}

@@ -1,0 +1,114 @@
+"""A table in text: which lines and cells are names, and which are numbers."""
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+
+# 1,5 and 1,000 are numbers to people: taken as texts they would make the first column one of names.
+WITH_COMMAS = re.compile(r"[+-]?\d[\d.]*,[\d.,]*")
+
+
+def read_text(path: Path) -> tuple[np.ndarray, list[str] | None, list[str] | None]:
+    """The numbers (N, F) of a .csv or .tsv, NaN where nothing is known, and the names of its rows and columns.
+
+    Arguments:
+        path: text in UTF-8; in a .tsv tabs stand between the cells, else semicolons or commas, as in the first line.
+
+    Raises:
+        ValueError: says what is wrong, and in which line.
+    """
+    lines, separator = _lines_of(path)
+    header = _has_header(lines)
+    body = lines[1:] if header else lines
+    if not body:
+        raise ValueError("expected rows of numbers below the names; got none")
+    width = len(body[0])
+    named = _has_names(lines[0] if header else None, body)
+    start = 1 if named else 0
+    if width == start:
+        raise ValueError(
+            f"expected columns of numbers; found none with {separator!r} between the cells (tabs belong into a .tsv, "
+            "commas or semicolons into a .csv)"
+        )
+    columns = None
+    if header:  # some programs leave out the corner
+        columns = lines[0] if len(lines[0]) == width - start else lines[0][start:]
+    X = np.array([_numbers(line[start:], number, width - start) for number, line in enumerate(body, 1 + header)])
+    return X, [line[0] for line in body] if named else None, columns
+
+
+def _lines_of(path: Path) -> tuple[list[list[str]], str]:
+    """The cells of the lines that are not empty, and what stands between them."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            sample = stream.readline()
+            stream.seek(0)
+            separator = "\t" if path.suffix.lower() == ".tsv" else ";" if sample.count(";") > sample.count(",") else ","
+            lines = [line for line in csv.reader(stream, delimiter=separator) if line]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"expected text in UTF-8; {error} (save it anew in UTF-8)") from error
+    if not lines:
+        raise ValueError("expected rows of numbers; the file is empty")
+    return lines, separator
+
+
+def _has_header(lines: list[list[str]]) -> bool:
+    """Whether the first line has names.
+
+    It has where a cell is neither a number nor empty, and is not merely the name of a row. Names that are numbers are
+    known by the empty corner above those of the rows, which are texts, or are counted from 0 as pandas does it.
+    """
+    (corner, *names), below = lines[0], [line[0] for line in lines[1:]]
+    texts = [_number(cell) is None for cell in below]
+    if any(_number(name) is None for name in names):
+        return True
+    if corner.strip():
+        return _number(corner) is None and texts[:1] == [False]
+    return any(texts) or (below != [] and (_counts(names) or _counts(below)))
+
+
+def _counts(cells: list[str]) -> bool:
+    return cells != [] and cells == [str(number) for number in range(len(cells))]
+
+
+def _has_names(header: list[str] | None, body: list[list[str]]) -> bool:
+    """Whether the first column has names: most are texts, the corner of the header is empty, or it has none."""
+    width = len(body[0])
+    if header is not None and width > 1:
+        # With nothing in the last column either, every line merely ends in a separator.
+        cornerless = len(header) == width - 1 and any(line[-1] for line in body)
+        if header[0] == "" or cornerless:
+            return True
+    return 2 * sum(_number(line[0]) is None for line in body) > len(body)
+
+
+def _numbers(cells: list[str], line: int, width: int) -> list[float]:
+    if len(cells) != width:
+        raise ValueError(f"line {line}: expected {width} numbers, as in the first; got {len(cells)}")
+    values = [_number(cell) for cell in cells]
+    if None in values:
+        place = values.index(None)
+        hint = "" if place else " (for a column of names leave the first cell of the header empty)"
+        raise ValueError(f"line {line}: expected numbers; got {cells[place]!r}{hint}")
+    return [x for x in values if x is not None]
+
+
+def _number(cell: str) -> float | None:
+    """NaN for an empty cell and for what programs write in the place of one; None for a text.
+
+    Raises:
+        ValueError: for a number that Python writes otherwise.
+    """
+    cell = cell.strip()
+    if WITH_COMMAS.fullmatch(cell):
+        raise ValueError(f"expected numbers such as 1234.5; got {cell!r} (with a decimal point, and no commas)")
+    if cell.lower() in ("", "na", "nan", "null"):
+        return np.nan
+    if "_" in cell:  # a digit may stand on either side of it in Python's numbers, and does in many a name: 10_1
+        return None
+    try:
+        return float(cell)
+    except ValueError:
+        return None
