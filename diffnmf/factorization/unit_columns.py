@@ -29,7 +29,7 @@ from diffnmf.factorization.half_step import HalfStep, Stationarity, negligible, 
 from diffnmf.factorization.hals import sweep_
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
-from diffnmf.solvers.norms import safe_norm
+from diffnmf.solvers.norms import safe_norm, with_unit_columns
 from diffnmf.solvers.problem import one_where_zero
 
 # How much of its last step a factor goes on by. H turns on a sphere, and would overshoot with the step of W.
@@ -128,8 +128,7 @@ class UnitColumns(AlternatingMethod):
         Arguments:
             H: (*batch, n, k), non-negative; its columns may have any length.
         """
-        Ht = (H / one_where_zero(safe_norm(H, dim=-2)).unsqueeze(-2).to(H.dtype)).mT
-        return self._penalty(Ht, self._unit_prototypes(H.shape[-2], H.shape[-1], H))
+        return self._penalty(with_unit_columns(H).mT, self._unit_prototypes(H.shape[-2], H.shape[-1], H))
 
     def run(self, problem: NMFProblem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:
         if problem.penalized:
@@ -211,8 +210,7 @@ class UnitColumns(AlternatingMethod):
                 f"prototypes: expected (n, k) = ({n}, {k}), one for each column of H;"
                 f" got {tuple(self.prototypes.shape)}"
             )
-        P = self.prototypes.mT.to(like.device, torch.float64)
-        return (P / one_where_zero(safe_norm(P, dim=-1)).unsqueeze(-1)).to(like.dtype)
+        return with_unit_columns(self.prototypes.to(like.device, torch.float64)).mT.to(like.dtype)
 
     def _penalty(self, Ht: Tensor, prototypes: Tensor | None) -> Tensor:
         """Of unit rows Ht (*batch, k, n), (*batch,) float64."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_tensor
-from diffnmf.metrics.matrices import unit_columns
+from diffnmf.solvers.norms import with_unit_columns
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def slot_consistency(H: Tensor) -> SlotConsistency:
     """
     _check_bases("H", H, at_least=2)
     groups, n, k = H.shape
-    rows = unit_columns(H.double()).mT.reshape(groups * k, n)
+    rows = with_unit_columns(H.double()).mT.reshape(groups * k, n)
     cosines = (rows @ rows.T).reshape(groups, k, groups, k).transpose(1, 2)  # (G, G, k, k)
     first, second = torch.triu_indices(groups, groups, offset=1, device=H.device)
     return _compare(cosines[first, second])
@@ -101,7 +101,7 @@ def permutation_consistency(H: Tensor, H_permuted: Tensor) -> SlotConsistency:
             f"H_permuted: expected the shape of H, {tuple(H.shape)}; got {tuple(H_permuted.shape)}"
             " (give both bases of the same groups, in the same order)"
         )
-    return _compare(unit_columns(H.double()).mT @ unit_columns(H_permuted.double()))
+    return _compare(with_unit_columns(H.double()).mT @ with_unit_columns(H_permuted.double()))
 
 
 def _compare(cosines: Tensor) -> SlotConsistency:
