@@ -9,8 +9,9 @@ from torch.nn.functional import cross_entropy
 
 from diffnmf.autoencoders.base import Autoencoder
 from diffnmf.autoencoders.learning import minimize, train_in_batches
-from diffnmf.autoencoders.samples import in_kind, labels_of
+from diffnmf.autoencoders.samples import labels_of
 from diffnmf.checks import check_count, check_counts, check_number, check_optional_count
+from diffnmf.factorization.sample_arrays import in_kind
 from diffnmf.layers import NNLSLayer
 from diffnmf.models import NNLSCoder
 from diffnmf.solvers.problem import one_where_zero

@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from diffnmf.autoencoders.learning import minimize
 from diffnmf.autoencoders.ncae import NCAE, negative_energy
-from diffnmf.autoencoders.samples import in_kind, labels_of, rows_of
+from diffnmf.autoencoders.samples import labels_of, rows_of
 from diffnmf.checks import check_count, check_counts, check_number
+from diffnmf.factorization.sample_arrays import in_kind
 
 
 class NCAEClassifier(nn.Module):

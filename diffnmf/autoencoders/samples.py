@@ -1,4 +1,4 @@
-"""Between what users hold, arrays or tensors with a sample in each row, and the tensors that the work is done on."""
+"""What users hold, arrays or tensors with a sample in each row, as the tensors that the work is done on."""
 
 from typing import Any
 
@@ -51,17 +51,6 @@ def labels_of(name: str, labels: Any) -> Tensor:
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: expected integers, the class of each sample; got {array.dtype} (number the classes)")
     return tensor_of(array.astype(np.int64) if array.dtype.kind in "iu" else array)
-
-
-def in_kind(result: Tensor, given: Any) -> Any:
-    """A result as its user wants it: a tensor where a tensor was given, otherwise an array without gradient."""
-    return result.to(given.device) if isinstance(given, Tensor) else array_of(result)
-
-
-def array_of(x: Tensor) -> np.ndarray:
-    """The numbers of a tensor as an array; NumPy has no bfloat16, of which float32 is made."""
-    x = x.detach().cpu()
-    return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
 
 def _tensor_of(name: str, data: Any) -> Tensor:

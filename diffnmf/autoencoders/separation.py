@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from diffnmf.autoencoders.non_negative import NonNegativeAutoencoder
-from diffnmf.autoencoders.samples import in_kind, rows_of
+from diffnmf.autoencoders.samples import rows_of
 from diffnmf.checks import check_count, check_not_empty, check_number
+from diffnmf.factorization.sample_arrays import in_kind
 
 
 def separate(

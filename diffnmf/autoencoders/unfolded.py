@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from diffnmf.autoencoders.base import Autoencoder
 from diffnmf.autoencoders.learning import train_in_batches
 from diffnmf.autoencoders.projection import keep_non_negative
-from diffnmf.autoencoders.samples import in_kind, rows_of
+from diffnmf.autoencoders.samples import rows_of
 from diffnmf.checks import check_count, check_number
 from diffnmf.factorization import factorize
+from diffnmf.factorization.sample_arrays import in_kind
 from diffnmf.solvers.norms import with_unit_columns
 
 EPSILON = 1e-7  # of a denominator, as Nasser et al. have it

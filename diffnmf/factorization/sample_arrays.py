@@ -37,7 +37,13 @@ def columns_of(name: str, data: Any, *, allow_nan: bool = False) -> Tensor:
 def in_kind(result: Tensor, X: object) -> Any:
     """A result as its user wants it: a tensor on the device of X where X is one, otherwise an array."""
     result = result.contiguous()
-    return result.to(X.device) if isinstance(X, Tensor) else result.cpu().numpy()
+    return result.to(X.device) if isinstance(X, Tensor) else array_of(result)
+
+
+def array_of(x: Tensor) -> np.ndarray:
+    """The numbers of a tensor as an array, without gradient; NumPy has no bfloat16, of which float32 is made."""
+    x = x.detach().cpu()
+    return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
 
 def sparse_tensor_of(matrix: Any) -> Tensor:
