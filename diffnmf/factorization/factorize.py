@@ -20,7 +20,7 @@ from diffnmf.factorization.partial_start import partial_start
 from diffnmf.factorization.problem_input import Given, make_nmf_problem
 from diffnmf.factorization.registry import get_method
 from diffnmf.factorization.sparse_matrix import SparseMatrix
-from diffnmf.solvers.devices import ieee_products
+from diffnmf.solvers.devices import precise_products
 
 Callback = Callable[[int, Tensor, Tensor], bool | None]
 
@@ -174,7 +174,7 @@ def factorize(
             check_tensor("Y", Y)  # raises
         penalties = {"l1_H": l1_H, "l1_W": l1_W, "ridge_H": ridge_H, "ridge_W": ridge_W}
         options = {"seed": seed, "group": group, "split": split, "checkpoint": checkpoint, "progress": progress}
-        with torch.autocast(device_type=Y.device.type, enabled=False), ieee_products():
+        with precise_products(Y.device):
             run, units = factorize_large(Y, k, method, init, budget, H0=H0, W0=W0, penalties=penalties, **options)
         return _factors(run, units, method, may_warn=tol > 0 and not stopped)
 
@@ -194,8 +194,7 @@ def factorize(
     )
     _check_method(method, problem)
 
-    # Both would lower the products: to half precision, and to that of TF32.
-    with torch.autocast(device_type=Y.device.type, enabled=False), ieee_products():
+    with precise_products(Y.device):
         Ht, W = _start(problem, units, method, given, init, seed)
         run = method.run(problem, W, Ht, budget(units))
     return _factors(run, units, method, may_warn=tol > 0 and not stopped)

@@ -12,7 +12,7 @@ from diffnmf.factorization.divergence import check_beta
 from diffnmf.factorization.mini_batch_rules import DivergenceRule, Memory, Rule, SquaredErrorRule, Visit
 from diffnmf.factorization.nmf_problem import Penalties
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
-from diffnmf.solvers.devices import ieee_products
+from diffnmf.solvers.devices import precise_products
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Learner:
         """
         target = self._scaled(Y)
         rule = options.rule(self.Ht, self.Ht.shape[2], self.root)
-        with torch.autocast(device_type=Y.device.type, enabled=False), ieee_products():
+        with precise_products(Y.device):
             half = rule.half_step(target, self.Ht)
             if solve:
                 W = rule.solve_weights(half, options.fresh_restarts_max_iter, options.tol)

@@ -76,8 +76,8 @@ class BasisStart(nn.Module):
 # One opaque operation for whatever records or batches operations: what looks at the numbers cannot be followed.
 @torch.library.custom_op("diffnmf::basis_start", mutates_args=(), **WAITING)
 def _found(Y: Tensor, prototypes: Tensor, method: str, k: int) -> tuple[Tensor, Tensor]:
-    with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        prototypes = prototypes.cpu()
+    prototypes = prototypes.cpu()
+    with torch.no_grad(), without_autocast(prototypes.device):
         H, W = BASIS_INITS[method](Y.cpu(), k)
         if bool(prototypes.any()):
             H, W = take_slots(H, W, match_slots(H, prototypes))

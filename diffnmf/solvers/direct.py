@@ -13,6 +13,7 @@ from diffnmf.kernels import columns as kernels
 from diffnmf.kernels.calling import available
 from diffnmf.kernels.cuda import calling as cuda
 from diffnmf.solvers.base import NNLSSolver, Solved
+from diffnmf.solvers.devices import without_autocast
 from diffnmf.solvers.exact.exchanges import ColumnSolution
 from diffnmf.solvers.exact.finish import TRUSTED_PIVOT, WELL_CONDITIONED_PIVOT, take_care
 from diffnmf.solvers.exact.masked import MaskedFactor, as_columns, from_columns
@@ -38,7 +39,8 @@ def solve_directly(problem: Problem, backward: str) -> Solved | None:
     """
     problem = with_penalty_for_allowed(problem)
     H, Y, ridge, l1 = (x.detach() for x in problem.inputs)
-    precise = torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
+    # Asked before: to enter the context takes a noticeable part of the time of a small problem.
+    precise = without_autocast(H.device) if torch.is_autocast_enabled("cpu") else nullcontext()
     with torch.no_grad(), precise:
         found = kernels.direct(
             _side_by_side(H),
@@ -75,7 +77,7 @@ def solve_on_device(problem: Problem, backward: str) -> Solved | None:
     problem = with_penalty_for_allowed(problem)
     H, Y, ridge, l1 = (x.detach() for x in problem.inputs)
     batch, k, m = len(H), H.shape[2], Y.shape[2]
-    with torch.no_grad(), torch.autocast(H.device.type, enabled=False):
+    with torch.no_grad(), without_autocast(H.device):
         found, code = cuda.direct(
             H,
             Y,
