@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from diffnmf.autoencoders.base import Autoencoder
 from diffnmf.autoencoders.learning import minimize, train_in_batches
+from diffnmf.autoencoders.linear import unset_linear
 from diffnmf.autoencoders.samples import labels_of
 from diffnmf.checks import check_count, check_counts, check_number, check_optional_count
 from diffnmf.factorization.sample_arrays import in_kind
@@ -119,8 +120,7 @@ class DeepNMF(Autoencoder):
         lengths = (self.in_features, *self.sizes)
         pairs = zip(lengths, self.sizes, strict=False)
         self.coders = nn.ModuleList(NNLSCoder(*pair, seed=self.seed) for pair in pairs)
-        device = torch.get_default_device()  # skip_init takes the CPU otherwise
-        self.head = None if self.classes is None else nn.utils.skip_init(nn.Linear, self.k, self.classes, device=device)
+        self.head = None if self.classes is None else unset_linear(self.k, self.classes)
         self._labels: Tensor | None = None
         with torch.no_grad():
             self._reset(torch.Generator().manual_seed(self.seed))

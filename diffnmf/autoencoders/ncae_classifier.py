@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffnmf.autoencoders.learning import minimize
+from diffnmf.autoencoders.linear import unset_linear
 from diffnmf.autoencoders.ncae import NCAE, negative_energy
 from diffnmf.autoencoders.samples import labels_of, rows_of
 from diffnmf.checks import check_count, check_counts, check_number
@@ -67,7 +68,7 @@ class NCAEClassifier(nn.Module):
             for width, k in zip((in_features, *ks[:-1]), ks, strict=True)
         )
         classes = check_count("classes", classes, at_least=2)
-        self.softmax = nn.utils.skip_init(nn.Linear, ks[-1], classes, device=torch.get_default_device())
+        self.softmax = unset_linear(ks[-1], classes)
         self._clear_softmax()
 
     def fit(self, X: Any, y: Any) -> Self:
