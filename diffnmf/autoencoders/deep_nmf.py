@@ -238,11 +238,4 @@ class DeepNMF(Autoencoder):
             raise ValueError(f"labels: expected {needed}; got labels {type(labels).__name__}, classes {self.classes}")
         if labels is None or self.classes is None:
             return None
-        labels, count = labels_of("labels", labels), len(self._rows(X))
-        if labels.is_floating_point() or labels.dtype == torch.bool or labels.shape != (count,):
-            raise ValueError(f"labels: expected {count} integers, ({count},); got {labels.dtype} {tuple(labels.shape)}")
-        if count and (labels.min() < 0 or labels.max() >= self.classes):
-            raise ValueError(
-                f"labels: expected 0 to {self.classes - 1}, classes − 1; got {labels.min()} to {labels.max()}"
-            )
-        return labels.long()
+        return labels_of("labels", labels, len(self._rows(X)), self.classes)
