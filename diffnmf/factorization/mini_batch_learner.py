@@ -10,7 +10,7 @@ from torch import Tensor
 from diffnmf.checks import check_count, check_flag, check_number, check_optional_count
 from diffnmf.factorization.divergence import check_beta
 from diffnmf.factorization.mini_batch_rules import DivergenceRule, Memory, Rule, SquaredErrorRule, Visit
-from diffnmf.factorization.nmf_problem import Penalties
+from diffnmf.factorization.nmf_problem import Penalties, largest_penalty
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
 from diffnmf.solvers.devices import precise_products
 
@@ -66,13 +66,13 @@ class Options:
     def rule(self, like: Tensor, features: int, root: float = 1.0) -> Rule:
         """How a batch is worked on where Y counts in units of root², in the dtype and on the device of ``like``."""
         units = _power(root, 1 - 2 * self.beta), _power(root, 2 - 2 * self.beta)
-        largest = math.sqrt(torch.finfo(like.dtype).max)  # more penalty than that changes nothing any more
+        largest = largest_penalty(like.dtype)
         per_sample = self.basis_alpha * self.l1_ratio, self.basis_alpha * (1 - self.l1_ratio)
         (l1_W, l1_H), (ridge_W, ridge_H) = (
             [min(x * unit, largest) if x else 0.0 for x in both]
             for unit, *both in zip(units, self.penalties_of_W(features), per_sample, strict=True)
         )
-        of_W = Penalties(*(like.new_full((1, 1, 1), x) if x else None for x in (l1_W, ridge_W)))
+        of_W = Penalties.of(l1_W, ridge_W, like)
         if self.beta == 2:
             return SquaredErrorRule(of_W, l1_H, ridge_H)
         return DivergenceRule(of_W, l1_H, ridge_H, self.beta)

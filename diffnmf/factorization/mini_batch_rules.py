@@ -135,8 +135,7 @@ class Rule(ABC):
 
     def _basis_penalties(self, samples: float, Ht: Tensor) -> Penalties:
         """The penalties of H that so many samples bring."""
-        both = (samples * self.basis_l1, samples * self.basis_ridge)
-        return Penalties(*(Ht.new_full((1, 1, 1), x) if x else None for x in both))
+        return Penalties.of(samples * self.basis_l1, samples * self.basis_ridge, Ht)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ def partial_start(problem: NMFProblem, known: Tensor | None, whole: Callable[[NM
     if known is None:
         return whole(filled)
     rest = problem.k - known.shape[2]
-    none = Penalties(None, None)
     W_known = exact_weights(known, problem.Y, weights=problem.weights)
     if rest == 0:
         return known, W_known
@@ -34,7 +33,7 @@ def partial_start(problem: NMFProblem, known: Tensor | None, whole: Callable[[NM
         left: Matrix = filled.Y  # what is left of it would be dense
     else:
         left = torch.baddbmm(filled.dense, known, W_known, alpha=-1).clamp_(min=0)
-    H, W = whole(replace(filled, Y=left, k=rest, known=0, weights_penalties=none, basis_penalties=none))
+    H, W = whole(replace(filled, Y=left, k=rest, known=0, weights_penalties=Penalties(), basis_penalties=Penalties()))
     batch = len(known)
     return torch.cat((known, H.expand(batch, -1, -1)), 2), torch.cat((W_known, W.expand(batch, -1, -1)), 1)
 

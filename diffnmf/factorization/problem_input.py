@@ -14,7 +14,7 @@ from diffnmf.checks import (
     check_same_device,
     check_tensor,
 )
-from diffnmf.factorization.nmf_problem import NMFProblem, Penalties, Units
+from diffnmf.factorization.nmf_problem import NMFProblem, Penalties, Units, largest_penalty
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
 from diffnmf.solvers.devices import check_float64
 
@@ -94,16 +94,12 @@ def scale_exponent(largest: Tensor) -> Tensor:
 def make_penalties(root: Tensor, beta: float, **values: float) -> tuple[Penalties, Penalties]:
     """Of W and of H, in the scaled units, from l1_W, ridge_W, l1_H and ridge_H."""
     powers = (1 - 2 * beta, 2 - 2 * beta)  # in units of s^β: an l1 of s^β/√s, a ridge of s^β/s
-    of_W, of_H = (
-        Penalties(
-            *(
-                _penalty(f"{x}_{name}", values[f"{x}_{name}"], root, p)
-                for x, p in zip(("l1", "ridge"), powers, strict=True)
-            )
-        )
-        for name in ("W", "H")
-    )
-    return of_W, of_H
+
+    def of(factor: str) -> Penalties:
+        names = (f"l1_{factor}", f"ridge_{factor}")
+        return Penalties(*(_penalty(x, values[x], root, power) for x, power in zip(names, powers, strict=True)))
+
+    return of("W"), of("H")
 
 
 def _dense(Y: Tensor) -> tuple[Tensor, list[int]]:
@@ -210,8 +206,7 @@ def _penalty(name: str, value: float, root: Tensor, power: float) -> Tensor | No
     value = check_number(name, value)
     if value == 0:
         return None
-    largest = math.sqrt(torch.finfo(root.dtype).max)  # more penalty than that changes nothing any more
-    return (value * root.double() ** power).clamp(max=largest).to(root.dtype)
+    return (value * root.double() ** power).clamp(max=largest_penalty(root.dtype)).to(root.dtype)
 
 
 def _given(name: str, X: Tensor | None, Y: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:

@@ -1,6 +1,5 @@
 """What the estimator computes for given components: the weights of every sample, and how far HW is from Y."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 from diffnmf.factorization.divergence import DivergenceHalfStep, has_zeros, zeros_refused
 from diffnmf.factorization.divergence_weights import divergence_weights
 from diffnmf.factorization.exact_weights import exact_weights
-from diffnmf.factorization.nmf_problem import Penalties
+from diffnmf.factorization.nmf_problem import Penalties, largest_penalty
 from diffnmf.factorization.sparse_matrix import SparseMatrix
 from diffnmf.solvers.norms import safe_norm
 from diffnmf.solvers.problem import one_where_zero
@@ -51,14 +50,16 @@ def weights_of(H: Tensor, Y: Tensor, V: Tensor | None, loss: Loss) -> Tensor:
     sizes = one_where_zero(sizes)  # (m,)
     scaled = target.columns_divided(sizes) if isinstance(target, SparseMatrix) else target / sizes
     lengths = one_where_zero(H.amax(1, keepdim=True))  # (1, 1, k)
-    largest = math.sqrt(torch.finfo(H.dtype).max)  # more penalty than that changes nothing any more
-    l1, ridge = (
-        (x * sizes.double() ** (power - loss.beta) / lengths.double().mT ** power).clamp(max=largest).to(H)
-        if x
-        else None
-        for x, power in ((loss.l1, 1), (loss.ridge, 2))
-    )  # (1, k, m)
-    half = DivergenceHalfStep((H / lengths).mT.contiguous(), scaled, Penalties(l1, ridge), loss.beta, V)
+
+    def scaled_penalty(x: float, power: int) -> Tensor | None:
+        """(1, k, m)"""
+        if not x:
+            return None
+        here = x * sizes.double() ** (power - loss.beta) / lengths.double().mT ** power
+        return here.clamp(max=largest_penalty(H.dtype)).to(H)
+
+    penalties = Penalties(scaled_penalty(loss.l1, 1), scaled_penalty(loss.ridge, 2))
+    half = DivergenceHalfStep((H / lengths).mT.contiguous(), scaled, penalties, loss.beta, V)
     return (divergence_weights(half) / lengths.mT * sizes)[0].to(Y.dtype)
 
 
@@ -88,7 +89,7 @@ def _divergence_distance(H: Tensor, W: Tensor, target: Tensor | SparseMatrix, V:
         scale = scale if beta > 0 else sizes.amin()  # so that no share is above 1
         shares = ((sizes / scale) ** beta).expand(target.shape)
         scaled, W, V = target / sizes, W / sizes, shares if V is None else shares * V
-    half = DivergenceHalfStep(H.mT.unsqueeze(0), scaled, Penalties(None, None), beta, V)
+    half = DivergenceHalfStep(H.mT.unsqueeze(0), scaled, Penalties(), beta, V)
     error = float(half.error(W.new_zeros(1), W.unsqueeze(0), may_look=True))
     return error * float(scale.double() ** (beta / 2))
 

@@ -187,7 +187,7 @@ class TestProjectedGradient:
 
     def test_is_what_the_factorisations_stop_by(self, factors):
         Y, H, W = factors
-        free = Penalties(None, None)
+        free = Penalties()
         stop = stationarity(half_step(H.mT, Y, free), W, half_step(W, Y.mT, free), H.mT)
         torch.testing.assert_close(projected_gradient(Y, H, W), stop.norm)
 

@@ -183,7 +183,7 @@ class LargeRun:
         """Relative, or √(2 Σ d_β) for another loss; in the scaled units."""
         part, square = self.part, self.part.problem.square
         if self.method.beta != 2:
-            return float(SummedPulls(part, state.S, Penalties(None, None), self.method.beta).error(state.D))
+            return float(SummedPulls(part, state.S, Penalties(), self.method.beta).error(state.D))
         half = self.shared_half_step(state)
         assert isinstance(half, Quadratic)
         error = half.error_square(square, state.D)
