@@ -70,7 +70,7 @@ class Method(ABC):
 
     @property
     def takes(self) -> frozenset[str]:
-        """Which of "weights", "sparse" (Y) and "fixed" (columns of H) the method can work with."""
+        """Which of "weights", "sparse" (Y), "fixed" (columns of H) and "parts" (Y in blocks, or shared) it can take."""
         return frozenset()
 
     @property

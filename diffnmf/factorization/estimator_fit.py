@@ -93,7 +93,6 @@ def fit(model: Any, samples: Samples, W: Any, H: Any, *, update_H: bool = True) 
     """Factorise, with the parameters of ``model``; with ``update_H`` false solve for W alone."""
     if model.checkpoint is not None:  # not passed over: a fit that is thought to be kept would be lost
         raise ValueError(f"checkpoint: expected None for data in memory; got {model.checkpoint!r} (give Blocks(X))")
-    Y = samples.Y
     starts = check_starts(model, samples.Y, W, H, update_H=update_H)
     if not update_H:
         assert starts.H is not None
@@ -104,7 +103,7 @@ def fit(model: Any, samples: Samples, W: Any, H: Any, *, update_H: bool = True) 
     complaint = None
     if model.tol > 0 and not bool(factors.converged):
         complaint = complaint_of(model)
-    far = distance(factors.H, weights, Y, samples.weights, solver_of(model).beta)
+    far = distance(factors.H, weights, samples.Y, samples.weights, solver_of(model).beta)
     # A start that needs no iterations counts as one: scikit-learn asks for at least that.
     iterations = max(1, int(factors.iterations))
     return Fit(factors.H, weights, iterations, factors.errors.cpu().numpy(), far, complaint)

@@ -71,7 +71,7 @@ def factorize_large(
     def race(start: Start) -> tuple[Start, float]:
         run = LargeRun(part, HALS(), Budget(tol=0.0, max_iter=RACE, observer=None)).run(*start)
         S, D = part.factors(run.W, run.Ht)
-        return (S, D), float(_objective(part, run))
+        return (S, D), float(part.objective(run.errors[-1], S, D))
 
     going_on = checkpoints is not None and checkpoints.exists()
     if going_on:
@@ -197,12 +197,6 @@ def _given(name: str, X: Tensor | None, shape: tuple[int, int], part: Part) -> T
     if not bool(X.isfinite().all()) or bool((X < 0).any()):
         raise ValueError(f"{name}: expected finite entries ≥ 0; got others")
     return part.units.scale(X.to(part.rows.dtype).unsqueeze(0)).clone(memory_format=torch.contiguous_format)
-
-
-def _objective(part: Part, run: Run) -> Tensor:
-    W, Ht = run.W, run.Ht
-    S, D = part.factors(W, Ht)
-    return part.objective(run.errors[-1], S, D)
 
 
 def _identity(
