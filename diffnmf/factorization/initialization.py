@@ -179,17 +179,25 @@ def _nndsvd(problem: NMFProblem, units: Units, seed: Seed) -> Start:
 
 
 def _nndsvda(problem: NMFProblem, units: Units, seed: Seed) -> Start:
-    # In the user's units, as scikit-learn does, although a mean of Y has no business among square roots of it.
-    mean = problem.Y.mean((1, 2), keepdim=True) * units.root.clamp(max=largest_start(problem))
-    H, W = nndsvd(problem.Y, problem.k)
-    return torch.where(H > 0, H, mean), torch.where(W > 0, W, mean)
+    mean = _mean_for_users(problem, units)
+    return _filled(problem, mean, mean)
 
 
 def _nndsvdar(problem: NMFProblem, units: Units, seed: Seed) -> Start:
-    mean = problem.Y.mean((1, 2), keepdim=True) * units.root.clamp(max=largest_start(problem))
-    noise = _drawn(problem, seed, torch.randn)
-    pairs = zip(nndsvd(problem.Y, problem.k), noise, strict=True)
-    return tuple(torch.where(X > 0, X, mean * drawn.abs() / 100) for X, drawn in pairs)  # type: ignore[return-value]
+    mean = _mean_for_users(problem, units)
+    H, W = (mean * noise.abs() / 100 for noise in _drawn(problem, seed, torch.randn))
+    return _filled(problem, H, W)
+
+
+def _mean_for_users(problem: NMFProblem, units: Units) -> Tensor:
+    """The mean of Y in their units, as scikit-learn has it, although it has no business among square roots of Y."""
+    return problem.Y.mean((1, 2), keepdim=True) * units.root.clamp(max=largest_start(problem))
+
+
+def _filled(problem: NMFProblem, of_H: Tensor, of_W: Tensor) -> Start:
+    """``nndsvd`` with something in the place of its zeros."""
+    H, W = nndsvd(problem.Y, problem.k)
+    return torch.where(H > 0, H, of_H), torch.where(W > 0, W, of_W)
 
 
 def _spa(problem: NMFProblem, units: Units, seed: Seed) -> Start:
@@ -206,9 +214,8 @@ def _filled_nndsvd(problem: NMFProblem, units: Units, seed: Seed) -> Start:
 
     After five rounds of HALS it is as good as the mean(Y) of "nndsvda", or better.
     """
-    H, W = nndsvd(problem.Y, problem.k)
     fill = (problem.Y.mean((1, 2), keepdim=True) / problem.k).sqrt()
-    return torch.where(H > 0, H, fill), torch.where(W > 0, W, fill)
+    return _filled(problem, fill, fill)
 
 
 def _auto(problem: NMFProblem, units: Units, seed: Seed) -> Start:
@@ -228,10 +235,16 @@ def _auto(problem: NMFProblem, units: Units, seed: Seed) -> Start:
 
 def _after_rounds(problem: NMFProblem, H: Tensor, W: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """H and W after a few rounds of HALS, and the objective there, (B,)."""
-    batch = len(problem.Y)
-    W, Ht = (x.expand(batch, -1, -1).clone(memory_format=torch.contiguous_format) for x in (W, H.mT))
+    W, Ht = in_own_memory(problem, H, W)
     run = HALS().run(problem, W, Ht, Budget(tol=0.0, max_iter=RACE, observer=None))
     return run.Ht.mT, run.W, problem.objective(run.errors[-1], run.W, run.Ht)
+
+
+def in_own_memory(problem: NMFProblem, H: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+    """W (B, k, m) and Hᵀ (B, k, n) as methods take them, which write to them; a start may be one for all problems."""
+    batch = len(problem.Y)
+    W, Ht = (x.expand(batch, -1, -1).clone(memory_format=torch.contiguous_format) for x in (W, H.mT))
+    return W, Ht
 
 
 INITS: dict[str, Callable[[NMFProblem, Units, Seed], Start]] = {

@@ -26,7 +26,7 @@ from diffnmf.factorization.alternating import AlternatingMethod, FactorState
 from diffnmf.factorization.base import Budget, Run
 from diffnmf.factorization.extrapolation import extrapolate_, forget_
 from diffnmf.factorization.half_step import HalfStep, Stationarity, negligible, projected, stationarity_of
-from diffnmf.factorization.hals import sweep_
+from diffnmf.factorization.hals import passes, sweep_
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
 from diffnmf.solvers.norms import safe_norm, with_unit_columns
@@ -159,9 +159,8 @@ class UnitColumns(AlternatingMethod):
 
     def update(self, half: HalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         if factor == "W":
-            k, p = X.shape[1], half.size
             past, beta = (memory["W"], BETA_W * memory["used"]) if self.extrapolate else (None, None)
-            sweep_(*half.penalized(), X, max(1, min(self.sweeps, p // k)), past, beta)
+            sweep_(*half.penalized(), X, passes(self.sweeps, half.size, X.shape[1]), past, beta)
             return
         turn_columns_(*self._pulls(half, memory["square"]), X)
         if self.extrapolate:
