@@ -11,7 +11,7 @@ from diffnmf.checks import check_count, check_flag, check_number, check_optional
 from diffnmf.factorization.divergence import check_beta
 from diffnmf.factorization.mini_batch_rules import DivergenceRule, Memory, Rule, SquaredErrorRule, Visit
 from diffnmf.factorization.nmf_problem import Penalties, largest_penalty
-from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
+from diffnmf.factorization.sparse_matrix import Matrix, batch_of_one, in_units, stored_entries
 from diffnmf.solvers.devices import precise_products
 
 
@@ -99,7 +99,7 @@ class Learner:
     @staticmethod
     def start(Ht: Tensor, Y: Tensor, options: Options) -> "Learner":
         """From Hᵀ (k, n), for data like Y (n, b), which says what the units are."""
-        values = Y if Y.layout == torch.strided else Y.values()
+        values = stored_entries(Y)
         largest = float(values.amax()) if values.numel() else 0.0
         exponent = math.frexp(largest)[1] // 2 if largest > 0 else 0
         root = 2.0**exponent
@@ -154,12 +154,8 @@ class Learner:
         return rule.solve_weights(half, iterations, options.tol)[0] * self.root
 
     def _scaled(self, Y: Tensor) -> Matrix:
-        target = Y.unsqueeze(0) if Y.layout == torch.strided else SparseMatrix.of(Y)
-        if self.root == 1:
-            return target
-        if isinstance(target, SparseMatrix):
-            return target.map(lambda values: values / self.root / self.root)
-        return target / self.root / self.root
+        target = batch_of_one(Y)
+        return target if self.root == 1 else in_units(target, self.root)
 
 
 def _power(root: float, exponent: float) -> float:

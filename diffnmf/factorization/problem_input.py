@@ -15,7 +15,7 @@ from diffnmf.checks import (
     check_tensor,
 )
 from diffnmf.factorization.nmf_problem import NMFProblem, Penalties, Units, largest_penalty
-from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
+from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, in_units
 from diffnmf.solvers.devices import check_float64
 
 
@@ -78,7 +78,7 @@ def make_nmf_problem(
     unit = not bool(exponent.any())
     root = torch.ldexp(torch.ones_like(largest), exponent)[:, None, None]  # (B, 1, 1)
     units = Units(torch.Size(batch), Y.dtype, root, finite, unit, whole)
-    scaled = flat if unit else _divided(flat, root)
+    scaled = flat if unit else in_units(flat, root)
     of_W, of_H = make_penalties(root, beta, l1_H=l1_H, l1_W=l1_W, ridge_H=ridge_H, ridge_W=ridge_W)
     H, W, known = (None if x is None else units.scale(x) for x in given)
     _check_size(H, W)
@@ -183,13 +183,6 @@ def _without_broken(X: Matrix, finite: Tensor) -> Matrix:
     if isinstance(X, SparseMatrix):
         return X.map(torch.zeros_like)
     return torch.where(finite[:, None, None], X, 0.0)
-
-
-def _divided(X: Matrix, root: Tensor) -> Matrix:
-    """X / root²."""
-    if isinstance(X, SparseMatrix):
-        return X.map(lambda values: values / root.flatten() / root.flatten())
-    return X / root / root
 
 
 def _square(X: Matrix, V: Tensor | None) -> Tensor:

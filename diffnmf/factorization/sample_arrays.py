@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_expands
-from diffnmf.factorization.sparse_matrix import quietly
+from diffnmf.factorization.sparse_matrix import quietly, stored_entries
 
 
 def tensor_of(array: np.ndarray | Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def matrix_of(X: Tensor, *, allow_nan: bool = False) -> Tensor:
             raise ValueError(f"X: expected at least one {what}; Found array with 0 {what}(s), shape {tuple(X.shape)}")
     X = X.detach()
     X = X.to(torch.promote_types(X.dtype, torch.float32)) if X.is_floating_point() else X.to(torch.get_default_dtype())
-    entries = X if X.layout == torch.strided else X.values()
+    entries = stored_entries(X)
     if not bool((entries.isfinite() | entries.isnan() if allow_nan else entries.isfinite()).all()):
         raise ValueError("X: expected finite numbers; Input contains NaN or infinity (leave those rows out or impute)")
     return X
@@ -128,7 +128,7 @@ def matrix_of(X: Tensor, *, allow_nan: bool = False) -> Tensor:
 
 def check_non_negative(X: Tensor) -> None:
     """Raise ValueError, in scikit-learn's words, when an entry is negative."""
-    entries = X if X.layout == torch.strided else X.values()
+    entries = stored_entries(X)
     smallest = entries.nan_to_num(0.0).min().item() if entries.numel() else 0.0
     if smallest < 0:
         raise ValueError(

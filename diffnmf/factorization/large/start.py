@@ -24,8 +24,7 @@ from diffnmf.factorization.merging import (
     merged_side,
 )
 from diffnmf.factorization.nndsvd import of_triplets
-from diffnmf.factorization.svd import OVERSAMPLING, POWER_STEPS, singular_triplets
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.factorization.svd import OVERSAMPLING, POWER_STEPS, singular_triplets, unit_vectors
 
 DRAWN = 2**16  # rows of a random matrix at a time
 Start = tuple[Tensor, Tensor]  # S (1, k, count) and D (1, k, F)
@@ -111,13 +110,12 @@ def _triplets(part: Part) -> tuple[Tensor, Tensor, Tensor]:
     if width <= NNDSVD_SIDE:
         G = _gram(part, torch.arange(width))
         V = torch.linalg.eigh(G).eigenvectors[..., -r:].flip(-1)  # eigenvalues ascend
-        U = _times(part, V[0]).double().unsqueeze(0)
-        sigma = part.processes.sums(U.square().sum(-2, keepdim=True))[0].sqrt()
+        US = _times(part, V[0]).double().unsqueeze(0)
+        sigma = part.processes.sums(US.square().sum(-2, keepdim=True))[0].sqrt()
     else:
         V, sigma = _right_vectors(part, r)
-        U = _times(part, V[0]).double().unsqueeze(0)
-    sigma = torch.where(sigma > 1e-7 * sigma[..., :1], sigma, 0.0)
-    return torch.where(sigma > 0, U / one_where_zero(sigma), 0.0), sigma, V
+        US = _times(part, V[0]).double().unsqueeze(0)
+    return *unit_vectors(US, sigma), V
 
 
 def _right_vectors(part: Part, r: int) -> tuple[Tensor, Tensor]:
