@@ -13,16 +13,10 @@ from torch import Tensor
 from diffnmf.checks import check_count, check_flag, set_fields
 from diffnmf.factorization.alternating import AlternatingMethod, FactorState
 from diffnmf.factorization.extrapolation import RATES, adapt_, extrapolate_, forget_, remember
-from diffnmf.factorization.half_step import (
-    TRUSTED_SQUARE,
-    HalfStep,
-    Quadratic,
-    Stationarity,
-    negligible,
-    stationarity_of_squares,
-)
+from diffnmf.factorization.half_step import TRUSTED_SQUARE, HalfStep, Quadratic, negligible
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
+from diffnmf.factorization.stationarity import Stationarity, stationarity_of_squares
 from diffnmf.factorization.weighted_sweep import majorizer, weighted_sweep_
 from diffnmf.kernels import hals as kernels
 from diffnmf.kernels.calling import TYPES, available

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_matrix, set_fields
+from diffnmf.factorization.at_once import run_at_once
 from diffnmf.factorization.base import Budget, Method, Run
 from diffnmf.factorization.gram_merging import gram_steps, merge_gram
-from diffnmf.factorization.half_step import half_step, run_at_once
+from diffnmf.factorization.half_step import half_step
 from diffnmf.factorization.hals import sweep_
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.problem_input import scale_exponent

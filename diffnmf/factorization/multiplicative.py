@@ -9,8 +9,9 @@ from torch import Tensor
 from diffnmf.checks import check_flag, set_fields
 from diffnmf.factorization.alternating import AlternatingMethod
 from diffnmf.factorization.divergence import DivergenceHalfStep, Pulling, check_beta
-from diffnmf.factorization.half_step import HalfStep, Quadratic, Stationarity, negligible, stationarity_of
+from diffnmf.factorization.half_step import HalfStep, Quadratic, negligible
 from diffnmf.factorization.nmf_problem import NMFProblem
+from diffnmf.factorization.stationarity import Stationarity, stationarity_of
 
 # Exponent of the extrapolated updates: up to 2 the updates still converge, but with 1.7 they diverge on a spectrogram.
 OVERRELAXATION = 1.3

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_matrix
+from diffnmf.factorization.at_once import run_at_once
 from diffnmf.factorization.base import Budget, Method, Run
 from diffnmf.factorization.exact_weights import exact_weights
-from diffnmf.factorization.half_step import half_step, run_at_once
+from diffnmf.factorization.half_step import half_step
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.solvers.problem import one_where_zero
 from diffnmf.solvers.ranges import range_exponent

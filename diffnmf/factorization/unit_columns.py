@@ -25,10 +25,11 @@ from diffnmf.checks import check_count, check_flag, check_floating, check_number
 from diffnmf.factorization.alternating import AlternatingMethod, FactorState
 from diffnmf.factorization.base import Budget, Run
 from diffnmf.factorization.extrapolation import extrapolate_, forget_
-from diffnmf.factorization.half_step import HalfStep, Stationarity, negligible, projected, stationarity_of
+from diffnmf.factorization.half_step import HalfStep, negligible
 from diffnmf.factorization.hals import passes, sweep_
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
+from diffnmf.factorization.stationarity import Stationarity, projected, stationarity_of
 from diffnmf.solvers.norms import safe_norm, with_unit_columns
 from diffnmf.solvers.problem import one_where_zero
 

@@ -8,8 +8,9 @@ from helpers import close, matrix, rand
 
 from diffnmf import nnls
 from diffnmf.factorization import factorize, truncated_svd
-from diffnmf.factorization.half_step import half_step, stationarity
+from diffnmf.factorization.half_step import half_step
 from diffnmf.factorization.nmf_problem import Penalties
+from diffnmf.factorization.stationarity import stationarity
 from diffnmf.metrics import excess_over_svd, nnls_kkt_residual, projected_gradient
 
 
