@@ -15,10 +15,6 @@ from diffnmf.solvers.constraints import Asked
 Solver = TypeVar("Solver", bound=Callable[..., Any])
 WITHOUT_FLOAT64 = {"mps"}
 
-# Of an operator that reads from the device, which cannot be recorded: a compiled model that uses CUDA graphs leaves it
-# out of them. Known to torch since 2.8.
-WAITING: dict[str, Any] = {"tags": (torch.Tag.cudagraph_unsafe,)} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
-
 
 def looking_is_free(device: torch.device) -> bool:
     """Whether Python may look at a result, to pick out columns or to leave something out, without a wait.
