@@ -74,9 +74,8 @@ class ConstrainedForm:
         """A warm start: x (N, k) within the bounds, and which entries are in between, bool."""
         x = as_columns(W0.double()) * self.scaled.d / self.s
         x = torch.where(x.isfinite(), x, 0.0)
-        lower, upper = self.columns.lower, self.columns.upper
-        x = torch.maximum(torch.minimum(x, upper), lower)
-        return x, (x > lower) & (x < upper)
+        x = self.columns.clipped(x)
+        return x, (x > self.columns.lower) & (x < self.columns.upper)
 
 
 def scaled_gram_matrices(problem: Problem) -> ScaledGram:
