@@ -20,12 +20,11 @@ from diffnmf.training.generator_loss import GeneratorLoss
 from diffnmf.training.losses import accuracy, adversarial_loss, critic_loss
 from diffnmf.training.randomness import random_state, set_random_state
 from diffnmf.training.schedule import set_learning_rate
-from diffnmf.training.step_log import StepLog
+from diffnmf.training.step_log import Row, StepLog
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-Row = dict[str, float]
 Log = dict[str, Tensor]
 
 
