@@ -40,7 +40,7 @@ class UnfoldedNMF(Autoencoder):
         in_features, k, seed: as for ``Autoencoder``. Samples are ≥ 0.
         layers: T, an int ≥ 1.
         l1, l2: what λ₁ and λ₂ begin with, ≥ 0.
-        learning_rate: of Adam, > 0, relative to the size of H: its largest entry counts as 1.
+        learning_rate: of Adam, > 0. The components that learning begins with have length one.
         epochs, batch_size: int ≥ 0, int ≥ 1.
 
     Example:

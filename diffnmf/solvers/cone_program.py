@@ -55,6 +55,7 @@ class ConeProgram(NNLSSolver):
     Source: Agrawal et al. (2019), Differentiable convex optimization layers.
 
     Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
         SolverError: in a call, where a package is missing, or the cone solver has given up.
 
     Example:
