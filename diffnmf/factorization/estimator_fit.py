@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_flag, check_name, check_number
 from diffnmf.errors import ConvergenceWarning
+from diffnmf.factorization.alphas import Alphas
 from diffnmf.factorization.estimator_start import Starts, check_starts
 from diffnmf.factorization.factorize import Factors, factorize
 from diffnmf.factorization.reconstruction import Loss, distance, weights_of
@@ -128,11 +129,9 @@ def solver_of(model: Any) -> Any:
 def _penalties(model: Any, samples: Samples) -> tuple[tuple[float, float], tuple[float, float]]:
     """l1 and ridge of W, then of H, in the scaling of scikit-learn."""
     features, count = samples.Y.shape
-    alpha_W, ratio = check_number("alpha_W", model.alpha_W), check_number("l1_ratio", model.l1_ratio, "[0, 1]")
-    same = isinstance(model.alpha_H, str) and model.alpha_H == "same"
-    alpha_H = alpha_W if same else check_number("alpha_H", model.alpha_H, alternative="'same'")
-    scaled = (alpha_W * features, alpha_H * count)
-    return tuple((x * ratio, x * (1 - ratio)) for x in scaled)  # type: ignore[return-value]
+    alphas = Alphas.of(model)
+    of_W, of_H = ((x * alphas.l1_ratio, x * (1 - alphas.l1_ratio)) for x in (alphas.W * features, alphas.H * count))
+    return of_W, of_H
 
 
 def factorize_samples(model: Any, samples: Samples, starts: Starts, Y: Any = None, **more: Any) -> Factors:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_flag, check_number, check_optional_count
+from diffnmf.factorization.alphas import Alphas
 from diffnmf.factorization.divergence import check_beta
 from diffnmf.factorization.mini_batch_rules import DivergenceRule, Memory, Rule, SquaredErrorRule, Visit
 from diffnmf.factorization.nmf_problem import Penalties, largest_penalty
@@ -24,9 +25,7 @@ class Options:
     tol: float
     max_no_improvement: int | None
     max_iter: int
-    weights_alpha: float
-    basis_alpha: float
-    l1_ratio: float
+    alphas: Alphas
     forget_factor: float
     fresh_restarts: bool
     fresh_restarts_max_iter: int
@@ -40,8 +39,6 @@ class Options:
         Raises:
             TypeError, ValueError: one of them is not what is expected; the message names it.
         """
-        alpha_W = check_number("alpha_W", model.alpha_W)
-        same = isinstance(model.alpha_H, str) and model.alpha_H == "same"
         stop, last = model.max_no_improvement, model.transform_max_iter
         return Options(
             beta=check_beta("beta_loss", model.beta_loss),
@@ -49,9 +46,7 @@ class Options:
             tol=check_number("tol", model.tol),
             max_no_improvement=check_optional_count("max_no_improvement", stop, at_least=1),
             max_iter=check_count("max_iter", model.max_iter, at_least=1),
-            weights_alpha=alpha_W,
-            basis_alpha=alpha_W if same else check_number("alpha_H", model.alpha_H, alternative="'same'"),
-            l1_ratio=check_number("l1_ratio", model.l1_ratio, "[0, 1]"),
+            alphas=Alphas.of(model),
             forget_factor=check_number("forget_factor", model.forget_factor, "[0, 1]"),
             fresh_restarts=check_flag("fresh_restarts", model.fresh_restarts),
             fresh_restarts_max_iter=check_count("fresh_restarts_max_iter", model.fresh_restarts_max_iter, at_least=1),
@@ -61,13 +56,15 @@ class Options:
 
     def penalties_of_W(self, features: int) -> tuple[float, float]:
         """l1 and ridge, in the scaling of scikit-learn."""
-        return self.weights_alpha * self.l1_ratio * features, self.weights_alpha * (1 - self.l1_ratio) * features
+        W, _, l1_ratio = self.alphas
+        return W * l1_ratio * features, W * (1 - l1_ratio) * features
 
     def rule(self, like: Tensor, features: int, root: float = 1.0) -> Rule:
         """How a batch is worked on where Y counts in units of root², in the dtype and on the device of ``like``."""
         units = _power(root, 1 - 2 * self.beta), _power(root, 2 - 2 * self.beta)
         largest = largest_penalty(like.dtype)
-        per_sample = self.basis_alpha * self.l1_ratio, self.basis_alpha * (1 - self.l1_ratio)
+        _, H, l1_ratio = self.alphas
+        per_sample = H * l1_ratio, H * (1 - l1_ratio)
         (l1_W, l1_H), (ridge_W, ridge_H) = (
             [min(x * unit, largest) if x else 0.0 for x in both]
             for unit, *both in zip(units, self.penalties_of_W(features), per_sample, strict=True)
