@@ -56,7 +56,7 @@ def labels_of(name: str, labels: Any, count: int, classes: int) -> Tensor:
         array = np.asarray(labels)
         labels = tensor_of(array.astype(np.int64)) if array.dtype.kind in "biu" else array
     if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
-        raise TypeError(f"{name}: expected ints, the class of each sample; got {labels.dtype} (number the classes)")
+        raise TypeError(f"{name}: expected integers, the class of each sample; got {labels.dtype} (number the classes)")
     if labels.shape != (count,):
         raise ValueError(f"{name}: expected one class for each of {count} samples; got {tuple(labels.shape)}")
     labels = labels.long()

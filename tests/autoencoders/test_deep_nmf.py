@@ -137,8 +137,8 @@ def test_levels_are_what_they_say():
             ValueError,
             "labels: expected one class for each of 9",
         ),
-        (lambda: DeepNMF(5, 2, classes=2).fit(torch.rand(9, 5), [0.0] * 9), TypeError, "labels: expected ints"),
-        (lambda: DeepNMF(5, 2, classes=2).fit(torch.rand(9, 5), ["a"] * 9), TypeError, "labels: expected ints"),
+        (lambda: DeepNMF(5, 2, classes=2).fit(torch.rand(9, 5), [0.0] * 9), TypeError, "labels: expected integers"),
+        (lambda: DeepNMF(5, 2, classes=2).fit(torch.rand(9, 5), ["a"] * 9), TypeError, "labels: expected integers"),
         (
             lambda: DeepNMF(5, 2, classes=2).fit(torch.rand(9, 5), [2] * 9),
             ValueError,
