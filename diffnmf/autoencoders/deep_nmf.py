@@ -229,13 +229,17 @@ class DeepNMF(Autoencoder):
     def _check_level(self, level: int) -> int:
         level = check_count("level", level)
         if level >= len(self.sizes):
-            raise ValueError(f"level: expected less than {len(self.sizes)}, the number of levels; got {level}")
+            raise ValueError(
+                f"level: expected less than {len(self.sizes)}, the number of levels; got {level} (0 is the finest)"
+            )
         return level
 
     def _checked_labels(self, labels: Any, X: Any) -> Tensor | None:
         if (labels is None) != (self.classes is None):
             needed = "labels with classes, and none without"
-            raise ValueError(f"labels: expected {needed}; got labels {type(labels).__name__}, classes {self.classes}")
+            raise ValueError(
+                f"labels: expected {needed}; got labels {type(labels).__name__}, classes {self.classes} (give both)"
+            )
         if labels is None or self.classes is None:
             return None
         return labels_of("labels", labels, len(self._rows(X)), self.classes)

@@ -58,11 +58,14 @@ def labels_of(name: str, labels: Any, count: int, classes: int) -> Tensor:
     if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
         raise TypeError(f"{name}: expected integers, the class of each sample; got {labels.dtype} (number the classes)")
     if labels.shape != (count,):
-        raise ValueError(f"{name}: expected one class for each of {count} samples; got {tuple(labels.shape)}")
+        raise ValueError(
+            f"{name}: expected one class for each of {count} samples; got {tuple(labels.shape)} (in their order)"
+        )
     labels = labels.long()
     if count and (labels.min() < 0 or labels.max() >= classes):
         raise ValueError(
-            f"{name}: expected classes from 0 to {classes - 1}; got {int(labels.min())} to {int(labels.max())}"
+            f"{name}: expected classes from 0 to {classes - 1}; "
+            f"got {int(labels.min())} to {int(labels.max())} (number them)"
         )
     return labels
 
@@ -71,7 +74,8 @@ def _tensor_of(name: str, data: Any) -> Tensor:
     array = np.asarray(data)
     if array.dtype.kind not in "biuf":
         raise TypeError(
-            f"{name}: expected an array or a tensor of real numbers; got {type(data).__name__} of {array.dtype}"
+            f"{name}: expected an array or a tensor of real numbers; "
+            f"got {type(data).__name__} of {array.dtype} (convert it)"
         )
     return tensor_of(array)
 

@@ -88,5 +88,6 @@ def _check_pair(H: Tensor, W: Tensor) -> None:
     check_matrix("H", H)
     if check_matrix("W", W).shape[:-1] != (*H.shape[:-2], H.shape[-1]):
         raise ValueError(
-            f"W: expected a row for each column of H, {(*H.shape[:-2], H.shape[-1], 'm')}; got {tuple(W.shape)}"
+            f"W: expected a row for each column of H, {(*H.shape[:-2], H.shape[-1], 'm')}; "
+            f"got {tuple(W.shape)} (give both factors of one)"
         )

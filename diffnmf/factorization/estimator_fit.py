@@ -158,7 +158,7 @@ def factorize_samples(model: Any, samples: Samples, starts: Starts, Y: Any = Non
         warnings.simplefilter("ignore", ConvergenceWarning)
         if n_init > 1:
             if starts.H is not None or starts.W is not None:
-                raise ValueError(f"n_init: expected 1 with a start of your own; got {n_init}")
+                raise ValueError(f"n_init: expected 1 with a start of your own; got {n_init} (leave one of them out)")
             found = replicate(Y, starts.k, n_init=n_init, init=starts.init, seed=seed, **options)
             return found.best
         report = _Report() if model.verbose and not more else None

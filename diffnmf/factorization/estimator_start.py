@@ -50,7 +50,7 @@ def check_starts(model: Any, Y: Tensor, W: Any, H: Any, *, update_H: bool) -> St
         return _custom(model, Y, None, H, fixed, update_H=False)
     if init == "custom":
         if W is None and H is None:
-            raise ValueError("init: expected W or H, or both, of fit with init='custom'; got neither")
+            raise ValueError("init: expected W or H, or both, of fit with init='custom'; got neither (fit(X, H=...))")
         return _custom(model, Y, W, H, fixed)
     if W is not None or H is not None:
         _ignored("When init!='custom', provided W or H are ignored. Set  init='custom' to use them as initialization.")

@@ -169,7 +169,9 @@ def factorize(
     if isinstance(Y, Blocks) or group is not None or checkpoint is not None or progress:
         for name, value in (("fixed", fixed), ("mask", mask), ("weights", weights)):
             if value is not None:
-                raise ValueError(f"{name}: expected None for a matrix in blocks or parts; got {type(value).__name__}")
+                raise ValueError(
+                    f"{name}: expected None for a matrix in blocks or parts; got {type(value).__name__} (leave it out)"
+                )
         if not isinstance(Y, Blocks | Tensor):
             check_tensor("Y", Y)  # raises
         penalties = {"l1_H": l1_H, "l1_W": l1_W, "ridge_H": ridge_H, "ridge_W": ridge_W}
@@ -225,7 +227,7 @@ def _start(problem: NMFProblem, units: Units, method: Method, given: Given, init
     if not method.needs_start:
         if given.H is not None or given.W is not None:
             raise ValueError(
-                f"H0, W0: expected none for method {type(method).__name__}, which makes its own (leave them out)"
+                f"H0, W0: expected none for method {type(method).__name__}, which makes its own; got one (leave it out)"
             )
         (batch, n, m), k = problem.Y.shape, problem.k
         return problem.dense.new_zeros(batch, n, k), problem.dense.new_zeros(batch, k, m)

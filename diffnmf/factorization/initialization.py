@@ -142,7 +142,9 @@ def _drawn(problem: NMFProblem, seed: Seed, draw: Callable[..., Tensor]) -> Star
     batch, n, m = problem.Y.shape
     seeds = [seed] if isinstance(seed, int) else seed
     if len(seeds) not in (1, batch):
-        raise ValueError(f"seed: expected an int, or {batch} of them, one for each problem; got {len(seeds)}")
+        raise ValueError(
+            f"seed: expected an int, or {batch} of them, one for each problem; got {len(seeds)} (give one for all)"
+        )
     pairs = []
     for one in seeds:
         generator = torch.Generator().manual_seed(one)

@@ -60,7 +60,9 @@ class MU(AlternatingMethod):
         check_beta("beta_loss", self.beta_loss)
         set_fields(self, extrapolate=check_flag("extrapolate", self.extrapolate))
         if self.extrapolate and not 1 <= self.beta <= 2:
-            raise ValueError(f"extrapolate: expected False but for beta_loss in [1, 2]; got beta_loss={self.beta_loss}")
+            raise ValueError(
+                f"extrapolate: expected False but for beta_loss in [1, 2]; got {self.beta_loss} (leave it out)"
+            )
 
     @property
     def keeps_zeros(self) -> bool:

@@ -145,14 +145,18 @@ def entry_weights_of(
         check_tensor("mask", mask)
         check_same_device("mask", mask, "Y", Y.device)
         if mask.dtype != torch.bool:
-            raise TypeError(f"mask: expected a tensor of dtype bool, True where Y is known; got {mask.dtype}")
+            raise TypeError(
+                f"mask: expected a tensor of dtype bool, True where Y is known; got {mask.dtype} (use mask.bool())"
+            )
         V = check_expands("mask", mask, shape, "that of Y").to(dtype)
     if weights is not None:
         check_tensor("weights", weights)
         check_same_device("weights", weights, "Y", Y.device)
         weights = check_expands("weights", weights.detach().to(dtype), shape, "that of Y")
         if not bool(weights.isfinite().all()) or bool((weights < 0).any()):
-            raise ValueError("weights: expected finite numbers ≥ 0, 0 for an entry that is not known; got others")
+            raise ValueError(
+                "weights: expected finite numbers ≥ 0, 0 for an entry that is not known; got others (replace them)"
+            )
         V = V * weights
     return V.expand(shape).reshape(-1, *shape[-2:])
 
@@ -162,7 +166,7 @@ def _known(fixed: Tensor | None, Y: Tensor, batch: list[int], n: int, k: int, dt
         return None
     count = check_matrix("fixed", fixed).shape[-1]
     if count > k:
-        raise ValueError(f"fixed: expected at most k = {k} columns; got {tuple(fixed.shape)}")
+        raise ValueError(f"fixed: expected at most k = {k} columns; got {tuple(fixed.shape)} (raise k)")
     known = _given("fixed", fixed, Y, (*batch, n, count), dtype)
     return known if count else None
 

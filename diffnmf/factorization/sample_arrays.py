@@ -67,7 +67,7 @@ def entry_weights(weights: Any, X: Tensor, *, missing: bool) -> Tensor | None:
     V = V.unsqueeze(1) if V.ndim == 1 else V
     V = check_expands("weights", V, X.shape, "(n_samples, n_features)", "(n_samples,) weighs the samples")
     if not bool(V.isfinite().all()) or bool((V < 0).any()):
-        raise ValueError("weights: expected finite numbers ≥ 0; got others")
+        raise ValueError("weights: expected finite numbers ≥ 0; got others (0 leaves an entry out)")
     return torch.where(X.isnan(), 0.0, V) if unknown else V
 
 

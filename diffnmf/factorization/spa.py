@@ -47,7 +47,7 @@ def spa(Y: Tensor, k: int) -> Tensor:
     k = check_count("k", k, at_least=1)
     n, m = Y.shape[-2:]
     if k > m:
-        raise ValueError(f"k: expected at most m = {m}, the number of columns of Y to choose from; got {k}")
+        raise ValueError(f"k: expected at most m = {m}, the number of columns of Y to choose from; got {k} (lower k)")
     chosen = _choose_columns(Y.detach().double(), k)  # (*batch, k)
     return Y.gather(-1, chosen.unsqueeze(-2).expand(*chosen.shape[:-1], n, k))
 

@@ -68,6 +68,6 @@ def _checked(H: Tensor, H_true: Tensor) -> tuple[Tensor, Tensor]:
     except RuntimeError:
         raise ValueError(
             f"H_true: expected batch dimensions that broadcast with those of H, {tuple(H.shape[:-2])}; got"
-            f" {tuple(H_true.shape[:-2])}"
+            f" {tuple(H_true.shape[:-2])} (give one true basis, or one for each)"
         ) from None
     return H.expand(*batch, *H.shape[-2:]), H_true.expand(*batch, *H_true.shape[-2:])

@@ -120,7 +120,8 @@ def check_basis_init(method: str | None, n: int, m: int, k: int) -> None:
     """Raise unless that method finds k components in a group of m images of n pixels."""
     if method == "spa" and k > m:
         raise ValueError(
-            f"basis_init: expected at most k = m = {m} for 'spa', which takes k of the images; got k = {k}"
+            f"basis_init: expected at most k = m = {m} for 'spa', which takes k of the images; "
+            f"got k = {k} (lower k, or use 'merge')"
         )
     if method == "merge" and not can_merge(n, m, k):
         raise ValueError(

@@ -157,5 +157,6 @@ class NNLSSolver(ABC):
             ValueError: it only ends at the solution.
         """
         raise ValueError(
-            f"steps: expected none for {type(self).__name__}, which only ends at the solution; got {steps}"
+            f"steps: expected none for {type(self).__name__}, which only ends at the solution; "
+            f"got {steps} (leave it out)"
         )

@@ -25,7 +25,9 @@ def with_options(solver: NNLSSolver, tol: float | None = None, max_iter: int | N
     options = {name: value for name, value in (("tol", tol), ("max_iter", max_iter)) if value is not None}
     for name in options:
         if not hasattr(solver, name):
-            raise ValueError(f"{name}: expected None for {name_of_solver(solver)}, which has no such option; got one")
+            raise ValueError(
+                f"{name}: expected None for {name_of_solver(solver)}, which has no such option; got one (leave it out)"
+            )
     return replace(solver, **options) if options else solver  # type: ignore[type-var]
 
 

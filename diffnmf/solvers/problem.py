@@ -97,6 +97,7 @@ def make_problem(
     except RuntimeError:
         raise ValueError(
             f"H and Y: expected batch dimensions that broadcast; got H {tuple(H.shape)} and Y {tuple(Y.shape)}"
+            " (give one of them, or one for each)"
         ) from None
     dtype = torch.promote_types(H.dtype, Y.dtype)
     compute_dtype = torch.promote_types(dtype, torch.float32)  # half precision is solved in float32

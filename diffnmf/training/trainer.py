@@ -65,7 +65,9 @@ class Trainer:
         accelerator: "Accelerator | None" = None,
     ) -> None:
         if config.adversarial and critic is None:
-            raise ValueError("critic: expected a Critic with adversarial=True; got None")
+            raise ValueError(
+                "critic: expected a Critic with adversarial=True; got None (give one, or adversarial=False)"
+            )
         self.loss = GeneratorLoss(config, generator, sampler)
         self.accelerator = accelerator or make_accelerator()
         self.device = self.accelerator.device

@@ -24,7 +24,9 @@ class Processes:
         if group is not None:
             self.rank, self.size = distributed.get_rank(group), distributed.get_world_size(group)
             if self.rank < 0:
-                raise ValueError("group: expected a group that this process belongs to; it does not")
+                raise ValueError(
+                    "group: expected a group that this process belongs to; got another (make it with this rank in it)"
+                )
 
     @property
     def alone(self) -> bool:

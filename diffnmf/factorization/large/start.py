@@ -148,7 +148,7 @@ def _merge(part: Part, seed: int) -> Start:
     _, n, m = part.problem.Y.shape
     k = part.problem.k
     if not can_merge(n, m, k):
-        raise ValueError(f'init: "merge" needs k ≤ max(n, m) = {max(n, m)}; got k={k} (use init="random")')
+        raise ValueError(f'init: expected k ≤ max(n, m) = {max(n, m)} for "merge"; got k = {k} (use init="random")')
     side = {"rows": "H", "columns": "W"}[merged_side(n, m, k)]
     return _merge_rows(part) if side == part.split else _merge_columns(part)
 
