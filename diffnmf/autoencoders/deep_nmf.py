@@ -15,7 +15,7 @@ from diffnmf.checks import check_count, check_counts, check_number, check_option
 from diffnmf.factorization.sample_arrays import in_kind
 from diffnmf.layers import NNLSLayer
 from diffnmf.models import NNLSCoder
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 CODES = NNLSLayer(rows=True)
 HEAD_STEPS = 100  # of L-BFGS: the head alone is a convex problem

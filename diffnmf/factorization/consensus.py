@@ -13,8 +13,7 @@ from diffnmf.factorization.reconstruction import Loss, distance, weights_of
 from diffnmf.factorization.replicates import replicate
 from diffnmf.factorization.sample_arrays import columns_of
 from diffnmf.factorization.slots import match_slots, slot_prototypes, take_slots
-from diffnmf.solvers.norms import safe_norm, with_unit_columns
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero, safe_norm, with_unit_columns
 
 
 class Consensus(NamedTuple):

@@ -16,7 +16,7 @@ from diffnmf.factorization.divergence import FLOOR, DivergenceHalfStep, divergen
 from diffnmf.factorization.nmf_problem import Penalties
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
 from diffnmf.factorization.weighted_sweep import sweep_columns_
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 STEPS, SWEEPS, HALVINGS = 50, 10, 30
 # Of the step along the gradient that is left, relative to the largest entry of the column.

@@ -22,7 +22,7 @@ from diffnmf.kernels import hals as kernels
 from diffnmf.kernels.calling import TYPES, available
 from diffnmf.kernels.cuda import hals as on_cuda
 from diffnmf.solvers.devices import looking_is_free
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 # Rows that one matrix product serves: fewer would read X more often, more would correct each row more often.
 BLOCK = 10

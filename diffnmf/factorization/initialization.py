@@ -17,7 +17,7 @@ from diffnmf.factorization.partial_start import Start
 from diffnmf.factorization.problem_input import Given, make_nmf_problem
 from diffnmf.factorization.spa import spa
 from diffnmf.factorization.sparse_matrix import SparseMatrix, multiply
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 Seed = int | Sequence[int]  # of all problems, or of each
 

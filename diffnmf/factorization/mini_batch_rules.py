@@ -26,7 +26,7 @@ from diffnmf.factorization.hals import passes, sweep_
 from diffnmf.factorization.multiplicative import MU, safe_exponent
 from diffnmf.factorization.nmf_problem import Penalties
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, multiply
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 SWEEPS = 3  # over a factor, where they cost less than forming what they work on
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.factorization.sparse_matrix import Matrix
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 Index = slice | Tensor  # some problems of a batch: neighbours, or any by their numbers (N,)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
 from diffnmf.factorization.svd import singular_triplets, sparse_triplets
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 
 def nndsvd(Y: Matrix, k: int) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.nmf_problem import NMFProblem, Penalties
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 Start = tuple[Tensor, Tensor]  # H (B, n, k), W (B, k, m)
 

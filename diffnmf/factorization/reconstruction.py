@@ -10,8 +10,7 @@ from diffnmf.factorization.divergence_weights import divergence_weights
 from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.nmf_problem import Penalties, largest_penalty
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, batch_of_one, largest_of_columns
-from diffnmf.solvers.norms import safe_norm
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero, safe_norm
 from diffnmf.solvers.ranges import range_exponent, times_power
 
 

@@ -11,7 +11,7 @@ from diffnmf.factorization.base import Budget, Method, Run
 from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.half_step import half_step
 from diffnmf.factorization.nmf_problem import NMFProblem
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 from diffnmf.solvers.ranges import range_exponent
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_matrix
 from diffnmf.factorization.sparse_matrix import SparseMatrix
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 # Of the random subspace in which singular vectors are looked for: more columns than wanted, and products with it.
 OVERSAMPLING, POWER_STEPS = 10, 7

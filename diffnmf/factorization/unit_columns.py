@@ -30,8 +30,7 @@ from diffnmf.factorization.hals import passes, sweep_
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
 from diffnmf.factorization.stationarity import Stationarity, projected, stationarity_of
-from diffnmf.solvers.norms import safe_norm, with_unit_columns
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero, safe_norm, with_unit_columns
 
 # How much of its last step a factor goes on by. H turns on a sphere, and would overshoot with the step of W.
 BETA_W, BETA_H = 0.8, 0.2

@@ -13,8 +13,7 @@ from torch import Tensor
 from diffnmf.checks import check_matrix, check_number, check_same_rows
 from diffnmf.metrics.matrices import check_factors, check_same_matrix, live_columns, mean_where, product
 from diffnmf.metrics.sparsity import hoyer_H, hoyer_W
-from diffnmf.solvers.norms import safe_norm, with_unit_columns
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero, safe_norm, with_unit_columns
 
 
 def column_error(Y: Tensor, Y_hat: Tensor) -> Tensor:

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_matrix
-from diffnmf.solvers.norms import safe_norm, with_unit_columns
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero, safe_norm, with_unit_columns
 
 
 @torch.no_grad()

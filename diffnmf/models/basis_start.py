@@ -9,8 +9,8 @@ from diffnmf.factorization import match_slots, merge, slot_prototypes, spa, take
 from diffnmf.factorization.merging import can_merge
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers.devices import without_autocast
+from diffnmf.solvers.norms import one_where_zero
 from diffnmf.solvers.operators import WAITING, mapped_first
-from diffnmf.solvers.problem import one_where_zero
 
 PROTOTYPE_GROUPS = 64  # more of them hardly move a mean
 

@@ -1,10 +1,9 @@
-"""Euclidean norms of numbers whose squares may overflow or vanish, and columns divided by them."""
+"""Euclidean norms of numbers whose squares may overflow or vanish, and what may be divided by them."""
 
 import torch
 from torch import Tensor
 
 from diffnmf.solvers.devices import has_float64
-from diffnmf.solvers.problem import one_where_zero
 from diffnmf.solvers.ranges import range_exponent
 
 
@@ -31,3 +30,8 @@ def with_unit_columns(H: Tensor) -> Tensor:
     if H.dtype == torch.float64 and H.numel() > 0:  # whose lengths may be beyond every number
         H = H * torch.exp2(-range_exponent(H.detach().abs().amax(-2, keepdim=True)))
     return (H / one_where_zero(safe_norm(H, dim=-2, keepdim=True))).to(H.dtype)
+
+
+def one_where_zero(x: Tensor) -> Tensor:
+    """A divisor: x, with 1 for 0, so that a zero column stays zero instead of becoming NaN."""
+    return torch.where(x == 0, torch.ones_like(x), x)

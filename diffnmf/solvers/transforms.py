@@ -16,8 +16,9 @@ from diffnmf.solvers.constrained.operator import solve_constrained_transformed
 from diffnmf.solvers.exact.masked import cholesky, mask_matrix
 from diffnmf.solvers.gradient import scaled_gram
 from diffnmf.solvers.keys import solver_key, solver_of_key
+from diffnmf.solvers.norms import one_where_zero
 from diffnmf.solvers.operators import WAITING, in_one_batch
-from diffnmf.solvers.problem import Problem, one_where_zero
+from diffnmf.solvers.problem import Problem
 from diffnmf.solvers.registry import name_of_solver
 
 _RECORDERS = (torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FAKE)  # make_fx, FakeTensorMode

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffnmf.checks import check_name
-from diffnmf.solvers.norms import with_unit_columns
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero, with_unit_columns
 
 ADVERSARIAL_FORMS = ("non_saturating", "saturating")
 TO_START = "relative_to_start"  # the loss that has to know where the generator begins

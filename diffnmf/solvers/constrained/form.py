@@ -9,7 +9,8 @@ from diffnmf.solvers.constrained.columns import BoundedColumns
 from diffnmf.solvers.exact.chunks import max_entries
 from diffnmf.solvers.exact.masked import as_columns, from_columns
 from diffnmf.solvers.gram import LARGEST_DESCENT
-from diffnmf.solvers.problem import Problem, one_where_zero
+from diffnmf.solvers.norms import one_where_zero
+from diffnmf.solvers.problem import Problem
 
 LARGEST_COST = 1e100  # whose square is still a number
 
