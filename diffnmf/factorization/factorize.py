@@ -10,9 +10,9 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_number, check_tensor
 from diffnmf.errors import ConvergenceWarning
-from diffnmf.factorization.base import Budget, Method, Run
+from diffnmf.factorization.base import Budget, Method, Run, in_own_memory
 from diffnmf.factorization.divergence import has_zeros, zeros_refused
-from diffnmf.factorization.initialization import Seed, check_start, complete, in_own_memory, start
+from diffnmf.factorization.initialization import Seed, check_start, complete, start
 from diffnmf.factorization.large.blocks import Blocks
 from diffnmf.factorization.large.entry import factorize_large
 from diffnmf.factorization.nmf_problem import NMFProblem, Units

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_counts, check_name
-from diffnmf.factorization.base import Budget
+from diffnmf.factorization.base import Budget, in_own_memory
 from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.merging import can_merge, merge_scaled
 from diffnmf.factorization.nmf_problem import NMFProblem, Units
-from diffnmf.factorization.nndsvd import nndsvd
+from diffnmf.factorization.nndsvd import nndsvd, nndsvd_filled_with
 from diffnmf.factorization.partial_start import Start
 from diffnmf.factorization.problem_input import Given, make_nmf_problem
 from diffnmf.factorization.spa import spa
@@ -182,24 +182,18 @@ def _nndsvd(problem: NMFProblem, units: Units, seed: Seed) -> Start:
 
 def _nndsvda(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     mean = _mean_for_users(problem, units)
-    return _filled(problem, mean, mean)
+    return nndsvd_filled_with(problem.Y, problem.k, mean, mean)
 
 
 def _nndsvdar(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     mean = _mean_for_users(problem, units)
     H, W = (mean * noise.abs() / 100 for noise in _drawn(problem, seed, torch.randn))
-    return _filled(problem, H, W)
+    return nndsvd_filled_with(problem.Y, problem.k, H, W)
 
 
 def _mean_for_users(problem: NMFProblem, units: Units) -> Tensor:
     """The mean of Y in their units, as scikit-learn has it, although it has no business among square roots of Y."""
     return problem.Y.mean((1, 2), keepdim=True) * units.root.clamp(max=largest_start(problem))
-
-
-def _filled(problem: NMFProblem, of_H: Tensor, of_W: Tensor) -> Start:
-    """``nndsvd`` with something in the place of its zeros."""
-    H, W = nndsvd(problem.Y, problem.k)
-    return torch.where(H > 0, H, of_H), torch.where(W > 0, W, of_W)
 
 
 def _spa(problem: NMFProblem, units: Units, seed: Seed) -> Start:
@@ -217,7 +211,7 @@ def _filled_nndsvd(problem: NMFProblem, units: Units, seed: Seed) -> Start:
     After five rounds of HALS it is as good as the mean(Y) of "nndsvda", or better.
     """
     fill = (problem.Y.mean((1, 2), keepdim=True) / problem.k).sqrt()
-    return _filled(problem, fill, fill)
+    return nndsvd_filled_with(problem.Y, problem.k, fill, fill)
 
 
 def _auto(problem: NMFProblem, units: Units, seed: Seed) -> Start:
@@ -240,13 +234,6 @@ def _after_rounds(problem: NMFProblem, H: Tensor, W: Tensor) -> tuple[Tensor, Te
     W, Ht = in_own_memory(problem, H, W)
     run = HALS().run(problem, W, Ht, Budget(tol=0.0, max_iter=RACE, observer=None))
     return run.Ht.mT, run.W, problem.objective(run.errors[-1], run.W, run.Ht)
-
-
-def in_own_memory(problem: NMFProblem, H: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
-    """W (B, k, m) and Hᵀ (B, k, n) as methods take them, which write to them; a start may be one for all problems."""
-    batch = len(problem.Y)
-    W, Ht = (x.expand(batch, -1, -1).clone(memory_format=torch.contiguous_format) for x in (W, H.mT))
-    return W, Ht
 
 
 INITS: dict[str, Callable[[NMFProblem, Units, Seed], Start]] = {

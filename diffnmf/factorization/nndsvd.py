@@ -24,6 +24,12 @@ def nndsvd(Y: Matrix, k: int) -> tuple[Tensor, Tensor]:
     return H.to(Y.dtype), Wt.to(Y.dtype).mT.contiguous()
 
 
+def nndsvd_filled_with(Y: Matrix, k: int, of_H: Tensor, of_W: Tensor) -> tuple[Tensor, Tensor]:
+    """``nndsvd`` with something in the place of its zeros."""
+    H, W = nndsvd(Y, k)
+    return torch.where(H > 0, H, of_H), torch.where(W > 0, W, of_W)
+
+
 def column_norms(X: Tensor) -> Tensor:
     """(B, n, r) to (B, 1, r)."""
     return torch.linalg.vector_norm(X, dim=-2, keepdim=True)
