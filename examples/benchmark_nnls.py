@@ -28,7 +28,8 @@ from diffnmf.data import GroupSampler, group_matrix
 from diffnmf.hardware import AUTO, DEVICE_HELP, device_named
 from diffnmf.interrupts import interruptible
 from diffnmf.layers import NNLSLayer
-from diffnmf.solvers.problem import kkt_residual, make_problem
+from diffnmf.solvers.optimality import optimality
+from diffnmf.solvers.problem import make_problem
 
 OURS = ("unrolled", "bpp", "hals")
 FLOOR = "forming HᵀH and HᵀY"
@@ -138,7 +139,7 @@ def _measure(
     W, peak = _with_peak(forward, H.device)
     residual = gradient_error = both = None
     if name != FLOOR:
-        residual = kkt_residual(make_problem(H, Y), W).max().item()
+        residual = optimality(make_problem(H, Y), W).residual.max().item()
     seconds = _median_time(forward, options)
     if differentiable:
         (gradient, _), peak = _with_peak(forward_backward, H.device)

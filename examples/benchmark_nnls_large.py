@@ -19,7 +19,8 @@ from torch import Tensor
 from diffnmf import nnls
 from diffnmf.interrupts import interruptible
 from diffnmf.layers import NNLSLayer
-from diffnmf.solvers.problem import kkt_residual, make_problem
+from diffnmf.solvers.optimality import optimality
+from diffnmf.solvers.problem import make_problem
 
 
 def main() -> None:
@@ -46,7 +47,7 @@ def main() -> None:
         start = time.perf_counter()
         W = _scikit_learn(H, Y, tol)
         seconds = time.perf_counter() - start
-        residual = kkt_residual(make_problem(H, Y), W.unsqueeze(0)).item()
+        residual = optimality(make_problem(H, Y), W.unsqueeze(0)).residual.item()
         print(
             f"scikit-learn {tol:.0e}    {seconds:8.2f} s   KKT {residual:.1e}   {seconds / ours:.1f}× diffnmf",
             flush=True,

@@ -37,8 +37,7 @@ from diffnmf.files import read_json, write_json
 from diffnmf.interrupts import interruptible
 from diffnmf.metrics import dead_components, relative_error, slot_consistency, symmetry_adjusted_error
 from diffnmf.models.unet import UNet
-from diffnmf.solvers.norms import safe_norm
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import with_unit_columns
 from diffnmf.studies.report import markdown_table, mean_std
 
 M, HALS_ROUNDS = 40, 100
@@ -67,7 +66,7 @@ def make_groups(images: ImageSet, count: int, k: int, seed: int) -> Groups:
 
 def of_equal_length(H: Tensor) -> Tensor:
     """Columns with a root mean square of one, so that entries are as large as those that a network says."""
-    return H / one_where_zero(safe_norm(H, dim=-2)).unsqueeze(-2).to(H.dtype) * H.shape[-2] ** 0.5
+    return with_unit_columns(H) * H.shape[-2] ** 0.5
 
 
 def targets_of(kind: str, groups: Groups, prototypes: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from diffnmf.autoencoders.samples import in_kind, rows_of
+from diffnmf.autoencoders.samples import rows_of
 from diffnmf.checks import check_count
+from diffnmf.factorization.sample_arrays import in_kind
 
 
 class Autoencoder(nn.Module, ABC):

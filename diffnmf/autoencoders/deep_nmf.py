@@ -9,11 +9,13 @@ from torch.nn.functional import cross_entropy
 
 from diffnmf.autoencoders.base import Autoencoder
 from diffnmf.autoencoders.learning import minimize, train_in_batches
-from diffnmf.autoencoders.samples import in_kind, labels_of
+from diffnmf.autoencoders.linear import unset_linear
+from diffnmf.autoencoders.samples import labels_of
 from diffnmf.checks import check_count, check_counts, check_number, check_optional_count
+from diffnmf.factorization.sample_arrays import in_kind
 from diffnmf.layers import NNLSLayer
 from diffnmf.models import NNLSCoder
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 CODES = NNLSLayer(rows=True)
 HEAD_STEPS = 100  # of L-BFGS: the head alone is a convex problem
@@ -118,8 +120,7 @@ class DeepNMF(Autoencoder):
         lengths = (self.in_features, *self.sizes)
         pairs = zip(lengths, self.sizes, strict=False)
         self.coders = nn.ModuleList(NNLSCoder(*pair, seed=self.seed) for pair in pairs)
-        device = torch.get_default_device()  # skip_init takes the CPU otherwise
-        self.head = None if self.classes is None else nn.utils.skip_init(nn.Linear, self.k, self.classes, device=device)
+        self.head = None if self.classes is None else unset_linear(self.k, self.classes)
         self._labels: Tensor | None = None
         with torch.no_grad():
             self._reset(torch.Generator().manual_seed(self.seed))
@@ -228,20 +229,17 @@ class DeepNMF(Autoencoder):
     def _check_level(self, level: int) -> int:
         level = check_count("level", level)
         if level >= len(self.sizes):
-            raise ValueError(f"level: expected less than {len(self.sizes)}, the number of levels; got {level}")
+            raise ValueError(
+                f"level: expected less than {len(self.sizes)}, the number of levels; got {level} (0 is the finest)"
+            )
         return level
 
     def _checked_labels(self, labels: Any, X: Any) -> Tensor | None:
         if (labels is None) != (self.classes is None):
             needed = "labels with classes, and none without"
-            raise ValueError(f"labels: expected {needed}; got labels {type(labels).__name__}, classes {self.classes}")
+            raise ValueError(
+                f"labels: expected {needed}; got labels {type(labels).__name__}, classes {self.classes} (give both)"
+            )
         if labels is None or self.classes is None:
             return None
-        labels, count = labels_of("labels", labels), len(self._rows(X))
-        if labels.is_floating_point() or labels.dtype == torch.bool or labels.shape != (count,):
-            raise ValueError(f"labels: expected {count} integers, ({count},); got {labels.dtype} {tuple(labels.shape)}")
-        if count and (labels.min() < 0 or labels.max() >= self.classes):
-            raise ValueError(
-                f"labels: expected 0 to {self.classes - 1}, classes − 1; got {labels.min()} to {labels.max()}"
-            )
-        return labels.long()
+        return labels_of("labels", labels, len(self._rows(X)), self.classes)

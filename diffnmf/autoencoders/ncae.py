@@ -51,14 +51,12 @@ class NCAE(SigmoidAutoencoder):
         return 2 * torch.rand(weight.shape, generator=generator, device="cpu") - 1
 
     def _learn(self, X: Tensor, generator: torch.Generator) -> None:
-        weights = (self.encoder.weight, self.encoder.bias, self.decoder.weight, self.decoder.bias)
-        self.losses_ = minimize(
-            lambda: ncae_loss(
-                X, *weights, penalty=self.penalty, sparsity=self.sparsity, sparsity_weight=self.sparsity_weight
-            ),
-            weights,
-            max_iter=self.max_iter,
-        )
+        self.losses_ = minimize(lambda: self._loss(X), self._weights(), max_iter=self.max_iter)
+
+    def _loss(self, X: Tensor) -> Tensor:
+        W1, b1, W2, b2 = self._weights()
+        sparsity, weight = self.sparsity, self.sparsity_weight
+        return ncae_loss(X, W1, b1, W2, b2, penalty=self.penalty, sparsity=sparsity, sparsity_weight=weight)
 
 
 def ncae_loss(

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffnmf.autoencoders.learning import minimize
+from diffnmf.autoencoders.linear import unset_linear
 from diffnmf.autoencoders.ncae import NCAE, negative_energy
-from diffnmf.autoencoders.samples import in_kind, labels_of, rows_of
+from diffnmf.autoencoders.samples import labels_of, rows_of
 from diffnmf.checks import check_count, check_counts, check_number
+from diffnmf.factorization.sample_arrays import in_kind
 
 
 class NCAEClassifier(nn.Module):
@@ -66,7 +68,7 @@ class NCAEClassifier(nn.Module):
             for width, k in zip((in_features, *ks[:-1]), ks, strict=True)
         )
         classes = check_count("classes", classes, at_least=2)
-        self.softmax = nn.utils.skip_init(nn.Linear, ks[-1], classes, device=torch.get_default_device())
+        self.softmax = unset_linear(ks[-1], classes)
         self._clear_softmax()
 
     def fit(self, X: Any, y: Any) -> Self:
@@ -77,7 +79,7 @@ class NCAEClassifier(nn.Module):
             DivergenceError: a loss became NaN or infinite.
         """
         rows = self._rows(X).detach()
-        labels = self._labels(y, rows)
+        labels = labels_of("y", y, len(rows), self.softmax.out_features).to(rows.device)
         codes = rows
         for layer in self._ncaes():
             codes = layer.fit(codes).encode(codes).detach()
@@ -116,22 +118,6 @@ class NCAEClassifier(nn.Module):
     def _rows(self, X: Any) -> Tensor:
         first = self._ncaes()[0]
         return rows_of("X", X, first.in_features, self.softmax.weight, first.values)
-
-    def _labels(self, y: Any, rows: Tensor) -> Tensor:
-        labels = labels_of("y", y)
-        if labels.is_floating_point() or labels.is_complex():
-            raise TypeError(f"y: expected ints, the class of each sample; got {labels.dtype}")
-        if labels.shape != (len(rows),) or len(rows) == 0:
-            raise ValueError(
-                f"y: expected one class for each of {len(rows)} samples (N ≥ 1); got {tuple(labels.shape)}"
-            )
-        labels = labels.long()
-        if int(labels.min()) < 0 or int(labels.max()) >= self.softmax.out_features:
-            raise ValueError(
-                f"y: expected classes from 0 to {self.softmax.out_features - 1}; got {int(labels.min())} to "
-                f"{int(labels.max())}"
-            )
-        return labels.to(rows.device)
 
     def _encode(self, X: Tensor) -> Tensor:
         for layer in self._ncaes():

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from diffnmf.autoencoders.base import Autoencoder
-from diffnmf.autoencoders.samples import array_of
 from diffnmf.checks import check_count, check_number
+from diffnmf.factorization.sample_arrays import array_of
 
 
 class NNSAE(Autoencoder):

@@ -45,7 +45,9 @@ def keep_non_negative(optimizer: torch.optim.Optimizer, weights: nn.Module | Ite
     """
     chosen = list(weight_matrices(weights) if isinstance(weights, nn.Module) else weights)
     if not chosen:
-        raise ValueError("weights: expected at least one tensor of two dimensions or more; got none")
+        raise ValueError(
+            "weights: expected at least one tensor of two dimensions or more; got none (name the weights themselves)"
+        )
     stepped = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for position, weight in enumerate(chosen):
         if id(check_tensor(f"weights[{position}]", weight)) not in stepped:

@@ -1,4 +1,4 @@
-"""Between what users hold, arrays or tensors with a sample in each row, and the tensors that the work is done on."""
+"""What users hold, arrays or tensors with a sample in each row, as the tensors that the work is done on."""
 
 from typing import Any
 
@@ -39,36 +39,43 @@ def rows_of(name: str, data: Any, width: int, like: Tensor, interval: str = "(-i
     return rows
 
 
-def labels_of(name: str, labels: Any) -> Tensor:
-    """Labels as a tensor, of a list, an array or a series, too; integers are int64.
+def labels_of(name: str, labels: Any, count: int, classes: int) -> Tensor:
+    """The classes of ``count`` samples as a tensor (count,) int64; of a list, an array or a series, too.
+
+    Arguments:
+        name: of the argument.
+        labels: integers or flags.
+        count: how many there have to be.
+        classes: they are from 0 to classes − 1.
 
     Raises:
-        TypeError: they are no numbers.
+        TypeError: they are no integers.
+        ValueError: there is not one for each sample, or one is out of range.
     """
-    if isinstance(labels, Tensor):
-        return labels
-    array = np.asarray(labels)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: expected integers, the class of each sample; got {array.dtype} (number the classes)")
-    return tensor_of(array.astype(np.int64) if array.dtype.kind in "iu" else array)
-
-
-def in_kind(result: Tensor, given: Any) -> Any:
-    """A result as its user wants it: a tensor where a tensor was given, otherwise an array without gradient."""
-    return result.to(given.device) if isinstance(given, Tensor) else array_of(result)
-
-
-def array_of(x: Tensor) -> np.ndarray:
-    """The numbers of a tensor as an array; NumPy has no bfloat16, of which float32 is made."""
-    x = x.detach().cpu()
-    return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+    if not isinstance(labels, Tensor):
+        array = np.asarray(labels)
+        labels = tensor_of(array.astype(np.int64)) if array.dtype.kind in "biu" else array
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
+        raise TypeError(f"{name}: expected integers, the class of each sample; got {labels.dtype} (number the classes)")
+    if labels.shape != (count,):
+        raise ValueError(
+            f"{name}: expected one class for each of {count} samples; got {tuple(labels.shape)} (in their order)"
+        )
+    labels = labels.long()
+    if count and (labels.min() < 0 or labels.max() >= classes):
+        raise ValueError(
+            f"{name}: expected classes from 0 to {classes - 1}; "
+            f"got {int(labels.min())} to {int(labels.max())} (number them)"
+        )
+    return labels
 
 
 def _tensor_of(name: str, data: Any) -> Tensor:
     array = np.asarray(data)
     if array.dtype.kind not in "biuf":
         raise TypeError(
-            f"{name}: expected an array or a tensor of real numbers; got {type(data).__name__} of {array.dtype}"
+            f"{name}: expected an array or a tensor of real numbers; "
+            f"got {type(data).__name__} of {array.dtype} (convert it)"
         )
     return tensor_of(array)
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from diffnmf.autoencoders.non_negative import NonNegativeAutoencoder
-from diffnmf.autoencoders.samples import in_kind, rows_of
+from diffnmf.autoencoders.samples import rows_of
 from diffnmf.checks import check_count, check_not_empty, check_number
+from diffnmf.factorization.sample_arrays import in_kind
 
 
 def separate(
@@ -49,11 +50,14 @@ def separate(
     l1, iterations = check_number("l1", l1), check_count("iterations", iterations)
     for position, source in enumerate(sources):
         if not isinstance(source, NonNegativeAutoencoder):
-            raise TypeError(f"sources[{position}]: expected a NonNegativeAutoencoder; got {type(source).__name__}")
+            raise TypeError(
+                f"sources[{position}]: expected a NonNegativeAutoencoder; "
+                f"got {type(source).__name__} (fit one to each source)"
+            )
         if source.in_features != sources[0].in_features:
             raise ValueError(
                 f"sources[{position}]: expected in_features = {sources[0].in_features}, as sources[0]; got "
-                f"{source.in_features}"
+                f"{source.in_features} (fit all to samples of one length)"
             )
     parts = [source.components_ for source in sources]  # (k_s, n) each
     dictionary = torch.cat([part.to(parts[0]) for part in parts])  # (K, n)

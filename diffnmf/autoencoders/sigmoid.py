@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diffnmf.autoencoders.base import Autoencoder
+from diffnmf.autoencoders.linear import unset_linear
 from diffnmf.checks import check_number
 
 
@@ -31,9 +32,8 @@ class SigmoidAutoencoder(Autoencoder):
         super().__init__(in_features, k, seed=seed)
         self.sparsity = check_number("sparsity", sparsity, "(0, 1)")
         self.sparsity_weight = check_number("sparsity_weight", sparsity_weight)
-        device = torch.get_default_device()  # skip_init takes the CPU otherwise
-        self.encoder = nn.utils.skip_init(nn.Linear, self.in_features, self.k, device=device)
-        self.decoder = nn.utils.skip_init(nn.Linear, self.k, self.in_features, device=device)
+        self.encoder = unset_linear(self.in_features, self.k)
+        self.decoder = unset_linear(self.k, self.in_features)
         with torch.no_grad():
             self._reset(torch.Generator().manual_seed(self.seed))
 
@@ -43,15 +43,11 @@ class SigmoidAutoencoder(Autoencoder):
 
     def _loss(self, X: Tensor) -> Tensor:
         """The loss above for samples (N, in_features)."""
-        return sparse_loss(
-            X,
-            self.encoder.weight,
-            self.encoder.bias,
-            self.decoder.weight,
-            self.decoder.bias,
-            sparsity=self.sparsity,
-            sparsity_weight=self.sparsity_weight,
-        )
+        return sparse_loss(X, *self._weights(), sparsity=self.sparsity, sparsity_weight=self.sparsity_weight)
+
+    def _weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """W₁, b₁, W₂ and b₂."""
+        return self.encoder.weight, self.encoder.bias, self.decoder.weight, self.decoder.bias
 
     def _reset(self, generator: torch.Generator) -> None:
         # Glorot and Bengio's range, as usual for sparse autoencoders; biases begin at zero.

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from diffnmf.autoencoders.base import Autoencoder
 from diffnmf.autoencoders.learning import train_in_batches
 from diffnmf.autoencoders.projection import keep_non_negative
-from diffnmf.autoencoders.samples import in_kind, rows_of
+from diffnmf.autoencoders.samples import rows_of
 from diffnmf.checks import check_count, check_number
 from diffnmf.factorization import factorize
+from diffnmf.factorization.sample_arrays import in_kind
 from diffnmf.solvers.norms import with_unit_columns
 
 EPSILON = 1e-7  # of a denominator, as Nasser et al. have it
@@ -39,7 +40,7 @@ class UnfoldedNMF(Autoencoder):
         in_features, k, seed: as for ``Autoencoder``. Samples are ≥ 0.
         layers: T, an int ≥ 1.
         l1, l2: what λ₁ and λ₂ begin with, ≥ 0.
-        learning_rate: of Adam, > 0, relative to the size of H: its largest entry counts as 1.
+        learning_rate: of Adam, > 0. The components that learning begins with have length one.
         epochs, batch_size: int ≥ 0, int ≥ 1.
 
     Example:

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
+from diffnmf.checks import check_name
 from diffnmf.cli.reporting import announce_for, explained, was_given
 from diffnmf.cli.run_commands import DataDir, Device
-from diffnmf.errors import unknown_name
 from diffnmf.hardware import AUTO, device_named
-from diffnmf.runs import PRESETS, DataConfig, RunConfig, RunFolder
+from diffnmf.runs import PRESETS, DataConfig, RunFolder
 from diffnmf.runs.lock import locked_output
+from diffnmf.runs.presets import preset_with
 from diffnmf.studies.frontier import measure_frontier
 from diffnmf.studies.paper import STUDIES, reproduce
 from diffnmf.studies.recognition import measure_recognition
@@ -121,7 +122,7 @@ def compare(
                 )
             compare_runs(runs, output, **around)
         else:
-            base = _preset(preset, config).with_options(**given)
+            base = preset_with(preset, config).with_options(**given)
             names = [row.strip() for row in rows.split(",") if row.strip()]
             compare_w_solvers(base, output, rows=names, seeds=range(seeds), **around)
         report = "frontier.md" if frontier else "recognition.md" if accuracy else "comparison.md"
@@ -167,9 +168,7 @@ def reproduce_command(
     trainings use diffnmf.studies.paper.Study in Python.
     """
     with explained(SAME_COMMAND), locked_output(output):
-        if preset not in STUDIES:
-            raise unknown_name("preset", preset, STUDIES)
-        study = STUDIES[preset]
+        study = STUDIES[check_name("preset", preset, STUDIES)]
         changes: Options = {}
         if datasets or more_datasets:
             changes["datasets"] = (*(datasets or []), *(more_datasets or []))
@@ -224,15 +223,9 @@ def related(
 
 def _frontier_of(runs: list[Path], given: Options, preset: str, config: Path | None) -> tuple[DataConfig, int]:
     """The groups and k of a frontier: those of the first run, or of the preset; options lie over both."""
-    base = RunFolder.open(runs[0])[1] if runs else _preset(preset, config)
+    base = RunFolder.open(runs[0])[1] if runs else preset_with(preset, config)
     chosen = base.with_options(**given)
     return chosen.data, chosen.model.k
-
-
-def _preset(name: str, config: Path | None) -> RunConfig:
-    if name not in PRESETS:
-        raise unknown_name("preset", name, PRESETS)
-    return PRESETS[name] if config is None else RunConfig.from_yaml(config, PRESETS[name])
 
 
 def _integers(name: str, text: str) -> list[int]:

@@ -5,18 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from diffnmf.cli.reporting import (
-    announce,
-    explained,
-    print_epoch,
-    print_result,
-    progress_bar,
-    was_given,
-)
+from diffnmf.cli.reporting import announce, explained, print_epoch, print_result, progress_bar, was_given
 from diffnmf.cli.run_options import with_run_options
-from diffnmf.errors import unknown_name
 from diffnmf.hardware import AUTO, DEVICE_HELP, device_named
-from diffnmf.runs import PRESETS, ExperimentResult, RunConfig, resume_experiment, run_experiment
+from diffnmf.runs import ExperimentResult, resume_experiment, run_experiment
+from diffnmf.runs.presets import preset_with
 
 # What may be said beside --resume: the rest is in the configuration of the run.
 RESUMABLE = ("resume", "epochs", "batch_size", "accumulate", "checkpoint_every", "dataset", "data_dir", "device")
@@ -101,10 +94,7 @@ def _run(
     if resume is not None:
         _check_resumable(resume, given)
         return resume_experiment(resume, device=device_named(device), **options, **around)
-    if preset not in PRESETS:
-        raise unknown_name("preset", preset, PRESETS)
-    base = PRESETS[preset] if config is None else RunConfig.from_yaml(config, PRESETS[preset])
-    run = base.with_options(**options)
+    run = preset_with(preset, config).with_options(**options)
     return run_experiment(run, output, device=device_named(device), overwrite=overwrite, **around)
 
 

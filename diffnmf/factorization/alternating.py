@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from diffnmf.factorization.base import Budget, Method, Run
-from diffnmf.factorization.half_step import HalfStep, Stationarity, half_step, stationarity
+from diffnmf.factorization.half_step import HalfStep, half_step
 from diffnmf.factorization.nmf_problem import Index, NMFProblem
+from diffnmf.factorization.stationarity import Stationarity, stationarity
 from diffnmf.factorization.workers import for_each
 from diffnmf.solvers.devices import looking_is_free
 

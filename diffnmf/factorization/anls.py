@@ -49,13 +49,13 @@ class ANLS(AlternatingMethod):
 
     def update(self, half: Quadratic, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         solver = ProjectedGradient(max_iter=self.steps)
-        l1, ridge = (0.0 if x is None else x for x in (half.penalties.l1, half.penalties.ridge))
-        if not isinstance(half, HalfStep):
-            solve = NNLSLayer(solver, ridge=ridge, l1=l1, backward="detached")
-            X.copy_(solve.solve_gram(half.A, half.C, W0=X))
-            return
-        weights = half.weights
-        X.copy_(exact_weights(half.fixed.mT, half.target, weights=weights, W0=X, l1=l1, ridge=ridge, solver=solver))
+        penalties = half.penalties.arguments
+        if isinstance(half, HalfStep):
+            H, Y = half.fixed.mT, half.target
+            X.copy_(exact_weights(H, Y, weights=half.weights, W0=X, solver=solver, **penalties))
+        else:
+            layer = NNLSLayer(solver, backward="detached", **penalties)
+            X.copy_(layer.solve_gram(half.A, half.C, W0=X))
 
     @property
     def takes(self) -> frozenset[str]:

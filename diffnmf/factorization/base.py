@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from diffnmf.factorization.nmf_problem import NMFProblem
@@ -70,7 +71,7 @@ class Method(ABC):
 
     @property
     def takes(self) -> frozenset[str]:
-        """Which of "weights", "sparse" (Y) and "fixed" (columns of H) the method can work with."""
+        """Which of "weights", "sparse" (Y), "fixed" (columns of H) and "parts" (Y in blocks, or shared) it can take."""
         return frozenset()
 
     @property
@@ -96,3 +97,10 @@ class Method(ABC):
         Raises:
             ValueError: the method has no use for an argument that was given.
         """
+
+
+def in_own_memory(problem: NMFProblem, H: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+    """W (B, k, m) and Hᵀ (B, k, n) as methods take them, which write to them; a start may be one for all problems."""
+    batch = len(problem.Y)
+    W, Ht = (x.expand(batch, -1, -1).clone(memory_format=torch.contiguous_format) for x in (W, H.mT))
+    return W, Ht

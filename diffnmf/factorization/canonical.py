@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_matrix, check_number
-from diffnmf.factorization.slots import match_slots, of_length_one, take_slots
-from diffnmf.solvers.norms import safe_norm
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.factorization.slots import match_slots, take_slots
+from diffnmf.solvers.norms import safe_norm, with_unit_columns
 
 
 def canonicalize(H: Tensor, W: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,8 +48,7 @@ def canonicalize(H: Tensor, W: Tensor, prototypes: Tensor) -> tuple[Tensor, Tens
     _check_pair(H, W)
     order = match_slots(H.detach(), prototypes)
     H, W = take_slots(H, W, order)
-    norms = safe_norm(H, dim=-2).unsqueeze(-2).to(H.dtype)  # (*batch, 1, k)
-    return H / one_where_zero(norms), W * norms.mT
+    return with_unit_columns(H), W * safe_norm(H, dim=-2).unsqueeze(-1).to(H.dtype)
 
 
 @torch.no_grad()
@@ -82,13 +80,14 @@ def move_prototypes(prototypes: Tensor, H: Tensor, rate: float = 0.1) -> Tensor:
             f"H: expected the bases of at least one group; got {tuple(H.shape)} (leave the prototypes as they are)"
         )
     matched, _ = take_slots(H, H.mT, order)
-    mean = of_length_one(matched).reshape(-1, *prototypes.shape).mean(0)
-    return of_length_one((1 - rate) * of_length_one(prototypes) + rate * mean.to(prototypes.dtype))
+    mean = with_unit_columns(matched).reshape(-1, *prototypes.shape).mean(0)
+    return with_unit_columns((1 - rate) * with_unit_columns(prototypes) + rate * mean.to(prototypes.dtype))
 
 
 def _check_pair(H: Tensor, W: Tensor) -> None:
     check_matrix("H", H)
     if check_matrix("W", W).shape[:-1] != (*H.shape[:-2], H.shape[-1]):
         raise ValueError(
-            f"W: expected a row for each column of H, {(*H.shape[:-2], H.shape[-1], 'm')}; got {tuple(W.shape)}"
+            f"W: expected a row for each column of H, {(*H.shape[:-2], H.shape[-1], 'm')}; "
+            f"got {tuple(W.shape)} (give both factors of one)"
         )

@@ -12,9 +12,8 @@ from diffnmf.factorization.problem_input import entry_weights_of
 from diffnmf.factorization.reconstruction import Loss, distance, weights_of
 from diffnmf.factorization.replicates import replicate
 from diffnmf.factorization.sample_arrays import columns_of
-from diffnmf.factorization.slots import match_slots, of_length_one, slot_prototypes, take_slots
-from diffnmf.solvers.norms import safe_norm
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.factorization.slots import match_slots, slot_prototypes, take_slots
+from diffnmf.solvers.norms import one_where_zero, safe_norm, with_unit_columns
 
 
 class Consensus(NamedTuple):
@@ -118,10 +117,10 @@ def consensus(Y: Any, k: int, *, n_init: int = 20, keep: float = 0.8, seed: int 
     bases = replicates.factors.H[kept]  # (R', n, k)
     prototypes = slot_prototypes(bases, rounds=50)
     order = match_slots(bases, prototypes)
-    bases = of_length_one(take_slots(bases, bases.mT, order)[0])
+    bases = with_unit_columns(take_slots(bases, bases.mT, order)[0])
     silhouettes = _silhouettes(bases)
     by_stability = silhouettes.mean(0).argsort(descending=True)
-    H = of_length_one(_median(bases))[:, by_stability].to(Y.dtype)
+    H = with_unit_columns(_median(bases))[:, by_stability].to(Y.dtype)
     sparse = Y.layout != torch.strided
     V = entry_weights_of(options.get("mask"), options.get("weights"), Y, tuple(Y.shape), sparse)
     if V is not None:

@@ -16,7 +16,7 @@ from diffnmf.factorization.divergence import FLOOR, DivergenceHalfStep, divergen
 from diffnmf.factorization.nmf_problem import Penalties
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
 from diffnmf.factorization.weighted_sweep import sweep_columns_
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 STEPS, SWEEPS, HALVINGS = 50, 10, 30
 # Of the step along the gradient that is left, relative to the largest entry of the column.
@@ -44,7 +44,7 @@ def _all_columns(half: DivergenceHalfStep, X: Tensor) -> Tensor:
     for start in range(0, width, size):
         some = slice(start, start + size)
         V = None if half.weights is None else half.weights[..., some]
-        penalties = Penalties(*(None if x is None else x.expand_as(X)[..., some] for x in _both(half.penalties)))
+        penalties = Penalties(*(None if x is None else x.expand_as(X)[..., some] for x in half.penalties))
         part = DivergenceHalfStep(half.fixed, _dense_slice(half.target, some), penalties, half.beta, V)
         X[..., some] = _newton(part, pairs.matmul, X[..., some].contiguous())
     return X
@@ -73,7 +73,7 @@ def _sparse_columns(half: DivergenceHalfStep, X: Tensor) -> Tensor:
         linear = (whole - bases.sum(2)).clamp(min=0).unsqueeze(2)  # (c, k, 1)
         l1, ridge = (
             None if x is None else x.expand_as(X)[0][:, some].T.unsqueeze(2)  # (c, k, 1)
-            for x in _both(half.penalties)
+            for x in half.penalties
         )
         shared = Penalties(linear if l1 is None else linear + l1, ridge)
 
@@ -83,10 +83,6 @@ def _sparse_columns(half: DivergenceHalfStep, X: Tensor) -> Tensor:
         part = DivergenceHalfStep(bases, target, shared, half.beta)
         X[0][:, some] = _newton(part, grams, X[0][:, some].T.unsqueeze(2).contiguous()).squeeze(2).T
     return X
-
-
-def _both(penalties: Penalties) -> tuple[Tensor | None, Tensor | None]:
-    return penalties.l1, penalties.ridge
 
 
 def _even_start(half: DivergenceHalfStep) -> Tensor:
@@ -136,7 +132,7 @@ def _newton(half: DivergenceHalfStep, grams: Callable[[Tensor], Tensor], X: Tens
             curvature += (beta - 1) * P.pow(beta - 2)
         if half.weights is not None:
             slope, curvature = slope * half.weights, curvature * half.weights
-        gradient = F @ slope + _penalty_slope(half.penalties, X)
+        gradient = F @ slope + half.penalties.added(torch.zeros_like(X), X)
         # How far a step along the gradient goes, if one as large as the pull that holds X up reaches the largest entry.
         largest = X.amax(1, keepdim=True)
         unit = largest / one_where_zero((F @ curvature).amax(1, keepdim=True) * largest + gradient.abs().amax(1, True))
@@ -183,12 +179,3 @@ def _objective(half: DivergenceHalfStep, X: Tensor) -> Tensor:
     if half.penalties.ridge is not None:
         total += 0.5 * (half.penalties.ridge * X.square()).sum(1)
     return total
-
-
-def _penalty_slope(penalties: Penalties, X: Tensor) -> Tensor:
-    slope = torch.zeros_like(X)
-    if penalties.l1 is not None:
-        slope += penalties.l1
-    if penalties.ridge is not None:
-        slope += penalties.ridge * X
-    return slope

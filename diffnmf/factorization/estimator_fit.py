@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_flag, check_name, check_number
 from diffnmf.errors import ConvergenceWarning
+from diffnmf.factorization.alphas import Alphas
 from diffnmf.factorization.estimator_start import Starts, check_starts
 from diffnmf.factorization.factorize import Factors, factorize
 from diffnmf.factorization.reconstruction import Loss, distance, weights_of
@@ -93,7 +94,6 @@ def fit(model: Any, samples: Samples, W: Any, H: Any, *, update_H: bool = True) 
     """Factorise, with the parameters of ``model``; with ``update_H`` false solve for W alone."""
     if model.checkpoint is not None:  # not passed over: a fit that is thought to be kept would be lost
         raise ValueError(f"checkpoint: expected None for data in memory; got {model.checkpoint!r} (give Blocks(X))")
-    Y = samples.Y
     starts = check_starts(model, samples.Y, W, H, update_H=update_H)
     if not update_H:
         assert starts.H is not None
@@ -104,7 +104,7 @@ def fit(model: Any, samples: Samples, W: Any, H: Any, *, update_H: bool = True) 
     complaint = None
     if model.tol > 0 and not bool(factors.converged):
         complaint = complaint_of(model)
-    far = distance(factors.H, weights, Y, samples.weights, solver_of(model).beta)
+    far = distance(factors.H, weights, samples.Y, samples.weights, solver_of(model).beta)
     # A start that needs no iterations counts as one: scikit-learn asks for at least that.
     iterations = max(1, int(factors.iterations))
     return Fit(factors.H, weights, iterations, factors.errors.cpu().numpy(), far, complaint)
@@ -129,11 +129,9 @@ def solver_of(model: Any) -> Any:
 def _penalties(model: Any, samples: Samples) -> tuple[tuple[float, float], tuple[float, float]]:
     """l1 and ridge of W, then of H, in the scaling of scikit-learn."""
     features, count = samples.Y.shape
-    alpha_W, ratio = check_number("alpha_W", model.alpha_W), check_number("l1_ratio", model.l1_ratio, "[0, 1]")
-    same = isinstance(model.alpha_H, str) and model.alpha_H == "same"
-    alpha_H = alpha_W if same else check_number("alpha_H", model.alpha_H, alternative="'same'")
-    scaled = (alpha_W * features, alpha_H * count)
-    return tuple((x * ratio, x * (1 - ratio)) for x in scaled)  # type: ignore[return-value]
+    alphas = Alphas.of(model)
+    of_W, of_H = ((x * alphas.l1_ratio, x * (1 - alphas.l1_ratio)) for x in (alphas.W * features, alphas.H * count))
+    return of_W, of_H
 
 
 def factorize_samples(model: Any, samples: Samples, starts: Starts, Y: Any = None, **more: Any) -> Factors:
@@ -160,7 +158,7 @@ def factorize_samples(model: Any, samples: Samples, starts: Starts, Y: Any = Non
         warnings.simplefilter("ignore", ConvergenceWarning)
         if n_init > 1:
             if starts.H is not None or starts.W is not None:
-                raise ValueError(f"n_init: expected 1 with a start of your own; got {n_init}")
+                raise ValueError(f"n_init: expected 1 with a start of your own; got {n_init} (leave one of them out)")
             found = replicate(Y, starts.k, n_init=n_init, init=starts.init, seed=seed, **options)
             return found.best
         report = _Report() if model.verbose and not more else None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_array
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_name
@@ -49,7 +50,7 @@ def check_starts(model: Any, Y: Tensor, W: Any, H: Any, *, update_H: bool) -> St
         return _custom(model, Y, None, H, fixed, update_H=False)
     if init == "custom":
         if W is None and H is None:
-            raise ValueError("init: expected W or H, or both, of fit with init='custom'; got neither")
+            raise ValueError("init: expected W or H, or both, of fit with init='custom'; got neither (fit(X, H=...))")
         return _custom(model, Y, W, H, fixed)
     if W is not None or H is not None:
         _ignored("When init!='custom', provided W or H are ignored. Set  init='custom' to use them as initialization.")
@@ -77,7 +78,7 @@ def _multiplies(model: Any) -> bool:
 
 def _default_init(model: Any, k: int, smallest: int) -> str | None:
     """Of init=None."""
-    if model.n_init is not None and model.n_init != 1:
+    if model.n_init != 1:
         return "random"
     if not _multiplies(model):
         return None
@@ -114,7 +115,8 @@ def _factor(
     may_vanish: bool = False,
 ) -> Tensor:
     """A user's factor, in scikit-learn's shape and words."""
-    factor = value.detach() if isinstance(value, Tensor) else tensor_of(_array(value))
+    array = value if isinstance(value, Tensor) else check_array(value, dtype="numeric", ensure_all_finite=True)
+    factor = tensor_of(array).detach()
     whom = f"NMF (input {name})"
     if factor.ndim != 2:
         raise ValueError(f"{name}: expected a matrix; got shape {tuple(factor.shape)}")
@@ -135,12 +137,6 @@ def _factor(
     if not may_vanish and factor.numel() and float(factor.max()) == 0:
         raise ValueError(f"Array passed to {whom} is full of zeros; {name}: expected some entry > 0")
     return factor.to(Y.device, Y.dtype)
-
-
-def _array(value: Any) -> Any:
-    from sklearn.utils import check_array
-
-    return check_array(value, dtype="numeric", ensure_all_finite=True)
 
 
 def _ignored(text: str) -> None:

@@ -10,17 +10,17 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_number, check_tensor
 from diffnmf.errors import ConvergenceWarning
-from diffnmf.factorization.base import Budget, Method, Run
+from diffnmf.factorization.base import Budget, Method, Run, in_own_memory
 from diffnmf.factorization.divergence import has_zeros, zeros_refused
 from diffnmf.factorization.initialization import Seed, check_start, complete, start
 from diffnmf.factorization.large.blocks import Blocks
 from diffnmf.factorization.large.entry import factorize_large
 from diffnmf.factorization.nmf_problem import NMFProblem, Units
-from diffnmf.factorization.partial_start import partial_start
+from diffnmf.factorization.partial_start import Start, partial_start
 from diffnmf.factorization.problem_input import Given, make_nmf_problem
 from diffnmf.factorization.registry import get_method
 from diffnmf.factorization.sparse_matrix import SparseMatrix
-from diffnmf.solvers.devices import ieee_products
+from diffnmf.solvers.devices import precise_products
 
 Callback = Callable[[int, Tensor, Tensor], bool | None]
 
@@ -169,12 +169,14 @@ def factorize(
     if isinstance(Y, Blocks) or group is not None or checkpoint is not None or progress:
         for name, value in (("fixed", fixed), ("mask", mask), ("weights", weights)):
             if value is not None:
-                raise ValueError(f"{name}: expected None for a matrix in blocks or parts; got {type(value).__name__}")
+                raise ValueError(
+                    f"{name}: expected None for a matrix in blocks or parts; got {type(value).__name__} (leave it out)"
+                )
         if not isinstance(Y, Blocks | Tensor):
             check_tensor("Y", Y)  # raises
         penalties = {"l1_H": l1_H, "l1_W": l1_W, "ridge_H": ridge_H, "ridge_W": ridge_W}
         options = {"seed": seed, "group": group, "split": split, "checkpoint": checkpoint, "progress": progress}
-        with torch.autocast(device_type=Y.device.type, enabled=False), ieee_products():
+        with precise_products(Y.device):
             run, units = factorize_large(Y, k, method, init, budget, H0=H0, W0=W0, penalties=penalties, **options)
         return _factors(run, units, method, may_warn=tol > 0 and not stopped)
 
@@ -194,9 +196,8 @@ def factorize(
     )
     _check_method(method, problem)
 
-    # Both would lower the products: to half precision, and to that of TF32.
-    with torch.autocast(device_type=Y.device.type, enabled=False), ieee_products():
-        Ht, W = _start(problem, units, method, given, init, seed)
+    with precise_products(Y.device):
+        W, Ht = in_own_memory(problem, *_start(problem, units, method, given, init, seed))
         run = method.run(problem, W, Ht, budget(units))
     return _factors(run, units, method, may_warn=tol > 0 and not stopped)
 
@@ -221,24 +222,22 @@ def _check_method(method: Method, problem: NMFProblem) -> None:
         raise zeros_refused("Y")
 
 
-def _start(
-    problem: NMFProblem, units: Units, method: Method, given: Given, init: str, seed: Seed
-) -> tuple[Tensor, Tensor]:
-    """Hᵀ (B, k, n) and W (B, k, m) to start from, in memory of their own."""
-    batch, n, m = problem.Y.shape
+def _start(problem: NMFProblem, units: Units, method: Method, given: Given, init: str, seed: Seed) -> Start:
+    """What to start from: given, drawn, or zeros for a method that makes its own."""
     if not method.needs_start:
         if given.H is not None or given.W is not None:
-            raise ValueError(f"H0, W0: expected none for method {type(method).__name__}, which makes its own")
-        H, W = problem.dense.new_zeros(batch, n, problem.k), problem.dense.new_zeros(batch, problem.k, m)
-    else:
+            raise ValueError(
+                f"H0, W0: expected none for method {type(method).__name__}, which makes its own; got one (leave it out)"
+            )
+        (batch, n, m), k = problem.Y.shape, problem.k
+        return problem.dense.new_zeros(batch, n, k), problem.dense.new_zeros(batch, k, m)
 
-        def drawn() -> tuple[Tensor, Tensor]:
-            if problem.plain or (problem.weights is None and given.known is None):
-                return start(problem, units, init, seed)
-            return partial_start(problem, given.known, lambda whole: start(whole, units, init, seed))
+    def drawn() -> Start:
+        if problem.weights is None and given.known is None:
+            return start(problem, units, init, seed)
+        return partial_start(problem, given.known, lambda whole: start(whole, units, init, seed))
 
-        H, W = complete(problem, given, drawn, exact=not method.keeps_zeros)
-    return tuple(x.expand(batch, -1, -1).clone(memory_format=torch.contiguous_format) for x in (H.mT, W))  # type: ignore[return-value]
+    return complete(problem, given, drawn, exact=not method.keeps_zeros)
 
 
 def _factors(run: Run, units: Units, method: Method, *, may_warn: bool) -> Factors:

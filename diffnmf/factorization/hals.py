@@ -13,22 +13,16 @@ from torch import Tensor
 from diffnmf.checks import check_count, check_flag, set_fields
 from diffnmf.factorization.alternating import AlternatingMethod, FactorState
 from diffnmf.factorization.extrapolation import RATES, adapt_, extrapolate_, forget_, remember
-from diffnmf.factorization.half_step import (
-    TRUSTED_SQUARE,
-    HalfStep,
-    Quadratic,
-    Stationarity,
-    negligible,
-    stationarity_of_squares,
-)
+from diffnmf.factorization.half_step import TRUSTED_SQUARE, HalfStep, Quadratic, negligible
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
+from diffnmf.factorization.stationarity import Stationarity, stationarity_of_squares
 from diffnmf.factorization.weighted_sweep import majorizer, weighted_sweep_
 from diffnmf.kernels import hals as kernels
 from diffnmf.kernels.calling import TYPES, available
 from diffnmf.kernels.cuda import hals as on_cuda
 from diffnmf.solvers.devices import looking_is_free
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 # Rows that one matrix product serves: fewer would read X more often, more would correct each row more often.
 BLOCK = 10
@@ -105,7 +99,7 @@ class HALS(AlternatingMethod):
             adapt_(memory, objective)
 
     def update(self, half: Quadratic, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
-        k, p = X.shape[1], half.size
+        k = X.shape[1]
         if isinstance(half, HalfStep) and half.weights is not None:
             if float(memory["evenness"].min()) * k < EVEN:
                 weighted_sweep_(half, X, self.sweeps)  # the Gram matrices are what costs
@@ -122,12 +116,12 @@ class HALS(AlternatingMethod):
             memory["steps"] += 1
             shuffled = X[:, order]
             last = None if past is None else past[:, order]
-            sweep_(A[:, order][:, :, order], C[:, order], shuffled, self._passes(p, k), last, beta)
+            sweep_(A[:, order][:, :, order], C[:, order], shuffled, passes(self.sweeps, half.size, k), last, beta)
             X[:, order] = shuffled
             if past is not None and last is not None:
                 past[:, order] = last
             return
-        sweep_(A, C, X, self._passes(p, k), past, beta)
+        sweep_(A, C, X, passes(self.sweeps, half.size, k), past, beta)
 
     def iterate_small(self, problem: NMFProblem, iterate: FactorState, iterations: int) -> Tensor | None:
         if self.shuffle or not _is_small(problem, iterate):
@@ -135,7 +129,7 @@ class HALS(AlternatingMethod):
         W, Ht, memory = iterate.W, iterate.Ht, iterate.memory
         (n, m), k = problem.Y.shape[1:], problem.k
         momentum = kernels.Momentum(**memory) if self.extrapolate else None
-        sweeps = (self._passes(n, k), self._passes(m, k))
+        sweeps = (passes(self.sweeps, n, k), passes(self.sweeps, m, k))
         floors = (negligible(W.dtype), TRUSTED_SQUARE[W.dtype])
         return kernels.iterations_(problem.dense, problem.square, W, Ht, momentum, iterations, sweeps, RATES, *floors)
 
@@ -146,10 +140,6 @@ class HALS(AlternatingMethod):
         found = kernels.stationarity(problem.dense, problem.square, W, Ht, TRUSTED_SQUARE[W.dtype])
         error, norm, size = found.unbind(1)
         return error, stationarity_of_squares(norm, size, W.dtype)
-
-    def _passes(self, p: int, k: int) -> int:
-        """Over a factor: a pass costs k / p of forming C."""
-        return max(1, min(self.sweeps, p // k))
 
     def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:
         if self.revive and not problem.penalized:
@@ -173,6 +163,11 @@ def _is_small(problem: NMFProblem, iterate: FactorState) -> bool:
         and available(problem.dense, *factors)
         and all(x.is_contiguous() for x in factors)
     )
+
+
+def passes(most: int, p: int, k: int) -> int:
+    """Over a factor, up to ``most``: as many as cost less than forming C, of which one costs k / p."""
+    return max(1, min(most, p // k))
 
 
 def sweep_(

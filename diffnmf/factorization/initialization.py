@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_counts, check_name
-from diffnmf.factorization.base import Budget
+from diffnmf.factorization.base import Budget, in_own_memory
 from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.merging import can_merge, merge_scaled
 from diffnmf.factorization.nmf_problem import NMFProblem, Units
-from diffnmf.factorization.nndsvd import nndsvd
+from diffnmf.factorization.nndsvd import nndsvd, nndsvd_filled_with
 from diffnmf.factorization.partial_start import Start
 from diffnmf.factorization.problem_input import Given, make_nmf_problem
 from diffnmf.factorization.spa import spa
 from diffnmf.factorization.sparse_matrix import SparseMatrix, multiply
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 Seed = int | Sequence[int]  # of all problems, or of each
 
@@ -142,7 +142,9 @@ def _drawn(problem: NMFProblem, seed: Seed, draw: Callable[..., Tensor]) -> Star
     batch, n, m = problem.Y.shape
     seeds = [seed] if isinstance(seed, int) else seed
     if len(seeds) not in (1, batch):
-        raise ValueError(f"seed: expected an int, or {batch} of them, one for each problem; got {len(seeds)}")
+        raise ValueError(
+            f"seed: expected an int, or {batch} of them, one for each problem; got {len(seeds)} (give one for all)"
+        )
     pairs = []
     for one in seeds:
         generator = torch.Generator().manual_seed(one)
@@ -179,17 +181,19 @@ def _nndsvd(problem: NMFProblem, units: Units, seed: Seed) -> Start:
 
 
 def _nndsvda(problem: NMFProblem, units: Units, seed: Seed) -> Start:
-    # In the user's units, as scikit-learn does, although a mean of Y has no business among square roots of it.
-    mean = problem.Y.mean((1, 2), keepdim=True) * units.root.clamp(max=largest_start(problem))
-    H, W = nndsvd(problem.Y, problem.k)
-    return torch.where(H > 0, H, mean), torch.where(W > 0, W, mean)
+    mean = _mean_for_users(problem, units)
+    return nndsvd_filled_with(problem.Y, problem.k, mean, mean)
 
 
 def _nndsvdar(problem: NMFProblem, units: Units, seed: Seed) -> Start:
-    mean = problem.Y.mean((1, 2), keepdim=True) * units.root.clamp(max=largest_start(problem))
-    noise = _drawn(problem, seed, torch.randn)
-    pairs = zip(nndsvd(problem.Y, problem.k), noise, strict=True)
-    return tuple(torch.where(X > 0, X, mean * drawn.abs() / 100) for X, drawn in pairs)  # type: ignore[return-value]
+    mean = _mean_for_users(problem, units)
+    H, W = (mean * noise.abs() / 100 for noise in _drawn(problem, seed, torch.randn))
+    return nndsvd_filled_with(problem.Y, problem.k, H, W)
+
+
+def _mean_for_users(problem: NMFProblem, units: Units) -> Tensor:
+    """The mean of Y in their units, as scikit-learn has it, although it has no business among square roots of Y."""
+    return problem.Y.mean((1, 2), keepdim=True) * units.root.clamp(max=largest_start(problem))
 
 
 def _spa(problem: NMFProblem, units: Units, seed: Seed) -> Start:
@@ -206,9 +210,8 @@ def _filled_nndsvd(problem: NMFProblem, units: Units, seed: Seed) -> Start:
 
     After five rounds of HALS it is as good as the mean(Y) of "nndsvda", or better.
     """
-    H, W = nndsvd(problem.Y, problem.k)
     fill = (problem.Y.mean((1, 2), keepdim=True) / problem.k).sqrt()
-    return torch.where(H > 0, H, fill), torch.where(W > 0, W, fill)
+    return nndsvd_filled_with(problem.Y, problem.k, fill, fill)
 
 
 def _auto(problem: NMFProblem, units: Units, seed: Seed) -> Start:
@@ -228,8 +231,7 @@ def _auto(problem: NMFProblem, units: Units, seed: Seed) -> Start:
 
 def _after_rounds(problem: NMFProblem, H: Tensor, W: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """H and W after a few rounds of HALS, and the objective there, (B,)."""
-    batch = len(problem.Y)
-    W, Ht = (x.expand(batch, -1, -1).clone(memory_format=torch.contiguous_format) for x in (W, H.mT))
+    W, Ht = in_own_memory(problem, H, W)
     run = HALS().run(problem, W, Ht, Budget(tol=0.0, max_iter=RACE, observer=None))
     return run.Ht.mT, run.W, problem.objective(run.errors[-1], run.W, run.Ht)
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_matrix, set_fields
+from diffnmf.factorization.at_once import run_at_once
 from diffnmf.factorization.base import Budget, Method, Run
 from diffnmf.factorization.gram_merging import gram_steps, merge_gram
-from diffnmf.factorization.half_step import half_step, run_at_once
+from diffnmf.factorization.half_step import half_step
 from diffnmf.factorization.hals import sweep_
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.problem_input import scale_exponent
@@ -22,6 +23,7 @@ from diffnmf.factorization.workers import for_each
 # Of more columns than this (or 2k) a sample is merged. At 256 of 800 columns that costs 2 to 4 % of the error, and
 # nothing any more five rounds of HALS later.
 DIRECT = 1024
+STEPS, SWEEPS = 4, 2  # in Gram space, and over the weights at the end, unless told otherwise
 SWEEPS_FROM_SHARES = 8  # more of them where W is not known from the merging
 # Entries of the matrices of a batch that are worked on at once: what a second-level cache holds.
 ENTRIES = 2**19
@@ -54,8 +56,8 @@ class Merge(Method):
         True
     """
 
-    steps: int = 4
-    sweeps: int = 2
+    steps: int = STEPS
+    sweeps: int = SWEEPS
 
     def __post_init__(self) -> None:
         set_fields(self, steps=check_count("steps", self.steps), sweeps=check_count("sweeps", self.sweeps, at_least=1))
@@ -83,7 +85,7 @@ def can_merge(n: int, m: int, k: int) -> bool:
 
 
 @torch.no_grad()
-def merge(Y: Tensor, k: int, *, steps: int = 4, sweeps: int = 2) -> tuple[Tensor, Tensor]:
+def merge(Y: Tensor, k: int, *, steps: int = STEPS, sweeps: int = SWEEPS) -> tuple[Tensor, Tensor]:
     """Merge the columns of every Y into k components, and fit them: H (*batch, n, k) and W (*batch, k, m).
 
     Every column begins as a component of its own. Again and again the two components are replaced by their best common
@@ -128,7 +130,7 @@ def merge(Y: Tensor, k: int, *, steps: int = 4, sweeps: int = 2) -> tuple[Tensor
     return H.reshape(*batch_shape, n, k), W.reshape(*batch_shape, k, m)
 
 
-def merge_scaled(Y: Tensor, k: int, steps: int = 4, sweeps: int = 2) -> tuple[Tensor, Tensor]:
+def merge_scaled(Y: Tensor, k: int, steps: int = STEPS, sweeps: int = SWEEPS) -> tuple[Tensor, Tensor]:
     """As ``merge``, of Y (B, n, m) whose squares are in range, as those of an ``NMFProblem`` are."""
     batch, n, m = Y.shape
     if not can_merge(n, m, k):
@@ -165,9 +167,9 @@ def merged_members(count: int, k: int) -> Tensor:
     return torch.linspace(0, count - 1, most, device="cpu").long()
 
 
-def even_share(Ht: Tensor, C: Tensor) -> Tensor:
-    """Weights (B, k, m) that give every component Hᵀ (B, k, n) an even share, from C = HᵀY: to begin sweeps with."""
-    return C / (Ht.square().sum(-1, keepdim=True) * Ht.shape[1]).clamp(min=torch.finfo(C.dtype).tiny)
+def even_share(C: Tensor, squares: Tensor) -> Tensor:
+    """Weights (B, k, m) that give every component an even share, to begin sweeps with: from C = HᵀY and ‖h‖² (B, k)."""
+    return C / (squares.unsqueeze(-1) * C.shape[1]).clamp(min=torch.finfo(C.dtype).tiny)
 
 
 def merge_columns(Y: Tensor, k: int, steps: int, sweeps: int) -> tuple[Tensor, Tensor]:
@@ -182,7 +184,7 @@ def merge_columns(Y: Tensor, k: int, steps: int, sweeps: int) -> tuple[Tensor, T
     else:
         Ht = merge_columns(Y[:, :, members.to(Y.device)], k, steps, sweeps)[0].mT
         C = Ht @ Y
-        W = even_share(Ht, C)
+        W = even_share(C, Ht.square().sum(-1))
         sweeps += SWEEPS_FROM_SHARES
     sweep_(Ht @ Ht.mT, C, W, sweeps)
     return Ht.mT, W

@@ -115,7 +115,9 @@ def fit_stream(model: Any, options: Options, X: Any, W: Any, H: Any) -> tuple[Pa
     if not leading:
         raise ValueError("X: expected at least one batch of rows; got none (an iterator serves one pass only)")
     if W is not None:
-        raise ValueError("W: expected None where X is a stream of batches, whose weights are solved for; got weights")
+        raise ValueError(
+            "W: expected None where X is a stream of batches, whose weights are solved for; got some (leave them out)"
+        )
     learner, _ = started(model, options, leading[-1], None, H)
     begun: Iterator[Rows] | None = chain(leading, batches)
 

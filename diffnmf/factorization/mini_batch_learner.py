@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_flag, check_number, check_optional_count
+from diffnmf.factorization.alphas import Alphas
 from diffnmf.factorization.divergence import check_beta
 from diffnmf.factorization.mini_batch_rules import DivergenceRule, Memory, Rule, SquaredErrorRule, Visit
-from diffnmf.factorization.nmf_problem import Penalties
-from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
-from diffnmf.solvers.devices import ieee_products
+from diffnmf.factorization.nmf_problem import Penalties, largest_penalty
+from diffnmf.factorization.sparse_matrix import Matrix, batch_of_one, in_units, stored_entries
+from diffnmf.solvers.devices import precise_products
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,7 @@ class Options:
     tol: float
     max_no_improvement: int | None
     max_iter: int
-    weights_alpha: float
-    basis_alpha: float
-    l1_ratio: float
+    alphas: Alphas
     forget_factor: float
     fresh_restarts: bool
     fresh_restarts_max_iter: int
@@ -40,8 +39,6 @@ class Options:
         Raises:
             TypeError, ValueError: one of them is not what is expected; the message names it.
         """
-        alpha_W = check_number("alpha_W", model.alpha_W)
-        same = isinstance(model.alpha_H, str) and model.alpha_H == "same"
         stop, last = model.max_no_improvement, model.transform_max_iter
         return Options(
             beta=check_beta("beta_loss", model.beta_loss),
@@ -49,9 +46,7 @@ class Options:
             tol=check_number("tol", model.tol),
             max_no_improvement=check_optional_count("max_no_improvement", stop, at_least=1),
             max_iter=check_count("max_iter", model.max_iter, at_least=1),
-            weights_alpha=alpha_W,
-            basis_alpha=alpha_W if same else check_number("alpha_H", model.alpha_H, alternative="'same'"),
-            l1_ratio=check_number("l1_ratio", model.l1_ratio, "[0, 1]"),
+            alphas=Alphas.of(model),
             forget_factor=check_number("forget_factor", model.forget_factor, "[0, 1]"),
             fresh_restarts=check_flag("fresh_restarts", model.fresh_restarts),
             fresh_restarts_max_iter=check_count("fresh_restarts_max_iter", model.fresh_restarts_max_iter, at_least=1),
@@ -61,18 +56,20 @@ class Options:
 
     def penalties_of_W(self, features: int) -> tuple[float, float]:
         """l1 and ridge, in the scaling of scikit-learn."""
-        return self.weights_alpha * self.l1_ratio * features, self.weights_alpha * (1 - self.l1_ratio) * features
+        W, _, l1_ratio = self.alphas
+        return W * l1_ratio * features, W * (1 - l1_ratio) * features
 
     def rule(self, like: Tensor, features: int, root: float = 1.0) -> Rule:
         """How a batch is worked on where Y counts in units of root², in the dtype and on the device of ``like``."""
         units = _power(root, 1 - 2 * self.beta), _power(root, 2 - 2 * self.beta)
-        largest = math.sqrt(torch.finfo(like.dtype).max)  # more penalty than that changes nothing any more
-        per_sample = self.basis_alpha * self.l1_ratio, self.basis_alpha * (1 - self.l1_ratio)
+        largest = largest_penalty(like.dtype)
+        _, H, l1_ratio = self.alphas
+        per_sample = H * l1_ratio, H * (1 - l1_ratio)
         (l1_W, l1_H), (ridge_W, ridge_H) = (
             [min(x * unit, largest) if x else 0.0 for x in both]
             for unit, *both in zip(units, self.penalties_of_W(features), per_sample, strict=True)
         )
-        of_W = Penalties(*(like.new_full((1, 1, 1), x) if x else None for x in (l1_W, ridge_W)))
+        of_W = Penalties.of(l1_W, ridge_W, like)
         if self.beta == 2:
             return SquaredErrorRule(of_W, l1_H, ridge_H)
         return DivergenceRule(of_W, l1_H, ridge_H, self.beta)
@@ -99,7 +96,7 @@ class Learner:
     @staticmethod
     def start(Ht: Tensor, Y: Tensor, options: Options) -> "Learner":
         """From Hᵀ (k, n), for data like Y (n, b), which says what the units are."""
-        values = Y if Y.layout == torch.strided else Y.values()
+        values = stored_entries(Y)
         largest = float(values.amax()) if values.numel() else 0.0
         exponent = math.frexp(largest)[1] // 2 if largest > 0 else 0
         root = 2.0**exponent
@@ -135,7 +132,7 @@ class Learner:
         """
         target = self._scaled(Y)
         rule = options.rule(self.Ht, self.Ht.shape[2], self.root)
-        with torch.autocast(device_type=Y.device.type, enabled=False), ieee_products():
+        with precise_products(Y.device):
             half = rule.half_step(target, self.Ht)
             if solve:
                 W = rule.solve_weights(half, options.fresh_restarts_max_iter, options.tol)
@@ -154,12 +151,8 @@ class Learner:
         return rule.solve_weights(half, iterations, options.tol)[0] * self.root
 
     def _scaled(self, Y: Tensor) -> Matrix:
-        target = Y.unsqueeze(0) if Y.layout == torch.strided else SparseMatrix.of(Y)
-        if self.root == 1:
-            return target
-        if isinstance(target, SparseMatrix):
-            return target.map(lambda values: values / self.root / self.root)
-        return target / self.root / self.root
+        target = batch_of_one(Y)
+        return target if self.root == 1 else in_units(target, self.root)
 
 
 def _power(root: float, exponent: float) -> float:

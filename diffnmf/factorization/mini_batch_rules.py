@@ -22,11 +22,11 @@ from torch import Tensor
 
 from diffnmf.factorization.divergence import DivergenceHalfStep
 from diffnmf.factorization.half_step import HalfStep, Quadratic, half_step, negligible
-from diffnmf.factorization.hals import sweep_
+from diffnmf.factorization.hals import passes, sweep_
 from diffnmf.factorization.multiplicative import MU, safe_exponent
 from diffnmf.factorization.nmf_problem import Penalties
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, multiply
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 SWEEPS = 3  # over a factor, where they cost less than forming what they work on
 
@@ -135,8 +135,7 @@ class Rule(ABC):
 
     def _basis_penalties(self, samples: float, Ht: Tensor) -> Penalties:
         """The penalties of H that so many samples bring."""
-        both = (samples * self.basis_l1, samples * self.basis_ridge)
-        return Penalties(*(Ht.new_full((1, 1, 1), x) if x else None for x in both))
+        return Penalties.of(samples * self.basis_l1, samples * self.basis_ridge, Ht)
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ class SquaredErrorRule(Rule):
         return best.expand(-1, C.shape[1], -1).clone()
 
     def sweeps(self, half: HalfStep) -> int:
-        return _passes(half.size, half.A.shape[-1])
+        return passes(SWEEPS, half.size, half.A.shape[-1])
 
     def improve_weights(self, half: HalfStep, W: Tensor, sweeps: int) -> None:
         sweep_(*half.penalized(), W, sweeps)
@@ -171,7 +170,7 @@ class SquaredErrorRule(Rule):
             pull, hold = W - share * last.W, hold - share * (last.W @ last.W.mT)
         memory.add(multiply(pull, Y.mT), hold, (1 - share) * samples, rho)
         half = Quadratic(memory.hold, memory.pull, self._basis_penalties(memory.samples, Ht), samples)
-        sweep_(*half.penalized(), Ht, _passes(samples, k))
+        sweep_(*half.penalized(), Ht, passes(SWEEPS, samples, k))
 
     def divergence(self, half: HalfStep, Y: Matrix, W: Tensor) -> float:
         values = Y.values if isinstance(Y, SparseMatrix) else Y
@@ -221,8 +220,3 @@ def moved(before: Tensor, now: Tensor) -> float:
     """‖now − before‖ / ‖now‖; 0 where nothing is left."""
     size = float(torch.linalg.vector_norm(now))
     return float(torch.linalg.vector_norm(now - before)) / size if size > 0 else 0.0
-
-
-def _passes(p: int, k: int) -> int:
-    """Over a factor: one costs k / p of the product that it works on."""
-    return max(1, min(SWEEPS, p // k))

@@ -9,8 +9,9 @@ from torch import Tensor
 from diffnmf.checks import check_flag, set_fields
 from diffnmf.factorization.alternating import AlternatingMethod
 from diffnmf.factorization.divergence import DivergenceHalfStep, Pulling, check_beta
-from diffnmf.factorization.half_step import HalfStep, Quadratic, Stationarity, negligible, stationarity_of
+from diffnmf.factorization.half_step import HalfStep, Quadratic, negligible
 from diffnmf.factorization.nmf_problem import NMFProblem
+from diffnmf.factorization.stationarity import Stationarity, stationarity_of
 
 # Exponent of the extrapolated updates: up to 2 the updates still converge, but with 1.7 they diverge on a spectrogram.
 OVERRELAXATION = 1.3
@@ -59,7 +60,9 @@ class MU(AlternatingMethod):
         check_beta("beta_loss", self.beta_loss)
         set_fields(self, extrapolate=check_flag("extrapolate", self.extrapolate))
         if self.extrapolate and not 1 <= self.beta <= 2:
-            raise ValueError(f"extrapolate: expected False but for beta_loss in [1, 2]; got beta_loss={self.beta_loss}")
+            raise ValueError(
+                f"extrapolate: expected False but for beta_loss in [1, 2]; got {self.beta_loss} (leave it out)"
+            )
 
     @property
     def keeps_zeros(self) -> bool:

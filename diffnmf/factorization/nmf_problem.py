@@ -2,26 +2,36 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from diffnmf.factorization.sparse_matrix import Matrix
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 Index = slice | Tensor  # some problems of a batch: neighbours, or any by their numbers (N,)
 
 
-@dataclass(frozen=True)
-class Penalties:
+class Penalties(NamedTuple):
     """½‖Y − HW‖² + l1 ΣX + ½ ridge ‖X‖² for one factor X: l1 and ridge (B, 1, 1), or None where they are zero."""
 
-    l1: Tensor | None
-    ridge: Tensor | None
+    l1: Tensor | None = None
+    ridge: Tensor | None = None
+
+    @staticmethod
+    def of(l1: float, ridge: float, like: Tensor) -> "Penalties":
+        """From numbers, the same for every problem, in the dtype and on the device of ``like``."""
+        return Penalties(*(like.new_full((1, 1, 1), x) if x else None for x in (l1, ridge)))
 
     @property
     def any(self) -> bool:
         return self.l1 is not None or self.ridge is not None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """As ``NNLSLayer`` takes them."""
+        return {name: 0.0 if x is None else x for name, x in self._asdict().items()}
 
     def __call__(self, X: Tensor) -> Tensor:
         """What X (B, k, N) costs, (B,) float64."""
@@ -38,7 +48,12 @@ class Penalties:
         return down if self.ridge is None else down + self.ridge * X
 
     def take(self, index: Index) -> "Penalties":
-        return Penalties(*(None if x is None else x[index] for x in (self.l1, self.ridge)))
+        return Penalties(*(None if x is None else x[index] for x in self))
+
+
+def largest_penalty(dtype: torch.dtype) -> float:
+    """More than this, where Y is about 1, changes nothing any more, and would overflow."""
+    return math.sqrt(torch.finfo(dtype).max)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
 from diffnmf.factorization.svd import singular_triplets, sparse_triplets
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 
 def nndsvd(Y: Matrix, k: int) -> tuple[Tensor, Tensor]:
@@ -22,6 +22,12 @@ def nndsvd(Y: Matrix, k: int) -> tuple[Tensor, Tensor]:
     triplets = sparse_triplets(Y, k) if isinstance(Y, SparseMatrix) else singular_triplets(Y.double(), k)
     H, Wt = of_triplets(*triplets, k)
     return H.to(Y.dtype), Wt.to(Y.dtype).mT.contiguous()
+
+
+def nndsvd_filled_with(Y: Matrix, k: int, of_H: Tensor, of_W: Tensor) -> tuple[Tensor, Tensor]:
+    """``nndsvd`` with something in the place of its zeros."""
+    H, W = nndsvd(Y, k)
+    return torch.where(H > 0, H, of_H), torch.where(W > 0, W, of_W)
 
 
 def column_norms(X: Tensor) -> Tensor:

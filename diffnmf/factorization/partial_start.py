@@ -9,7 +9,7 @@ from torch import Tensor
 from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.nmf_problem import NMFProblem, Penalties
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 Start = tuple[Tensor, Tensor]  # H (B, n, k), W (B, k, m)
 
@@ -26,7 +26,6 @@ def partial_start(problem: NMFProblem, known: Tensor | None, whole: Callable[[NM
     if known is None:
         return whole(filled)
     rest = problem.k - known.shape[2]
-    none = Penalties(None, None)
     W_known = exact_weights(known, problem.Y, weights=problem.weights)
     if rest == 0:
         return known, W_known
@@ -34,7 +33,7 @@ def partial_start(problem: NMFProblem, known: Tensor | None, whole: Callable[[NM
         left: Matrix = filled.Y  # what is left of it would be dense
     else:
         left = torch.baddbmm(filled.dense, known, W_known, alpha=-1).clamp_(min=0)
-    H, W = whole(replace(filled, Y=left, k=rest, known=0, weights_penalties=none, basis_penalties=none))
+    H, W = whole(replace(filled, Y=left, k=rest, known=0, weights_penalties=Penalties(), basis_penalties=Penalties()))
     batch = len(known)
     return torch.cat((known, H.expand(batch, -1, -1)), 2), torch.cat((W_known, W.expand(batch, -1, -1)), 1)
 

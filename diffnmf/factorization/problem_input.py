@@ -14,8 +14,8 @@ from diffnmf.checks import (
     check_same_device,
     check_tensor,
 )
-from diffnmf.factorization.nmf_problem import NMFProblem, Penalties, Units
-from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
+from diffnmf.factorization.nmf_problem import NMFProblem, Penalties, Units, largest_penalty
+from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, in_units
 from diffnmf.solvers.devices import check_float64
 
 
@@ -78,7 +78,7 @@ def make_nmf_problem(
     unit = not bool(exponent.any())
     root = torch.ldexp(torch.ones_like(largest), exponent)[:, None, None]  # (B, 1, 1)
     units = Units(torch.Size(batch), Y.dtype, root, finite, unit, whole)
-    scaled = flat if unit else _divided(flat, root)
+    scaled = flat if unit else in_units(flat, root)
     of_W, of_H = make_penalties(root, beta, l1_H=l1_H, l1_W=l1_W, ridge_H=ridge_H, ridge_W=ridge_W)
     H, W, known = (None if x is None else units.scale(x) for x in given)
     _check_size(H, W)
@@ -94,16 +94,12 @@ def scale_exponent(largest: Tensor) -> Tensor:
 def make_penalties(root: Tensor, beta: float, **values: float) -> tuple[Penalties, Penalties]:
     """Of W and of H, in the scaled units, from l1_W, ridge_W, l1_H and ridge_H."""
     powers = (1 - 2 * beta, 2 - 2 * beta)  # in units of s^β: an l1 of s^β/√s, a ridge of s^β/s
-    of_W, of_H = (
-        Penalties(
-            *(
-                _penalty(f"{x}_{name}", values[f"{x}_{name}"], root, p)
-                for x, p in zip(("l1", "ridge"), powers, strict=True)
-            )
-        )
-        for name in ("W", "H")
-    )
-    return of_W, of_H
+
+    def of(factor: str) -> Penalties:
+        names = (f"l1_{factor}", f"ridge_{factor}")
+        return Penalties(*(_penalty(x, values[x], root, power) for x, power in zip(names, powers, strict=True)))
+
+    return of("W"), of("H")
 
 
 def _dense(Y: Tensor) -> tuple[Tensor, list[int]]:
@@ -149,14 +145,18 @@ def entry_weights_of(
         check_tensor("mask", mask)
         check_same_device("mask", mask, "Y", Y.device)
         if mask.dtype != torch.bool:
-            raise TypeError(f"mask: expected a tensor of dtype bool, True where Y is known; got {mask.dtype}")
+            raise TypeError(
+                f"mask: expected a tensor of dtype bool, True where Y is known; got {mask.dtype} (use mask.bool())"
+            )
         V = check_expands("mask", mask, shape, "that of Y").to(dtype)
     if weights is not None:
         check_tensor("weights", weights)
         check_same_device("weights", weights, "Y", Y.device)
         weights = check_expands("weights", weights.detach().to(dtype), shape, "that of Y")
         if not bool(weights.isfinite().all()) or bool((weights < 0).any()):
-            raise ValueError("weights: expected finite numbers ≥ 0, 0 for an entry that is not known; got others")
+            raise ValueError(
+                "weights: expected finite numbers ≥ 0, 0 for an entry that is not known; got others (replace them)"
+            )
         V = V * weights
     return V.expand(shape).reshape(-1, *shape[-2:])
 
@@ -166,7 +166,7 @@ def _known(fixed: Tensor | None, Y: Tensor, batch: list[int], n: int, k: int, dt
         return None
     count = check_matrix("fixed", fixed).shape[-1]
     if count > k:
-        raise ValueError(f"fixed: expected at most k = {k} columns; got {tuple(fixed.shape)}")
+        raise ValueError(f"fixed: expected at most k = {k} columns; got {tuple(fixed.shape)} (raise k)")
     known = _given("fixed", fixed, Y, (*batch, n, count), dtype)
     return known if count else None
 
@@ -189,13 +189,6 @@ def _without_broken(X: Matrix, finite: Tensor) -> Matrix:
     return torch.where(finite[:, None, None], X, 0.0)
 
 
-def _divided(X: Matrix, root: Tensor) -> Matrix:
-    """X / root²."""
-    if isinstance(X, SparseMatrix):
-        return X.map(lambda values: values / root.flatten() / root.flatten())
-    return X / root / root
-
-
 def _square(X: Matrix, V: Tensor | None) -> Tensor:
     """Σ V X², (B,) float64."""
     if isinstance(X, SparseMatrix):
@@ -210,8 +203,7 @@ def _penalty(name: str, value: float, root: Tensor, power: float) -> Tensor | No
     value = check_number(name, value)
     if value == 0:
         return None
-    largest = math.sqrt(torch.finfo(root.dtype).max)  # more penalty than that changes nothing any more
-    return (value * root.double() ** power).clamp(max=largest).to(root.dtype)
+    return (value * root.double() ** power).clamp(max=largest_penalty(root.dtype)).to(root.dtype)
 
 
 def _given(name: str, X: Tensor | None, Y: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:

@@ -14,7 +14,7 @@ from diffnmf.factorization.large.blocks import refuse_blocks
 from diffnmf.factorization.registry import get_method
 from diffnmf.factorization.sample_arrays import columns_of
 from diffnmf.factorization.svd import singular_values
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 FOLD_ELEMENTS = 2**23  # entries of Y that are worked on at once: small problems take all their folds together
 

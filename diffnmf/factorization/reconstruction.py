@@ -1,6 +1,5 @@
 """What the estimator computes for given components: the weights of every sample, and how far HW is from Y."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +8,9 @@ from torch import Tensor
 from diffnmf.factorization.divergence import DivergenceHalfStep, has_zeros, zeros_refused
 from diffnmf.factorization.divergence_weights import divergence_weights
 from diffnmf.factorization.exact_weights import exact_weights
-from diffnmf.factorization.nmf_problem import Penalties
-from diffnmf.factorization.sparse_matrix import SparseMatrix
-from diffnmf.solvers.norms import safe_norm
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.factorization.nmf_problem import Penalties, largest_penalty
+from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, batch_of_one, largest_of_columns
+from diffnmf.solvers.norms import one_where_zero, safe_norm
 from diffnmf.solvers.ranges import range_exponent, times_power
 
 
@@ -38,7 +36,7 @@ def weights_of(H: Tensor, Y: Tensor, V: Tensor | None, loss: Loss) -> Tensor:
     Raises:
         ValueError: an entry is zero where the divergence of a zero is infinite.
     """
-    H, target = H.unsqueeze(0), _batch_of_one(Y)
+    H, target = H.unsqueeze(0), batch_of_one(Y)
     V = None if V is None else V.unsqueeze(0)
     if V is not None and isinstance(target, Tensor):
         target = torch.where(V > 0, target, 0.0)
@@ -47,25 +45,26 @@ def weights_of(H: Tensor, Y: Tensor, V: Tensor | None, loss: Loss) -> Tensor:
     if loss.beta <= 0 and has_zeros(target, V):
         raise zeros_refused("X")
     # In units in which every column of Y and every component are about 1: what is divided by has a floor.
-    sizes = target.largest_of_columns() if isinstance(target, SparseMatrix) else target.amax((0, 1))
-    sizes = one_where_zero(sizes)  # (m,)
+    sizes = one_where_zero(largest_of_columns(target))  # (m,)
     scaled = target.columns_divided(sizes) if isinstance(target, SparseMatrix) else target / sizes
     lengths = one_where_zero(H.amax(1, keepdim=True))  # (1, 1, k)
-    largest = math.sqrt(torch.finfo(H.dtype).max)  # more penalty than that changes nothing any more
-    l1, ridge = (
-        (x * sizes.double() ** (power - loss.beta) / lengths.double().mT ** power).clamp(max=largest).to(H)
-        if x
-        else None
-        for x, power in ((loss.l1, 1), (loss.ridge, 2))
-    )  # (1, k, m)
-    half = DivergenceHalfStep((H / lengths).mT.contiguous(), scaled, Penalties(l1, ridge), loss.beta, V)
+
+    def scaled_penalty(x: float, power: int) -> Tensor | None:
+        """(1, k, m)"""
+        if not x:
+            return None
+        here = x * sizes.double() ** (power - loss.beta) / lengths.double().mT ** power
+        return here.clamp(max=largest_penalty(H.dtype)).to(H)
+
+    penalties = Penalties(scaled_penalty(loss.l1, 1), scaled_penalty(loss.ridge, 2))
+    half = DivergenceHalfStep((H / lengths).mT.contiguous(), scaled, penalties, loss.beta, V)
     return (divergence_weights(half) / lengths.mT * sizes)[0].to(Y.dtype)
 
 
 @torch.no_grad()
 def distance(H: Tensor, W: Tensor, Y: Tensor, V: Tensor | None, beta: float) -> float:
     """√(Σ V (Y − HW)²), or √(2 Σ V d_β(Y | HW)) for another β than 2."""
-    target = _batch_of_one(Y)
+    target = batch_of_one(Y)
     if V is not None and isinstance(target, Tensor):
         target = torch.where(V > 0, target, 0.0)
     if beta != 2:
@@ -76,11 +75,11 @@ def distance(H: Tensor, W: Tensor, Y: Tensor, V: Tensor | None, beta: float) -> 
     return float(safe_norm(residual if V is None else residual * V.sqrt(), dim=(0, 1)))
 
 
-def _divergence_distance(H: Tensor, W: Tensor, target: Tensor | SparseMatrix, V: Tensor | None, beta: float) -> float:
+def _divergence_distance(H: Tensor, W: Tensor, target: Matrix, V: Tensor | None, beta: float) -> float:
     """In the units of ``weights_of``, from which d_β(sy | sp) = s^β d_β(y | p) leads back."""
-    largest = target.largest_of_columns() if isinstance(target, SparseMatrix) else target.amax((0, 1))  # (m,)
+    largest = largest_of_columns(target)  # (m,)
     scale = one_where_zero(largest.amax())
-    scaled: Tensor | SparseMatrix
+    scaled: Matrix
     if isinstance(target, SparseMatrix):  # β > 0: samples that are small count little
         scaled, W = target.columns_divided(scale.expand_as(largest)), W / scale
     else:
@@ -88,21 +87,17 @@ def _divergence_distance(H: Tensor, W: Tensor, target: Tensor | SparseMatrix, V:
         scale = scale if beta > 0 else sizes.amin()  # so that no share is above 1
         shares = ((sizes / scale) ** beta).expand(target.shape)
         scaled, W, V = target / sizes, W / sizes, shares if V is None else shares * V
-    half = DivergenceHalfStep(H.mT.unsqueeze(0), scaled, Penalties(None, None), beta, V)
+    half = DivergenceHalfStep(H.mT.unsqueeze(0), scaled, Penalties(), beta, V)
     error = float(half.error(W.new_zeros(1), W.unsqueeze(0), may_look=True))
     return error * float(scale.double() ** (beta / 2))
 
 
 def _sparse_distance(H: Tensor, W: Tensor, Y: SparseMatrix) -> float:
     """Σ over the stored entries of (y − p)² − p², and all of ‖HW‖², of numbers whose squares are in range."""
-    exponent = range_exponent(Y.largest_of_columns().double().amax())
+    exponent = range_exponent(largest_of_columns(Y).double().amax())
     of_H = range_exponent(H.double().amax(0))  # (k,)
     H, W = times_power(H, -of_H), times_power(times_power(W, of_H.unsqueeze(-1)), -exponent)
     P = Y.sampled_product(H.mT, W).double()
     H, W, values = H.double(), W.double(), times_power(Y.values.double(), -exponent)
     square = (values * (values - 2 * P)).sum() + ((H.mT @ H) * (W @ W.mT)).sum()
     return float(times_power(square.clamp(min=0).sqrt(), exponent))
-
-
-def _batch_of_one(Y: Tensor) -> Tensor | SparseMatrix:
-    return Y.unsqueeze(0) if Y.layout == torch.strided else SparseMatrix.of(Y)

@@ -7,7 +7,7 @@ from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.sparse_matrix import SparseMatrix
 
 
-def dead_components(W: Tensor, Ht: Tensor) -> Tensor:
+def vanished(W: Tensor, Ht: Tensor) -> Tensor:
     """Which components contribute nothing, (B, k): a row of W (B, k, m) or of Hᵀ (B, k, n) is zero."""
     return torch.minimum(W.amax(-1), Ht.amax(-1)) == 0
 
@@ -22,7 +22,7 @@ def revive_(problem: NMFProblem, W: Tensor, Ht: Tensor) -> Tensor:
     Returns:
         The components that have a new start, (B, k).
     """
-    dead = dead_components(W, Ht)
+    dead = vanished(W, Ht)
     dead[:, : problem.known] = False
     some = dead.any(-1).nonzero().squeeze(-1)
     revived = torch.zeros_like(dead)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_expands
-from diffnmf.factorization.sparse_matrix import quietly
+from diffnmf.factorization.sparse_matrix import quietly, stored_entries
 
 
 def tensor_of(array: np.ndarray | Tensor) -> Tensor:
@@ -37,7 +37,13 @@ def columns_of(name: str, data: Any, *, allow_nan: bool = False) -> Tensor:
 def in_kind(result: Tensor, X: object) -> Any:
     """A result as its user wants it: a tensor on the device of X where X is one, otherwise an array."""
     result = result.contiguous()
-    return result.to(X.device) if isinstance(X, Tensor) else result.cpu().numpy()
+    return result.to(X.device) if isinstance(X, Tensor) else array_of(result)
+
+
+def array_of(x: Tensor) -> np.ndarray:
+    """The numbers of a tensor as an array, without gradient; NumPy has no bfloat16, of which float32 is made."""
+    x = x.detach().cpu()
+    return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
 
 def sparse_tensor_of(matrix: Any) -> Tensor:
@@ -61,7 +67,7 @@ def entry_weights(weights: Any, X: Tensor, *, missing: bool) -> Tensor | None:
     V = V.unsqueeze(1) if V.ndim == 1 else V
     V = check_expands("weights", V, X.shape, "(n_samples, n_features)", "(n_samples,) weighs the samples")
     if not bool(V.isfinite().all()) or bool((V < 0).any()):
-        raise ValueError("weights: expected finite numbers ≥ 0; got others")
+        raise ValueError("weights: expected finite numbers ≥ 0; got others (0 leaves an entry out)")
     return torch.where(X.isnan(), 0.0, V) if unknown else V
 
 
@@ -114,7 +120,7 @@ def matrix_of(X: Tensor, *, allow_nan: bool = False) -> Tensor:
             raise ValueError(f"X: expected at least one {what}; Found array with 0 {what}(s), shape {tuple(X.shape)}")
     X = X.detach()
     X = X.to(torch.promote_types(X.dtype, torch.float32)) if X.is_floating_point() else X.to(torch.get_default_dtype())
-    entries = X if X.layout == torch.strided else X.values()
+    entries = stored_entries(X)
     if not bool((entries.isfinite() | entries.isnan() if allow_nan else entries.isfinite()).all()):
         raise ValueError("X: expected finite numbers; Input contains NaN or infinity (leave those rows out or impute)")
     return X
@@ -122,7 +128,7 @@ def matrix_of(X: Tensor, *, allow_nan: bool = False) -> Tensor:
 
 def check_non_negative(X: Tensor) -> None:
     """Raise ValueError, in scikit-learn's words, when an entry is negative."""
-    entries = X if X.layout == torch.strided else X.values()
+    entries = stored_entries(X)
     smallest = entries.nan_to_num(0.0).min().item() if entries.numel() else 0.0
     if smallest < 0:
         raise ValueError(

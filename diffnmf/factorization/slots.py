@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_matrix, check_same_rows
-from diffnmf.solvers.norms import safe_norm
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import with_unit_columns
 
 
 @torch.no_grad()
@@ -45,7 +44,7 @@ def match_slots(H: Tensor, prototypes: Tensor) -> Tensor:
             f"prototypes: expected (n, k), as many columns as H has: {k}; got {tuple(prototypes.shape)}"
             " (slot_prototypes makes them from the bases of several groups)"
         )
-    cosines = of_length_one(prototypes.to(H)).mT @ of_length_one(H)  # (*batch, k, k): slots, columns
+    cosines = with_unit_columns(prototypes.to(H)).mT @ with_unit_columns(H)  # (*batch, k, k): slots, columns
     flat = cosines.reshape(-1, k, k).nan_to_num().double().cpu().numpy()
     order = np.array([linear_sum_assignment(pair, maximize=True)[1] for pair in flat]).reshape(*H.shape[:-2], k)
     return torch.from_numpy(order.astype(np.int64)).to(H.device)
@@ -97,17 +96,11 @@ def slot_prototypes(H: Tensor, rounds: int = 10) -> Tensor:
     """
     if check_matrix("H", H).ndim != 3 or len(H) == 0:
         raise ValueError(f"H: expected (G, n, k), the bases of at least one group; got {tuple(H.shape)}")
-    U = of_length_one(H)
+    U = with_unit_columns(H)
     prototypes, order = U[0], None
     for _ in range(check_count("rounds", rounds)):
         last, order = order, match_slots(U, prototypes)
         if last is not None and torch.equal(order, last):
             break
-        prototypes = of_length_one(take_slots(U, U.mT, order)[0].mean(0))
+        prototypes = with_unit_columns(take_slots(U, U.mT, order)[0].mean(0))
     return prototypes
-
-
-def of_length_one(H: Tensor) -> Tensor:
-    """Columns of norm 1; zero ones stay."""
-    wide = H.to(torch.promote_types(H.dtype, torch.float32))  # a column may be longer than a number of float16 can be
-    return (wide / one_where_zero(safe_norm(wide, dim=-2)).unsqueeze(-2).to(wide.dtype)).to(H.dtype)

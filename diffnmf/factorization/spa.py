@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_matrix
+from diffnmf.factorization.at_once import run_at_once
 from diffnmf.factorization.base import Budget, Method, Run
-from diffnmf.factorization.half_step import half_step, run_at_once
+from diffnmf.factorization.exact_weights import exact_weights
+from diffnmf.factorization.half_step import half_step
 from diffnmf.factorization.nmf_problem import NMFProblem
-from diffnmf.layers import NNLSLayer
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 from diffnmf.solvers.ranges import range_exponent
 
 
@@ -46,7 +47,7 @@ def spa(Y: Tensor, k: int) -> Tensor:
     k = check_count("k", k, at_least=1)
     n, m = Y.shape[-2:]
     if k > m:
-        raise ValueError(f"k: expected at most m = {m}, the number of columns of Y to choose from; got {k}")
+        raise ValueError(f"k: expected at most m = {m}, the number of columns of Y to choose from; got {k} (lower k)")
     chosen = _choose_columns(Y.detach().double(), k)  # (*batch, k)
     return Y.gather(-1, chosen.unsqueeze(-2).expand(*chosen.shape[:-1], n, k))
 
@@ -103,7 +104,6 @@ class SPA(Method):
         if problem.basis_penalties.any:
             raise ValueError('l1_H, ridge_H: expected 0 for method "spa", whose H is columns of Y; use l1_W or ridge_W')
         H = spa(problem.dense, problem.k)
-        l1, ridge = (0.0 if x is None else x for x in (problem.weights_penalties.l1, problem.weights_penalties.ridge))
-        W = NNLSLayer(backward="detached")(H, problem.dense, l1=l1, ridge=ridge)
+        W = exact_weights(H, problem.dense, **problem.weights_penalties.arguments)
         half = half_step(H.mT.contiguous(), problem.Y, problem.weights_penalties)
         return run_at_once(problem, half, W, budget)

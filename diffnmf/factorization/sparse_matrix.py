@@ -83,12 +83,6 @@ class SparseMatrix:
         """With its entries changed, one by one; what is zero stays zero."""
         return SparseMatrix(*(_with_values(x, change(x.values())) for x in (self.rows, self.columns)))
 
-    def largest_of_columns(self) -> Tensor:
-        """The largest entry of every column, none of which is negative: (m,)."""
-        _, columns = self.places
-        largest = self.values.new_zeros(self.rows.shape[1])
-        return largest.scatter_reduce_(0, columns, self.values, "amax")
-
     def columns_divided(self, by: Tensor) -> "SparseMatrix":
         """Column j divided by ``by[j]``, (m,)."""
         return SparseMatrix(
@@ -127,6 +121,32 @@ Matrix = Tensor | SparseMatrix
 def multiply(F: Tensor, Y: Matrix) -> Tensor:
     """F @ Y: (B, k, n) and (B, n, m) to (B, k, m)."""
     return Y.left_multiplied(F) if isinstance(Y, SparseMatrix) else F @ Y
+
+
+def batch_of_one(Y: Tensor) -> Matrix:
+    """(n, m), dense or in torch's CSR or CSC layout, to (1, n, m)."""
+    return Y.unsqueeze(0) if Y.layout == torch.strided else SparseMatrix.of(Y)
+
+
+def stored_entries(Y: Tensor) -> Tensor:
+    """All entries of a dense tensor, or those that a sparse one stores."""
+    return Y if Y.layout == torch.strided else Y.values()
+
+
+def in_units(Y: Matrix, root: Tensor | float) -> Matrix:
+    """Y / root², in two steps, since the square may be out of range: of all problems, or of each, (B, 1, 1)."""
+    if isinstance(Y, SparseMatrix):
+        of_one = root.flatten() if isinstance(root, Tensor) else root
+        return Y.map(lambda values: values / of_one / of_one)
+    return Y / root / root
+
+
+def largest_of_columns(Y: Matrix) -> Tensor:
+    """The largest entry of every column of one matrix (1, n, m) ≥ 0: (m,)."""
+    if isinstance(Y, Tensor):
+        return Y.amax((0, 1))
+    largest = Y.values.new_zeros(Y.shape[2])
+    return largest.scatter_reduce_(0, Y.places[1], Y.values, "amax")
 
 
 def _transposed(csr: Tensor) -> Tensor:

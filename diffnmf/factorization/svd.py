@@ -8,10 +8,11 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_matrix
 from diffnmf.factorization.sparse_matrix import SparseMatrix
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 # Of the random subspace in which singular vectors are looked for: more columns than wanted, and products with it.
 OVERSAMPLING, POWER_STEPS = 10, 7
+NEGLIGIBLE = 1e-7  # of the largest singular value, below which one is rounding
 
 
 @torch.no_grad()
@@ -82,10 +83,15 @@ def singular_triplets(Y: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
         V, sigma, U = singular_triplets(Y.mT, k)
         return U, sigma, V
     V = torch.linalg.eigh(Y.mT @ Y).eigenvectors[..., -k:].flip(-1)  # (B, m, r); eigenvalues ascend
-    U = Y @ V
-    sigma = torch.linalg.vector_norm(U, dim=-2, keepdim=True)
-    sigma = torch.where(sigma > 1e-7 * sigma[..., :1], sigma, 0.0)
-    return torch.where(sigma > 0, U / one_where_zero(sigma), 0.0), sigma, V
+    US = Y @ V
+    U, sigma = unit_vectors(US, torch.linalg.vector_norm(US, dim=-2, keepdim=True))
+    return U, sigma, V
+
+
+def unit_vectors(US: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """U and σ (B, 1, r), descending, from U diag(σ) (B, n, r); zero where σ is but rounding of a Gram matrix."""
+    sigma = torch.where(sigma > NEGLIGIBLE * sigma[..., :1], sigma, 0.0)
+    return torch.where(sigma > 0, US / one_where_zero(sigma), 0.0), sigma
 
 
 def singular_values(Y: Tensor, *, exact: bool) -> Tensor:
@@ -116,7 +122,7 @@ def sparse_triplets(Y: SparseMatrix, k: int) -> tuple[Tensor, Tensor, Tensor]:
         Q, _ = torch.linalg.qr(Y.columns @ P)
     P, _ = torch.linalg.qr(Y.rows @ Q)
     U, sigma, Vh = torch.linalg.svd((Y.columns @ P).mT.double(), full_matrices=False)
-    sigma = torch.where(sigma > 1e-7 * sigma[:1], sigma, 0.0)
+    sigma = torch.where(sigma > NEGLIGIBLE * sigma[:1], sigma, 0.0)
     vectors = (P.double() @ U[:, :r], Vh[:r].mT)
     U, V = (torch.where(x.abs() > 1e-9, x, 0.0).unsqueeze(0) for x in vectors)  # a zero of Y is none with rounding
     return U, sigma[None, None, :r], V

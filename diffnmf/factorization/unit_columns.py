@@ -25,12 +25,12 @@ from diffnmf.checks import check_count, check_flag, check_floating, check_number
 from diffnmf.factorization.alternating import AlternatingMethod, FactorState
 from diffnmf.factorization.base import Budget, Run
 from diffnmf.factorization.extrapolation import extrapolate_, forget_
-from diffnmf.factorization.half_step import HalfStep, Stationarity, negligible, projected, stationarity_of
-from diffnmf.factorization.hals import sweep_
+from diffnmf.factorization.half_step import HalfStep, negligible
+from diffnmf.factorization.hals import passes, sweep_
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
-from diffnmf.solvers.norms import safe_norm
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.factorization.stationarity import Stationarity, projected, stationarity_of
+from diffnmf.solvers.norms import one_where_zero, safe_norm, with_unit_columns
 
 # How much of its last step a factor goes on by. H turns on a sphere, and would overshoot with the step of W.
 BETA_W, BETA_H = 0.8, 0.2
@@ -128,8 +128,7 @@ class UnitColumns(AlternatingMethod):
         Arguments:
             H: (*batch, n, k), non-negative; its columns may have any length.
         """
-        Ht = (H / one_where_zero(safe_norm(H, dim=-2)).unsqueeze(-2).to(H.dtype)).mT
-        return self._penalty(Ht, self._unit_prototypes(H.shape[-2], H.shape[-1], H))
+        return self._penalty(with_unit_columns(H).mT, self._unit_prototypes(H.shape[-2], H.shape[-1], H))
 
     def run(self, problem: NMFProblem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:
         if problem.penalized:
@@ -160,9 +159,8 @@ class UnitColumns(AlternatingMethod):
 
     def update(self, half: HalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         if factor == "W":
-            k, p = X.shape[1], half.size
             past, beta = (memory["W"], BETA_W * memory["used"]) if self.extrapolate else (None, None)
-            sweep_(*half.penalized(), X, max(1, min(self.sweeps, p // k)), past, beta)
+            sweep_(*half.penalized(), X, passes(self.sweeps, half.size, X.shape[1]), past, beta)
             return
         turn_columns_(*self._pulls(half, memory["square"]), X)
         if self.extrapolate:
@@ -211,8 +209,7 @@ class UnitColumns(AlternatingMethod):
                 f"prototypes: expected (n, k) = ({n}, {k}), one for each column of H;"
                 f" got {tuple(self.prototypes.shape)}"
             )
-        P = self.prototypes.mT.to(like.device, torch.float64)
-        return (P / one_where_zero(safe_norm(P, dim=-1)).unsqueeze(-1)).to(like.dtype)
+        return with_unit_columns(self.prototypes.to(like.device, torch.float64)).mT.to(like.dtype)
 
     def _penalty(self, Ht: Tensor, prototypes: Tensor | None) -> Tensor:
         """Of unit rows Ht (*batch, k, n), (*batch,) float64."""

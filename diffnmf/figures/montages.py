@@ -19,7 +19,7 @@ from diffnmf.checks import (
 from diffnmf.figures.drawing import FigureFile, new_figure, save_figure
 from diffnmf.metrics.matrices import product
 from diffnmf.metrics.scores import column_error, dead_mask, relative_error
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -51,14 +51,9 @@ def search(A: Tensor, C: Tensor, guess: Tensor | None) -> Search:
         guess: (N, k) bool, the first free sets; None: found from the data.
     """
     A, C, guess = A.contiguous(), C.contiguous(), None if guess is None else guess.contiguous()
-    (columns, k), problems = C.shape, len(A)
-    flags = torch.empty(columns, k, dtype=torch.bool, device="cpu")
-    solved = torch.empty(columns, dtype=torch.bool, device="cpu")
-    found = Search(
-        torch.empty_like(C), flags, C.new_empty(columns), solved, torch.empty(columns, dtype=torch.int64, device="cpu")
-    )
-    m = columns // max(1, problems)
-    call("diffnmf_nnls_search", _SEARCH, columns, k * k, A, C, guess, *found, m, k)
+    columns, k = C.shape
+    found = _empty_search(torch.empty_like(C))
+    call("diffnmf_nnls_search", _SEARCH, columns, k * k, A, C, guess, *found, columns // max(1, len(A)), k)
     return found
 
 

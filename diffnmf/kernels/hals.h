@@ -330,7 +330,7 @@ INLINE void NAME(projected_gradient)(const NAME(Small) *s, const REAL *X, int64_
     }
 }
 
-/* How far small problems first ≤ b < last are from a stationary point, see factorization/half_step.py.
+/* How far small problems first ≤ b < last are from a stationary point, see factorization/stationarity.py.
 
    Y, square, W, Ht, trusted   as above
    out                         (B, 3): the relative error, ‖∇ᴾ‖² and ‖(HᵀY, YWᵀ)‖² */

@@ -142,7 +142,9 @@ class NNLSLayer(nn.Module):
         """
         ridge, l1, asked = self._asked(dict.fromkeys(OF_THE_CALL), None)
         if asked.weights is not None:
-            raise ValueError("weights: expected None with a Gram matrix, which they belong into; got a tensor")
+            raise ValueError(
+                "weights: expected None with a Gram matrix, which they belong into; got a tensor (weigh H and Y before)"
+            )
         if self.rows:
             C, W0 = check_matrix("C", C).mT, _transposed(W0)
         W = solve_nnls_gram(G, C, self.solver, ridge, l1, W0, self.backward_mode, asked)

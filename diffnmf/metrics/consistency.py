@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_tensor
-from diffnmf.metrics.matrices import unit_columns
+from diffnmf.solvers.norms import with_unit_columns
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def slot_consistency(H: Tensor) -> SlotConsistency:
             (G k)²: of thousands of groups take a sample.
 
     Raises:
-        ValueError: H has another shape; the message says which.
+        TypeError, ValueError: H is no dense tensor, or has another shape; the message says which.
 
     Source: Kuhn (1955), The Hungarian method for the assignment problem, Naval Research Logistics Quarterly 2.
 
@@ -65,9 +65,9 @@ def slot_consistency(H: Tensor) -> SlotConsistency:
         >>> slot_consistency(torch.stack((torch.eye(2), torch.eye(2).flip(-1))))
         SlotConsistency(unmatched=0.0, matched=1.0)
     """
-    _check_bases("H", H, at_least=2)
+    _check_bases(H, at_least=2)
     groups, n, k = H.shape
-    rows = unit_columns(H.double()).mT.reshape(groups * k, n)
+    rows = with_unit_columns(H.double()).mT.reshape(groups * k, n)
     cosines = (rows @ rows.T).reshape(groups, k, groups, k).transpose(1, 2)  # (G, G, k, k)
     first, second = torch.triu_indices(groups, groups, offset=1, device=H.device)
     return _compare(cosines[first, second])
@@ -85,7 +85,7 @@ def permutation_consistency(H: Tensor, H_permuted: Tensor) -> SlotConsistency:
         H_permuted: (G, n, k), entry g from the same group as H[g].
 
     Raises:
-        ValueError: the shapes do not fit; the message names the argument.
+        TypeError, ValueError: one is no dense tensor, or the shapes do not fit; the message names the argument.
 
     Example:
         >>> import torch
@@ -95,13 +95,13 @@ def permutation_consistency(H: Tensor, H_permuted: Tensor) -> SlotConsistency:
         >>> permutation_consistency(spa(Y, 3), spa(Y.flip(-1), 3)).matched > 0.999  # spa does not mind the order
         True
     """
-    _check_bases("H", H, at_least=1)
+    _check_bases(H, at_least=1)
     if check_tensor("H_permuted", H_permuted).shape != H.shape:
         raise ValueError(
             f"H_permuted: expected the shape of H, {tuple(H.shape)}; got {tuple(H_permuted.shape)}"
             " (give both bases of the same groups, in the same order)"
         )
-    return _compare(unit_columns(H.double()).mT @ unit_columns(H_permuted.double()))
+    return _compare(with_unit_columns(H.double()).mT @ with_unit_columns(H_permuted.double()))
 
 
 def _compare(cosines: Tensor) -> SlotConsistency:
@@ -117,10 +117,10 @@ def _compare(cosines: Tensor) -> SlotConsistency:
     return SlotConsistency(unmatched, matched)
 
 
-def _check_bases(name: str, H: Tensor, *, at_least: int) -> None:
-    check_tensor(name, H)
+def _check_bases(H: Tensor, *, at_least: int) -> None:
+    check_tensor("H", H)
     if H.ndim != 3 or H.shape[0] < at_least or H.shape[-1] == 0:
         raise ValueError(
-            f"{name}: expected (G, n, k), the bases of at least {at_least} group{'s' * (at_least > 1)}, k ≥ 1;"
+            f"H: expected (G, n, k), the bases of at least {at_least} group{'s' * (at_least > 1)}, k ≥ 1;"
             f" got {tuple(H.shape)} (put one basis per group together with torch.stack)"
         )

@@ -1,22 +1,14 @@
-"""What the scores are made of: live columns, columns of length one, and checks of matrices that belong together."""
+"""What the scores are made of: live columns, means over them, and checks of matrices that belong together."""
 
 import torch
 from torch import Tensor
 
 from diffnmf.checks import check_floating
-from diffnmf.solvers.norms import safe_norm
-from diffnmf.solvers.problem import one_where_zero
 
 
 def live_columns(X: Tensor) -> Tensor:
     """(*batch, columns), bool. NaN counts as live, so that it shows in the score."""
     return (X != 0).any(dim=-2)
-
-
-def unit_columns(X: Tensor) -> Tensor:
-    """X with columns of norm 1; zero columns stay zero."""
-    # In float64: a column may be longer than a number of its own dtype can be.
-    return (X / one_where_zero(safe_norm(X, dim=-2)).unsqueeze(-2)).to(X.dtype)
 
 
 def mean_where(values: Tensor, chosen: Tensor) -> Tensor:

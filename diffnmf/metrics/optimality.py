@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_expands, check_floating, check_tensor
+from diffnmf.factorization.stationarity import projected
 from diffnmf.metrics.matrices import check_factors, check_same_matrix
 from diffnmf.solvers.constraints import Asked
 from diffnmf.solvers.entry import ranged_problem
@@ -96,9 +97,5 @@ def projected_gradient(Y: Tensor, H: Tensor, W: Tensor) -> Tensor:
     Y_hat = H @ W
     check_same_matrix(Y, Y_hat)
     residual = Y_hat - Y
-    return torch.hypot(_projected_norm(residual @ W.mT, H), _projected_norm(H.mT @ residual, W))
-
-
-def _projected_norm(gradient: Tensor, X: Tensor) -> Tensor:
-    """‖∇ᴾ‖_F per problem, (*batch,): gradient (*batch, ·, ·) at X, which broadcasts to it."""
-    return safe_norm(torch.where(X > 0, gradient, gradient.clamp(max=0)), dim=(-2, -1))
+    of_H, of_W = projected(residual @ W.mT, H), projected(H.mT @ residual, W)
+    return torch.hypot(safe_norm(of_H, dim=(-2, -1)), safe_norm(of_W, dim=(-2, -1)))

@@ -11,17 +11,9 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_matrix, check_number, check_same_rows
-from diffnmf.metrics.matrices import (
-    check_factors,
-    check_same_matrix,
-    live_columns,
-    mean_where,
-    product,
-    unit_columns,
-)
+from diffnmf.metrics.matrices import check_factors, check_same_matrix, live_columns, mean_where, product
 from diffnmf.metrics.sparsity import hoyer_H, hoyer_W
-from diffnmf.solvers.norms import safe_norm
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero, safe_norm, with_unit_columns
 
 
 def column_error(Y: Tensor, Y_hat: Tensor) -> Tensor:
@@ -105,7 +97,7 @@ def copying(H: Tensor, Y: Tensor) -> Tensor:
         (tensor(1.), tensor(0.5000))
     """
     check_same_rows("H", check_matrix("H", H), "Y", check_matrix("Y", Y))
-    cosines = product(unit_columns(H).mT, unit_columns(Y)).clamp(-1, 1)  # (*batch, k, m)
+    cosines = product(with_unit_columns(H).mT, with_unit_columns(Y)).clamp(-1, 1)  # (*batch, k, m)
     return mean_where(cosines.amax(-1), live_columns(H))
 
 
@@ -166,7 +158,7 @@ def part_overlap(H: Tensor) -> Tensor:
         >>> part_overlap(torch.eye(3)), part_overlap(torch.tensor([[2.0, 3.0], [0.0, 4.0]]))
         (tensor(0.), tensor(0.6000))
     """
-    directions = unit_columns(check_matrix("H", H))  # dead columns stay zero and add nothing to the sum
+    directions = with_unit_columns(check_matrix("H", H))  # dead columns stay zero and add nothing to the sum
     live = live_columns(H).sum(-1)
     pairs = (live * (live - 1) // 2).clamp(min=1)
     total = (directions.mT @ directions).tril(-1).sum(dim=(-2, -1))

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_floating, check_matrix, check_number
 from diffnmf.metrics.matrices import live_columns, mean_where
-from diffnmf.solvers.norms import safe_norm
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero, safe_norm
 
 
 def hoyer_sparsity(X: Tensor, dim: int) -> Tensor:

@@ -4,9 +4,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_matrix
-from diffnmf.metrics.matrices import unit_columns
-from diffnmf.solvers.norms import safe_norm
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero, safe_norm, with_unit_columns
 
 
 @torch.no_grad()
@@ -42,7 +40,7 @@ def symmetry_adjusted_error(H: Tensor, H_true: Tensor) -> Tensor:
     H, H_true = _checked(H, H_true)
     dtype = torch.promote_types(H.dtype, H_true.dtype)
     (n, k), batch = H.shape[-2:], H.shape[:-2]
-    U, T = unit_columns(H.double()).reshape(-1, n, k), H_true.double().reshape(-1, n, k)
+    U, T = with_unit_columns(H.double()).reshape(-1, n, k), H_true.double().reshape(-1, n, k)
     size = safe_norm(T, dim=(-2, -1))  # (B,)
     T = T / one_where_zero(size)[:, None, None]
     gain = (U.mT @ T).clamp(min=0).square()  # (B, k, k): what column i explains of true column j
@@ -69,6 +67,6 @@ def _checked(H: Tensor, H_true: Tensor) -> tuple[Tensor, Tensor]:
     except RuntimeError:
         raise ValueError(
             f"H_true: expected batch dimensions that broadcast with those of H, {tuple(H.shape[:-2])}; got"
-            f" {tuple(H_true.shape[:-2])}"
+            f" {tuple(H_true.shape[:-2])} (give one true basis, or one for each)"
         ) from None
     return H.expand(*batch, *H.shape[-2:]), H_true.expand(*batch, *H_true.shape[-2:])

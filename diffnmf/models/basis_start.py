@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from diffnmf.factorization import match_slots, merge, slot_prototypes, spa, take_slots
 from diffnmf.factorization.merging import can_merge
 from diffnmf.layers import NNLSLayer
-from diffnmf.solvers.devices import WAITING, without_autocast
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.devices import without_autocast
+from diffnmf.solvers.norms import one_where_zero
+from diffnmf.solvers.operators import WAITING, mapped_first
 
 PROTOTYPE_GROUPS = 64  # more of them hardly move a mean
 
@@ -76,8 +77,8 @@ class BasisStart(nn.Module):
 # One opaque operation for whatever records or batches operations: what looks at the numbers cannot be followed.
 @torch.library.custom_op("diffnmf::basis_start", mutates_args=(), **WAITING)
 def _found(Y: Tensor, prototypes: Tensor, method: str, k: int) -> tuple[Tensor, Tensor]:
-    with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        prototypes = prototypes.cpu()
+    prototypes = prototypes.cpu()
+    with torch.no_grad(), without_autocast(prototypes.device):
         H, W = BASIS_INITS[method](Y.cpu(), k)
         if bool(prototypes.any()):
             H, W = take_slots(H, W, match_slots(H, prototypes))
@@ -93,10 +94,8 @@ def _(Y: Tensor, prototypes: Tensor, method: str, k: int) -> tuple[Tensor, Tenso
 
 @_found.register_vmap
 def _(info, in_dims, Y, prototypes, method, k):  # type: ignore[no-untyped-def]
-    def mapped(x: Tensor, dim: int | None) -> Tensor:
-        return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-
-    Y, prototypes = mapped(Y, in_dims[0]), mapped(prototypes, in_dims[1])  # (V, B, n, m), (V, n, k)
+    pairs = zip((Y, prototypes), in_dims[:2], strict=True)
+    Y, prototypes = (mapped_first(x, dim, info.batch_size) for x, dim in pairs)  # (V, B, n, m), (V, n, k)
     H, W = Y.new_empty(*Y.shape[:3], k), Y.new_empty(*Y.shape[:2], k, Y.shape[3])
     for h, w, groups, slots in zip(H, W, Y, prototypes, strict=True):  # one by one: models have their own
         h[:], w[:] = _found(groups, slots, method, k)
@@ -121,7 +120,8 @@ def check_basis_init(method: str | None, n: int, m: int, k: int) -> None:
     """Raise unless that method finds k components in a group of m images of n pixels."""
     if method == "spa" and k > m:
         raise ValueError(
-            f"basis_init: expected at most k = m = {m} for 'spa', which takes k of the images; got k = {k}"
+            f"basis_init: expected at most k = m = {m} for 'spa', which takes k of the images; "
+            f"got k = {k} (lower k, or use 'merge')"
         )
     if method == "merge" and not can_merge(n, m, k):
         raise ValueError(

@@ -35,7 +35,7 @@ def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
 def bottleneck_mlp(channels: int, outputs: int, hidden: int = 512) -> nn.Sequential:
     """Two fully connected layers on the bottleneck of the U-Net: (B, channels, h', w') to (B, outputs).
 
-    The bottleneck enters as 4×4 pixels at the most, so that large images do not make a huge layer.
+    The bottleneck enters as 4×4 pixels whatever its size, so that large images do not make a huge layer.
     """
     pooled = 4
     return nn.Sequential(

@@ -113,9 +113,7 @@ class Generator(nn.Module):
             # The images are bright and different from the start: the U-Net begins with small corrections.
             nn.init.normal_(self.unet.head.weight, std=0.1 / config.width**0.5)
             nn.init.zeros_(self.unet.head.bias)  # type: ignore[arg-type]
-        elif (
-            not normalize_maps and self.start is None
-        ):  # where a normalisation follows, the size of the weights does not matter
+        elif not normalize_maps and self.start is None:  # a normalisation would take their size away again
             _spread_columns(self.unet.head)
 
     def forward(self, Y: Tensor, start: Factors | None = None) -> Factorization:

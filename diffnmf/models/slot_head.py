@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 HINTS = 2  # maps of the U-Net for each slot
+WIDTH = 16  # of the hidden layers
 
 
 class SlotHead(nn.Module):
@@ -15,18 +16,15 @@ class SlotHead(nn.Module):
     alone, its maps added to H₀, in 1,500.
 
     The last layer is zero at the start, so that training begins at H₀.
-
-    Arguments:
-        width: of the hidden layers.
     """
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        last = nn.Conv2d(width, 1, 1)
+        last = nn.Conv2d(WIDTH, 1, 1)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         self.layers = nn.Sequential(
-            nn.Conv2d(HINTS + 2, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 1), nn.SiLU(), last
+            nn.Conv2d(HINTS + 2, WIDTH, 3, padding=1), nn.SiLU(), nn.Conv2d(WIDTH, WIDTH, 1), nn.SiLU(), last
         )
 
     def forward(self, hints: Tensor, H0: Tensor, lacks: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ class UNet(nn.Module):
     """A U-Net for images of any size: they are padded to a size that can be halved often enough, and cropped again.
 
     Arguments:
-        in_channels: m, the images of a group.
-        out_channels: k.
+        in_channels: m, the images of a group, an int ≥ 1.
+        out_channels: k, an int ≥ 1.
         image_shape: (h, w) in pixels; decides the depth where none is given.
         width: channels at full resolution, an int ≥ 1. The first layers have to carry m images: a width well below m
             loses some.
@@ -51,6 +51,8 @@ class UNet(nn.Module):
         normalize_maps: bool = False,
     ) -> None:
         super().__init__()
+        in_channels = check_count("in_channels", in_channels, at_least=1)
+        out_channels = check_count("out_channels", out_channels, at_least=1)
         image_shape = check_image_shape(image_shape)
         width = check_count("width", width, at_least=1)
         depth = halvings(image_shape) if depth is None else check_count("depth", depth)

@@ -161,7 +161,10 @@ def nnls_layer(
     if steps is not None:
         solver = _stopped_after(solver, steps, w_solver)
     if backward == "implicit" and not solver.exact:
-        raise ValueError('w_backward: expected "unrolled" or "detached" for a solver that is not exact; got "implicit"')
+        raise ValueError(
+            'w_backward: expected "unrolled" or "detached" for a solver that is not exact; '
+            'got "implicit" (leave it out)'
+        )
     if backward == "unrolled" and backward not in solver.backwards:
         raise ValueError(
             f"w_backward: expected none for the steps of w_solver {w_solver!r}, which cannot be differentiated; got"
@@ -192,13 +195,14 @@ def check_w_options(
     elif (steps, backward, l1) != (None, None, 0.0):
         raise ValueError(
             f"w_steps, w_backward, l1: expected none for w_solver 'fc', which solves nothing; "
-            f"got {steps}, {backward}, {l1}"
+            f"got {steps}, {backward}, {l1} (leave them out)"
         )
     elif upper is not None:
-        raise ValueError(f"upper: expected none for w_solver 'fc', which knows no bound; got {upper}")
+        raise ValueError(f"upper: expected none for w_solver 'fc', which knows no bound; got {upper} (leave it out)")
     if l1 and not unit_norm:
         raise ValueError(
-            f"l1: expected unit_norm with it, or H grows until the penalty is nothing; got l1 = {l1} alone"
+            "l1: expected unit_norm with it, or H grows until the penalty is nothing; "
+            f"got l1 = {l1} alone (set unit_norm)"
         )
 
 
@@ -208,5 +212,5 @@ def _stopped_after(solver: NNLSSolver, steps: int, name: object) -> NNLSSolver:
         return solver.truncated(steps)
     except ValueError:
         raise ValueError(
-            f"w_steps: expected none for w_solver {name!r}, which only ends at the solution; got {steps}"
+            f"w_steps: expected none for w_solver {name!r}, which only ends at the solution; got {steps} (leave it out)"
         ) from None

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 from diffnmf.errors import RunFolderError
-from diffnmf.files import explained_replacing
+from diffnmf.files import explained_errors, write_csv
 from diffnmf.metrics.names import with_both_names
 
 Row = dict[str, float]
@@ -12,11 +12,8 @@ Row = dict[str, float]
 
 def write_curves(file: Path, rows: list[Row]) -> None:
     """Write all rows, with a column for every name in any of them."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with explained_replacing(file) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, names)
-        writer.writeheader()
-        writer.writerows(rows)
+    with explained_errors(file):
+        write_csv(file, rows)
 
 
 def read_curves(file: Path, epochs: int) -> list[Row]:

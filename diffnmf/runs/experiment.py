@@ -13,6 +13,7 @@ from diffnmf.hardware import hardware
 from diffnmf.kernels import kernel
 from diffnmf.runs.checkpoints import position
 from diffnmf.runs.config import RunConfig
+from diffnmf.runs.curves import Row
 from diffnmf.runs.parts import RIVAL_GROUPS, build_models, load_run_data
 from diffnmf.runs.pictures import save_epoch_picture, save_final_pictures
 from diffnmf.runs.places import fingerprint
@@ -20,8 +21,6 @@ from diffnmf.runs.recorder import Recorder, best_of
 from diffnmf.runs.run_folder import RunFolder
 from diffnmf.training import Trainer
 from diffnmf.training.randomness import unnoticed
-
-Row = dict[str, float]
 
 
 @dataclass(frozen=True)

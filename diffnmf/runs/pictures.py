@@ -8,10 +8,9 @@ from diffnmf.figures.montages import save_decomposition, save_image_grid, scale_
 from diffnmf.files import explained_errors
 from diffnmf.metrics.names import NAMES
 from diffnmf.models import GANUNMF
+from diffnmf.runs.curves import Row
 from diffnmf.runs.parts import RunData
 from diffnmf.runs.run_folder import RunFolder
-
-Row = dict[str, float]
 
 LAST, AVERAGE = "generator", "moving average of its weights"
 # Title of a panel -> value in a row of the curves -> what the legend calls it.

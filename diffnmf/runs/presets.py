@@ -1,5 +1,8 @@
 """Runs to start from; every option of them can be given otherwise."""
 
+from pathlib import Path
+
+from diffnmf.checks import check_name
 from diffnmf.runs.config import DataConfig, ModelConfig, RunConfig
 from diffnmf.training import TrainingConfig
 
@@ -27,3 +30,14 @@ PRESETS = {
         TrainingConfig(epochs=200, batch_size=16, constant_share=0.5, checkpoint_every=200),
     ),
 }
+
+
+def preset_with(name: str, file: Path | None = None) -> RunConfig:
+    """A preset, with a configuration in YAML laid over it.
+
+    Raises:
+        ValueError: there is no preset of that name.
+        RunFolderError: as ``RunConfig.from_yaml``.
+    """
+    preset = PRESETS[check_name("preset", name, PRESETS)]
+    return preset if file is None else RunConfig.from_yaml(file, preset)

@@ -10,10 +10,9 @@ from diffnmf.errors import RunFolderError
 from diffnmf.files import explained_errors
 from diffnmf.models.saved_model import save_weights
 from diffnmf.runs.config import RunConfig
+from diffnmf.runs.curves import Row
 from diffnmf.runs.run_folder import RunFolder
 from diffnmf.training import Trainer
-
-Row = dict[str, float]
 
 # The score that decides which weights are the best: the column error rewards copying.
 CRITERION = "relative_error"

@@ -87,7 +87,7 @@ class NNLSSolver(ABC):
     def tolerance(self) -> float:
         """The KKT residual that this solver promises; what it does not reach is reported as not converged.
 
-        In units of ‖y‖ and of unit columns of H (see ``kkt_residual``); 0 stands for the rounding of the dtype.
+        In units of ‖y‖ and of unit columns of H (see ``Optimality``); 0 stands for the rounding of the dtype.
         """
 
     @property
@@ -157,5 +157,6 @@ class NNLSSolver(ABC):
             ValueError: it only ends at the solution.
         """
         raise ValueError(
-            f"steps: expected none for {type(self).__name__}, which only ends at the solution; got {steps}"
+            f"steps: expected none for {type(self).__name__}, which only ends at the solution; "
+            f"got {steps} (leave it out)"
         )

@@ -26,7 +26,8 @@ from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.cone_layer import Kind, Limits, cvxpy_layer
 from diffnmf.solvers.constraints import Constraints
 from diffnmf.solvers.exact.masked import as_columns, from_columns
-from diffnmf.solvers.problem import Problem, one_where_zero
+from diffnmf.solvers.norms import one_where_zero
+from diffnmf.solvers.problem import Problem
 
 TIGHT = {"solve_method": "SCS", "eps": 1e-9, "mode": "dense"}
 # What cvxpylayers does unless told otherwise: SCS at 1e-4, the LSQR adjoint. On MNIST at k = 30 W is 0.1 % of its
@@ -55,6 +56,7 @@ class ConeProgram(NNLSSolver):
     Source: Agrawal et al. (2019), Differentiable convex optimization layers.
 
     Raises:
+        TypeError, ValueError: an option is not as above; the message names it.
         SolverError: in a call, where a package is missing, or the cone solver has given up.
 
     Example:

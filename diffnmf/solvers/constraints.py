@@ -81,7 +81,7 @@ def check_flags(name: str, value: object) -> Tensor:
     """A bool tensor."""
     if not isinstance(value, Tensor) or value.dtype != torch.bool:
         got = f"dtype {value.dtype}" if isinstance(value, Tensor) else repr(value)
-        raise TypeError(f"{name}: expected a bool tensor; got {got}")
+        raise TypeError(f"{name}: expected a bool tensor; got {got} (use {name}.bool())")
     return value
 
 

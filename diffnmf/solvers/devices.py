@@ -15,10 +15,6 @@ from diffnmf.solvers.constraints import Asked
 Solver = TypeVar("Solver", bound=Callable[..., Any])
 WITHOUT_FLOAT64 = {"mps"}
 
-# Of an operator that reads from the device, which cannot be recorded: a compiled model that uses CUDA graphs leaves it
-# out of them. Known to torch since 2.8.
-WAITING: dict[str, Any] = {"tags": (torch.Tag.cudagraph_unsafe,)} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
-
 
 def looking_is_free(device: torch.device) -> bool:
     """Whether Python may look at a result, to pick out columns or to leave something out, without a wait.
@@ -95,11 +91,20 @@ _warned: set[str] = set()
 
 
 @contextmanager
-def ieee_products() -> Iterator[None]:
-    """Products of float32 matrices in float32, whatever ``torch.set_float32_matmul_precision`` allows elsewhere.
+def precise_products(device: torch.device) -> Iterator[None]:
+    """Products of matrices in their own dtype: neither autocast nor TF32 lowers those of float32.
 
-    TF32 keeps ten bits of a number: an iteration whose progress is smaller than that never converges. The setting is
-    the whole process's, and is put back at the end.
+    TF32 keeps ten bits of a number: an iteration whose progress is smaller than that never converges.
+    """
+    with without_autocast(device), _ieee_products():
+        yield
+
+
+@contextmanager
+def _ieee_products() -> Iterator[None]:
+    """Without TF32, whatever ``torch.set_float32_matmul_precision`` allows elsewhere.
+
+    The setting is the whole process's, and is put back at the end.
     """
     backends: list[Any] = [torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None)]
     if not all(hasattr(backend, "fp32_precision") for backend in backends):  # torch before 2.9

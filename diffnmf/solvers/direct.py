@@ -13,6 +13,7 @@ from diffnmf.kernels import columns as kernels
 from diffnmf.kernels.calling import available
 from diffnmf.kernels.cuda import calling as cuda
 from diffnmf.solvers.base import NNLSSolver, Solved
+from diffnmf.solvers.devices import without_autocast
 from diffnmf.solvers.exact.exchanges import ColumnSolution
 from diffnmf.solvers.exact.finish import TRUSTED_PIVOT, WELL_CONDITIONED_PIVOT, take_care
 from diffnmf.solvers.exact.masked import MaskedFactor, as_columns, from_columns
@@ -23,22 +24,30 @@ from diffnmf.solvers.problem import Problem
 from diffnmf.solvers.ranges import with_penalty_for_allowed
 
 
-def kernel_solves(problem: Problem) -> bool:
+def solve_by_kernel(problem: Problem, backward: str) -> Solved | None:
+    """W of B problems by the kernel that can take them; None where there is none, or a number is out of range.
+
+    Arguments:
+        problem: none of its problems is empty; it need not be in range.
+        backward: "implicit" or "detached".
+    """
+    if _kernel_solves(problem):
+        return solve_directly(problem, backward)
+    return solve_on_device(problem, backward) if _device_solves(problem) else None
+
+
+def _kernel_solves(problem: Problem) -> bool:
     """Whether the compiled kernel can take a problem: not on another device, and not under a transform."""
     with torch.no_grad():
         return available(*problem.inputs)
 
 
 def solve_directly(problem: Problem, backward: str) -> Solved | None:
-    """W of B problems, none of them empty, exact; None where a number is out of range.
-
-    Arguments:
-        problem: one that the kernel can take; it need not be in range.
-        backward: "implicit" or "detached".
-    """
+    """``solve_by_kernel`` with the kernel that is compiled for the CPU."""
     problem = with_penalty_for_allowed(problem)
     H, Y, ridge, l1 = (x.detach() for x in problem.inputs)
-    precise = torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
+    # Asked before: to enter the context takes a noticeable part of the time of a small problem.
+    precise = without_autocast(H.device) if torch.is_autocast_enabled("cpu") else nullcontext()
     with torch.no_grad(), precise:
         found = kernels.direct(
             _side_by_side(H),
@@ -53,21 +62,17 @@ def solve_directly(problem: Problem, backward: str) -> Solved | None:
         factor, difficult = MaskedFactor(None, found.free.flatten(0, 1), found.pivot.flatten()), None
         if not found.solved.all():
             difficult = _with_care(problem, found, factor, found.solved.flatten())
-    W, iterations = found.W.mT, found.steps.amax(1)
-    if backward == "detached" or not problem.needs_gradient:
-        return Solved(W.to(H.dtype), iterations)
-    systems = FreeSystems(found.A, factor, difficult)
-    return Solved(with_implicit_gradient(problem, W, systems, found.scale.unsqueeze(-1)), iterations)
+    return _solved(problem, found, FreeSystems(found.A, factor, difficult), backward)
 
 
-def device_solves(problem: Problem) -> bool:
+def _device_solves(problem: Problem) -> bool:
     """Whether the kernels in Triton can take a problem: on a CUDA device, and not under a transform."""
     with torch.no_grad():
         return problem.H.dtype in cuda.INPUTS and cuda.available(problem.H.shape[2], *problem.inputs)
 
 
 def solve_on_device(problem: Problem, backward: str) -> Solved | None:
-    """``solve_directly`` with the kernels in Triton: three launches, and one wait to see whether a column wants care.
+    """``solve_by_kernel`` with those in Triton: three launches, and one wait to see whether a column wants care.
 
     While a CUDA graph is recorded nothing may wait: there, W is NaN in a column that would have wanted care, and so it
     is seen whenever the graph is replayed.
@@ -75,7 +80,7 @@ def solve_on_device(problem: Problem, backward: str) -> Solved | None:
     problem = with_penalty_for_allowed(problem)
     H, Y, ridge, l1 = (x.detach() for x in problem.inputs)
     batch, k, m = len(H), H.shape[2], Y.shape[2]
-    with torch.no_grad(), torch.autocast(H.device.type, enabled=False):
+    with torch.no_grad(), without_autocast(H.device):
         found, code = cuda.direct(
             H,
             Y,
@@ -93,10 +98,14 @@ def solve_on_device(problem: Problem, backward: str) -> Solved | None:
                 return None
             if worst != cuda.GOOD:
                 difficult = _with_care(problem, found, factor, code == cuda.GOOD)
+    return _solved(problem, found, FreeSystems(found.A, factor, difficult), backward)
+
+
+def _solved(problem: Problem, found: kernels.Direct, systems: FreeSystems, backward: str) -> Solved:
+    """What a kernel has found, with the gradient that is asked for."""
     W, iterations = found.W.mT, found.steps.amax(1).long()
     if backward == "detached" or not problem.needs_gradient:
-        return Solved(W.to(H.dtype), iterations)
-    systems = FreeSystems(found.A, factor, difficult)
+        return Solved(W.to(problem.H.dtype), iterations)
     return Solved(with_implicit_gradient(problem, W, systems, found.scale.unsqueeze(-1)), iterations)
 
 

@@ -9,7 +9,7 @@ from diffnmf.solvers.base import BACKWARDS, NNLSSolver, Solved
 from diffnmf.solvers.constrained.ranges import constrained_in_range, nothing_in_range, with_a_row
 from diffnmf.solvers.constraints import Constraints
 from diffnmf.solvers.devices import looking_is_free, without_autocast
-from diffnmf.solvers.direct import device_solves, kernel_solves, solve_directly, solve_on_device
+from diffnmf.solvers.direct import solve_by_kernel
 from diffnmf.solvers.problem import Problem
 from diffnmf.solvers.ranges import InRange, in_range
 from diffnmf.solvers.registry import name_of_solver
@@ -25,7 +25,9 @@ def with_options(solver: NNLSSolver, tol: float | None = None, max_iter: int | N
     options = {name: value for name, value in (("tol", tol), ("max_iter", max_iter)) if value is not None}
     for name in options:
         if not hasattr(solver, name):
-            raise ValueError(f"{name}: expected None for {name_of_solver(solver)}, which has no such option; got one")
+            raise ValueError(
+                f"{name}: expected None for {name_of_solver(solver)}, which has no such option; got one (leave it out)"
+            )
     return replace(solver, **options) if options else solver  # type: ignore[type-var]
 
 
@@ -45,13 +47,9 @@ def solve_problem(problem: Problem, solver: NNLSSolver, backward: str) -> Solved
         problem = replace(problem, constraints=problem.constraints or Constraints())  # no l1 stands for it there
     plain = problem.constraints is None
     wanted = plain and solver.finishes and backward != "unrolled" and problem.H.numel() and problem.Y.numel()
-    if wanted and not transformed(problem) and kernel_solves(problem):
-        solved = solve_directly(problem, backward)
+    if wanted and not transformed(problem):
+        solved = solve_by_kernel(problem, backward)
         if solved is not None:  # in range, as nearly all problems are
-            return solved
-    if wanted and not transformed(problem) and device_solves(problem):
-        solved = solve_on_device(problem, backward)
-        if solved is not None:
             return solved
     ranged = ranged_problem(problem)
     solved = _solve_in_range(ranged.problem, solver, backward)

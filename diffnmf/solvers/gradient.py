@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.kernels.cuda import calling as cuda
-from diffnmf.solvers.devices import looking_is_free
+from diffnmf.solvers.devices import looking_is_free, without_autocast
 from diffnmf.solvers.exact.chunks import columns_in_cache, columns_in_memory
 from diffnmf.solvers.exact.finish import WELL_CONDITIONED_PIVOT
 from diffnmf.solvers.exact.systems import FreeSystems
@@ -74,8 +74,7 @@ class _ImplicitGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_W: Tensor) -> tuple[Tensor | None, ...]:
         H, Y, ridge, W, output, row_scale = ctx.saved_tensors
-        # Autocast would lower the products of float32 problems to half precision.
-        with torch.autocast(H.device.type, enabled=False):
+        with without_autocast(H.device):
             V = _solve(ctx.systems, H, ridge, row_scale, grad_W)  # (B, k, m)
             if torch.is_grad_enabled():
                 # A second derivative is wanted: the same numbers, as functions of H, ridge and W.

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.solvers.problem import Problem, one_where_zero
+from diffnmf.solvers.norms import one_where_zero
+from diffnmf.solvers.problem import Problem
 
 LARGEST_DESCENT = 1e30
 

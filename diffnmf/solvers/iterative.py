@@ -12,7 +12,7 @@ from diffnmf.checks import check_count, check_flag, check_number, set_fields
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.constrained.gradient import with_constrained_gradient
 from diffnmf.solvers.constrained.solve import solve_constrained
-from diffnmf.solvers.direct import device_solves, kernel_solves, solve_directly, solve_on_device
+from diffnmf.solvers.direct import solve_by_kernel
 from diffnmf.solvers.exact.finish import MAX_EXCHANGES, exact_finish
 from diffnmf.solvers.gradient import with_implicit_gradient
 from diffnmf.solvers.gram import GramForm, form_residual, gram_form, reachable
@@ -154,30 +154,29 @@ def solve_by_iterations(
     if problem.constraints is not None:
         return solve_with_constraints(problem, backward)
     if backward == "unrolled":
-        form = gram_form(problem)
-        iterate_ = iterate(form, _start(problem, form))
-        return Solved(form.unscale(iterate_.X).to(problem.H.dtype), iterate_.iterations)
-    if finish and kernel_solves(problem):
-        solved = solve_directly(problem, backward)  # the finish alone: the kernel needs no guess
+        return _truncated(problem, iterate)
+    if finish:
+        solved = solve_by_kernel(problem, backward)  # the finish alone: a kernel needs no guess
         if solved is not None:  # but for a penalty that is negative, or immense
             return solved
-    if finish and device_solves(problem):
-        solved = solve_on_device(problem, backward)
-        if solved is not None:
-            return solved
     with torch.no_grad():
-        form = gram_form(problem)
-        start = _start(problem, form)
         if not finish:
-            iterate_ = iterate(form, start)
-            return Solved(form.unscale(iterate_.X).to(problem.H.dtype), iterate_.iterations)
-        iterate_ = iterate(form.single(), start.float())
-        finished = exact_finish(problem, form, iterate_.X.double(), max_exchanges)
+            return _truncated(problem, iterate)
+        form = gram_form(problem)
+        found = iterate(form.single(), _start(problem, form).float())
+        finished = exact_finish(problem, form, found.X.double(), max_exchanges)
         W = form.unscale(finished.X)
-        iterations = iterate_.iterations + finished.exchanges
+        iterations = found.iterations + finished.exchanges
     if backward == "implicit":
         return Solved(with_implicit_gradient(problem, W, finished.systems, form.row_scale), iterations)
     return Solved(W.to(problem.H.dtype), iterations)
+
+
+def _truncated(problem: Problem, iterate: Callable[[GramForm, Tensor], Iterate]) -> Solved:
+    """The iterate itself, in differentiable operations."""
+    form = gram_form(problem)
+    found = iterate(form, _start(problem, form))
+    return Solved(form.unscale(found.X).to(problem.H.dtype), found.iterations)
 
 
 def solve_with_constraints(problem: Problem, backward: str) -> Solved:

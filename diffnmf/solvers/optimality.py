@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.solvers.problem import Problem, kkt_residual, one_where_zero, solution_size
+from diffnmf.solvers.norms import one_where_zero
+from diffnmf.solvers.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -13,8 +14,10 @@ class Optimality:
     """Of B problems and their W (B, k, m).
 
     Attributes:
-        residual: (B,), float64, the KKT residual of the library, see ``kkt_residual``.
-        size: (B,), float64, ‖W̃‖₁/‖y‖, which rounding in it grows with.
+        residual: (B,), float64, the KKT residual of the library: with unit columns of H, the largest |min(W, gradient)|
+            of a problem, in units of ‖y‖.
+        size: (B,), float64, the largest ‖W‖₁ / ‖y‖ with unit columns of H, which rounding in the residual grows with.
+            About 1 for a well-conditioned or non-negative H, and large where columns of H nearly cancel each other.
         gradient: (B, k, m), float64, of ½‖√Ω(Y − HW)‖² + ½ Σ ridge W² by W: the l1 is left out.
         total_dual: (B, 1, m), float64, the derivative of the minimum by the total; 0 without one.
     """
@@ -27,12 +30,10 @@ class Optimality:
 
 @torch.no_grad()
 def optimality(problem: Problem, W: Tensor) -> Optimality:
-    """Judge W (B, k, m) by B problems in range."""
-    gradient = objective_gradient(problem, W.double())
-    if problem.constraints is None:
-        nothing = gradient.new_zeros(len(W), 1, W.shape[-1])
-        return Optimality(kkt_residual(problem, W, gradient), solution_size(problem, W), gradient, nothing)
-    return _constrained(problem, W.double(), gradient)
+    """Judge W (B, k, m) by B problems in range (see ``ranges.py``)."""
+    W = W.double()
+    judge = _plain if problem.constraints is None else _constrained
+    return judge(problem, W, objective_gradient(problem, W))
 
 
 def objective_gradient(problem: Problem, W: Tensor) -> Tensor:
@@ -44,6 +45,23 @@ def objective_gradient(problem: Problem, W: Tensor) -> Tensor:
     if problem.constraints is not None and problem.constraints.weights is not None:
         residual = residual * problem.constraints.weights.double()
     return H.mT @ residual + problem.ridge.double() * W
+
+
+def _plain(problem: Problem, W: Tensor, gradient: Tensor) -> Optimality:
+    """The largest |min(W̃, g̃)| / ‖y‖, with the columns of H scaled to unit norm: W̃ = DW, g̃ = D⁻¹(gradient + l1).
+
+    It is zero at the solution only and does not change when a column of H or Y is scaled (at ridge = l1 = 0).
+    """
+    norms = one_where_zero(torch.linalg.vector_norm(problem.H.double(), dim=-2)).unsqueeze(-1)  # (B, k, 1)
+    lengths = one_where_zero(torch.linalg.vector_norm(problem.Y.double(), dim=-2, keepdim=True))  # (B, 1, m)
+    violation = torch.minimum(W * norms, (gradient + problem.l1.double()) / norms).abs() / lengths
+    size = (W * norms).sum(-2, keepdim=True) / lengths
+    return Optimality(_largest(violation), _largest(size), gradient, torch.zeros_like(size))
+
+
+def _largest(x: Tensor) -> Tensor:
+    """(B, ...) to (B,); 0 where a problem has no entries, which amax refuses."""
+    return x.flatten(1).amax(1) if x[0:1].numel() else x.new_zeros(len(x))
 
 
 def _constrained(problem: Problem, W: Tensor, gradient: Tensor) -> Optimality:

@@ -1,4 +1,4 @@
-"""One checked batch of NNLS problems, and the KKT residual that every solver is measured by."""
+"""One checked batch of NNLS problems."""
 
 import math
 import sys
@@ -105,6 +105,7 @@ def make_problem(
     except RuntimeError:
         raise ValueError(
             f"H and Y: expected batch dimensions that broadcast; got H {tuple(H.shape)} and Y {tuple(Y.shape)}"
+            " (give one of them, or one for each)"
         ) from None
     dtype = torch.promote_types(H.dtype, Y.dtype)
     compute_dtype = torch.promote_types(dtype, torch.float32)  # half precision is solved in float32
@@ -149,53 +150,6 @@ def make_gram_problem(
     check_same_rows("G", G, "C", C)
     problem = make_problem(G, C, ridge, l1, W0, asked)
     return replace(problem, constraints=problem.constraints or Constraints(), squared=True)
-
-
-@torch.no_grad()
-def kkt_residual(problem: Problem, W: Tensor, gradient: Tensor | None = None) -> Tensor:
-    """The KKT residual of the library, in float64: how far W is from optimal, in units of ‖y‖.
-
-    With the columns of H scaled to unit norm (W̃ = DW, g̃ = D⁻¹(Hᵀ(HW − Y) + l1 + ridge W)), the largest
-    ``|min(W̃, g̃)| / ‖y‖`` over the entries of a column, and the largest over the columns of a problem. It is zero
-    at the solution only and does not change when a column of H or Y is scaled (at ridge = l1 = 0).
-
-    Arguments:
-        problem: B problems in range (see ``ranges.py``).
-        W: (B, k, m).
-        gradient: Hᵀ(HW − Y) + ridge W in float64, where it is known already.
-
-    Returns:
-        (B,), float64.
-    """
-    H, Y, W = problem.H.double(), problem.Y.double(), W.double()
-    norms = one_where_zero(torch.linalg.vector_norm(H, dim=-2)).unsqueeze(-1)  # (B, k, 1)
-    lengths = one_where_zero(torch.linalg.vector_norm(Y, dim=-2, keepdim=True))  # (B, 1, m)
-    ridge, l1 = problem.ridge.double(), problem.l1.double()
-    if gradient is None:
-        gradient = H.mT @ torch.baddbmm(Y, H, W, beta=-1) + ridge * W
-    violation = torch.minimum(W * norms, (gradient + l1) / norms).abs() / lengths
-    return _largest(violation)
-
-
-@torch.no_grad()
-def solution_size(problem: Problem, W: Tensor) -> Tensor:
-    """The largest ‖W̃‖₁ / ‖y‖ over the columns of a problem, (B,): what rounding in the KKT residual grows with.
-
-    About 1 for a well-conditioned or non-negative H, and large where columns of H nearly cancel each other.
-    """
-    norms = one_where_zero(torch.linalg.vector_norm(problem.H.double(), dim=-2)).unsqueeze(-1)  # (B, k, 1)
-    lengths = one_where_zero(torch.linalg.vector_norm(problem.Y.double(), dim=-2))  # (B, m)
-    return _largest((W.double() * norms).sum(dim=-2) / lengths)
-
-
-def _largest(x: Tensor) -> Tensor:
-    """(B, ...) to (B,); 0 where a problem has no entries, which amax refuses."""
-    return x.flatten(1).amax(1) if x[0:1].numel() else x.new_zeros(len(x))
-
-
-def one_where_zero(x: Tensor) -> Tensor:
-    """A divisor: x, with 1 for 0, so that a zero column stays zero instead of becoming NaN."""
-    return torch.where(x == 0, torch.ones_like(x), x)
 
 
 def check_penalty(name: str, value: object) -> float | Tensor:

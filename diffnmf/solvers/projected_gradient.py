@@ -10,6 +10,8 @@ from torch import Tensor
 from diffnmf.solvers.gram import GramForm
 from diffnmf.solvers.iterative import FirstOrderSolver
 
+POWER_STEPS = 3  # before the bound of the largest eigenvalue is taken
+
 
 @dataclass(frozen=True)
 class ProjectedGradient(FirstOrderSolver):
@@ -61,7 +63,7 @@ class ProjectedGradient(FirstOrderSolver):
             X, lookahead = X_next, ahead
 
 
-def largest_eigenvalue_bound(A: Tensor, products: int = 4) -> Tensor:
+def largest_eigenvalue_bound(A: Tensor) -> Tensor:
     """An upper bound of the largest eigenvalue of every matrix, (B, k, k) to (B, 1, 1), with its gradient.
 
     Collatz and Wielandt: for any positive x, max_i (|A|x)_i / x_i bounds the spectral radius of |A|, which bounds that
@@ -69,7 +71,7 @@ def largest_eigenvalue_bound(A: Tensor, products: int = 4) -> Tensor:
     """
     magnitude = A.abs()
     x = torch.ones_like(A[..., :1])
-    for _ in range(products - 1):
+    for _ in range(POWER_STEPS):
         x = magnitude @ x  # never below 1: the diagonal of A is 1
         x = x / x.amax(dim=-2, keepdim=True).clamp(min=1.0)
     return ((magnitude @ x) / x).amax(dim=-2, keepdim=True)

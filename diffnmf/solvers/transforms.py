@@ -13,11 +13,12 @@ from torch._subclasses import FakeTensor
 from diffnmf.kernels.calling import has_tangent
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.constrained.operator import solve_constrained_transformed
-from diffnmf.solvers.devices import WAITING
 from diffnmf.solvers.exact.masked import cholesky, mask_matrix
 from diffnmf.solvers.gradient import scaled_gram
 from diffnmf.solvers.keys import solver_key, solver_of_key
-from diffnmf.solvers.problem import Problem, one_where_zero
+from diffnmf.solvers.norms import one_where_zero
+from diffnmf.solvers.operators import WAITING, in_one_batch
+from diffnmf.solvers.problem import Problem
 from diffnmf.solvers.registry import name_of_solver
 
 _RECORDERS = (torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FAKE)  # make_fx, FakeTensorMode
@@ -111,12 +112,5 @@ def _(H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, W0: Tensor | None, solver
 
 
 @_solution.register_vmap
-def _(info, in_dims, H, Y, ridge, l1, W0, solver):  # type: ignore[no-untyped-def]
-    def mapped(x: Tensor, dim: int | None) -> Tensor:
-        """The mapped dimension first: (V, B, ...)."""
-        return x.unsqueeze(0).expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-
-    batch = mapped(H, in_dims[0]).shape[:2]  # (V, B), which the operator sees as one dimension
-    inputs = zip((H, Y, ridge, l1, W0), in_dims[:5], strict=True)
-    W, iterations = _solution(*(None if x is None else mapped(x, dim).flatten(0, 1) for x, dim in inputs), solver)
-    return (W.unflatten(0, batch), iterations.unflatten(0, batch)), (0, 0)
+def _(info, in_dims, *arguments):  # type: ignore[no-untyped-def]
+    return in_one_batch(_solution, arguments, in_dims, info.batch_size)

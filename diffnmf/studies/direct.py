@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from diffnmf.layers import NNLSLayer
-from diffnmf.training.losses import reconstruction_loss, sparsity_penalty
+from diffnmf.training.losses import reconstruction_loss
+from diffnmf.training.penalties import sparsity_penalty
 
 Factors = tuple[Tensor, Tensor]
 LEARNING_RATE = 0.01  # of pixels in [0, 1]; falls to zero

@@ -1,5 +1,6 @@
 """The frontier of error against sparsity of H as a table and pictures."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,9 +28,11 @@ def curve(rows: Mapping[str, Scores], penalty: str) -> list[tuple[float, float]]
 
 
 def at_error(points: Sequence[tuple[float, float]], error: float) -> float:
-    """Hoyer sparsity at an error, between the points of a curve; NaN outside."""
-    errors, sparsities = np.array(points).T
-    return float(np.interp(error, errors, sparsities, left=np.nan, right=np.nan))
+    """The score at an error, between the points (error, score) of a curve, by growing error; NaN outside."""
+    if not points:
+        return math.nan
+    errors, scores = np.array(points).T
+    return float(np.interp(error, errors, scores, left=np.nan, right=np.nan))
 
 
 def write_frontier(

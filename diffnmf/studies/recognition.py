@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from diffnmf.runs.parts import RunData, load_run_data
 from diffnmf.runs.places import absolute_dataset, fingerprint
 from diffnmf.runs.trained_run import load_model_of
 from diffnmf.studies.classifier import accuracy, trained_classifier
+from diffnmf.studies.frontier_report import at_error
 from diffnmf.studies.library import check_is_for, names_of_runs
 from diffnmf.studies.paper.claims import NOT_RUN, verdict_on
 from diffnmf.studies.progress import Announce, Progress
@@ -150,11 +150,7 @@ def _score(method: Reconstruct, classifier: torch.nn.Module, data: RunData) -> S
 def _hals_at(rows: Mapping[str, Scores], k: int | None, error: float) -> float:
     """The accuracy of HALS with k components at an error, between the points where it was stopped; NaN outside."""
     found = [rows[name] for rounds in ROUNDS if (name := f"HALS, {rounds} rounds, k = {k}") in rows]
-    points = sorted((scores["relative_error"], scores["accuracy"]) for scores in found)
-    if not points:
-        return float("nan")
-    errors, accuracies = np.array(points).T
-    return float(np.interp(error, errors, accuracies, left=np.nan, right=np.nan))
+    return at_error(sorted((scores["relative_error"], scores["accuracy"]) for scores in found), error)
 
 
 def _critic(runs: Sequence[RunConfig], scores: Sequence[Scores]) -> list[list[object]]:

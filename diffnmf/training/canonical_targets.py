@@ -7,6 +7,7 @@ from diffnmf.data import GroupSampler, group_matrix
 from diffnmf.factorization import canonicalize, merge, slot_prototypes
 from diffnmf.factorization.merging import can_merge
 from diffnmf.models.basis_start import PROTOTYPE_GROUPS
+from diffnmf.solvers.devices import without_autocast
 
 
 class CanonicalTargets:
@@ -37,6 +38,7 @@ class CanonicalTargets:
     @torch.no_grad()
     def of(self, Y: Tensor) -> Tensor:
         """H (B, n, k), columns of length one, for groups Y (B, n, m). Found on the CPU wherever Y is."""
-        with torch.autocast("cpu", enabled=False):
-            H, _ = canonicalize(*merge(Y.cpu().float(), self.k), self.prototypes)
+        groups = Y.cpu()
+        with without_autocast(groups.device):
+            H, _ = canonicalize(*merge(groups.float(), self.k), self.prototypes)
         return H.to(Y)

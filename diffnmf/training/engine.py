@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 # What a configuration calls them -> what accelerate calls them.
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
-
 # How long a process waits for the others before it gives up: the main one scores while they wait, beside rivals that
 # iterate. NCCL would give up after ten minutes, gloo after thirty.
 PATIENCE = timedelta(hours=6)

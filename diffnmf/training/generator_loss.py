@@ -11,13 +11,8 @@ from diffnmf.models import Generator
 from diffnmf.training.batches import Batch, Prepared
 from diffnmf.training.canonical_targets import CanonicalTargets
 from diffnmf.training.config import TrainingConfig
-from diffnmf.training.losses import (
-    TO_START,
-    closeness_penalty,
-    overlap_penalty,
-    reconstruction_loss,
-    sparsity_penalty,
-)
+from diffnmf.training.losses import TO_START, reconstruction_loss
+from diffnmf.training.penalties import closeness_penalty, overlap_penalty, sparsity_penalty
 
 
 class GeneratorLoss:

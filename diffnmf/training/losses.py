@@ -1,6 +1,5 @@
-"""Losses (1) to (3) of GAN-UNET, each a mean, so that none depends on the number of groups or pixels; penalties."""
+"""Losses (1) and (2) of GAN-UNET, and others in their place: means, whatever the number of groups and pixels."""
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -8,11 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffnmf.checks import check_name
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 ADVERSARIAL_FORMS = ("non_saturating", "saturating")
-
-
 TO_START = "relative_to_start"  # the loss that has to know where the generator begins
 # A start is taken to be at least this far off, as a relative error: one that is exact could not be divided by.
 SMALLEST_START_ERROR = 1e-3
@@ -64,37 +61,6 @@ RECONSTRUCTION_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 def _squares(X: Tensor) -> Tensor:
     return X.square().sum(dim=(-2, -1))
-
-
-def sparsity_penalty(H: Tensor) -> Tensor:
-    """1 − the mean Hoyer sparsity of the columns of H (B, n, k) ≥ 0, in [0, 1]; a zero column counts as dense.
-
-    As the other penalties of H it does not change when columns are scaled, and is what ``UnitColumns`` calls so.
-    """
-    spare = math.sqrt(H.shape[-2]) - 1
-    U = _unit_columns(H)
-    hoyer = (spare + 1 - U.sum(dim=-2)) / (spare or 1.0)  # (B, k); of single pixels 0: nothing tells sparse from dense
-    return 1 - torch.where((U > 0).any(dim=-2), hoyer, 0.0).mean()
-
-
-def overlap_penalty(H: Tensor) -> Tensor:
-    """The mean cosine of two columns of H (B, n, k) ≥ 0, in [0, 1]; 0 for a single column."""
-    k = H.shape[-1]
-    U = _unit_columns(H)
-    pairs = U.sum(dim=-1).square().sum(dim=-1) - U.square().sum(dim=(-2, -1))  # (B,), both ways
-    return pairs.mean() / max(1, k * (k - 1))
-
-
-def closeness_penalty(H: Tensor, prototypes: Tensor) -> Tensor:
-    """1 − the mean cosine of each column of H (B, n, k) ≥ 0 and its prototype, in [0, 1].
-
-    Prototypes are (n, k), or (B, n, k) for a group its own.
-    """
-    return 1 - (_unit_columns(H) * _unit_columns(prototypes)).sum(dim=-2).mean()
-
-
-def _unit_columns(H: Tensor) -> Tensor:
-    return H / one_where_zero(torch.linalg.vector_norm(H, dim=-2, keepdim=True))
 
 
 def current_loss(name: object) -> object:

@@ -20,12 +20,11 @@ from diffnmf.training.generator_loss import GeneratorLoss
 from diffnmf.training.losses import accuracy, adversarial_loss, critic_loss
 from diffnmf.training.randomness import random_state, set_random_state
 from diffnmf.training.schedule import set_learning_rate
-from diffnmf.training.step_log import StepLog
+from diffnmf.training.step_log import Row, StepLog
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-Row = dict[str, float]
 Log = dict[str, Tensor]
 
 
@@ -66,7 +65,9 @@ class Trainer:
         accelerator: "Accelerator | None" = None,
     ) -> None:
         if config.adversarial and critic is None:
-            raise ValueError("critic: expected a Critic with adversarial=True; got None")
+            raise ValueError(
+                "critic: expected a Critic with adversarial=True; got None (give one, or adversarial=False)"
+            )
         self.loss = GeneratorLoss(config, generator, sampler)
         self.accelerator = accelerator or make_accelerator()
         self.device = self.accelerator.device

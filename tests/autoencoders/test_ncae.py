@@ -100,7 +100,7 @@ def test_a_large_penalty_holds_in_the_whole_classifier(digits):
 @pytest.mark.parametrize(
     ("y", "error", "message"),
     [
-        (torch.zeros(5), TypeError, "y: expected ints"),
+        (torch.zeros(5), TypeError, "y: expected integers"),
         (torch.zeros(4, dtype=torch.int64), ValueError, "y: expected one class for each of 5 samples"),
         (torch.full((5,), 3), ValueError, "y: expected classes from 0 to 2; got 3 to 3"),
         (torch.full((5,), -1), ValueError, "y: expected classes from 0 to 2; got -1 to -1"),

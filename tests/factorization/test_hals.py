@@ -8,7 +8,7 @@ from nmf_problems import random_matrix
 from diffnmf.factorization import HALS, PAPER, factorize
 from diffnmf.factorization.hals import sweep_
 from diffnmf.factorization.problem_input import make_nmf_problem
-from diffnmf.factorization.revival import dead_components, revive_
+from diffnmf.factorization.revival import revive_, vanished
 
 
 def sweep_by_loop(A, C, X):
@@ -64,7 +64,7 @@ class TestRevival:
         W[2, [0, 3]] = 0
         before, Ht = H @ W, H.mT.contiguous()
         problem, *_ = make_nmf_problem(Y, 4)
-        assert dead_components(W, Ht).sum(-1).tolist() == [1, 0, 2]
+        assert vanished(W, Ht).sum(-1).tolist() == [1, 0, 2]
         revived = revive_(problem, W, Ht)
         assert revived.sum(-1).tolist() == [1, 0, 2]
         torch.testing.assert_close(Ht.mT @ W, before, rtol=0, atol=1e-15)
@@ -90,7 +90,7 @@ class TestRevival:
             factorize(Y, 6, method=HALS(extrapolate=extrapolate, revive=x), **options) for x in (False, True)
         )
         assert (left.H[:, :, 2:] == 0).all()
-        assert not dead_components(revived.W, revived.H.mT).any()
+        assert not vanished(revived.W, revived.H.mT).any()
         assert (revived.errors[-1] < 0.9 * left.errors[-1]).all()
 
     def test_not_under_penalties(self):

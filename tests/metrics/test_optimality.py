@@ -8,8 +8,9 @@ from helpers import close, matrix, rand
 
 from diffnmf import nnls
 from diffnmf.factorization import factorize, truncated_svd
-from diffnmf.factorization.half_step import half_step, stationarity
+from diffnmf.factorization.half_step import half_step
 from diffnmf.factorization.nmf_problem import Penalties
+from diffnmf.factorization.stationarity import stationarity
 from diffnmf.metrics import excess_over_svd, nnls_kkt_residual, projected_gradient
 
 
@@ -187,7 +188,7 @@ class TestProjectedGradient:
 
     def test_is_what_the_factorisations_stop_by(self, factors):
         Y, H, W = factors
-        free = Penalties(None, None)
+        free = Penalties()
         stop = stationarity(half_step(H.mT, Y, free), W, half_step(W, Y.mT, free), H.mT)
         torch.testing.assert_close(projected_gradient(Y, H, W), stop.norm)
 

@@ -66,6 +66,8 @@ class TestUNet:
         [
             ({"shape": (8,)}, ValueError, r"image_shape: expected \(height, width\); got \(8,\)"),
             ({"shape": (8, 0)}, ValueError, r"image_shape: expected an int ≥ 1; got 0"),
+            ({"m": 0}, ValueError, r"in_channels: expected an int ≥ 1; got 0"),
+            ({"k": -1}, ValueError, r"out_channels: expected an int ≥ 1; got -1"),
             ({"width": 0}, ValueError, r"width: expected an int ≥ 1; got 0"),
             ({"depth": -1}, ValueError, r"depth: expected an int ≥ 0; got -1"),
             ({"depth": 1.0}, TypeError, r"depth: expected an int ≥ 0; got 1\.0"),

@@ -1,4 +1,4 @@
-"""Losses (1) to (3) against values worked out by hand, and the PCA disturbance against scikit-learn's."""
+"""Losses and penalties against values worked out by hand, and the PCA disturbance against scikit-learn's."""
 
 import math
 from functools import partial
@@ -10,15 +10,8 @@ from sklearn.decomposition import PCA
 from diffnmf.factorization import UnitColumns
 from diffnmf.metrics import hoyer_H, part_overlap, relative_error
 from diffnmf.training.disturbance import pca_disturbance
-from diffnmf.training.losses import (
-    accuracy,
-    adversarial_loss,
-    closeness_penalty,
-    critic_loss,
-    overlap_penalty,
-    reconstruction_loss,
-    sparsity_penalty,
-)
+from diffnmf.training.losses import accuracy, adversarial_loss, critic_loss, reconstruction_loss
+from diffnmf.training.penalties import closeness_penalty, overlap_penalty, sparsity_penalty
 
 LOG3 = math.log(3)  # σ(log 3) = 3/4
 

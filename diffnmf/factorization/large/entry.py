@@ -57,9 +57,10 @@ def factorize_large(
     if "parts" not in method.takes or not isinstance(method, AlternatingMethod):
         raise ValueError(
             f'method: expected "hals", "anls" or "mu" for a matrix in blocks or parts; got {type(method).__name__}'
+            " (others take a matrix in memory)"
         )
     if not isinstance(seed, int):
-        raise ValueError(f"seed: expected one int for a matrix in blocks or parts; got {seed!r}")
+        raise ValueError(f"seed: expected one int for a matrix in blocks or parts; got {seed!r} (one start serves all)")
     k = check_count("k", k, at_least=1)
     progress = check_flag("progress", progress)
     part = make_part(Y, k, group, split, penalties, method.beta)
@@ -71,7 +72,7 @@ def factorize_large(
     def race(start: Start) -> tuple[Start, float]:
         run = LargeRun(part, HALS(), Budget(tol=0.0, max_iter=RACE, observer=None)).run(*start)
         S, D = part.factors(run.W, run.Ht)
-        return (S, D), float(_objective(part, run))
+        return (S, D), float(part.objective(run.errors[-1], S, D))
 
     going_on = checkpoints is not None and checkpoints.exists()
     if going_on:
@@ -126,7 +127,9 @@ def _rows_of(Y: Tensor | Blocks, k: int, split: str, processes: Processes) -> tu
             side = "rows" if factor == "W" else "columns"
             raise ValueError(f"Y: expected parts with the same number of {side} in all processes; got {widths}")
     if total < processes.size:
-        raise ValueError(f"group: expected at most one process a row of the data, {total}; got {processes.size}")
+        raise ValueError(
+            f"group: expected at most one process a row of the data, {total}; got {processes.size} (use fewer)"
+        )
     return rows, factor, start, total
 
 
@@ -135,7 +138,9 @@ def _places(rows: Rows, processes: Processes) -> tuple[int, int, list[int]]:
     here = torch.tensor([[rows.count, rows.width]], device=rows.device)
     counts, widths = processes.gather(here).unbind(1)
     if bool((counts == 0).any()):
-        raise ValueError("Y: expected a part that is not empty in every process; got an empty one")
+        raise ValueError(
+            "Y: expected a part that is not empty in every process; got an empty one (use fewer processes)"
+        )
     return int(counts[: processes.rank].sum()), int(counts.sum()), widths.tolist()
 
 
@@ -182,7 +187,9 @@ def _given_start(part: Part, method: AlternatingMethod, H0: Tensor | None, W0: T
     n, m = (like.width, like.count) if part.split == "W" else (like.count, like.width)
     H, W = (_given(name, X, shape, part) for name, X, shape in (("H0", H0, (n, k)), ("W0", W0, (k, m))))
     if (H is None or W is None) and method.keeps_zeros:
-        raise ValueError('H0, W0: expected both for method "mu" with a matrix in blocks or parts; got one')
+        raise ValueError(
+            'H0, W0: expected both for method "mu" with a matrix in blocks or parts; got one (give init instead)'
+        )
     Ht = None if H is None else H.mT.contiguous()
     S, D = (W, Ht) if part.split == "W" else (Ht, W)
     return part.fitted(S, D)
@@ -195,14 +202,8 @@ def _given(name: str, X: Tensor | None, shape: tuple[int, int], part: Part) -> T
     check_same_device(name, X, "Y", part.rows.device)
     X = check_expands(name, X.detach(), shape)
     if not bool(X.isfinite().all()) or bool((X < 0).any()):
-        raise ValueError(f"{name}: expected finite entries ≥ 0; got others")
+        raise ValueError(f"{name}: expected finite entries ≥ 0; got others (clip or replace them)")
     return part.units.scale(X.to(part.rows.dtype).unsqueeze(0)).clone(memory_format=torch.contiguous_format)
-
-
-def _objective(part: Part, run: Run) -> Tensor:
-    W, Ht = run.W, run.Ht
-    S, D = part.factors(W, Ht)
-    return part.objective(run.errors[-1], S, D)
 
 
 def _identity(

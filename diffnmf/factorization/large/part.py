@@ -14,7 +14,7 @@ from diffnmf.factorization.large.processes import Processes
 from diffnmf.factorization.large.rows import Rows
 from diffnmf.factorization.nmf_problem import NMFProblem, Units
 from diffnmf.layers import NNLSLayer
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.solvers.norms import one_where_zero
 
 Change = Callable[[slice, Tensor, Tensor], None]
 

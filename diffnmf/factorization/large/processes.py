@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from diffnmf.errors import ProcessLostError
 
@@ -22,11 +22,11 @@ class Processes:
         self.group, self.device = group, device
         self.rank, self.size = 0, 1
         if group is not None:
-            import torch.distributed as distributed
-
             self.rank, self.size = distributed.get_rank(group), distributed.get_world_size(group)
             if self.rank < 0:
-                raise ValueError("group: expected a group that this process belongs to; it does not")
+                raise ValueError(
+                    "group: expected a group that this process belongs to; got another (make it with this rank in it)"
+                )
 
     @property
     def alone(self) -> bool:
@@ -60,8 +60,6 @@ class Processes:
         padded = x.new_zeros(max(sizes), *x.shape[1:])
         padded[: len(x)] = x
         found = [torch.empty_like(padded) for _ in sizes]
-        import torch.distributed as distributed
-
         with _explained():
             distributed.all_gather(found, padded, group=self.group)
         return torch.cat([part[:size] for part, size in zip(found, sizes, strict=True)])
@@ -72,8 +70,6 @@ class Processes:
             self._reduce(torch.zeros(1, device=self.device), "SUM")
 
     def _reduce(self, x: Tensor, operation: str) -> None:
-        import torch.distributed as distributed
-
         with _explained():
             distributed.all_reduce(x, op=getattr(distributed.ReduceOp, operation), group=self.group)
 

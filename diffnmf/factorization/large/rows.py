@@ -129,7 +129,7 @@ def rows_per_block(blocks: Blocks, k: int, factors: int) -> int:
     if size < 1:
         raise ValueError(
             f"max_memory: expected at least {factors + HELD * row} bytes, for the factors and {HELD} blocks of a row;"
-            f" got {blocks.max_memory}"
+            f" got {blocks.max_memory} (raise it)"
         )
     return size
 

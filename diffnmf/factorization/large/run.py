@@ -9,18 +9,13 @@ from torch import Tensor
 
 from diffnmf.factorization.alternating import CHECK_EVERY, LEAST_START, AlternatingMethod
 from diffnmf.factorization.base import Budget, Run
-from diffnmf.factorization.half_step import (
-    TRUSTED_SQUARE,
-    Quadratic,
-    Stationarity,
-    projected,
-    stationarity_of_squares,
-)
+from diffnmf.factorization.half_step import TRUSTED_SQUARE, Quadratic
 from diffnmf.factorization.large.checkpoint import Checkpoints
 from diffnmf.factorization.large.part import Part
 from diffnmf.factorization.large.revival import revive_
 from diffnmf.factorization.large.summed_pulls import SummedPulls
 from diffnmf.factorization.nmf_problem import Penalties, relative
+from diffnmf.factorization.stationarity import Stationarity, projected, stationarity_of_squares
 
 
 @dataclass
@@ -183,7 +178,7 @@ class LargeRun:
         """Relative, or √(2 Σ d_β) for another loss; in the scaled units."""
         part, square = self.part, self.part.problem.square
         if self.method.beta != 2:
-            return float(SummedPulls(part, state.S, Penalties(None, None), self.method.beta).error(state.D))
+            return float(SummedPulls(part, state.S, Penalties(), self.method.beta).error(state.D))
         half = self.shared_half_step(state)
         assert isinstance(half, Quadratic)
         error = half.error_square(square, state.D)

@@ -32,9 +32,9 @@ def fit_blocks(model: Any, X: Blocks, W: Any, H: Any, weights: Any, sharing: Sha
     """As ``estimator_fit.fit``, of ``Blocks`` with a sample in each row; of W the part of this process."""
     X = checked_blocks(model, X, weights, reset=True)
     if model.n_init != 1:
-        raise ValueError(f"n_init: expected 1 for data in blocks; got {model.n_init!r}")
+        raise ValueError(f"n_init: expected 1 for data in blocks; got {model.n_init!r} (leave it out)")
     if model.fixed is not None:
-        raise ValueError(f"fixed: expected None for data in blocks; got {type(model.fixed).__name__}")
+        raise ValueError(f"fixed: expected None for data in blocks; got {type(model.fixed).__name__} (leave it out)")
     sharing = sharing or Sharing(checkpoint=model.checkpoint, progress=bool(model.verbose))
     samples = _outline(X)
     starts = check_starts(model, samples.Y, W, H, update_H=True)
@@ -55,7 +55,7 @@ def transform_blocks(model: Any, X: Blocks, weights: Any, components: Tensor) ->
 def checked_blocks(model: Any, X: Blocks, weights: Any, *, reset: bool) -> Blocks:
     """The samples as the model computes with them, after checks of what it asks for."""
     if weights is not None:
-        raise ValueError("weights: expected None for data in blocks; got weights")
+        raise ValueError("weights: expected None for data in blocks; got weights (leave them out)")
     if X.transposed:
         raise ValueError("X: expected blocks with a sample in each row of the file; got transposed ones (.mT)")
     validate_data(model, X, reset=reset, skip_check_array=True)

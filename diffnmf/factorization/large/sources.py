@@ -138,7 +138,10 @@ def _source_of_path(path: Path) -> Source:
             raise ValueError(f"{path}: expected a folder with .npy files; found none")
         return Shards([NpyFile(shard) for shard in shards], str(path))
     if suffix != ".npy":
-        raise ValueError(f"{path}: expected a .npy, .zarr, .h5 or .hdf5 file, or a folder of .npy files")
+        raise ValueError(
+            f"{path}: expected a .npy, .zarr, .h5 or .hdf5 file, or a folder of .npy files; "
+            f"got {suffix or 'none of them'} (save it as one)"
+        )
     return NpyFile(path)
 
 

@@ -14,6 +14,8 @@ from diffnmf.factorization.hals import sweep_
 from diffnmf.factorization.initialization import NNDSVD_SIDE, largest_start
 from diffnmf.factorization.large.part import Part
 from diffnmf.factorization.merging import (
+    STEPS,
+    SWEEPS,
     SWEEPS_FROM_SHARES,
     can_merge,
     even_share,
@@ -22,10 +24,8 @@ from diffnmf.factorization.merging import (
     merged_side,
 )
 from diffnmf.factorization.nndsvd import of_triplets
-from diffnmf.factorization.svd import OVERSAMPLING, POWER_STEPS, singular_triplets
-from diffnmf.solvers.problem import one_where_zero
+from diffnmf.factorization.svd import OVERSAMPLING, POWER_STEPS, singular_triplets, unit_vectors
 
-STEPS, SWEEPS = 4, 2  # those of ``merge``
 DRAWN = 2**16  # rows of a random matrix at a time
 Start = tuple[Tensor, Tensor]  # S (1, k, count) and D (1, k, F)
 Race = Callable[[Start], tuple[Start, float]]  # a few rounds from a start, and the objective there
@@ -33,8 +33,7 @@ Race = Callable[[Start], tuple[Start, float]]  # a few rounds from a start, and 
 
 def start_of(part: Part, init: str, seed: int, race: Race) -> Start:
     """S and D in the scaled units, in memory of their own; ``race`` decides for "auto"."""
-    check_name("init", init, LARGE_INITS)
-    if init != "auto":
+    if check_name("init", init, ("auto", *LARGE_INITS)) != "auto":
         return LARGE_INITS[init](part, seed)
     _, n, m = part.problem.Y.shape
     if not can_merge(n, m, part.problem.k):
@@ -111,13 +110,12 @@ def _triplets(part: Part) -> tuple[Tensor, Tensor, Tensor]:
     if width <= NNDSVD_SIDE:
         G = _gram(part, torch.arange(width))
         V = torch.linalg.eigh(G).eigenvectors[..., -r:].flip(-1)  # eigenvalues ascend
-        U = _times(part, V[0]).double().unsqueeze(0)
-        sigma = part.processes.sums(U.square().sum(-2, keepdim=True))[0].sqrt()
+        US = _times(part, V[0]).double().unsqueeze(0)
+        sigma = part.processes.sums(US.square().sum(-2, keepdim=True))[0].sqrt()
     else:
         V, sigma = _right_vectors(part, r)
-        U = _times(part, V[0]).double().unsqueeze(0)
-    sigma = torch.where(sigma > 1e-7 * sigma[..., :1], sigma, 0.0)
-    return torch.where(sigma > 0, U / one_where_zero(sigma), 0.0), sigma, V
+        US = _times(part, V[0]).double().unsqueeze(0)
+    return *unit_vectors(US, sigma), V
 
 
 def _right_vectors(part: Part, r: int) -> tuple[Tensor, Tensor]:
@@ -150,7 +148,7 @@ def _merge(part: Part, seed: int) -> Start:
     _, n, m = part.problem.Y.shape
     k = part.problem.k
     if not can_merge(n, m, k):
-        raise ValueError(f'init: "merge" needs k ≤ max(n, m) = {max(n, m)}; got k={k} (use init="random")')
+        raise ValueError(f'init: expected k ≤ max(n, m) = {max(n, m)} for "merge"; got k = {k} (use init="random")')
     side = {"rows": "H", "columns": "W"}[merged_side(n, m, k)]
     return _merge_rows(part) if side == part.split else _merge_columns(part)
 
@@ -168,7 +166,7 @@ def _merge_columns(part: Part) -> Start:
     SS, C = (x.to(G.dtype) for x in part.products(S, change))
     sweeps = SWEEPS
     if len(members) < width:
-        D = C / (SS.diagonal(dim1=1, dim2=2).unsqueeze(-1) * k).clamp(min=torch.finfo(C.dtype).tiny)
+        D = even_share(C, SS.diagonal(dim1=1, dim2=2))
         sweeps += SWEEPS_FROM_SHARES
     D = D.contiguous()
     sweep_(SS, C, D, sweeps)
@@ -186,7 +184,7 @@ def _merge_rows(part: Part) -> Start:
     S, A = D.new_empty(1, k, part.rows.count), D @ D.mT
     for rows, X in part.rows.blocks():
         C = (D @ X.mT).contiguous()
-        own = even_share(D, C)
+        own = even_share(C, D.square().sum(-1))
         sweep_(A, C, own, SWEEPS + SWEEPS_FROM_SHARES)
         S[..., rows] = own
     return S, D
@@ -211,14 +209,13 @@ def _times(part: Part, V: Tensor) -> Tensor:
     return found
 
 
-def _picked(part: Part, numbers: "range | list[int]") -> Tensor:
+def _picked(part: Part, numbers: range | list[int]) -> Tensor:
     """Some rows of X, which everybody gets: (len(numbers), F)."""
     own = [number - part.start for number in numbers if part.start <= number < part.stop]
     return part.processes.gather(part.rows.pick(own))
 
 
 LARGE_INITS: dict[str, Callable[[Part, int], Start]] = {
-    "auto": _random,
     "merge": _merge,
     "random": _random,
     "uniform": _unscaled,

@@ -23,7 +23,7 @@ class SummedPulls:
         """As ``DivergenceHalfStep.pulls``, of D (1, k, F)."""
         up, down = (torch.zeros(X.shape, dtype=torch.float64, device=X.device) for _ in range(2))
         for _, block, own in self.part.blocks(self.S):
-            half = DivergenceHalfStep(own, block.unsqueeze(0), Penalties(None, None), self.beta)
+            half = DivergenceHalfStep(own, block.unsqueeze(0), Penalties(), self.beta)
             more, less = half.pulls(X)
             up += more
             down += less
@@ -34,6 +34,6 @@ class SummedPulls:
         """√(2 Σ d_β), (1,) float64."""
         total = torch.zeros(1, dtype=torch.float64, device=X.device)
         for _, block, own in self.part.blocks(self.S):
-            half = DivergenceHalfStep(own, block.unsqueeze(0), Penalties(None, None), self.beta)
+            half = DivergenceHalfStep(own, block.unsqueeze(0), Penalties(), self.beta)
             total += half.error(self.part.problem.square, X, may_look=True).square()
         return self.part.processes.sums(total)[0].sqrt()

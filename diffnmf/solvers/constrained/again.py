@@ -6,8 +6,9 @@ from torch import Tensor
 from diffnmf.solvers.constrained.form import correlation, gram_matrices
 from diffnmf.solvers.constrained.systems import without_hidden
 from diffnmf.solvers.exact.masked import as_columns, cholesky, from_columns, mask_matrix
+from diffnmf.solvers.norms import one_where_zero
 from diffnmf.solvers.optimality import objective_gradient
-from diffnmf.solvers.problem import Problem, one_where_zero
+from diffnmf.solvers.problem import Problem
 
 
 @torch.no_grad()

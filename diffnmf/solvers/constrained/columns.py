@@ -46,6 +46,10 @@ class BoundedColumns:
             self.A[owner], self.weight[owner], self.c[index], self.lower[index], self.upper[index], a, t
         )
 
+    def clipped(self, x: Tensor) -> Tensor:
+        """x (N, k) within the bounds."""
+        return torch.maximum(torch.minimum(x, self.upper), self.lower)
+
     def times_A(self, x: Tensor) -> Tensor:
         """Ax for x (N, k)."""
         return (x.reshape(len(self.A), -1, x.shape[-1]) @ self.A).reshape(x.shape)  # A is symmetric

@@ -9,7 +9,8 @@ from diffnmf.solvers.constrained.columns import BoundedColumns
 from diffnmf.solvers.exact.chunks import max_entries
 from diffnmf.solvers.exact.masked import as_columns, from_columns
 from diffnmf.solvers.gram import LARGEST_DESCENT
-from diffnmf.solvers.problem import Problem, one_where_zero
+from diffnmf.solvers.norms import one_where_zero
+from diffnmf.solvers.problem import Problem
 
 LARGEST_COST = 1e100  # whose square is still a number
 
@@ -76,9 +77,8 @@ class ConstrainedForm:
         """A warm start: x (N, k) within the bounds, and which entries are in between, bool."""
         x = as_columns(W0.double()) * self.scaled.d / self.s
         x = torch.where(x.isfinite(), x, 0.0)
-        lower, upper = self.columns.lower, self.columns.upper
-        x = torch.maximum(torch.minimum(x, upper), lower)
-        return x, (x > lower) & (x < upper)
+        x = self.columns.clipped(x)
+        return x, (x > self.columns.lower) & (x < self.columns.upper)
 
 
 def scaled_gram_matrices(problem: Problem) -> ScaledGram:

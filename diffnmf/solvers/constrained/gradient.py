@@ -36,6 +36,7 @@ from diffnmf.solvers.constrained.solve import ConstrainedSolution, solve_difficu
 from diffnmf.solvers.constrained.systems import BorderedSystems
 from diffnmf.solvers.constrained.unsquared import few
 from diffnmf.solvers.constraints import Constraints
+from diffnmf.solvers.devices import without_autocast
 from diffnmf.solvers.exact.finish import WELL_CONDITIONED_PIVOT
 from diffnmf.solvers.exact.masked import as_columns, from_columns
 from diffnmf.solvers.problem import Problem
@@ -63,7 +64,7 @@ class _ConstrainedGradient(torch.autograd.Function):
     def backward(ctx: Any, grad_W: Tensor) -> tuple[Tensor | None, ...]:
         problem = _dressed(ctx.problem, *ctx.saved_tensors)
         wanted = ctx.needs_input_grad[2:]
-        with torch.autocast(problem.H.device.type, enabled=False):
+        with without_autocast(problem.H.device):
             if torch.is_grad_enabled():  # a second derivative is wanted
                 gradients = _differentiable(problem, ctx.found, grad_W, wanted, ctx.saved_tensors)
             else:

@@ -11,7 +11,7 @@ from diffnmf.solvers.base import Solved
 from diffnmf.solvers.constrained.again import solve_again_constrained
 from diffnmf.solvers.constrained.solve import solve_constrained
 from diffnmf.solvers.constraints import Constraints
-from diffnmf.solvers.devices import WAITING
+from diffnmf.solvers.operators import WAITING, in_one_batch
 from diffnmf.solvers.problem import Problem
 
 
@@ -64,13 +64,4 @@ def _(H, Y, ridge, l1, W0, weights, total, upper, signed, at_most, squared):  # 
 
 @_constrained_solution.register_vmap
 def _(info, in_dims, *arguments):  # type: ignore[no-untyped-def]
-    tensors, flags = arguments[:-2], arguments[-2:]
-
-    def mapped(x: Tensor, dim: int | None) -> Tensor:
-        """The mapped dimension first: (V, B, ...)."""
-        return x.unsqueeze(0).expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-
-    batch = mapped(tensors[0], in_dims[0]).shape[:2]
-    pairs = zip(tensors, in_dims[:-2], strict=True)
-    results = _constrained_solution(*(None if x is None else mapped(x, d).flatten(0, 1) for x, d in pairs), *flags)
-    return tuple(x.unflatten(0, batch) for x in results), (0,) * len(results)
+    return in_one_batch(_constrained_solution, arguments, in_dims, info.batch_size)

@@ -63,7 +63,7 @@ def principal_pivoting(columns: BoundedColumns, start: tuple[Tensor, Tensor] | N
         x, free, multiplies, _ = warm(part, found.x[left], found.free[left]) if again else vertex(part)
         found.put(left, _attempt(part, x, free, multiplies))
         left = left[~found.solved[left]]
-    found.x = torch.maximum(torch.minimum(found.x, columns.upper), columns.lower)
+    found.x = columns.clipped(found.x)
     return found
 
 

@@ -16,7 +16,7 @@ FEW, FEW_PROBLEMS = 4, 8
 
 
 def refine(problem: Problem, form: ConstrainedForm, found: BoundedSolution) -> Tensor:
-    """One corrected step with the unsquared residual, in place, as ``exact/finish.py`` has it; who is suspect, (N,)."""
+    """The step, in place, where it is wanted; who is suspect, (N,)."""
     suspect = found.pivot < TRUSTED_PIVOT
     wanted = found.pivot < WELL_CONDITIONED_PIVOT
     if problem.squared or problem.H.dtype != torch.float64 or not wanted.any():
@@ -62,7 +62,7 @@ def _correct(
         wrong = wrong & (multiplies | ~_is_one_point(columns, x, free))
     large = correction.abs().amax(-1) > TRUSTED_CORRECTION * x.abs().amax(-1)
     suspect = wanted & (wrong | large)
-    corrected = torch.maximum(torch.minimum(corrected, columns.upper), columns.lower)
+    corrected = columns.clipped(corrected)
     found.x[numbers] = torch.where((wanted & ~suspect)[:, None], corrected, x)
     return suspect
 

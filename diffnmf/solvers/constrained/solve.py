@@ -8,12 +8,7 @@ from torch import Tensor
 from diffnmf.kernels import constrained as kernels
 from diffnmf.kernels.calling import available
 from diffnmf.solvers.constrained.columns import BoundedColumns, BoundedSolution
-from diffnmf.solvers.constrained.form import (
-    ConstrainedForm,
-    ScaledGram,
-    constrained_form,
-    with_room,
-)
+from diffnmf.solvers.constrained.form import ConstrainedForm, ScaledGram, constrained_form, with_room
 from diffnmf.solvers.constrained.pivoting import principal_pivoting
 from diffnmf.solvers.constrained.refinement import refine
 from diffnmf.solvers.constrained.runs import part, runs
@@ -151,11 +146,17 @@ def search_bounded(form: ConstrainedForm, start: tuple[Tensor, Tensor] | None, *
         found = BoundedSolution(*_compiled(columns, start))
     else:
         found = principal_pivoting(columns, start)
-    if form.at_most:  # where the room is free the sum holds nothing
-        binds = found.multiplies & ~found.free[:, k]
-        found = replace(found, x=found.x[:, :k].clone(), free=found.free[:, :k].clone(), multiplies=binds)
-    found.multiplies = found.multiplies & found.free.any(-1)
-    return found
+    return _without_room(found, k)
+
+
+def _without_room(found: BoundedSolution, k: int) -> BoundedSolution:
+    """The first k entries, without the one that ``with_room`` may have added; where that is free the sum holds nothing.
+
+    Nor does a sum hold anything where no entry is free.
+    """
+    room = found.free[:, k:].any(-1)
+    x, free = found.x[:, :k].contiguous(), found.free[:, :k].contiguous()
+    return replace(found, x=x, free=free, multiplies=found.multiplies & ~room & free.any(-1))
 
 
 def _compiled(columns: BoundedColumns, start: tuple[Tensor, Tensor] | None) -> kernels.BoundedSearch:
@@ -177,7 +178,7 @@ def _without_squaring(
     """The columns ``numbers`` once more, on QR factors."""
     columns, k = form.columns.take(numbers), form.columns.c.shape[-1]
     unsquared = reduced(problem, form.scaled.d[numbers], form.s[numbers], numbers)
-    x = torch.maximum(torch.minimum(found.x[numbers], columns.upper), columns.lower)
+    x = columns.clipped(found.x[numbers])
     if form.at_most:
         columns = with_room(columns)
         x = _with_room_left(columns, x, x > 0)[0]
@@ -188,12 +189,7 @@ def _without_squaring(
             y=pad(unsquared.y, (0, 1)),
             weight=pad(unsquared.weight, (0, 1)),
         )
-    again = active_set(columns, unsquared, x)
-    if form.at_most:
-        binds = again.multiplies & ~again.free[:, k]
-        again = replace(again, x=again.x[:, :k], free=again.free[:, :k], multiplies=binds)
-    again.multiplies = again.multiplies & again.free.any(-1)
-    return again
+    return _without_room(active_set(columns, unsquared, x), k)
 
 
 def _at_bounds(problem: Problem, form: ConstrainedForm, found: BoundedSolution) -> Tensor:

@@ -6,6 +6,7 @@ order, and k = m, the trivial basis H = Y is consistent as well. Only k < m, or 
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -94,13 +95,8 @@ def _mean_std(records: BySeed, name: str) -> str:
     return mean_std([record[name] for record in records.values() if name in record])
 
 
-def _network(bench: Workbench, k: int, order: str, seed: int, Y: Tensor) -> tuple[Tensor, Tensor] | None:
-    trained = model(bench, k, order, seed)
-    return None if trained is None else trained.factorize(Y)[:2]
-
-
-def _from_merge(bench: Workbench, k: int, order: str, seed: int, Y: Tensor) -> tuple[Tensor, Tensor] | None:
-    trained = model(bench, k, order, seed, FROM_MERGE)
+def _network(row: str, bench: Workbench, k: int, order: str, seed: int, Y: Tensor) -> tuple[Tensor, Tensor] | None:
+    trained = model(bench, k, order, seed, row)
     return None if trained is None else trained.factorize(Y)[:2]
 
 
@@ -125,8 +121,8 @@ def _copies(bench: Workbench, k: int, order: str, seed: int, Y: Tensor) -> tuple
 
 
 ROWS: dict[str, Callable[[Workbench, int, str, int, Tensor], tuple[Tensor, Tensor] | None]] = {
-    NETWORK: _network,
-    FROM_MERGE_NETWORK: _from_merge,
+    NETWORK: partial(_network, NNLS),
+    FROM_MERGE_NETWORK: partial(_network, FROM_MERGE),
     ORDERED_MERGE: _ordered_merge,
     ANLS_RANDOM: _anls_random,
     ANLS_FIXED: _anls_fixed,

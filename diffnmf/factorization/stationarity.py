@@ -1,0 +1,54 @@
+"""When to stop: how far factors are from a stationary point."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffnmf.factorization.half_step import Quadratic
+
+
+@dataclass(frozen=True)
+class Stationarity:
+    """How far B problems are from a stationary point: the projected gradient of Lin (2007).
+
+    Lin (2007), Projected gradient methods for nonnegative matrix factorization, Neural Computation 19(10), equation
+    (20): ∇ᴾ is ∇ where X > 0 and min(∇, 0) where X = 0; it is zero at the stationary points only.
+
+    Attributes:
+        norm: (B,) float64, ‖∇ᴾ‖ over H and W.
+        size: (B,) float64, ‖(HᵀY, YWᵀ)‖: what the gradient would be at zero.
+        rounding: (B,) float64, what rounding alone may leave of the norm.
+    """
+
+    norm: Tensor
+    size: Tensor
+    rounding: Tensor
+
+
+def stationarity(half_W: Quadratic, W: Tensor, half_H: Quadratic, Ht: Tensor) -> Stationarity:
+    """At (H, W): both half-steps are formed there."""
+    return stationarity_of([(projected(half.gradient(X), X), half.C) for half, X in ((half_W, W), (half_H, Ht))])
+
+
+def projected(gradient: Tensor, X: Tensor) -> Tensor:
+    """∇ᴾ of the gradient at X ≥ 0."""
+    return torch.where(X > 0, gradient, gradient.clamp(max=0))
+
+
+def stationarity_of(factors: Sequence[tuple[Tensor, Tensor]]) -> Stationarity:
+    """From ∇ᴾ of each factor, and what its gradient would be at zero, (B, k, N) each."""
+    norm, size = (sum(map(_square, parts)) for parts in zip(*factors, strict=True))
+    return stationarity_of_squares(norm, size, factors[0][0].dtype)  # type: ignore[arg-type]
+
+
+def stationarity_of_squares(norm: Tensor, size: Tensor, dtype: torch.dtype) -> Stationarity:
+    """From the squares of ``norm`` and ``size``, computed in ``dtype``."""
+    norm, size = norm.sqrt(), size.sqrt()
+    return Stationarity(norm, size, 4 * torch.finfo(dtype).eps * size)
+
+
+def _square(X: Tensor) -> Tensor:
+    """Squared Frobenius norms, (B,) float64: rows in the dtype at hand, then summed in float64."""
+    return X.square().sum(-1).sum(-1, dtype=torch.float64)
