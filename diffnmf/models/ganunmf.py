@@ -12,7 +12,7 @@ from diffnmf.models.generator import Factorization, Generator
 from diffnmf.models.generator_config import GeneratorConfig
 from diffnmf.models.pretrained import pretrained_config, pretrained_state
 from diffnmf.models.saved_model import check_no_run, load_config, load_weights, save_config, save_weights
-from diffnmf.solvers.norms import with_unit_columns
+from diffnmf.solvers.norms import safe_norm, with_unit_columns
 
 BATCH = 32  # groups that go through the network at once on the CPU
 # Elsewhere as many as have about so many pixels an image together: an accelerator needs more of them to be busy.
@@ -95,7 +95,7 @@ class GANUNMF(nn.Module):
             return result
         H, W, *_ = factorize(Y, self.config.k, H0=result.H, W0=result.W, max_iter=refine, tol=0.0)
         if self.config.unit_norm:
-            length = torch.linalg.vector_norm(H, dim=-2)
+            length = safe_norm(H, dim=-2).to(W.dtype)
             H, W = with_unit_columns(H), W * length.unsqueeze(-1)
         return Factorization(H, W, H @ W)
 

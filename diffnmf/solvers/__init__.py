@@ -16,9 +16,10 @@ from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.gram import GramForm
 from diffnmf.solvers.iterative import FirstOrderSolver
 from diffnmf.solvers.largest_l1 import largest_useful_l1
-from diffnmf.solvers.nnls import NNLSSolution, nnls, nnls_gram
+from diffnmf.solvers.nnls import nnls, nnls_gram
 from diffnmf.solvers.problem import Problem
 from diffnmf.solvers.registry import *  # noqa: F403 (a new solver is named in its file and in the registry alone)
+from diffnmf.solvers.solution import NNLSSolution
 
 __all__ = [
     "FirstOrderSolver",
