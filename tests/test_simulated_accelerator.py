@@ -47,7 +47,7 @@ BOUNDS: dict[str, tuple[int, int, int]] = {
     "layer backward, hals, float64": (49, 0, 0),
     "layer forward, ls_hals, float32": (212, 0, 0),
     "layer backward, ls_hals, float32": (317, 0, 0),
-    "layer forward, ls_hals, float64": (196, 0, 0),
+    "layer forward, ls_hals, float64": (199, 0, 0),
     "layer backward, ls_hals, float64": (314, 0, 0),
     "factorize, anls": (18605, 51, 0),
     "factorize, mu": (861, 9, 2),

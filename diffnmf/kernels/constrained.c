@@ -72,15 +72,18 @@ INLINE double flat(const Bounded *w) { return 2 * w->k * EPS; }
    where it does not, λ or Σ|x| are as large. */
 INLINE double size_of(const Bounded *w) { return fmax(w->size_c, fabs(w->multiplier)); }
 
-/* What counts as zero in x, and in r times weight. */
-INLINE double tolerance_of(const Bounded *w) {
+/* Rounding of numbers of a size, and of the products with x. */
+INLINE double rounding_of(const Bounded *w, double size) {
     Lanes total = {0};
     for EACH(p, w->width) {
         const Lanes x = READ(w->x + p);
         total += SELECT(x < 0, -x, x);
     }
-    return flat(w) * (size_of(w) + total_of(total));
+    return flat(w) * (size + total_of(total));
 }
+
+/* What counts as zero in x, and in r times weight. */
+INLINE double tolerance_of(const Bounded *w) { return rounding_of(w, size_of(w)); }
 
 INLINE void mark(Bounded *w, int j) {
     const int open = w->inside[j] == 0 && !w->rejected[j];
@@ -487,7 +490,8 @@ INLINE int settle_bounded(Bounded *w) {
         tolerance = tolerance_of(w);
         worst = 0;
         for (int m = w->sum; m < w->size; m++) worst = fmax(worst, fabs(w->r[w->member[m]]));
-        if (worst <= tolerance / w->k || round == 3 || worst > 0.5 * before) break;
+        /* As far as it goes: a large price on one entry does not spoil the digits of the others. */
+        if (worst <= rounding_of(w, 1) / w->k || round == 3 || worst > 0.5 * before) break;
         before = worst;
         if (w->sum) w->b[0] = 0;
         for (int m = w->sum; m < w->size; m++) w->b[m] = w->r[w->member[m]];

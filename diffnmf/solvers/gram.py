@@ -67,9 +67,10 @@ def gram_form(problem: Problem) -> GramForm:
     column_scale = one_where_zero(Y.square().sum(-2, keepdim=True)).sqrt()  # (B, 1, m)
     # The diagonal is 1 by the choice of d; written down, it is so without rounding, and for a zero column of H too.
     A = torch.diagonal_scatter(gram / row_scale / row_scale.mT, torch.ones_like(diagonal), dim1=-2, dim2=-1)
-    # An l1 beyond this already keeps an entry at zero, and float32 has room for it. It is bounded before it is divided,
-    # too: infinity in the way of a gradient of zero makes NaN of it.
-    l1 = torch.minimum(l1, 2 * LARGEST_DESCENT * (row_scale * column_scale).detach())
+    if row_scale.requires_grad or column_scale.requires_grad:
+        # Bounded before it is divided: infinity in the way of a gradient of zero makes NaN of it.
+        l1 = torch.minimum(l1, 2 * LARGEST_DESCENT * (row_scale * column_scale).detach())
+    # An l1 beyond this already keeps an entry at zero, and float32 has room for it.
     C = ((correlation - l1) / row_scale / column_scale).clamp(min=-LARGEST_DESCENT)
     return GramForm(A, C, row_scale, column_scale)
 

@@ -517,3 +517,17 @@ def test_columns_of_very_different_length_in_a_sum():
         options = {"total": torch.tensor([[0.0, 1, 0, 1, 3]]).double(), "l1": near(0.1456, 0.2942, 0.2885, 0.2174).mT}
         outside, wrong = constrained_kkt(H, Y, nnls(H, Y, **options).W, **options)
         assert max(outside, wrong) <= 1e-14
+
+
+@pytest.mark.parametrize("kernel_", ["compiled", "torch_alone"])
+def test_a_large_price_on_one_entry_leaves_the_others_their_digits(kernel_, request):
+    """In units of the free entries the price of the one that has the sum is 1e4: not so much is rounding to them."""
+    request.getfixturevalue(kernel_)
+    random = torch.Generator().manual_seed(0)
+    lengths = torch.tensor([1e-5, 1e4, 1e5, 1e-6, 1e5, 1e3], dtype=torch.float64)
+    l1 = torch.tensor([[0.1], [0.0], [0.0], [0.1], [0.2], [0.1]], dtype=torch.float64)
+    options = {"total": 3.0, "l1": l1, "signed": l1 == 0}
+    for _ in range(20):
+        H = torch.randn(8, 6, generator=random, dtype=torch.float64) * lengths
+        Y = torch.randn(8, 4, generator=random, dtype=torch.float64)
+        assert max(constrained_kkt(H, Y, nnls(H, Y, **options).W, **options)) <= 1e-14
