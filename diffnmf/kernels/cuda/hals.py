@@ -1,5 +1,7 @@
 """Calling the sweeps of HALS in Triton."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -24,9 +26,10 @@ def available(A: Tensor, C: Tensor, X: Tensor, past: Tensor | None, beta: Tensor
 
 def _attempt(device: torch.device, k: int) -> bool:
     """Whether a sweep finds the rows of C where A is the identity, and no extrapolation moves them."""
-    A, C = (torch.eye(k, device=device).expand(2, k, k), torch.ones(2, k, 1, device=device))
+    kind: dict[str, Any] = {"dtype": torch.float32, "device": device}
+    A, C = torch.eye(k, **kind).expand(2, k, k), torch.ones(2, k, 1, **kind)
     X, past = torch.zeros_like(C), C.clone()
-    half_(A, C, X, 1, 0.0, past, torch.ones(2, device=device))
+    half_(A, C, X, 1, 0.0, past, torch.ones(2, **kind))
     return bool((X == C).all())
 
 
