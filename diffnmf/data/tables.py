@@ -1,6 +1,7 @@
 """A table of samples from a file: numbers, and the names of rows and columns where the file has them."""
 
 import numbers
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,9 @@ def _names(array: np.ndarray) -> list[str]:
 def _read_market(path: Path) -> Table:
     from scipy.io import mmread
 
-    matrix = mmread(path)
+    with warnings.catch_warnings():  # either kind of sparse matrix will do
+        warnings.filterwarnings("ignore", "The default value for `spmatrix`", DeprecationWarning)
+        matrix = mmread(path)
     return _of_sparse(matrix) if hasattr(matrix, "tocsr") else _of_array(np.asarray(matrix))
 
 

@@ -49,7 +49,7 @@ def solver_key(solver: NNLSSolver) -> str:
         fields: Any = dataclasses.fields(solver)  # type: ignore[arg-type]
         options = [(field.name, getattr(solver, field.name)) for field in fields]
         if all(_is_plain(value) for _, value in options):
-            return f"{name}({', '.join([f'{option}={value!r}' for option, value in options])})"
+            return f"{name}({', '.join([f'{option}={_written(value)}' for option, value in options])})"
     return _key_of_object(solver, id(solver))
 
 
@@ -74,6 +74,11 @@ def _is_plain(value: object) -> bool:
     if type(value) is tuple:
         return all(_is_plain(part) for part in value)
     return type(value) in PLAIN
+
+
+def _written(value: object) -> str:
+    """The repr, which torch.compile cannot trace for a number that may change, from Python 3.13 on."""
+    return repr(value) if type(value) in (str, tuple) else f"{value}"
 
 
 @constant
