@@ -39,7 +39,8 @@ class Checkpoints:
         buffer = io.BytesIO()  # torch's own writer does not survive a full disk
         torch.save({**state, "config": config.to_dict()}, buffer)
         with explained_replacing(self.last) as file:
-            file.write_bytes(buffer.getbuffer())
+            with buffer.getbuffer() as content:  # given back in a failure, too: Python 3.13 complains otherwise
+                file.write_bytes(content)
             to_disk(file)  # a full disk shows here, before anything is moved
             # A process killed before the next move leaves the previous one alone, which ``load`` then takes.
             if self._last_is_good and self.last.exists():
