@@ -152,7 +152,9 @@ def _choose(columns: BoundedColumns, walk: _Walk, *, first: bool) -> Tensor:
     up = torch.where(walk.x < columns.upper, walk.r, 0.0)
     down = torch.where(walk.x > columns.lower, -walk.r, 0.0)
     wrong = torch.maximum(up, down)
-    multiplier = columns.multiplier(columns.c - columns.times_A(walk.x), walk.free & walk.multiplies[:, None])
+    # r is without the multiplier already; where there is no sum there is none.
+    descent = walk.r if columns.a is None else columns.c - columns.times_A(walk.x)
+    multiplier = columns.multiplier(descent, walk.free & walk.multiplies[:, None])
     wanted = (wrong > columns.tolerance(walk.x, multiplier)) & ~walk.free & ~walk.rejected
     curvature = walk.M.diagonal(dim1=-2, dim2=-1).clamp(min=_flat(walk.x))
     score = torch.where(wanted, wrong.square() / curvature, 0.0)

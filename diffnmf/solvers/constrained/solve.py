@@ -88,17 +88,16 @@ def _without_gradient(problem: Problem) -> Problem:
 
 def _solve_run(problem: Problem) -> ConstrainedSolution:
     """A run of columns. Those that may sum to far more than they need get a part of it, and more where that binds."""
-    found, more = None, None
-    for enough in ENOUGH:
-        form = constrained_form(problem, enough)
-        again = _solve_form(problem, form)
-        found = again if found is None or more is None else found.replaced(again, more)
+    form = constrained_form(problem, ENOUGH[0])
+    found = _solve_form(problem, form)
+    for enough in ENOUGH[1:]:
         if form.shortened is None:
             break
         more = form.shortened.reshape(found.binds.shape) & found.binds
         if not more.any():
             break
-    assert found is not None
+        form = constrained_form(problem, enough)
+        found = found.replaced(_solve_form(problem, form), more)
     return found
 
 
