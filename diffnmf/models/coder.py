@@ -14,23 +14,38 @@ from diffnmf.solvers.norms import with_unit_columns
 INITS = ("nmf", "spa", "kmeans")
 
 
-class _PositivePart(torch.autograd.Function):
-    """max(0, v), with the projected gradient: at and below zero only what would raise v comes through."""
+class _WayBack(torch.autograd.Function):
+    """Zero, with the gradient that brings back what max(0, v) has lost: at and below zero only what would raise v."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(v: Tensor) -> Tensor:
-        return v.clamp(min=0)
+        return torch.zeros_like(v)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)  # for vmap, which stumbles over a jvp for which nothing is saved
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (v,) = ctx.saved_tensors
-        return torch.where(v > 0, grad, grad.clamp(max=0))
+        return torch.where(v > 0, 0.0, grad.clamp(max=0))
+
+
+class _WayBackInForwardMode(_WayBack):
+    """The same with its derivative in forward mode, which is zero; torch.compile takes no function that has one."""
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        return torch.zeros_like(tangent)
+
+
+def _positive_part(v: Tensor) -> Tensor:
+    """max(0, v), with the projected gradient in reverse mode; in forward mode with its derivative, 0 at v ≤ 0."""
+    way_back = _WayBack if torch.compiler.is_compiling() else _WayBackInForwardMode
+    return torch.where(v > 0, v, 0.0) + way_back.apply(v)
 
 
 class NNLSCoder(nn.Module):
@@ -39,7 +54,8 @@ class NNLSCoder(nn.Module):
     Rows in, rows out, as ``torch.nn.Linear`` has it, so that it stands in ``torch.nn.Sequential``; two in a row are a
     deep NMF. Codes are the exact solution, and the gradient passes through it to the dictionary and to the input. H is
     the positive part of the parameter, its columns scaled to unit norm: without that a model escapes an l1 by scaling H
-    up. A zero of H is left again as soon as the loss would fall, so that no entry dies.
+    up. A zero of H is left again as soon as the loss would fall, so that no entry dies: below zero the gradient of the
+    parameter is not its derivative, which is zero there and what forward mode gives.
 
     Arguments:
         in_features: n, the length of a sample.
@@ -103,7 +119,7 @@ class NNLSCoder(nn.Module):
     @property
     def dictionary(self) -> Tensor:
         """H, (in_features, k) ≥ 0, with columns of unit norm; differentiable."""
-        return with_unit_columns(_PositivePart.apply(self.weight))
+        return with_unit_columns(_positive_part(self.weight))
 
     def forward(self, X: Tensor) -> Tensor:
         """The codes (*batch, k) of samples (*batch, in_features)."""

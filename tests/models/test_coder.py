@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn.utils import parametrize, prune
 
 from diffnmf import NNLSCoder, nnls
@@ -118,6 +119,47 @@ def test_gradient_against_finite_differences():
 
     assert torch.autograd.gradcheck(codes, (coder.weight, X))
     assert torch.autograd.gradgradcheck(codes, (coder.weight, X))
+
+
+def test_forward_mode_towards_the_dictionary():
+    """Against reverse mode, of the first and second order; entries below zero have no derivative."""
+    coder = NNLSCoder(6, 2, seed=0).double()
+    X = torch.rand(3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    weight = coder.weight.detach()
+    tangent = torch.rand(weight.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def loss(weight):
+        codes = torch.func.functional_call(coder, {"weight": weight}, (X,))
+        return (codes * torch.tensor([1.0, 3.0])).square().sum()
+
+    value, along = torch.func.jvp(loss, (weight,), (tangent,))
+    torch.testing.assert_close(value, loss(weight))
+    torch.testing.assert_close(along, (torch.func.grad(loss)(weight) * tangent).sum())
+    with forward_ad.dual_level():
+        found = forward_ad.unpack_dual(loss(forward_ad.make_dual(weight, tangent))).tangent
+    torch.testing.assert_close(found, along)
+    hessians = [
+        outer(inner(loss))(weight)
+        for outer in (torch.func.jacfwd, torch.func.jacrev)
+        for inner in (torch.func.jacfwd, torch.func.jacrev)
+    ]
+    for hessian in hessians[1:]:
+        torch.testing.assert_close(hessian, hessians[0])
+    assert hessians[0].any()
+    below = torch.zeros_like(weight, dtype=torch.bool)
+    below[2, 1] = below[3, 0] = True
+    derivative = torch.func.jacfwd(loss)(torch.where(below, -weight, weight))
+    assert torch.equal(derivative == 0, below)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_compiled_coder_is_one_graph(samples):
+    coder = NNLSCoder(16, 4, seed=0)
+    with torch.no_grad():
+        coder.weight[:3] *= -1
+    compiled = torch.compile(coder.reconstruct, backend="aot_eager", fullgraph=True)
+    gradients = [torch.autograd.grad(f(samples).square().sum(), coder.weight)[0] for f in (compiled, coder.reconstruct)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_state_and_seed(samples):
