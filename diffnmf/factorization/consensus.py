@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_counts, check_number
+from diffnmf.factorization.entry_weights import entry_weights_of
 from diffnmf.factorization.large.blocks import refuse_blocks
-from diffnmf.factorization.problem_input import entry_weights_of
 from diffnmf.factorization.reconstruction import Loss, distance, weights_of
 from diffnmf.factorization.replicates import replicate
 from diffnmf.factorization.sample_arrays import columns_of
@@ -122,7 +122,7 @@ def consensus(Y: Any, k: int, *, n_init: int = 20, keep: float = 0.8, seed: int 
     by_stability = silhouettes.mean(0).argsort(descending=True)
     H = with_unit_columns(_median(bases))[:, by_stability].to(Y.dtype)
     sparse = Y.layout != torch.strided
-    V = entry_weights_of(options.get("mask"), options.get("weights"), Y, tuple(Y.shape), sparse)
+    V, _ = entry_weights_of(options.get("mask"), options.get("weights"), Y, tuple(Y.shape), sparse)
     if V is not None:
         V, Y = V[0], torch.where(V[0] > 0, Y, 0.0)
     W = weights_of(H, Y, V, Loss())

@@ -63,11 +63,17 @@ def entry_weights(weights: Any, X: Tensor, *, missing: bool) -> Tensor | None:
         return (~X.isnan()).to(X.dtype) if unknown else None
     if X.layout != torch.strided:
         raise ValueError("weights: expected None for a sparse X; got weights (use X.toarray())")
-    V = (weights.detach() if isinstance(weights, Tensor) else _numbers("weights", weights)).to(X.device, X.dtype)
-    V = V.unsqueeze(1) if V.ndim == 1 else V
-    V = check_expands("weights", V, X.shape, "(n_samples, n_features)", "(n_samples,) weighs the samples")
-    if not bool(V.isfinite().all()) or bool((V < 0).any()):
+    given = weights.detach() if isinstance(weights, Tensor) else _numbers("weights", weights)
+    given = given.unsqueeze(1) if given.ndim == 1 else given
+    V = given.to(X.device, X.dtype)
+    if not bool(given.isfinite().all()) or bool((given < 0).any()):
         raise ValueError("weights: expected finite numbers ≥ 0; got others (0 leaves an entry out)")
+    if not bool(V.isfinite().all()) or not torch.equal(V > 0, given.to(X.device) > 0):
+        raise ValueError(
+            f"weights: expected 0 or numbers that {X.dtype}, which is computed in, can represent; got some from"
+            f" {given.amin():.1e} to {given.amax():.1e} (divide all by their largest, or use X.astype('float64'))"
+        )
+    V = check_expands("weights", V, X.shape, "(n_samples, n_features)", "(n_samples,) weighs the samples")
     return torch.where(X.isnan(), 0.0, V) if unknown else V
 
 

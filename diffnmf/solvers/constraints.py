@@ -19,7 +19,8 @@ class Constraints:
     """B problems, with one batch dimension; None is what was not asked for.
 
     Attributes:
-        weights: (B, n, m) ≥ 0, of the squared residuals; 0 leaves an observation out.
+        weights: (B, n, m) ≥ 0, of the squared residuals; 0 leaves an observation out. In the dtype of the problem or
+            a wider one: they have no unit, and 1e-50 is as good a weight as 1.
         total: (B, 1, m), what the entries of a column sum to, or what they may sum to at the most.
         at_most: which of the two.
         upper: (B, k, m) ≥ 0 or infinite.
@@ -127,6 +128,11 @@ class Asked:
             shape = torch.Size((*batch, rows, m))
             return None if value is None else against(name, value, shape, device, dtype, meaning)
 
+        def of_rows(weights: Tensor) -> Tensor:
+            wider = torch.promote_types(weights.dtype, dtype)
+            shape = torch.Size((*batch, n, m))
+            return against("weights", weights, shape, device, wider, "the shape of Y, (*batch, n, m),")
+
         signed = None if self.signed is None else check_flags("signed", self.signed)
         allowed = None if self.allowed is None else check_flags("allowed", self.allowed)
         allowed = expanded("allowed", allowed, k, OF_W)
@@ -141,7 +147,7 @@ class Asked:
         if all(x is None for x in (weights, total, upper, signed)):
             return allowed, None
         return allowed, Constraints(
-            weights=expanded("weights", weights, n, "the shape of Y, (*batch, n, m),"),
+            weights=None if weights is None else of_rows(weights),
             total=expanded("total", total, 1, "(*batch, 1, m),"),
             at_most=total is not None and self.total_kind == "at_most",
             upper=expanded("upper", upper, k, OF_W),

@@ -45,9 +45,14 @@ def largest_useful_l1(H: Tensor, Y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def largest_l1(ranged: InRange, allowed: Tensor | None = None) -> Tensor:
-    """``largest_useful_l1`` of B problems in range: (B,), in their dtype; ``allowed`` (B, k, m) as in ``Problem``."""
+    """``largest_useful_l1`` of B problems in range: (B,), in their dtype, or that of weights that are more precise.
+
+    ``allowed`` (B, k, m) is as in ``Problem``.
+    """
     problem = ranged.problem
     gains, dtype = ranged.gradient(correlation(problem)), problem.H.dtype
+    if problem.constraints is not None and problem.constraints.weights is not None:
+        dtype = torch.promote_types(dtype, problem.constraints.weights.dtype)
     if allowed is not None:
         gains = torch.where(allowed, gains, -torch.inf)
     never = None

@@ -45,7 +45,7 @@ def nnls(
         l1: as ridge. From ``largest_useful_l1`` of the result on, W and every gradient is zero.
         allowed: bool, broadcasts to W: an entry that is not allowed stays zero, and has no gradient.
         weights: ≥ 0, broadcasts to Y, differentiable: 1/σ² of an observation, or 0 to leave it out, whatever Y holds
-            there, NaN too.
+            there, NaN too. In float64 they, and penalties beside them, may be of any size, whatever the dtype of Y.
         total: what each column of W sums to: a number or a (differentiable) tensor that broadcasts to (*batch, 1, m).
         total_kind: "equal", or "at_most" for a sum that may also be smaller.
         upper: ≥ 0 or infinite, a number or a (differentiable) tensor that broadcasts to W.

@@ -27,7 +27,7 @@ class Problem:
         H: (B, n, k), with its autograd history.
         Y: (B, n, m), with its autograd history.
         ridge: (B, 1, 1) or (B, k, 1), ≥ 0; with ``constraints`` it may differ from column to column, too.
-        l1: broadcastable to (B, k, m), ≥ 0.
+        l1: broadcastable to (B, k, m), ≥ 0; with weights it is float64, as ridge is.
         W0: (B, k, m) or None, the warm start, without gradient.
         batch_shape: the shape that B stands for.
         dtype: the dtype that the user gets back (H and Y are float32 or float64).
@@ -111,8 +111,10 @@ def make_problem(
     compute_dtype = torch.promote_types(dtype, torch.float32)  # half precision is solved in float32
     (n, k), m = H.shape[-2:], Y.shape[-1]
     size = math.prod(batch_shape)
+    # Beside weights, penalties are as small or as large as they are: in the dtype of Y they might be no number.
+    weighted = asked is not None and asked.weights is not None
     penalties = [
-        _penalty(name, value, (*batch_shape, k, m), H.device, compute_dtype)
+        _penalty(name, value, (*batch_shape, k, m), H.device, torch.float64 if weighted else compute_dtype)
         for name, value in (("ridge", ridge), ("l1", l1))
     ]
     allowed, constraints = None, None

@@ -34,9 +34,9 @@ class NNLSSolution(NamedTuple):
         converged: (*batch,) bool, whether kkt_residual is within what the solver promises, or within what rounding
             leaves, which grows with the size of W; in float64, for an exact solver, also whether every residual norm
             is certain to be within 9e-10 ‖y‖ of the least possible. False where an input is not finite.
-        largest_useful_l1: (*batch,), in the dtype of the inputs (float32 for half precision): the smallest l1 at which
-            W is all zero, see ``diffnmf.solvers.largest_useful_l1``; infinite where no l1 does that, with a given
-            sum or signed entries.
+        largest_useful_l1: (*batch,), in the dtype of the inputs (float32 for half precision; float64 with such
+            weights): the smallest l1 at which W is all zero, see ``diffnmf.solvers.largest_useful_l1``; infinite where
+            no l1 does that, with a given sum or signed entries.
         dual: (*batch, k, m) float64, without gradient: the derivative of the objective by W at W. It is zero for
             entries that no bound holds, or equal to ``total_dual``; what is above that holds an entry at zero.
         total_dual: (*batch, 1, m) float64, without gradient: the derivative of the minimum by ``total``; zero where

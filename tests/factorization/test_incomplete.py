@@ -51,6 +51,43 @@ def test_a_mask_is_a_weight_of_zero_and_one_and_a_full_one_is_none(method):
     assert_close(everything.errors[-1], factorize(Y, 3, **options).errors[-1], rtol=0.02, atol=0)
 
 
+@methods
+@pytest.mark.parametrize("size", [2.0**-1000, 2.0**-160, 2.0**-60, 2.0**60, 2.0**160, 2.0**900])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_weights_have_no_unit(method, size, dtype):
+    """Nothing but their proportions matters, to each other and to the penalties."""
+    Y = torch.stack([random_matrix(12, 9, seed=0), 3 * random_matrix(12, 9, seed=1)]).to(dtype)
+    weights = torch.stack([random_matrix(12, 9, seed=2), 40 * random_matrix(12, 9, seed=3)]).double()
+    options = {"method": method, "max_iter": 20, "tol": 0.0, "mask": mask_of(12, 9)}
+    usual = factorize(Y, 3, weights=weights, l1_W=0.25, ridge_H=0.5, **options)
+    other = factorize(Y, 3, weights=weights * size, l1_W=0.25 * size, ridge_H=0.5 * size, **options)
+    assert usual.errors[-1].max() < 0.7
+    assert torch.equal(other.H, usual.H) and torch.equal(other.W, usual.W) and torch.equal(other.errors, usual.errors)
+
+
+@pytest.mark.parametrize("loss", ["frobenius", "kullback-leibler"])
+@pytest.mark.parametrize("size", [2.0**-110, 2.0**100])
+def test_the_estimator_has_no_unit_for_them_either(loss, size):
+    X, weights = random_matrix(12, 9, seed=0).float().numpy(), random_matrix(12, 9, seed=2).numpy()
+    options = {"solver": "mu", "beta_loss": loss, "max_iter": 20, "tol": 0.0, "random_state": 0, "dtype": np.float32}
+    usual = NMF(3, **options)
+    expected = usual.fit_transform(X, weights=weights)
+    other = NMF(3, **options)
+    assert_close(torch.from_numpy(other.fit_transform(X, weights=weights * size)), torch.from_numpy(expected))
+    assert_close(other.reconstruction_err_, usual.reconstruction_err_ * size**0.5, rtol=1e-5, atol=0)
+
+
+def test_weights_that_would_be_zero_beside_others_are_told():
+    Y, weights = random_matrix(6, 5, seed=0), torch.ones(6, 5).double()
+    weights[0, 0] = 1e-60
+    with pytest.raises(ValueError, match="weights: expected those of a matrix .* times the largest, or 0; got 1.0e-60"):
+        factorize(Y.float(), 2, weights=weights)
+    assert factorize(Y.double(), 2, weights=weights).H.isfinite().all()
+    for size in (1e-60, 1e60):
+        with pytest.raises(ValueError, match="weights: expected 0 or numbers that torch.float32, .* can represent"):
+            NMF(2, dtype=np.float32).fit(Y.float().numpy(), weights=np.full((6, 5), size))
+
+
 def test_hals_with_equal_weights_takes_the_steps_of_hals():
     Y = random_matrix(20, 15)
     method = HALS(extrapolate=False, sweeps=1)

@@ -115,12 +115,24 @@ def test_every_dtype(kinds, dtype, either_kernel):
         assert (options["upper"] >= solution.W).all()
 
 
+def as_float64(options):
+    """Those of a problem besides weights, l1 and ridge."""
+    others = {name: x for name, x in options.items() if name not in ("weights", "l1", "ridge")}
+    floating = {n: x.double() for n, x in others.items() if isinstance(x, torch.Tensor) and x.is_floating_point()}
+    return others | floating
+
+
 def test_constraints_of_another_dtype():
+    """They are of the dtype of W, but for weights, and penalties beside them, which stay as precise as they are."""
     H, Y = random_problem(n=N, k=K, m=M, dtype=torch.float32)
     for kinds in ALONE + ALL:
-        W = nnls(H, Y, **options_of(kinds)).W
+        given, rounded = options_of(kinds), options_of(kinds, torch.float32)
+        W = nnls(H, Y, **given).W
         assert W.dtype == torch.float32
-        expected = nnls(H, Y, **options_of(kinds, torch.float32)).W
+        expected = nnls(H, Y, **rounded).W
+        if "weights" in kinds:
+            precise = {name: given[name] for name in ("weights", "l1", "ridge") if name in given}
+            expected = nnls(H.double(), Y.double(), **as_float64(rounded), **precise).W.float()
         torch.testing.assert_close(W, expected, rtol=0, atol=0)
 
 
@@ -346,6 +358,23 @@ def test_weights_and_penalties_of_any_size_in_float32(scale, size):
     assert solution.converged
     torch.testing.assert_close(solution.W.double(), expected, rtol=1e-5, atol=1e-6)
     assert torch.autograd.grad(solution.W.sum(), leaves[0])[0].isfinite().all()
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-50, 1e50, 1e200])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_float64_weights_that_the_dtype_of_y_cannot_hold(size, dtype, either_kernel):
+    """As nothing but their proportions matters, the answer is that of usual ones, with gradient and diagnostics."""
+    H, Y = random_problem(n=N, k=K, m=M, dtype=dtype)
+    H.requires_grad_()
+    omega, ridge, l1 = randn(N, M, seed=3).abs(), 0.03, 0.04 * randn(K, M, seed=5).abs()
+    solutions = [nnls(H, Y, weights=omega * unit, ridge=ridge * unit, l1=l1 * unit, upper=2.0) for unit in (1.0, size)]
+    usual, scaled = solutions
+    assert scaled.converged and scaled.W.any()
+    torch.testing.assert_close(scaled.W, usual.W, rtol=1e-6, atol=0)
+    torch.testing.assert_close(scaled.dual / size, usual.dual, rtol=1e-10, atol=1e-7)
+    torch.testing.assert_close(scaled.largest_useful_l1 / size, usual.largest_useful_l1, rtol=1e-12, atol=0)
+    expected, found = (torch.autograd.grad(solution.W.sum(), H)[0] for solution in solutions)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

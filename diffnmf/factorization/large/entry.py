@@ -97,7 +97,7 @@ def make_part(Y: Tensor | Blocks, k: int, group: Any, split: str, penalties: dic
     roots = torch.full((1, 1, 1), root, dtype=rows.dtype, device=device)
     dtype = Y.dtype if isinstance(Y, Tensor) else rows.dtype
     units = Units(torch.Size([]), dtype, roots, torch.ones(1, dtype=torch.bool, device=device), root == 1, True)
-    of_W, of_H = make_penalties(roots, beta, **penalties)
+    of_W, of_H = make_penalties(roots, beta, None, **penalties)
     n, m = (rows.width, total) if factor == "W" else (total, rows.width)
     # Methods ask for the shape of Y, and for no entry: this one takes no memory.
     shape = torch.zeros((), dtype=rows.dtype, device=device).expand(1, n, m)
