@@ -1,6 +1,5 @@
 """``factorize`` for a matrix that is read in blocks, or that several processes share."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from diffnmf.factorization.large.processes import Processes, share
 from diffnmf.factorization.large.rows import Rows, SourceRows, TensorRows, rows_per_block
 from diffnmf.factorization.large.run import LargeRun
 from diffnmf.factorization.large.start import Start, start_of
+from diffnmf.factorization.large.survey import survey
 from diffnmf.factorization.nmf_problem import NMFProblem, Units
-from diffnmf.factorization.problem_input import make_penalties, scale_exponent
+from diffnmf.factorization.problem_input import make_penalties
 from diffnmf.solvers.devices import check_float64
-from diffnmf.solvers.ranges import range_exponent
 
 FACTOR_COPIES = 3  # of each factor: itself, where its last step ended, and the product that its next one begins from
 SPLITS = ("columns", "rows")
@@ -89,11 +88,12 @@ def make_part(Y: Tensor | Blocks, k: int, group: Any, split: str, penalties: dic
     device = Y.device
     processes = Processes(group, device)
     rows, factor, start, total = _rows_of(Y, k, split, processes)
-    smallest, root, mean, square = _survey(rows, start, total, processes)
-    if smallest < 0:
-        raise ValueError(f"Y: expected entries ≥ 0; got {smallest:.3g} (clip or shift them)")
-    if beta <= 0 and smallest == 0:
+    found = survey(rows, start, total, processes)
+    if found.smallest < 0:
+        raise ValueError(f"Y: expected entries ≥ 0; got {found.smallest:.3g} (clip or shift them)")
+    if beta <= 0 and found.smallest == 0:
         raise zeros_refused("Y")
+    root = found.root
     roots = torch.full((1, 1, 1), root, dtype=rows.dtype, device=device)
     dtype = Y.dtype if isinstance(Y, Tensor) else rows.dtype
     units = Units(torch.Size([]), dtype, roots, torch.ones(1, dtype=torch.bool, device=device), root == 1, True)
@@ -101,8 +101,8 @@ def make_part(Y: Tensor | Blocks, k: int, group: Any, split: str, penalties: dic
     n, m = (rows.width, total) if factor == "W" else (total, rows.width)
     # Methods ask for the shape of Y, and for no entry: this one takes no memory.
     shape = torch.zeros((), dtype=rows.dtype, device=device).expand(1, n, m)
-    problem = NMFProblem(shape, torch.tensor([square], dtype=torch.float64, device=device), k, of_W, of_H)
-    return Part(rows.scaled(root), start, total, factor, processes, problem, units, mean)
+    problem = NMFProblem(shape, torch.tensor([found.square], dtype=torch.float64, device=device), k, of_W, of_H)
+    return Part(rows.scaled(root), start, total, factor, processes, problem, units, found.mean)
 
 
 def _rows_of(Y: Tensor | Blocks, k: int, split: str, processes: Processes) -> tuple[Rows, str, int, int]:
@@ -144,37 +144,6 @@ def _places(rows: Rows, processes: Processes) -> tuple[int, int, list[int]]:
     return int(counts[: processes.rank].sum()), int(counts.sum()), widths.tolist()
 
 
-def _survey(rows: Rows, start: int, total: int, processes: Processes) -> tuple[float, float, float, float]:
-    """The smallest entry, the root of the units, and the mean and ‖X‖² in these units.
-
-    Raises:
-        ValueError: an entry is not finite; the message says where.
-    """
-    extremes = torch.tensor([-torch.inf, -torch.inf, 0.0], dtype=torch.float64)  # −smallest, largest, a row that is not
-    mean = norm = 0.0  # what this process has of them, in the units of the data
-    for some, X in rows.blocks():
-        low, high = (float(x) for x in torch.aminmax(X))
-        if not (low > -torch.inf and high < torch.inf):
-            bad = (~X.isfinite()).any(1).nonzero()[0]
-            extremes[2] = start + some.start + int(bad) + 1
-            break
-        extremes[:2] = torch.maximum(extremes[:2], torch.tensor([-low, high], dtype=torch.float64))
-        exponent = float(range_exponent(torch.tensor(high, dtype=torch.float64)))
-        inside = X if exponent == 0 else X * 2.0**-exponent
-        mean += float(inside.sum(dtype=torch.float64)) / (total * rows.width) * 2.0**exponent
-        norm = math.hypot(norm, float(torch.linalg.vector_norm(inside, dtype=torch.float64)) * 2.0**exponent)
-    smallest, largest, bad_row = processes.largest(extremes.to(rows.device)).tolist()
-    if bad_row:
-        raise ValueError(
-            f"Y: expected finite numbers; row {int(bad_row) - 1} of the data holds NaN or infinity (missing entries are"
-            " for matrices in memory only: leave those rows out, or impute)"
-        )
-    root = 2.0 ** int(scale_exponent(torch.tensor(largest, dtype=torch.float64)))
-    scaled = torch.tensor([mean / root**2, (norm / root**2) ** 2], dtype=torch.float64, device=rows.device)
-    mean, square = processes.sums(scaled)[0].tolist()
-    return -smallest, root, mean, square
-
-
 def _empty(part: Part) -> Start:
     k, like = part.problem.k, part.rows
     shapes = ((1, k, like.count), (1, k, like.width))
@@ -214,5 +183,5 @@ def _identity(
     # In the order in which differences are told: what the user chose, then what follows from the data.
     plain = {"n": n, "m": m, "k": part.problem.k, "split": part.split, "dtype": str(part.rows.dtype)}
     plain |= {"method": repr(method), "init": init, "seed": seed, "tol": budget.tol, **penalties}
-    # ‖Y‖² in the scaled units, and these: penalties are not alike in others.
-    return plain | {"square": float(part.problem.square), "scale": float(part.units.root) ** 2}
+    # ‖Y‖² in the scaled units, and these, by their root: penalties are not alike in others.
+    return plain | {"square": float(part.problem.square), "scale": float(part.units.root)}

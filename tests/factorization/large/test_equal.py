@@ -92,6 +92,19 @@ class TestSameAsInMemory:
         assert float(theirs.H.amax(0).min()) > 0 and float(theirs.W.amax(1).min()) > 0
         assert_equal(ours, theirs, rtol=1e-6)
 
+    @pytest.mark.parametrize("size", [1e-307, 1e300, 1.7e308])
+    def test_scales(self, X, transposed, size, tmp_path):
+        """Up to the largest number: the norm of the matrix, and the square of its unit, may be none."""
+        X = X / X.max()
+        ours, theirs = both(X * size, transposed=transposed, max_iter=30, tol=0.0, l1_W=0.0)
+        assert_equal(ours, theirs)
+        kept = [factorize(Blocks(X * size), 4, max_iter=9, tol=0.0, checkpoint=tmp_path / "run").H for _ in range(2)]
+        assert torch.equal(*kept)
+        assert float((ours.H @ ours.W / size).max()) == pytest.approx(1.0, abs=0.3)
+
+    def test_rows_of_very_different_size(self, X, transposed):
+        assert_equal(*both(X * np.logspace(-300, 300, len(X))[:, None], transposed=transposed, max_iter=10, tol=0.0))
+
     def test_exact_data(self, transposed):
         """Where HW fits to rounding, the error comes from the residual, not from the difference of large numbers."""
         random = np.random.default_rng(1)
