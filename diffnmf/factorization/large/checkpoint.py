@@ -58,9 +58,10 @@ class Checkpoints:
         different = [key for key, value in self.run.items() if not _alike(theirs.get(key), value)]
         if different:
             key = different[0]
+            data = ": other numbers, or the same with rows or columns in another order" if key == "fingerprint" else ""
             raise RunFolderError(
                 f"checkpoint: {self.folder} holds another run, with {key}={theirs.get(key)!r} instead of"
-                f" {self.run[key]!r}; give another folder, or remove this one"
+                f" {self.run[key]!r}{data}; give another folder, or remove this one"
             )
         try:
             self._load(self.folder / name, state, part)

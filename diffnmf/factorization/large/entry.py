@@ -62,7 +62,7 @@ def factorize_large(
         raise ValueError(f"seed: expected one int for a matrix in blocks or parts; got {seed!r} (one start serves all)")
     k = check_count("k", k, at_least=1)
     progress = check_flag("progress", progress)
-    part = make_part(Y, k, group, split, penalties, method.beta)
+    part = make_part(Y, k, group, split, penalties, method.beta, fingerprint=checkpoint is not None)
     limits = budget(part.units)
     checkpoints = None
     if checkpoint is not None:
@@ -83,12 +83,21 @@ def factorize_large(
     return LargeRun(part, method, limits, checkpoints, progress).run(S, D), part.units
 
 
-def make_part(Y: Tensor | Blocks, k: int, group: Any, split: str, penalties: dict[str, float], beta: float) -> Part:
+def make_part(
+    Y: Tensor | Blocks,
+    k: int,
+    group: Any,
+    split: str,
+    penalties: dict[str, float],
+    beta: float,
+    *,
+    fingerprint: bool = False,
+) -> Part:
     """Check the matrix, in one pass over it, and bring it to the scaled units."""
     device = Y.device
     processes = Processes(group, device)
     rows, factor, start, total = _rows_of(Y, k, split, processes)
-    found = survey(rows, start, total, processes)
+    found = survey(rows, start, total, processes, fingerprint=fingerprint)
     if found.smallest < 0:
         raise ValueError(f"Y: expected entries ≥ 0; got {found.smallest:.3g} (clip or shift them)")
     if beta <= 0 and found.smallest == 0:
@@ -102,7 +111,7 @@ def make_part(Y: Tensor | Blocks, k: int, group: Any, split: str, penalties: dic
     # Methods ask for the shape of Y, and for no entry: this one takes no memory.
     shape = torch.zeros((), dtype=rows.dtype, device=device).expand(1, n, m)
     problem = NMFProblem(shape, torch.tensor([found.square], dtype=torch.float64, device=device), k, of_W, of_H)
-    return Part(rows.scaled(root), start, total, factor, processes, problem, units, found.mean)
+    return Part(rows.scaled(root), start, total, factor, processes, problem, units, found.mean, found.fingerprint)
 
 
 def _rows_of(Y: Tensor | Blocks, k: int, split: str, processes: Processes) -> tuple[Rows, str, int, int]:
@@ -184,4 +193,5 @@ def _identity(
     plain = {"n": n, "m": m, "k": part.problem.k, "split": part.split, "dtype": str(part.rows.dtype)}
     plain |= {"method": repr(method), "init": init, "seed": seed, "tol": budget.tol, **penalties}
     # ‖Y‖² in the scaled units, and these, by their root: penalties are not alike in others.
-    return plain | {"square": float(part.problem.square), "scale": float(part.units.root)}
+    plain |= {"square": float(part.problem.square), "scale": float(part.units.root)}
+    return plain | {"fingerprint": part.fingerprint}

@@ -36,6 +36,7 @@ class Part:
         problem: without Y: only its shape, square and penalties.
         units: of the problem.
         mean: of the entries of X.
+        fingerprint: of the data, for checkpoints; "" where there are none.
     """
 
     rows: Rows
@@ -46,6 +47,7 @@ class Part:
     problem: NMFProblem
     units: Units
     mean: float
+    fingerprint: str = ""
 
     @property
     def shared(self) -> str:

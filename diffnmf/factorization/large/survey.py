@@ -1,4 +1,4 @@
-"""The first pass over a large matrix: its units and its size."""
+"""The first pass over a large matrix: its units, its size, and what it is known by."""
 
 import math
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from diffnmf.factorization.large.rows import Rows
 from diffnmf.factorization.problem_input import scale_exponent
 from diffnmf.solvers.ranges import range_exponent
 
+BITS = {torch.float32: torch.int32, torch.float64: torch.int64}  # integers of the same size
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -21,22 +23,25 @@ class Survey:
         root: the root of the units: X = root² · (scaled X).
         mean: of the entries, in the scaled units.
         square: ‖X‖², likewise.
+        fingerprint: of all numbers and of the order of rows and columns, the same for any share among processes and
+            any size of blocks; "" where it was not asked for.
     """
 
     smallest: float
     root: float
     mean: float
     square: float
+    fingerprint: str
 
 
-def survey(rows: Rows, start: int, total: int, processes: Processes) -> Survey:
+def survey(rows: Rows, start: int, total: int, processes: Processes, *, fingerprint: bool) -> Survey:
     """Look at every row once.
 
     Raises:
         ValueError: an entry is not finite; the message says where.
     """
     extremes = torch.tensor([-torch.inf, -torch.inf, 0.0], dtype=torch.float64)  # −smallest, largest, a row that is not
-    size = _Size(total * rows.width)
+    size, mark = _Size(total * rows.width), 0
     for some, X in rows.blocks():
         low, high = (float(x) for x in torch.aminmax(X))
         if not (low > -torch.inf and high < torch.inf):
@@ -45,6 +50,8 @@ def survey(rows: Rows, start: int, total: int, processes: Processes) -> Survey:
             break
         extremes[:2] = torch.maximum(extremes[:2], torch.tensor([-low, high], dtype=torch.float64))
         size.add(X, high)
+        if fingerprint:
+            mark += mark_of_rows(X, start + some.start)
     smallest, largest, bad_row = processes.largest(extremes.to(rows.device)).tolist()
     if bad_row:
         raise ValueError(
@@ -54,7 +61,8 @@ def survey(rows: Rows, start: int, total: int, processes: Processes) -> Survey:
     root = 2.0 ** int(scale_exponent(torch.tensor(largest, dtype=torch.float64)))
     here = torch.tensor(size.in_units(root), dtype=torch.float64, device=rows.device)
     mean, square = processes.sums(here)[0].tolist()
-    return Survey(-smallest, root, mean, square)
+    marks = processes.gather(torch.tensor([_signed(mark)], device=rows.device)).tolist() if fingerprint else []
+    return Survey(-smallest, root, mean, square, f"{sum(marks) % 2**64:016x}" if fingerprint else "")
 
 
 class _Size:
@@ -78,3 +86,28 @@ class _Size:
         back = 2.0 ** max(self.exponent, -1000.0)
         mean, norm = (x / root * back / root for x in (self.mean, self.norm))
         return mean, norm**2
+
+
+def mark_of_rows(X: Tensor, first: int) -> int:
+    """A number below 2^64 for rows X (count, F), of which the first has the number ``first``; runs of rows add up.
+
+    From the bits of every entry: a sum of rounded products would not notice that two rows of a million are exchanged.
+    """
+    bits = X.view(BITS[X.dtype])
+    # Odd factors, so that no two rows are alike that differ in one entry.
+    columns = _scrambled(torch.arange(X.shape[1], device=X.device)) | 1
+    rows = (bits * columns.to(bits.dtype)).sum(1, dtype=bits.dtype).long()
+    numbers = torch.arange(first, first + len(X), device=X.device)
+    return int(_scrambled(rows + _scrambled(numbers)).sum()) % 2**64
+
+
+def _scrambled(x: Tensor) -> Tensor:
+    """Every bit of an int64 spread over all others, by two rounds of shifts and products modulo 2^64."""
+    for factor in (-0x61C8864680B583EB, -0x40A7B892E31B1A47):
+        x = (x ^ ((x >> 31) & 0x1FFFFFFFF)) * factor
+    return x ^ ((x >> 31) & 0x1FFFFFFFF)
+
+
+def _signed(x: int) -> int:
+    """The int64 that is alike modulo 2^64."""
+    return (x + 2**63) % 2**64 - 2**63

@@ -1,5 +1,6 @@
 """A run that was interrupted goes on to the same bits."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from diffnmf.errors import RunFolderError
 from diffnmf.factorization import HALS, MU, factorize
 from diffnmf.factorization.large import checkpoint, entry
 from diffnmf.factorization.large.run import State
+from diffnmf.factorization.large.survey import mark_of_rows
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -87,6 +89,17 @@ class TestFolder:
         with pytest.raises(RunFolderError, match="scale"):  # the same in the scaled units, but for penalties
             run(4 * X, tmp_path)
 
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8])
+    def test_rows_in_another_order(self, X, tmp_path, dtype):
+        """What was kept of a row would go on as that of another one."""
+        X = X if dtype != np.uint8 else 40 * X
+        X = X.astype(dtype)
+        run(X, tmp_path)
+        run(X, tmp_path)
+        for other in (_exchanged(X), _exchanged(X.T).T, X[::-1]):
+            with pytest.raises(RunFolderError, match="fingerprint=.* rows or columns in another order; give another"):
+                run(other, tmp_path)
+
     def test_damaged(self, X, tmp_path):
         run(X, tmp_path)
         (folder,) = tmp_path.glob("iteration-*")
@@ -147,6 +160,29 @@ class TestFolder:
         found = [NMF(4, checkpoint=tmp_path / "run", **options).fit(Blocks(X)).components_ for _ in range(2)]
         assert np.array_equal(*found)
         assert not np.array_equal(found[0], NMF(4, **options).fit(Blocks(X)).components_)
+
+
+def _exchanged(X):
+    """With two rows in each other's place."""
+    order = np.arange(len(X))
+    order[[7, 11]] = 11, 7
+    return X[order].copy()
+
+
+def test_the_fingerprint_does_not_depend_on_blocks_and_shares(X):
+    X = torch.from_numpy(X)
+    for Y in (X, X.float(), (9 * X).floor()):  # whole numbers have few bits
+        whole = mark_of_rows(Y, 0)
+        for cuts in ((1,), (40, 41), (89,)):
+            edges = (0, *cuts, len(Y))
+            parts = sum(mark_of_rows(Y[i:j], i) for i, j in itertools.pairwise(edges))
+            assert parts % 2**64 == whole
+        others = {
+            mark_of_rows(Y[torch.randperm(len(Y), generator=torch.Generator().manual_seed(i))], 0) for i in range(20)
+        }
+        one = Y.clone()
+        one[3, 5] += 1
+        assert len({whole, mark_of_rows(one, 0), *others}) == 22
 
 
 def _full(*args, **kwargs):
