@@ -8,6 +8,11 @@ import numpy as np
 
 # 1,5 and 1,000 are numbers to people: taken as texts they would make the first column one of names.
 WITH_COMMAS = re.compile(r"[+-]?\d[\d.]*,[\d.,]*")
+# 10%, $5 and 3 € are as well, unless the header says that the first column is one of names.
+WITH_UNITS = re.compile(r"[+-]?\s*[$€£¥]\s*\d[\d.,]*|[+-]?\d[\d.,]*\s*[%‰$€£¥]")
+NO_UNITS = "write them without units, 10% as 0.1 or 10"
+TO_NAME = "for a column of names leave the first cell of the header empty"
+FLAGS = {"true": 1.0, "false": 0.0}  # as pandas and R write them; NumPy's arrays of bools are numbers, too
 
 
 def read_text(path: Path) -> tuple[np.ndarray, list[str] | None, list[str] | None]:
@@ -62,11 +67,19 @@ def _has_header(lines: list[list[str]]) -> bool:
     """
     (corner, *names), below = lines[0], [line[0] for line in lines[1:]]
     texts = [_number(cell) is None for cell in below]
-    if any(_number(name) is None for name in names):
+    if any(_is_title(lines, place) for place in range(1, len(lines[0]))):
         return True
     if corner.strip():
-        return _number(corner) is None and texts[:1] == [False]
+        return _is_title(lines, 0) and texts[:1] == [False]
     return any(texts) or (below != [] and (_counts(names) or _counts(below)))
+
+
+def _is_title(lines: list[list[str]], place: int) -> bool:
+    """Whether a cell of the first line is no number; True and False are titles too, unless some of them are below."""
+    cell, *below = [line[place] for line in lines if place < len(line)]
+    if cell.strip().lower() in FLAGS:
+        return not any(other.strip().lower() in FLAGS for other in below)
+    return _number(cell) is None
 
 
 def _counts(cells: list[str]) -> bool:
@@ -74,14 +87,24 @@ def _counts(cells: list[str]) -> bool:
 
 
 def _has_names(header: list[str] | None, body: list[list[str]]) -> bool:
-    """Whether the first column has names: most are texts, the corner of the header is empty, or it has none."""
+    """Whether the first column has names: most are texts, the corner of the header is empty, or it has none.
+
+    Raises:
+        ValueError: most are texts, and some of these are numbers with units.
+    """
     width = len(body[0])
     if header is not None and width > 1:
         # With nothing in the last column either, every line merely ends in a separator.
         cornerless = len(header) == width - 1 and any(line[-1] for line in body)
         if header[0] == "" or cornerless:
             return True
-    return 2 * sum(_number(line[0]) is None for line in body) > len(body)
+    texts = [line[0] for line in body if _number(line[0]) is None]
+    if 2 * len(texts) <= len(body):
+        return False
+    numbers = [cell for cell in texts if WITH_UNITS.fullmatch(cell.strip())]
+    if numbers:
+        raise ValueError(f"expected numbers or names in the first column; got {numbers[0]!r} ({NO_UNITS}; {TO_NAME})")
+    return True
 
 
 def _numbers(cells: list[str], line: int, width: int) -> list[float]:
@@ -90,13 +113,16 @@ def _numbers(cells: list[str], line: int, width: int) -> list[float]:
     values = [_number(cell) for cell in cells]
     if None in values:
         place = values.index(None)
-        hint = "" if place else " (for a column of names leave the first cell of the header empty)"
-        raise ValueError(f"line {line}: expected numbers; got {cells[place]!r}{hint}")
+        cell = cells[place]
+        hints = [NO_UNITS] if WITH_UNITS.fullmatch(cell.strip()) else []
+        hints += [TO_NAME] if place == 0 else []
+        hint = f" ({'; '.join(hints)})" if hints else ""
+        raise ValueError(f"line {line}: expected numbers; got {cell!r}{hint}")
     return [x for x in values if x is not None]
 
 
 def _number(cell: str) -> float | None:
-    """NaN for an empty cell and for what programs write in the place of one; None for a text.
+    """NaN for an empty cell and for what programs write in the place of one, 1 for True, 0 for False; None for a text.
 
     Raises:
         ValueError: for a number that Python writes otherwise.
@@ -106,6 +132,8 @@ def _number(cell: str) -> float | None:
         raise ValueError(f"expected numbers such as 1234.5; got {cell!r} (with a decimal point, and no commas)")
     if cell.lower() in ("", "na", "nan", "null"):
         return np.nan
+    if cell.lower() in FLAGS:
+        return FLAGS[cell.lower()]
     if "_" in cell:  # a digit may stand on either side of it in Python's numbers, and does in many a name: 10_1
         return None
     try:

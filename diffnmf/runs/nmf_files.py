@@ -205,7 +205,10 @@ def _announced(data: str | Path, resize: tuple[int, int] | None, announce: Annou
     else:
         more = f", {table.X.nnz / max(1, samples * features):.2%} stored"
     if announce is not None:
-        announce(f"{data}: {samples} samples of {features} features{more}")
+        # What has been taken for names may have been meant as numbers.
+        named = table.rows if table.rows and table.image_shape is None else []
+        names = f", named {' to '.join(map(repr, dict.fromkeys((named[0], named[-1]))))}," if named else ""
+        announce(f"{data}: {samples} samples{names} of {features} features{more}")
     return table
 
 

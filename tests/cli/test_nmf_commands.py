@@ -90,7 +90,10 @@ class TestNMF:
         save_csv(tmp_path / "t.csv", X, hidden={(2, 3), (7, 0)})
         result = invoke("nmf", "t.csv", "--k", 3, "--output", "out", "--tol", "1e-6", "--max-iter", 5000)
         assert result.exit_code == 0, result.output
-        assert result.stderr.splitlines() == ["results: out", "t.csv: 20 samples of 6 features, 1.7% missing"]
+        assert result.stderr.splitlines() == [
+            "results: out",
+            "t.csv: 20 samples, named 's0' to 's19', of 6 features, 1.7% missing",
+        ]
         columns, rows, H = written(tmp_path / "out" / "components.csv")
         assert columns == [f"f{j}" for j in range(6)]
         assert rows == ["component_1", "component_2", "component_3"]
@@ -446,6 +449,26 @@ class TestTables:
         assert table.X[0].tolist() == [1, 2]
         assert np.isnan(table.X).sum() == text.count("NA") + text.count(",\n")
 
+    @pytest.mark.parametrize(
+        ("text", "rows", "columns", "X"),
+        [
+            ("True,1\nFalse,2\n", None, None, [[1, 1], [0, 2]]),
+            ("smokes,age\nTRUE,1\nFALSE,2\n", None, ["smokes", "age"], [[1, 1], [0, 2]]),  # R
+            ("a,b,smokes\nx,1,true\ny,2,\n", ["x", "y"], ["b", "smokes"], [[1, 1], [2, np.nan]]),
+            (",False,True\nx,1,2\ny,3,4\n", ["x", "y"], ["False", "True"], [[1, 2], [3, 4]]),  # a cross table
+            ("False,True\n1,2\n3,4\n", None, ["False", "True"], [[1, 2], [3, 4]]),
+            (",a,b\nTrue,1,2\nFalse,3,4\n", ["True", "False"], ["a", "b"], [[1, 2], [3, 4]]),
+            (",a,b\n10%,1,2\n20%,3,4\n", ["10%", "20%"], ["a", "b"], [[1, 2], [3, 4]]),
+            ("part,10%,$5\nx,1,2\ny,3,4\n", ["x", "y"], ["10%", "$5"], [[1, 2], [3, 4]]),
+            ("drug,a\n5 mg,1\n10 mg,2\n", ["5 mg", "10 mg"], ["a"], [[1], [2]]),
+        ],
+    )
+    def test_what_may_be_names_or_numbers(self, tmp_path, text, rows, columns, X):
+        (tmp_path / "t.csv").write_text(text)
+        table = read_table(tmp_path / "t.csv")
+        assert (table.rows, table.columns) == (rows, columns)
+        np.testing.assert_array_equal(table.X, X)
+
     def test_an_unknown_first_entry_is_no_corner(self, tmp_path):
         (tmp_path / "t.csv").write_text(",2,3\n4,5,6\n7,8,9\n")
         table = read_table(tmp_path / "t.csv")
@@ -530,6 +553,9 @@ class TestTables:
             ("t.csv", "a,b\n1,2\n?,3\n4,5\n", r"line 3: expected numbers; got '\?' \(for a column of names leave"),
             ("t.csv", "a;b;c\n1,5;2;3\n2,5;4;5\n", "expected numbers such as 1234.5; got '1,5'"),
             ("t.csv", 'a,b\n"1,000",2\n3,4\n', "expected numbers such as 1234.5; got '1,000'"),
+            ("t.csv", "share,a\n10%,1\n20%,2\n", r"numbers or names .* got '10%' \(write them without units, .*empty"),
+            ("t.csv", "$1.50,1\n$2,2\n", r"expected numbers or names in the first column; got '\$1.50'"),
+            ("t.csv", "a,b\n1,2\n3,4 €\n", r"line 3: expected numbers; got '4 €' \(write them without units"),
             ("t.csv", "a,b\n1,2,\n3,4,\n", "columns: expected 3 names, one for each; got 2"),
             ("t.csv", "1 2\n3 4\n", "expected columns of numbers; found none with ',' between the cells"),
             ("t.tsv", "x y\nz w\n", r"found none with '\\t' between the cells"),
@@ -537,7 +563,7 @@ class TestTables:
         ],
     )
     def test_what_is_wrong_is_said(self, tmp_path, name, content, message):
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_text(content, encoding="utf-8")
         with pytest.raises(ValueError, match=message):
             read_table(tmp_path / name)
 
