@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffnmf.checks import check_count
+
 
 def group_norm(channels: int) -> nn.Module:
     """Group normalisation with up to 8 groups of at least 4 channels, or fewer groups where channels are few.
@@ -80,3 +82,16 @@ def _averages(length: int, size: int, dtype: torch.dtype, device: torch.device) 
 def halvings(image_shape: tuple[int, int]) -> int:
     """How often an image can be halved before its shorter side falls below 4: 8×8 once, 28×28 twice, 64×64 4 times."""
     return max(0, (min(image_shape) // 4).bit_length() - 1)
+
+
+def check_depth(depth: object, image_shape: tuple[int, int]) -> int:
+    """A number of halvings after which the image is a pixel at the least: deeper there is padding alone to halve."""
+    count = check_count("depth", depth)
+    most = (max(image_shape) - 1).bit_length()
+    if count > most:
+        height, width = image_shape
+        raise ValueError(
+            f"depth: expected an int from 0 to {most} for images of {height} × {width}, which are a pixel then; got"
+            f" {count} (leave it out: {halvings(image_shape)} is what suits them)"
+        )
+    return count

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 
 from diffnmf.checks import check_flag, check_image_shape
 from diffnmf.models.basis_start import BASIS_INITS, check_basis_init
+from diffnmf.models.blocks import check_depth
 from diffnmf.models.w_heads import W_SOLVERS, check_w_options
 from diffnmf.options import Options, at_least, declared, documented, one_of, option, within
 from diffnmf.solvers.base import BACKWARDS
@@ -112,4 +113,6 @@ class GeneratorConfig(GeneratorOptions, GroupShape):  # in this order, image_sha
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.depth is not None:
+            check_depth(self.depth, self.image_shape)
         check_basis_init(self.basis_init, self.image_shape[0] * self.image_shape[1], self.m, self.k)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffnmf.checks import check_count, check_image_shape
-from diffnmf.models.blocks import double_conv, halvings
+from diffnmf.models.blocks import check_depth, double_conv, halvings
 
 MAX_WIDENING = 4  # channels double with every halving of the image, up to this factor
 
@@ -21,7 +21,8 @@ class UNet(nn.Module):
         image_shape: (h, w) in pixels; decides the depth where none is given.
         width: channels at full resolution, an int ≥ 1. The first layers have to carry m images: a width well below m
             loses some.
-        depth: how often the image is halved, an int ≥ 0; by default until its shorter side would fall below 4.
+        depth: how often the image is halved, an int ≥ 0, at most until its longer side is a pixel; by default until its
+            shorter side would fall below 4.
         normalize_maps: give every map mean 0 and variance 1 over its pixels, then a learned gain and bias.
 
     Raises:
@@ -55,7 +56,7 @@ class UNet(nn.Module):
         out_channels = check_count("out_channels", out_channels, at_least=1)
         image_shape = check_image_shape(image_shape)
         width = check_count("width", width, at_least=1)
-        depth = halvings(image_shape) if depth is None else check_count("depth", depth)
+        depth = halvings(image_shape) if depth is None else check_depth(depth, image_shape)
         self.depth = depth
         channels = [width * min(2**level, MAX_WIDENING) for level in range(depth + 1)]
         self.bottleneck_channels = channels[-1]

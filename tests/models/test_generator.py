@@ -217,6 +217,7 @@ class TestErrors:
             ({"width": 0}, ValueError, "^width: expected an int ≥ 1; got 0"),
             ({"depth": -1}, ValueError, "^depth: expected an int ≥ 0; got -1"),
             ({"depth": 1.0}, TypeError, r"^depth: expected an int ≥ 0; got 1\.0"),
+            ({"depth": 100}, ValueError, r"^depth: expected an int from 0 to 3 for images of 5 × 7, .* got 100"),
             ({"unit_norm": "no"}, TypeError, "^unit_norm: expected True or False; got 'no'"),
             ({"normalize_maps": 1}, TypeError, "^normalize_maps: expected True or False; got 1"),
             ({"mixture": None}, TypeError, "^mixture: expected True or False; got None"),

@@ -43,6 +43,11 @@ class TestUNet:
         expected, _ = model(canvas)
         torch.testing.assert_close(maps, expected[..., : shape[0], : shape[1]])
 
+    @pytest.mark.parametrize(("shape", "depth"), [((3, 9), 4), ((28, 28), 5), ((1, 2), 1), ((1, 1), 0)])
+    def test_the_deepest_ends_in_a_pixel(self, shape, depth):
+        maps, bottleneck = unet(shape, depth=depth)(torch.rand(1, 3, *shape))
+        assert maps.shape == (1, 2, *shape) and bottleneck.shape[-2:] == (1, 1)
+
     @pytest.mark.parametrize("depth", [0, 1, 3])
     def test_depth_may_be_chosen(self, depth):
         model = unet((8, 8), depth=depth)
@@ -71,6 +76,17 @@ class TestUNet:
             ({"width": 0}, ValueError, r"width: expected an int ≥ 1; got 0"),
             ({"depth": -1}, ValueError, r"depth: expected an int ≥ 0; got -1"),
             ({"depth": 1.0}, TypeError, r"depth: expected an int ≥ 0; got 1\.0"),
+            (
+                {"depth": 4},
+                ValueError,
+                r"depth: expected an int from 0 to 3 for images of 8 × 8, .*; got 4 \(leave .* 1 is",
+            ),
+            (
+                {"shape": (3, 9), "depth": 5},
+                ValueError,
+                r"depth: expected an int from 0 to 4 for images of 3 × 9, .* 0 is",
+            ),
+            ({"shape": (1, 1), "depth": 1}, ValueError, r"depth: expected an int from 0 to 0 for images of 1 × 1"),
         ],
     )
     def test_errors_name_the_argument(self, changes, error, message):
