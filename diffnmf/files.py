@@ -16,6 +16,14 @@ from diffnmf.errors import RunFolderError
 UNFINISHED = ".unfinished-"
 
 
+def from_home(path: str | os.PathLike[str]) -> Path:
+    """A path with a ~ or ~name at its beginning as a shell has it: somebody's home, or part of a name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # nobody's
+        return Path(path)
+
+
 @contextmanager
 def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
     """A path to write to instead of ``target``, moved there at the end: a write that fails leaves the old file whole.

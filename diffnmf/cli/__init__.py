@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from diffnmf.cli.commands import Commands
+from diffnmf.cli.commands import Command, Commands
 from diffnmf.cli.nmf_commands import consensus, nmf, rank
 from diffnmf.cli.reporting import announce, print_epoch, print_result, progress_bar
 from diffnmf.cli.run_commands import evaluate, factorize, info
@@ -43,7 +43,7 @@ def program(
 PANELS = {"GAN-UNET": (train, evaluate, factorize, info), "Classical NMF of a file": (nmf, rank, consensus)}
 for panel, commands in PANELS.items():
     for command in commands:
-        app.command(rich_help_panel=panel)(command)
+        app.command(cls=Command, rich_help_panel=panel)(command)
 
 
 def main() -> None:

@@ -1,9 +1,29 @@
-"""The commands of the program, those of the studies imported only when they are asked for."""
+"""The commands of the program: where their paths begin, and those of the studies imported only when asked for."""
 
+from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
+
+from diffnmf.files import from_home
+
+
+class Command(TyperCommand):
+    """A command that knows the home of the user: a shell expands the ~ of --output ~/x, but not of --output=~/x."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run it, with ~ and ~name at the beginning of a value as a shell has them: whatever begins so is a path."""
+        ctx.params = {name: _from_home(value) for name, value in ctx.params.items()}
+        return super().invoke(ctx)
+
+
+def _from_home(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_from_home(each) for each in value)
+    if isinstance(value, Path):
+        return from_home(value)
+    return str(from_home(value)) if isinstance(value, str) and value.startswith("~") else value
 
 
 class Commands(TyperGroup):
@@ -27,7 +47,7 @@ class Commands(TyperGroup):
         from diffnmf.cli.study_commands import compare, related, reproduce_command  # here: see above
 
         studies = typer.Typer(add_completion=False)
-        studies.command(rich_help_panel="Studies")(compare)
-        studies.command("reproduce", rich_help_panel="Studies")(reproduce_command)
-        studies.command(rich_help_panel="Studies")(related)
+        studies.command(cls=Command, rich_help_panel="Studies")(compare)
+        studies.command("reproduce", cls=Command, rich_help_panel="Studies")(reproduce_command)
+        studies.command(cls=Command, rich_help_panel="Studies")(related)
         self.commands.update(typer.main.get_group(studies).commands)

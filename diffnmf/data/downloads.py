@@ -13,6 +13,7 @@ import torch
 from diffnmf.data.images import DataSplit, ImageSet
 from diffnmf.data.splits import split_images
 from diffnmf.errors import DataUnavailableError
+from diffnmf.files import from_home
 
 DATA_VARIABLE = "DIFFNMF_DATA"
 
@@ -38,7 +39,7 @@ def data_root(data_dir: str | Path | None) -> Path:
 
 
 def _existing(folder: Path, origin: str) -> Path:
-    folder = folder.expanduser()
+    folder = from_home(folder)
     if not folder.is_dir():
         came = "is not a folder" if folder.exists() else "does not exist"
         raise DataUnavailableError(

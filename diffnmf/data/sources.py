@@ -8,6 +8,7 @@ from diffnmf.data.downloads import load_digits, load_faces, load_fashion, load_m
 from diffnmf.data.images import DataSplit, ImageSet
 from diffnmf.data.resizing import resize_images
 from diffnmf.data.user_images import load_user_images
+from diffnmf.files import from_home
 
 __all__ = ["DATASETS", "DataSplit", "ImageSet", "load_dataset"]
 
@@ -90,7 +91,7 @@ def load_dataset(
     if isinstance(dataset, str) and dataset in DATASETS:
         split = DATASETS[dataset](data_dir)
         return DataSplit(resize_images(split.train, resize), resize_images(split.test, resize))
-    path = Path(dataset).expanduser()
+    path = from_home(dataset)
     # An empty string is no path, though pathlib reads it as the current folder.
     if dataset == "" or not path.exists():
         raise ValueError(

@@ -10,6 +10,7 @@ import numpy as np
 
 from diffnmf.data.text_tables import read_text
 from diffnmf.data.user_images import load_images, names_of_images
+from diffnmf.files import from_home
 
 ENDINGS = (".npy", ".npz", ".csv", ".tsv", ".mtx", ".parquet")
 
@@ -54,7 +55,7 @@ def read_table(path: str | Path, *, resize: tuple[int, int] | None = None) -> Ta
     Raises:
         ValueError: names the file and what is wrong with it.
     """
-    path = Path(path).expanduser()
+    path = from_home(path)
     if not path.exists():
         raise ValueError(f"data: expected a folder of images, or a file; {path} does not exist")
     if path.is_dir():

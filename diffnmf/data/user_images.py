@@ -10,6 +10,7 @@ from diffnmf.data.image_files import IMAGE_SUFFIXES, read_image_files
 from diffnmf.data.images import DataSplit, ImageSet
 from diffnmf.data.resizing import resize_images
 from diffnmf.data.splits import split_images
+from diffnmf.files import from_home
 
 ARRAY_SUFFIXES = (".npy", ".npz")
 
@@ -79,7 +80,7 @@ def load_images(path: str | Path, *, resize: tuple[int, int] | None = None) -> I
     expected = "images: expected the path to a folder of images, or to a .npy or .npz file"
     if not isinstance(path, str | Path):
         raise TypeError(f"{expected}; got {type(path).__name__}")
-    path = Path(path).expanduser()
+    path = from_home(path)
     if not path.exists():
         raise ValueError(f"{expected}; {path} does not exist")
     return _read(path, resize)[0]

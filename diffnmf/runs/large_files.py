@@ -11,7 +11,7 @@ import torch
 
 from diffnmf.checks import check_count
 from diffnmf.factorization import Blocks
-from diffnmf.files import UNFINISHED, explained_errors, replacing_together, to_disk, write_json
+from diffnmf.files import UNFINISHED, explained_errors, from_home, replacing_together, to_disk, write_json
 from diffnmf.runs.nmf_files import FILES, Announce, TableFactors, free_folder, remove_others, save_named
 
 ENDINGS = (".npy", ".zarr", ".h5", ".hdf5")
@@ -22,7 +22,7 @@ def is_large(data: str | Path, max_memory: float) -> bool:
 
     A folder of .npy shards, .zarr and HDF5 always are: nothing else reads them.
     """
-    path = Path(data).expanduser()
+    path = from_home(data)
     if path.is_dir():
         return path.suffix.lower() == ".zarr" or any(path.glob("*.npy"))
     suffix = path.suffix.lower()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from diffnmf.data import DATASETS, DataSplit
 from diffnmf.errors import RunFolderError
+from diffnmf.files import from_home
 from diffnmf.runs.config import DataConfig, RunConfig
 
 
@@ -16,14 +17,14 @@ def own_images(dataset: str) -> bool:
 
 def absolute_dataset(dataset: str) -> str:
     """The path of one's own images from anywhere; the name of a data set, and what does not exist, stay as they are."""
-    return str(Path(dataset).expanduser().absolute()) if own_images(dataset) and _exists(dataset) else dataset
+    return str(from_home(dataset).absolute()) if own_images(dataset) and _exists(dataset) else dataset
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
     """The same run, to be continued from another folder than the one it was started in."""
     start = config.model.start_from
     if start is not None and _exists(start):
-        config = replace(config, model=replace(config.model, start_from=str(Path(start).absolute())))
+        config = replace(config, model=replace(config.model, start_from=str(from_home(start).absolute())))
     return replace(config, data=replace(config.data, dataset=absolute_dataset(config.data.dataset)))
 
 
@@ -59,6 +60,6 @@ def fingerprint(split: DataSplit) -> str:
 
 def _exists(path: str) -> bool:
     try:
-        return Path(path).expanduser().exists()
+        return from_home(path).exists()
     except OSError:  # a name that is too long for any file
         return False

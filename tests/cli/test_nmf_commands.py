@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
 from diffnmf.cli import app
+from diffnmf.cli.commands import Command
 from diffnmf.cli.nmf_commands import numbers_of
 from diffnmf.data.tables import read_table
 from diffnmf.runs.lock import locked
@@ -406,6 +408,22 @@ def test_consensus(X, tmp_path):
     assert written(tmp_path / "out" / "components_3.csv")[0] == [f"f{j}" for j in range(6)]
     assert (tmp_path / "out" / "consensus.png").stat().st_size > 1000
     assert written(tmp_path / "out" / "consensus.csv")[1] == ["2", "3"]
+
+
+def test_paths_may_begin_with_the_home_of_the_user(X, tmp_path, monkeypatch):
+    """A shell leaves the ~ of --output=~/out as it is: there was a folder of that name then."""
+    home = tmp_path / "home" / "user"
+    home.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    save_csv(home / "t.csv", X)
+    save_csv(tmp_path / "~user.csv", X)  # nobody's home
+    for data in ("~/t.csv", "~user.csv"):
+        result = invoke("nmf", data, "--k", 2, "--output=~/out", "--overwrite")
+        assert result.exit_code == 0, result.output
+    assert (home / "out" / "components.csv").exists() and not (tmp_path / "~").exists()
+    assert f"{home}/none has no" in invoke("compare", "~/none", "--output=~/comparison").stderr
+    commands = typer.main.get_command(app)
+    assert all(isinstance(commands.get_command(None, name), Command) for name in commands.list_commands(None))
 
 
 def test_the_module_is_the_program():

@@ -121,6 +121,12 @@ def test_a_run_of_an_older_version(elsewhere, home, monkeypatch):
     assert torch.load(elsewhere / "checkpoint.pt", weights_only=True)["images"]
 
 
+def test_a_configuration_may_name_the_home_of_the_user(home, monkeypatch):
+    monkeypatch.setenv("HOME", str(home.parent))
+    config = with_absolute_paths(CONFIG.with_options(dataset="~/home/mine.npy", start_from="~/home"))
+    assert config.data.dataset == str(home / "mine.npy") and config.model.start_from == str(home)
+
+
 def test_a_run_to_start_from_is_found_from_anywhere(home):
     run_experiment(CONFIG, "first", brief=True)
     run_experiment(CONFIG.with_options(start_from="first"), "second", brief=True)

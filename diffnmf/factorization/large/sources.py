@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from diffnmf.files import from_home
+
 KINDS = "fiub"  # of dtypes: floating point, integers, booleans
 
 
@@ -106,7 +108,7 @@ def source_of(data: Any) -> Source:
     if isinstance(data, Source):
         return data
     if isinstance(data, str | os.PathLike):
-        return _source_of_path(Path(data).expanduser())
+        return _source_of_path(from_home(data))
     if isinstance(data, np.memmap) and data.filename is not None and _is_whole(data):
         return NpyFile(Path(data.filename))
     # Their rows are no arrays.
