@@ -47,6 +47,17 @@ def test_it_says_how_far_it_is(first_call):
     assert re.search(rf"\({total} of {total}, about \d+ (s|min) left\)$", counted[-1])
 
 
+@pytest.mark.parametrize(("ks", "told"), [((5, 500, 10), "500, 10"), ((9,), None)])
+def test_as_many_components_as_images_are_told_of(tmp_path, ks, told):
+    """Before anything is measured: with 500 the first row alone takes minutes."""
+    said = []
+    reproduce(replace(SMOKE, ks=ks), tmp_path, announce=said.append, report_only=True)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8").split("## ")[0]
+    found = [message for message in said if message.startswith("k = ")]
+    assert len(found) == (told is not None) and text.count("> **k = ") == len(found)
+    assert told is None or f"k = {told}: with as many components as a group has images, 10, copying" in found[0]
+
+
 def test_a_smoke_run_finds_nothing(first_call):
     output, report, said = first_call
     assert said[0] == said[-1] == BANNER

@@ -72,8 +72,8 @@ def reproduce(
     for order in ORDERS:
         bases.groups(bench, order)
     save_study(study, output)
-    if study.smoke:
-        announce(SMOKE)
+    for warning in _warnings(study):
+        announce(warning)
     if not report_only:
         _measure(bench, announce)
     announce("drawing and writing the report")
@@ -86,6 +86,18 @@ def reproduce(
     if study.smoke:
         announce(SMOKE)  # again, since the first one has scrolled away
     return page
+
+
+def _warnings(study: Study) -> list[str]:
+    """What is to be known of the numbers of a study before all else."""
+    found = [SMOKE] if study.smoke else []
+    m = study.config.data.group_size
+    if many := ", ".join(str(k) for k in study.ks if k >= m):
+        found.append(
+            f"k = {many}: with as many components as a group has images, {m}, copying them is a factorisation without "
+            "error, and the rows of the tables tell little. ANLS is very slow where k is in the hundreds."
+        )
+    return found
 
 
 def _measure(bench: Workbench, announce: Announce) -> None:
@@ -113,7 +125,7 @@ def _report(bench: Workbench, pictures: list[Picture]) -> str:
         "",
         CITATION,
         "",
-        *([f"> **{SMOKE}**", ""] if study.smoke else []),
+        *(line for warning in _warnings(study) for line in (f"> **{warning}**", "")),
         f"Measured: {'; '.join(sorted(bench.records.made)) or 'nothing yet'}. Data sets: "
         f"{', '.join(study.datasets)}; m = {config.data.group_size}, columns in {config.data.order} order; means over "
         f"{_groups(study)}, ± standard deviation over {len(study.seeds)} seeds. Networks: width "
