@@ -1,5 +1,6 @@
 """What a run is made of: its options, read from and written to plain text, and enough to repeat it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -18,6 +19,9 @@ from diffnmf.training.losses import current_loss
 
 # Options that a run may be continued with; the groups of a step must stay as many (see ``Trainer.load_state_dict``).
 MAY_CHANGE = ("epochs", "batch_size", "accumulate", "checkpoint_every", "picture_every", "start_from")
+# What YAML 1.1 takes for numbers: 010 for eight, in octal digits, and 1:30 for ninety, of base 60.
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+NOT_DECIMAL = re.compile(r"[-+]?(0[0-7_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?)")
 
 
 @documented
@@ -118,7 +122,7 @@ class RunConfig:
             RunFolderError: the file is not one; the message names the file and the entry.
         """
         try:
-            content = yaml.load(path.read_text(encoding="utf-8"), Loader=_EachOnce)
+            content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Careful)
         except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # a date that is none is a ValueError
             raise RunFolderError(f"{path}: expected a configuration in YAML; {error}") from error
         base = base or cls()
@@ -158,15 +162,26 @@ class RunConfig:
         ]
 
 
-class _EachOnce(yaml.SafeLoader):
-    """Plain YAML in which no entry stands twice: of two the last would count, and a section be lost in silence."""
+class _Careful(yaml.SafeLoader):
+    """Plain YAML without what would be another thing than it looks like.
+
+    Of two entries of one name the last would count, and a section be lost in silence; 010 would be 8, and 1:30 be 90.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
-        names = [key.value for key in keys]
-        for place, key in enumerate(keys):
+        entries = node.value if isinstance(node, yaml.MappingNode) else []
+        names = [key.value for key, _ in entries]
+        for place, (key, value) in enumerate(entries):
+            line = key.start_mark.line + 1
             if key.value in names[:place]:
-                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: {key.value} is there twice (leave one out)")
+                raise yaml.YAMLError(f"line {line}: {key.value} is there twice (leave one out)")
+            for number in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if number.tag in NUMBERS and NOT_DECIMAL.fullmatch(number.value):
+                    raise yaml.YAMLError(
+                        f"line {line}: {key.value}: expected numbers as they are usually written; got {number.value},"
+                        f" which YAML reads as {self.construct_object(number)} (leave out zeros in front and colons; a"
+                        " name goes into quotes)"
+                    )
         return super().construct_mapping(node, deep)
 
 

@@ -61,6 +61,25 @@ class TestYaml:
         assert RunConfig.from_yaml(file) == replace(RunConfig(), model=ModelConfig(k=7))
 
     @pytest.mark.parametrize(
+        ("text", "option", "value"),
+        [
+            ("model: {k: 0x10}", "k", 16),
+            ("model: {k: 1_0}", "k", 10),
+            ("model: {unit_norm: yes}", "unit_norm", True),
+            ("model: {unit_norm: off}", "unit_norm", False),
+            ("model: {l1: 0, unit_norm: on}", "l1", 0),
+            ("training: {learning_rate: 0.5}", "learning_rate", 0.5),
+            ("training: {learning_rate: 05.5}", "learning_rate", 5.5),
+            ("training: {learning_rate: 1.0e-3}", "learning_rate", 0.001),
+            ("training: {betas: [0, 0.9]}", "betas", (0.0, 0.9)),
+        ],
+    )
+    def test_yaml_means_what_it_looks_like(self, text, option, value, tmp_path):
+        file = tmp_path / "config.yaml"
+        file.write_text(text, encoding="utf-8")
+        assert getattr(getattr(RunConfig.from_yaml(file), text.partition(":")[0]), option) == value
+
+    @pytest.mark.parametrize(
         ("text", "message"),
         [
             ("model: {k: 5", "expected a configuration in YAML"),
@@ -68,6 +87,14 @@ class TestYaml:
             ("!!python/object/apply:os.getcwd []", "expected a configuration in YAML"),
             ("model: {k: 5}\nmodel: {depth: 1}", "line 2: model is there twice"),
             ("model:\n  k: 5\n  depth: 1\n  k: 6", "line 4: k is there twice"),
+            ("model:\n  k: 010", "line 2: k: expected numbers as they are usually written; got 010, .* reads as 8"),
+            ("training: {seed: 007}", "line 1: seed: expected numbers as .*; got 007"),
+            ("model: {k: 1:30}", "k: expected numbers as .*; got 1:30, which YAML reads as 90"),
+            ("training: {learning_rate: 1:30.5}", "learning_rate: .*got 1:30.5, which YAML reads as 90.5"),
+            ("training: {betas: [0.5, 010]}", "betas: expected numbers as .*; got 010"),
+            ("training: {learning_rate: 1e-3}", "learning_rate: expected .*; got '1e-3' .*write 1.0e-3 or 0.001"),
+            ("model: {basis_init: no}", "basis_init: expected one of merge, spa; got False"),
+            ("data: {dataset: on}", "dataset: expected a name or a path; got True"),
             ("!!map 5", "expected a configuration in YAML"),
             ("!!map [1, 2]", "expected a configuration in YAML"),
             ("", "expected the entries data, model, training; got None"),
