@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from kernels.ptx.arithmetic import KINDS, compute
+from kernels.ptx.arithmetic import KINDS, compute, product_of_matrices
 from kernels.ptx.machine import Machine
 from kernels.ptx.memory import Memory, of_tensors
 from kernels.ptx.parsing import parse
@@ -161,6 +161,8 @@ def test_an_instruction_that_is_not_known():
         ("shr.u32", (8, 2), 2),
         ("bfe.u32", (0b110100, 2, 3), 0b101),
         ("bfe.s32", (0b110100, 2, 3), -3),
+        ("prmt.b32", (0x44332211, 0x88776655, 0x5410), 0x66552211),
+        ("prmt.b32", (0x00FF7F80, 0, 0xBA98), 0x00FF00FF),  # the signs of bytes 3 to 0
         ("fma.rn.f64", (1 + 2.0**-30, 1 - 2.0**-30, -1.0), -(2.0**-60)),
         ("fma.rn.f32", (3.0, 4.0, 5.0), 17.0),
         ("max.f64", (np.nan, 2.0), 2.0),
@@ -184,24 +186,17 @@ def test_arithmetic(instruction, operands, expected):
     assert value.astype(KINDS[kind])[0] == expected
 
 
-def test_products_of_matrices_are_spread_over_a_warp_as_the_instruction_says():
-    A, B = np.random.default_rng(0).random((8, 4)), np.random.default_rng(1).random((4, 8))
-    data = torch.tensor(np.concatenate([A.reshape(-1), B.T.reshape(-1), np.zeros(64)]))
-    body = """
-    mul.wide.u32 %rd2, %r1, 8;
-    add.s64 %rd3, %rd1, %rd2;
-    ld.global.b64 { %rd4 }, [ %rd3 + 0 ];
-    ld.global.b64 { %rd5 }, [ %rd3 + 256 ];
-    mov.b64 %rd6, 0;
-    mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 { %rd7, %rd8 }, { %rd4 }, { %rd5 }, { %rd6, %rd6 };
-    add.s64 %rd3, %rd3, %rd2;
-    st.global.v2.b64 [ %rd3 + 512 ], { %rd7, %rd8 };
-    ret;
-}"""
-    machine = Machine(parse(HEAD + body), [np.uint64(data.data_ptr())], 1, 1, 0, partial(of_tensors, [data]))
-    machine.run()
-    np.testing.assert_allclose(data[64:].reshape(8, 8).numpy(), A @ B, rtol=1e-15)
-    assert not machine.faults
+@pytest.mark.parametrize(("rows", "inner"), [(8, 4), (16, 4), (16, 8), (16, 16)])
+def test_products_of_matrices(rows, inner):
+    """Every entry is where the tables of the ISA have it."""
+    A, B = np.random.default_rng(0).random((rows, inner)), np.random.default_rng(1).random((inner, 8))
+    C, lane, high = np.random.default_rng(2).random((rows, 8)), np.arange(32), rows // 8
+    a = [A[lane // 4 + 8 * (i % high), lane % 4 + 4 * (i // high)] for i in range(rows * inner // 32)]
+    b = [B[lane % 4 + 4 * i, lane // 4] for i in range(inner // 4)]
+    places = [(lane // 4 + 8 * (i // 2), 2 * (lane % 4) + i % 2) for i in range(rows // 4)]
+    found = product_of_matrices(f"m{rows}n8k{inner}", a, b, [C[place] for place in places])
+    for place, value in zip(places, found, strict=True):
+        np.testing.assert_allclose(value, (A @ B + C)[place], rtol=1e-14)
 
 
 def test_places_that_are_not_aligned():

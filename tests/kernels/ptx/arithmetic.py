@@ -1,5 +1,6 @@
 """Instructions that compute from registers alone: what each does to arrays, one number a thread."""
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -51,6 +52,15 @@ def _extract(a: np.ndarray, position: np.ndarray, length: np.ndarray) -> np.ndar
     return np.right_shift(up, ends.astype(a.dtype))
 
 
+def _permute(a: np.ndarray, b: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Four of the eight bytes of a and b; with the eighth bit of a choice, the sign of that byte in its place."""
+    given = np.stack([a, b], axis=1).view(np.uint8)
+    choice = (which[:, None] >> np.arange(0, 16, 4)).astype(np.int64)
+    taken = np.take_along_axis(given, choice % 8, axis=1)
+    signs = np.where(taken >= 128, 255, 0)
+    return np.where(choice % 16 >= 8, signs, taken).astype(np.uint8).view(np.uint32)[:, 0]
+
+
 def _either(wants_nan: bool, compare: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     """A comparison that is so, or not so, where a number is NaN."""
 
@@ -69,7 +79,7 @@ COMPARISONS |= {f"{name}u": _either(True, compare) for name, compare in _ORDERED
 # Of numbers of one kind, that of the result; min and max of a number and NaN are the number.
 PLAIN: dict[str, Callable[..., np.ndarray]] = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": _divide}
 PLAIN |= {"abs": np.abs, "neg": np.negative, "sqrt": np.sqrt, "not": np.invert, "min": np.fmin, "max": np.fmax}
-PLAIN |= {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "fma": _fma}
+PLAIN |= {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "fma": _fma, "prmt": _permute}
 PLAIN |= {"mad": lambda a, b, c: a * b + c, "copysign": lambda sign, a: np.copysign(a, sign)}
 
 
@@ -97,17 +107,22 @@ def compute(op: tuple[str, ...], read: Callable[[int, str], np.ndarray]) -> tupl
 
 
 def _arguments(head: str) -> int:
-    return 1 if head in ("sqrt", "abs", "neg", "not") else 3 if head in ("fma", "mad") else 2
+    return 1 if head in ("sqrt", "abs", "neg", "not") else 3 if head in ("fma", "mad", "prmt") else 2
 
 
-def product_of_matrices(a: np.ndarray, b: np.ndarray, c: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, ...]:
-    """mma.m8n8k4: AB + C of every warp.
+def product_of_matrices(shape: str, a: list[np.ndarray], b: list[np.ndarray], c: list[np.ndarray]) -> list[np.ndarray]:
+    """AB + C of every warp, m8n8k4 or m16n8k4 to m16n8k16 in float64, spread over its threads as the ISA says.
 
-    A thread holds A[lane/4, lane%4], B[lane%4, lane/4] and C[lane/4, 2(lane%4) + i].
+    With h = m/8, a thread holds A[lane/4 + 8(i%h), lane%4 + 4(i//h)] in its register i of A, B[lane%4 + 4i, lane/4],
+    and C[lane/4 + 8(i//2), 2(lane%4) + i%2].
     """
-    A, B = a.reshape(-1, 8, 4), b.reshape(-1, 8, 4).swapaxes(1, 2)
-    D = A @ B + np.stack([x.reshape(-1, 8, 4) for x in c], axis=-1).reshape(-1, 8, 8)
-    return tuple(np.ascontiguousarray(D[:, :, i::2]).reshape(-1) for i in (0, 1))
+    rows, _, inner = map(int, re.findall(r"\d+", shape))
+    high = rows // 8
+    A = np.stack(a).reshape(inner // 4, high, -1, 8, 4).transpose(2, 1, 3, 0, 4).reshape(-1, rows, inner)
+    B = np.stack(b).reshape(inner // 4, -1, 8, 4).transpose(1, 0, 3, 2).reshape(-1, inner, 8)
+    C = np.stack(c).reshape(high, 2, -1, 8, 4).transpose(2, 0, 3, 4, 1).reshape(-1, rows, 8)
+    D = (A @ B + C).reshape(-1, high, 8, 4, 2).transpose(1, 4, 0, 2, 3)
+    return list(np.ascontiguousarray(D).reshape(2 * high, -1))
 
 
 REDUCTIONS = {"add": np.add, "min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or}

@@ -35,7 +35,7 @@ class Registers:
         if operand == "global_smem":
             number = 0
         else:
-            number = int(operand[2:], 16) if operand[:2] in ("0d", "0f") else int(operand, 0)
+            number = int(operand[2:], 16) if operand[:2] in ("0d", "0f") else int(operand.rstrip("U"), 0)
         return np.full(len(self.thread), number & (256 ** SIZES[kind] - 1), bits_of(kind)).view(KINDS[kind])
 
     def write(self, name: str, value: np.ndarray, threads: Mask) -> None:

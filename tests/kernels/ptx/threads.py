@@ -144,10 +144,10 @@ class Threads(Registers):
         self.write(instruction.operands[0], np.repeat(reduced, 32), threads)
 
     def _mma(self, instruction: Instruction, threads: Mask) -> None:
-        assert instruction.op[3:6] == ("m8n8k4", "row", "col")
-        targets, a, b, c = map(names, instruction.operands)
-        read = [self.read(x, "f64") for x in (*a, *b, *c)]
-        for register, value in zip(targets, product_of_matrices(read[0], read[1], (read[2], read[3])), strict=True):
+        assert instruction.op[4:6] == ("row", "col")
+        targets, *sources = map(names, instruction.operands)
+        a, b, c = ([self.read(register, "f64") for register in source] for source in sources)
+        for register, value in zip(targets, product_of_matrices(instruction.op[3], a, b, c), strict=True):
             self.write(register, value, threads)
 
     def _mov(self, instruction: Instruction, threads: Mask) -> None:
