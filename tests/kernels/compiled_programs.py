@@ -1,6 +1,6 @@
 """The programs in Triton compiled for GPUs that are not here: registers and spills of each, as JSON on the output.
 
-python tests/kernels/compiled_programs.py 80 89 90 10 30 50 64 128  # compute capabilities, then numbers of components
+python tests/kernels/compiled_programs.py 80 90 10 30 64  # compute capabilities, then numbers of components
 """
 
 import json
@@ -28,14 +28,21 @@ TYPES = {"STATE": "*i32", "STEPS": "*i32", "CODE": "*i32", "FREE": "*i8", "GUESS
 TYPES |= dict.fromkeys(DOUBLES, "*fp64") | dict.fromkeys(NUMBERS, "fp32")
 
 
-def usage(program: Any, capability: int, constants: dict[str, Any], data: str = "*fp32") -> dict[str, int]:
-    """Registers a thread, and bytes a thread that have no place in them."""
+def usage(
+    program: Any, capability: int, constants: dict[str, Any], data: str = "*fp32", *, aligned: bool = True
+) -> dict[str, int]:
+    """Registers a thread, and bytes a thread that have no place in them.
+
+    aligned: every address and every number is a multiple of 16, as those of torch mostly are; a launch compiles for it.
+    """
     constants = dict(constants)
-    options = {name: constants.pop(name) for name in ("num_warps", "maxnreg") if name in constants}
+    options = {name: constants.pop(name) for name in ("num_warps", "maxnreg", "enable_fp_fusion") if name in constants}
     either = ("A", "C", "X", "PAST", "BETA") if program is sweeping.half else ("H", "Y", "GRAD_H", "GRAD_Y")
     types = {**TYPES, **dict.fromkeys(either, data)}
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in program.arg_names}
-    source = ASTSource(program, signature, constexprs=constants)
+    multiples = [i for i, x in enumerate(program.params) if aligned and _says_something(x, signature[x.name])]
+    attributes = {(i,): [["tt.divisibility", 16]] for i in multiples}
+    source = ASTSource(program, signature, constexprs=constants, attrs=attributes)
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(made.asm["cubin"])
@@ -45,6 +52,13 @@ def usage(program: Any, capability: int, constants: dict[str, Any], data: str = 
     assert found, out
     registers, stack, _, local = map(int, found.groups())
     return {"registers": registers, "spilled bytes": stack + local}
+
+
+def _says_something(parameter: Any, kind: str) -> bool:
+    """Whether a launch looks at what an address or a whole number is a multiple of."""
+    if kind.startswith("*"):
+        return not parameter.do_not_specialize_on_alignment
+    return kind == "i32" and not parameter.do_not_specialize
 
 
 def cases(k: int, capability: int) -> dict[str, tuple[Any, dict[str, Any], str]]:
@@ -81,9 +95,12 @@ def sweeps(k: int) -> dict[str, tuple[Any, dict[str, Any], str]]:
 
 def main(capabilities: list[int], sizes: list[int]) -> None:
     rows = {
-        f"{name}, k = {k}, sm_{capability}": usage(program, capability, constants, data)
+        f"{name}, k = {k}, sm_{capability}{', aligned' if aligned else ''}": usage(
+            program, capability, constants, data, aligned=aligned
+        )
         for capability in capabilities
         for k in sizes
+        for aligned in (True, False)
         for name, (program, constants, data) in (
             cases(k, capability) if k <= calling.most_components(divmod(capability, 10)) else sweeps(k)
         ).items()
@@ -94,4 +111,4 @@ def main(capabilities: list[int], sizes: list[int]) -> None:
 if __name__ == "__main__":
     words = [int(word) for word in sys.argv[1:]]
     capabilities = [word for word in words if word in CAPABILITIES]
-    main(capabilities or [90], [word for word in words if word not in CAPABILITIES] or [10, 30, 50, 64, 128])
+    main(capabilities or [90], [word for word in words if word not in CAPABILITIES] or [10, 30, 32, 50, 64, 128])

@@ -8,7 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
-os.environ["TRITON_INTERPRET"] = "1"
+os.environ.setdefault("TRITON_INTERPRET", "1")  # ``executed_programs.py`` has them compiled
 
 import torch
 from nnls_problems import kkt, random_problem, with_condition
@@ -320,7 +320,7 @@ def _spied_half(*args: object) -> None:
 hals_calling.half_ = _spied_half
 
 
-def main() -> None:
+def rows() -> dict[str, dict[str, object]]:
     rows: dict[str, dict[str, object]] = {name: compared(*problem) for name, problem in PROBLEMS.items()}
     pair = random_problem(2, n=20, k=6, m=4)
     rows |= {name: compared(*pair, **options) for name, options in OPTIONS.items()}
@@ -331,8 +331,8 @@ def main() -> None:
     rows |= {name: swept(**options) for name, options in SWEEPS.items()}  # type: ignore[arg-type]
     rows |= {"factorize, float64": factorized(torch.float64), "factorize, float32": factorized(torch.float32)}
     rows |= {"factorize, hoyer": factorized(torch.float64, method="unit_columns")}
-    print(json.dumps(rows, indent=1))
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(rows(), indent=1))

@@ -1,4 +1,7 @@
-"""The kernels in Triton without a GPU: what they find, in Triton's interpreter; what they need, compiled for GPUs."""
+"""The kernels in Triton without a GPU: what they find, and what they need of a GPU.
+
+They run in Triton's interpreter; and compiled for a GPU, in a machine that executes what they are compiled to.
+"""
 
 import importlib.util
 import json
@@ -36,13 +39,22 @@ def output_of(program: str, *arguments: str) -> dict[str, dict]:
 
 
 @pytest.fixture(scope="module")
-def interpreted():
-    return output_of("interpreted_programs")
+def executed():
+    return output_of("executed_programs", "90")
+
+
+@pytest.fixture(scope="module", params=["interpreted", "executed"])
+def found(request):
+    return request.getfixturevalue("executed") if request.param == "executed" else output_of("interpreted_programs")
+
+
+def test_what_they_are_compiled_to_has_no_races_and_stays_in_its_memory(executed):
+    assert executed["faults"] == {}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_as_torch(interpreted, name):
-    row = interpreted[name]
+def test_the_same_as_torch(found, name):
+    row = found[name]
     assert row["W"] <= 1e-13
     assert max(row["grad H"], row["grad Y"]) <= 1e-12
     assert row["NaN where they are"]
@@ -50,38 +62,38 @@ def test_the_same_as_torch(interpreted, name):
 
 
 @pytest.mark.parametrize(("name", "residual"), [("float32", 1e-6), ("bfloat16", 1e-2)])
-def test_lower_precision(interpreted, name, residual):
-    row = interpreted[name]
+def test_lower_precision(found, name, residual):
+    row = found[name]
     eps = torch.finfo(getattr(torch, name)).eps
     assert max(row["W"], row["grad H"], row["grad Y"]) <= 4 * eps
     assert row["KKT"] <= residual
 
 
-def test_ill_conditioned_columns_are_marked_and_go_the_way_of_torch(interpreted):
-    row = interpreted["condition 1e5"]
+def test_ill_conditioned_columns_are_marked_and_go_the_way_of_torch(found):
+    row = found["condition 1e5"]
     assert row["codes"] == [1]
     assert row["W"] <= 1e-12
     assert row["KKT"] <= 1e-12
     assert max(row["grad H"], row["grad Y"]) <= 1e-9
 
 
-def test_what_is_easy_is_not_marked(interpreted):
+def test_what_is_easy_is_not_marked(found):
     for name in ("float64", "float32", "k > n", "k = 40", "zero columns", "ridge and l1", "allowed"):
-        assert interpreted[name]["codes"] == [0], name
+        assert found[name]["codes"] == [0], name
 
 
-def test_places_in_memory_beyond_32_bits(interpreted):
-    assert interpreted["far apart"]["off by"] <= 1e-13
+def test_places_in_memory_beyond_32_bits(found):
+    assert found["far apart"]["off by"] <= 1e-13
 
 
-def test_attempts_succeed_where_the_programs_run(interpreted):
-    assert len(interpreted["attempts"]) == 9
-    assert all(interpreted["attempts"].values())
+def test_attempts_succeed_where_the_programs_run(found):
+    assert len(found["attempts"]) == 9
+    assert all(found["attempts"].values())
 
 
-def test_what_is_out_of_range_is_said(interpreted):
-    assert 2 in interpreted["not finite"]["codes"]
-    assert 2 in interpreted["out of range"]["codes"]
+def test_what_is_out_of_range_is_said(found):
+    assert 2 in found["not finite"]["codes"]
+    assert 2 in found["out of range"]["codes"]
 
 
 CONSTRAINTS = ["sum", "sum at most", "upper", "signed", "sum, upper", "sum, signed", "sum at most, upper, signed"]
@@ -89,24 +101,24 @@ CONSTRAINTS += ["sum, allowed", "sum, l1, ridge"]
 
 
 @pytest.mark.parametrize("name", CONSTRAINTS)
-def test_constraints_are_walked_to_the_end_and_the_same_as_torch(interpreted, name):
-    row = interpreted[name]
+def test_constraints_are_walked_to_the_end_and_the_same_as_torch(found, name):
+    row = found[name]
     assert row["ended"] == row["columns"] == 8
     assert row["W"] <= 1e-13
     assert max(row["grad H"], row["grad Y"]) <= 1e-12
 
 
-def test_a_sum_out_of_reach_and_one_that_leaves_a_single_point(interpreted):
-    row = interpreted["reach"]
+def test_a_sum_out_of_reach_and_one_that_leaves_a_single_point(found):
+    row = found["reach"]
     assert row == {"W": 0.0, "multiplies": True, "solved": True, "columns": 4}
 
 
-def test_a_warm_start_changes_nothing(interpreted):
-    assert max(interpreted["warm start"].values()) <= 1e-12
+def test_a_warm_start_changes_nothing(found):
+    assert max(found["warm start"].values()) <= 1e-12
 
 
-def test_the_search_on_a_form_and_other_systems(interpreted):
-    row = interpreted["form and systems"]
+def test_the_search_on_a_form_and_other_systems(found):
+    row = found["form and systems"]
     assert row["solved"]
     assert max(row["W"], row["systems"]) <= 1e-12
 
@@ -115,8 +127,8 @@ SWEEPS = ["sweeps", "sweeps, no extrapolation", "sweeps, k = 70", "sweeps, one o
 
 
 @pytest.mark.parametrize(("name", "bound"), [*((name, 1e-14) for name in SWEEPS), ("sweeps, float32", 4e-6)])
-def test_sweeps_of_hals_in_one_launch_are_those_of_torch(interpreted, name, bound):
-    row = interpreted[name]
+def test_sweeps_of_hals_in_one_launch_are_those_of_torch(found, name, bound):
+    row = found[name]
     assert row["launches"] == 1
     assert row["X"] <= bound
     assert row["zeros"]
@@ -130,8 +142,8 @@ def test_sweeps_of_hals_in_one_launch_are_those_of_torch(interpreted, name, boun
         ("factorize, hoyer", 1e-12, 5),
     ],
 )
-def test_a_factorization_goes_through_them(interpreted, name, bound, launches):
-    row = interpreted[name]
+def test_a_factorization_goes_through_them(found, name, bound, launches):
+    row = found[name]
     assert row["launches"] >= launches
     assert row["factors"] <= bound
 

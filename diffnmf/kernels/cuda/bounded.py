@@ -85,7 +85,7 @@ def _vertex(A, a, c, x, at, q):
     return M, r - _entry(r, at, q) * share
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["A"])  # loaded in pairs, the tableau would not fit in the registers
 def walk(
     A, WEIGHT, C, LOWER, UPPER, SHARE, T, X, FREE, MULTIPLIES, STATE, STEPS, m, most, tiny,
     k: tl.constexpr, K: tl.constexpr, SUM: tl.constexpr,

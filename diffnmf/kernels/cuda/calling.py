@@ -211,12 +211,18 @@ def gram_tile(k: int, m: int, capability: tuple[int, int]) -> dict[str, int]:
 def gradients_tile(k: int, capability: tuple[int, int]) -> dict[str, int]:
     """As ``gram_tile``, for ``gradients``."""
     rows = 64 if k <= 32 and capability != BLACKWELL else 32
-    return {"k": k, "K": padded(k), "COLUMNS": 16, "ROWS": rows, "num_warps": 4}
+    tile = {"k": k, "K": padded(k), "COLUMNS": 16, "ROWS": rows, "num_warps": 4}
+    return {**tile, "maxnreg": 255} if capability in DATA_CENTRE else tile
 
 
 def column_sizes(k: int) -> dict[str, int]:
-    """The number of components, and the warps that a tableau of that size needs not to leave the registers."""
-    return {"k": k, "K": padded(k), "num_warps": 1 if k <= LARGEST_K_OF_ONE_WARP else WARPS_BEYOND}
+    """The number of components, and the warps that a tableau of that size needs not to leave the registers.
+
+    Threads hold copies of a sum, and decide by them. Were a·b + c rounded once, as compilers like it, the one that adds
+    a·b to its neighbour's c·d and the one that adds c·d to a·b would find different last bits, and part.
+    """
+    warps = 1 if k <= LARGEST_K_OF_ONE_WARP else WARPS_BEYOND
+    return {"k": k, "K": padded(k), "num_warps": warps, "maxnreg": 255, "enable_fp_fusion": False}
 
 
 def padded(k: int) -> int:

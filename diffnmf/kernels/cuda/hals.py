@@ -53,8 +53,6 @@ def half_(A: Tensor, C: Tensor, X: Tensor, sweeps: int, zero: float, past: Tenso
 def columns_tile(k: int, dtype: torch.dtype) -> dict[str, int]:
     """So many columns that X has room in the registers of one warp (tests compile it)."""
     K = calling.padded(k)
-    tile = {"k": k, "K": K, "num_warps": 1}
-    if dtype == torch.float32:
-        return {**tile, "COLUMNS": 1024 // K}
-    # The compiler would rather spill a few bytes than use more than 128 registers, unless told how many there are.
-    return {**tile, "COLUMNS": min(16, 512 // K), "maxnreg": 255}
+    columns = (1024 if K < 128 else 512) // K if dtype == torch.float32 else min(16, 512 // K)
+    # The compiler would rather spill a few bytes than use more registers, unless told how many there are.
+    return {"k": k, "K": K, "COLUMNS": columns, "num_warps": 1, "maxnreg": 255}

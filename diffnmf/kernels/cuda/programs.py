@@ -47,8 +47,8 @@ def gram(
     of_k, of_m = at_k < k, at_m < m
     total = tl.zeros((K, K), dtype=tl.float64)
     cross = tl.zeros((K, COLUMNS), dtype=tl.float64)
-    squares = tl.zeros((COLUMNS,), dtype=tl.float64)
-    size_h, size_y = tl.zeros((K,), dtype=tl.float64), tl.zeros((COLUMNS,), dtype=tl.float64)
+    squares, size_y = tl.zeros((ROWS, COLUMNS), dtype=tl.float64), tl.zeros((ROWS, COLUMNS), dtype=tl.float64)
+    size_h = tl.zeros((ROWS, K), dtype=tl.float64)
     for first in range(0, n, ROWS):
         row = first + at_n
         inside = row < n
@@ -57,17 +57,17 @@ def gram(
         h = tl.load(place_h, mask=inside[:, None] & of_k[None, :], other=0.0).to(tl.float64)
         y = tl.load(place_y, mask=inside[:, None] & of_m[None, :], other=0.0).to(tl.float64)
         cross = tl.dot(tl.trans(h), y, cross, out_dtype=tl.float64)
-        squares += tl.sum(y * y, axis=0)
-        size_y = tl.maximum(size_y, tl.max(tl.abs(y), axis=0))
+        squares += y * y
+        size_y = tl.maximum(size_y, tl.abs(y))
         if part == 0:
             total = tl.dot(tl.trans(h), h, total, out_dtype=tl.float64)
-            size_h = tl.maximum(size_h, tl.max(tl.abs(h), axis=0))
+            size_h = tl.maximum(size_h, tl.abs(h))
     tl.store(C + b * m * k + at_m[None, :] * k + at_k[:, None], cross, mask=of_m[None, :] & of_k[:, None])
-    tl.store(SQUARES + b * m + at_m, squares, mask=of_m)
-    tl.store(SIZE_Y + b * m + at_m, size_y, mask=of_m)
+    tl.store(SQUARES + b * m + at_m, tl.sum(squares, axis=0), mask=of_m)
+    tl.store(SIZE_Y + b * m + at_m, tl.max(size_y, axis=0), mask=of_m)
     if part == 0:
         tl.store(G + b * k * k + at_k[:, None] * k + at_k[None, :], total, mask=of_k[:, None] & of_k[None, :])
-        tl.store(SIZE_H + b * k + at_k, size_h, mask=of_k)
+        tl.store(SIZE_H + b * k + at_k, tl.max(size_h, axis=0), mask=of_k)
 
 
 @triton.jit
@@ -88,7 +88,7 @@ def _exchange(M, v, j, at):
     # column, the product of rank one leaves just that, but for 2 · sign in the corner: no selection on all of M.
     shifted = tl.where(here, pivot - sign, column)
     excess = tl.where(here, 2.0 * sign, 0.0)
-    M = M - (shifted / pivot)[:, None] * shifted[None, :] - tl.where(here[None, :], excess[:, None], 0.0)
+    M = tl.fma(-(shifted / pivot)[:, None], shifted[None, :], M) - tl.where(here[None, :], excess[:, None], 0.0)
     return M, tl.where(here, step * sign, v - column * step), pivot
 
 

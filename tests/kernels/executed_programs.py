@@ -1,0 +1,98 @@
+"""As ``interpreted_programs.py``, with the programs compiled for a GPU, and what they are compiled to executed.
+
+python tests/kernels/executed_programs.py 90  # a compute capability
+
+Beside the rows of that file: "faults", what a machine that watches memory has noticed (``ptx/memory.py``).
+"""
+
+import json
+import os
+import sys
+from collections import Counter
+from functools import cache, partial
+from typing import Any
+
+os.environ["TRITON_INTERPRET"] = "0"
+
+import interpreted_programs
+import numpy as np
+import torch
+import triton
+from kernels.ptx.machine import Machine
+from kernels.ptx.memory import of_tensors
+from kernels.ptx.parsing import parse
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from diffnmf.kernels.cuda import bounded, calling, programs, sweeping
+
+TYPES = {torch.float32: "*fp32", torch.float64: "*fp64", torch.int32: "*i32", torch.int8: "*i8"}
+OPTIONS = ("num_warps", "maxnreg", "enable_fp_fusion")
+PROGRAMS = {programs: ("gram", "prepare", "search", "solve", "gradients"), bounded: ("walk",), sweeping: ("half",)}
+faults: Counter[str] = Counter()
+
+
+class Executed:
+    """In the place of a program: a launch of it compiles as Triton would, and executes without a GPU."""
+
+    def __init__(self, program: Any, capability: int) -> None:
+        self.program, self.capability = program, capability
+
+    def __getitem__(self, grid: tuple[int]) -> Any:
+        return partial(self.launch, grid[0])
+
+    def launch(self, blocks: int, *args: Any, **constants: Any) -> None:
+        """Arguments in the order of the program's; those that are constants, and options of the compiler, by name."""
+        options = {name: constants.pop(name) for name in OPTIONS if name in constants}
+        given = {**dict(zip(self.program.arg_names, args, strict=False)), **constants}
+        seen = {parameter.name: self._seen(parameter, given[parameter.name]) for parameter in self.program.params}
+        made = _compiled(self.program, self.capability, tuple(seen.items()), tuple(options.items()))
+        code, warps, shared = made
+        numbers = [_number(given[name]) for name, (kind, _) in seen.items() if kind != "constexpr"]
+        numbers += [np.uint64(0)] * (code.parameters - len(numbers))  # memory for debugging, that nobody asks for
+        tensors = [x for x in given.values() if isinstance(x, torch.Tensor)]
+        machine = Machine(code, numbers, blocks, warps, shared, partial(of_tensors, tensors))
+        machine.run()
+        faults.update({f"{self.program.__name__}, {what}": times for what, times in machine.faults.items()})
+
+    def _seen(self, parameter: Any, value: Any) -> tuple[str, Any]:
+        """How a launch compiles for an argument: its kind, and its value or whether it is a multiple of 16."""
+        if parameter.is_constexpr or (type(value) is int and value == 1 and not parameter.do_not_specialize):
+            return "constexpr", value
+        if isinstance(value, torch.Tensor):
+            return TYPES[value.dtype], value.data_ptr() % 16 == 0 and not parameter.do_not_specialize_on_alignment
+        if isinstance(value, int):
+            kind = "i32" if -(2**31) <= value < 2**31 else "i64"
+            return kind, value % 16 == 0 and not parameter.do_not_specialize
+        return "fp32", False
+
+
+def _number(value: Any) -> np.generic:
+    if isinstance(value, torch.Tensor):
+        return np.uint64(value.data_ptr())
+    if isinstance(value, int):
+        return np.int32(value) if -(2**31) <= value < 2**31 else np.int64(value)
+    return np.float32(value)
+
+
+@cache
+def _compiled(program: Any, capability: int, seen: tuple[Any, ...], options: tuple[Any, ...]) -> tuple[Any, int, int]:
+    """The code, how many warps execute it, and how many bytes they share."""
+    signature = {name: kind for name, (kind, _) in seen}
+    constants = {name: value for name, (kind, value) in seen if kind == "constexpr"}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, (_, (kind, x)) in enumerate(seen) if kind != "constexpr" and x}
+    source = ASTSource(program, signature, constexprs=constants, attrs=aligned)
+    made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=dict(options))
+    return parse(made.asm["ptx"]), made.metadata.num_warps, made.metadata.shared
+
+
+def main(capability: int) -> None:
+    calling._capability = lambda device: divmod(capability, 10)  # type: ignore[assignment]
+    for module, names in PROGRAMS.items():
+        for name in names:
+            setattr(module, name, Executed(getattr(module, name), capability))
+    print(json.dumps({**interpreted_programs.rows(), "faults": faults}, indent=1))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
