@@ -45,7 +45,7 @@ class _WayBackInForwardMode(_WayBack):
 def _positive_part(v: Tensor) -> Tensor:
     """max(0, v), with the projected gradient in reverse mode; in forward mode with its derivative, 0 at v ≤ 0."""
     way_back = _WayBack if torch.compiler.is_compiling() else _WayBackInForwardMode
-    return torch.where(v > 0, v, 0.0) + way_back.apply(v)
+    return torch.where(v <= 0, 0.0, v) + way_back.apply(v)  # NaN stays
 
 
 class NNLSCoder(nn.Module):

@@ -80,6 +80,13 @@ def test_components_that_the_data_has_no_use_for_stay_random():
     torch.testing.assert_close(torch.linalg.vector_norm(coder.dictionary, dim=0), torch.ones(4))
 
 
+def test_a_weight_that_is_no_number_is_not_taken_for_zero():
+    coder = NNLSCoder(5, 3, seed=0)
+    with torch.no_grad():
+        coder.weight[2, 1] = torch.nan
+    assert coder.dictionary[:, 1].isnan().any()
+
+
 def test_constraints_against_rows(samples):
     simplex = NNLSCoder(16, 4, total=1.0)(samples)
     torch.testing.assert_close(simplex.sum(-1), torch.ones(50))
