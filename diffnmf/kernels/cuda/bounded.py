@@ -20,8 +20,8 @@ def _entry(v, at, j):
 
 
 @triton.jit
-def _column(M, at, j):
-    """Column j of a symmetric matrix."""
+def _row(M, at, j):
+    """Row j."""
     return tl.sum(tl.where((at == j)[:, None], M, 0.0), axis=0)
 
 
@@ -61,7 +61,7 @@ def _filled(A, a, c, t, lower, upper, x, at, inside, tiny, k: tl.constexpr):
         moved = tl.where(found, tl.minimum(whole, _entry(room, at, j)), 0.0)
         here = (at == j) & _wide(found, at)
         x = tl.where(here, tl.where(_wide(fits, at), x + moved, upper), x)
-        slope += _column(A, at, j) * moved
+        slope += _row(A, at, j) * moved
         left = tl.where(fits, 0.0, left - _entry(a, at, j) * moved)
         q = tl.where(fits, j, q)
         done = fits | (found == 0)
@@ -74,12 +74,12 @@ def _filled(A, a, c, t, lower, upper, x, at, inside, tiny, k: tl.constexpr):
 def _vertex(A, a, c, x, at, q):
     """The tableau of the free set {q} with the multiplier of the sum swept in, and the gradient."""
     share = a / _entry(a, at, q)
-    column = _column(A, at, q)
+    column = _row(A, at, q)
     corner = _entry(column, at, q)
     M = A - column[:, None] * share[None, :] - share[:, None] * column[None, :]
     M = M + corner * share[:, None] * share[None, :]
     row, across = (at == q)[:, None], (at == q)[None, :]
-    M = tl.where(row, share[None, :], tl.where(across, share[:, None], M))
+    M = tl.where(row, -share[None, :], tl.where(across, share[:, None], M))
     M = tl.where(row & across, 0.0, M)
     r = c - tl.sum(A * x[:, None], axis=0)
     return M, r - _entry(r, at, q) * share
@@ -136,7 +136,7 @@ def walk(
         more = (moving >= 0) & (steps < most)
         if more:
             here = at == moving
-            column = _column(M, at, moving)
+            column = _row(M, at, moving)  # as it is off the free set
             curved, slope = _entry(column, at, moving), _entry(r, at, moving)
             up = slope > 0.0
             sign = tl.where(up, 1.0, -1.0)
@@ -163,7 +163,7 @@ def walk(
             alone = leaves & (tl.sum(free.to(tl.int32), axis=0) == 1)
             changes = alone & SUM
             if (enters | leaves) & (changes == 0):
-                M, _, _ = _exchange(M, r, tl.where(leaves, i, moving), at)
+                M, _, _ = _exchange(M, r, tl.where(leaves, i, moving), at, free, leaves)
             free = (free & (out == 0)) | (here & _wide(enters | changes, at))
             r = tl.where(out | (here & _wide(enters, at)), 0.0, r)
             if SUM:  # noqa: SIM102 - known when it is compiled, and the other is not

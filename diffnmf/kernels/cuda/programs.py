@@ -1,10 +1,10 @@
 """The programs themselves, in Triton. What calls them, and what their arguments are: ``calling.py`` beside this file.
 
 One column of W is one program: principal pivoting on the tableau of its Gram form, which stays in registers. The
-tableau M of a free set F begins as A and holds −A_FF⁻¹ on F, the Schur complement A_NN − A_NF A_FF⁻¹ A_FN off F, and
-A_FF⁻¹A_FN between, so that it is symmetric. Beside it v holds x on F and the negative gradient c − Ax off F. Exchanging
-entry j, in either direction, is one symmetric step of rank one (Cottle and Dantzig 1968; Murty 1974 for the backup
-rule).
+tableau M of a free set F begins as A and holds A_FF⁻¹ on F, the Schur complement A_NN − A_NF A_FF⁻¹A_FN off F,
+A_NF A_FF⁻¹ in the rows off F and −A_FF⁻¹A_FN in those of F: M_ij is M_ji, or −M_ji where one of i and j is in F alone.
+Beside it v holds x on F and the negative gradient c − Ax off F. Exchanging entry j, in either direction, is one step of
+rank one (Tucker's principal pivot transform; Cottle and Dantzig 1968; Murty 1974 for the backup rule).
 """
 
 import triton
@@ -77,19 +77,20 @@ def _laid_out(v, at):
 
 
 @triton.jit
-def _exchange(M, v, j, at):
-    """Exchange entry j: the tableau, v, and the pivot, which is positive where j enters the free set."""
+def _exchange(M, v, j, at, free, leaves):
+    """Exchange entry j, which is in the free set where it ``leaves``: the tableau, v, and the pivot, positive but for
+    rounding.
+    """
     here = at == j
-    column = tl.sum(tl.where(here[:, None], M, 0.0), axis=0)
-    pivot = tl.sum(tl.where(here, column, 0.0), axis=0)
+    row = tl.sum(tl.where(here[:, None], M, 0.0), axis=0)
+    pivot = tl.sum(tl.where(here, row, 0.0), axis=0)
     step = tl.sum(tl.where(here, v, 0.0), axis=0) / pivot
-    sign = tl.where(pivot > 0.0, 1.0, -1.0)
-    # Row and column j become column / |pivot| and the corner −1 / pivot. With ``sign`` taken off the corner of the
-    # column, the product of rank one leaves just that, but for 2 · sign in the corner: no selection on all of M.
-    shifted = tl.where(here, pivot - sign, column)
-    excess = tl.where(here, 2.0 * sign, 0.0)
-    M = tl.fma(-(shifted / pivot)[:, None], shifted[None, :], M) - tl.where(here[None, :], excess[:, None], 0.0)
-    return M, tl.where(here, step * sign, v - column * step), pivot
+    # Row j becomes −row / pivot, column j column / pivot and the corner 1 / pivot, by the same product as all the rest.
+    column = tl.where(free == leaves, row, -row)
+    left = tl.where(here, -1.0 - 1.0 / pivot, -column / pivot)
+    right = tl.where(here, pivot - 1.0, row)
+    M = tl.fma(left[:, None], right[None, :], M)
+    return M, tl.where(here, step, v - row * step), pivot
 
 
 @triton.jit
@@ -97,7 +98,7 @@ def _refined(M, matrix, c, v, free):
     """x with A_FF x_F = c_F, after one step of refinement with the inverse in M: it forgets the rounding on the way."""
     x = tl.where(free, v, 0.0)
     left = tl.where(free, c - tl.sum(matrix * x[:, None], axis=0), 0.0)
-    return tl.where(free, x - tl.sum(M * left[:, None], axis=0), 0.0)
+    return tl.where(free, x + tl.sum(M * left[:, None], axis=0), 0.0)
 
 
 @triton.jit
@@ -139,7 +140,7 @@ def prepare(
     smallest = tl.sum(v, axis=0) * 0.0 + 1.0
     j = 0
     while (j < k) & whole & (smallest > independent_pivot):
-        M, v, pivot = _exchange(M, v, j, at)
+        M, v, pivot = _exchange(M, v, j, at, at < j, False)
         smallest = tl.minimum(smallest, tl.where(pivot > tiny, pivot, 0.0))
         j += 1
     dependent = smallest <= independent_pivot
@@ -187,7 +188,7 @@ def search(
             j = tl.min(tl.where(waiting, at, K), axis=0)
             pivot = tl.sum(tl.where((at[:, None] == j) & (at[None, :] == j), M, 0.0))
             if pivot > independent_pivot:  # what depends on the others may wait for its turn
-                M, v, pivot = _exchange(M, v, j, at)
+                M, v, pivot = _exchange(M, v, j, at, free, False)
                 smallest = tl.minimum(smallest, pivot)
                 free = free | (at == j)
                 steps += 1
@@ -205,11 +206,12 @@ def search(
         j = tl.where(steps < greedy, steepest, first)
         more = (worst > 0.0) & (steps < most)
         if more:
-            M, v, pivot = _exchange(M, v, j, at)
-            smallest = tl.where(pivot > 0.0, tl.minimum(smallest, pivot), smallest)
-            free = tl.where(at == j, pivot > 0.0, free)
+            leaves = tl.sum((free & (at == j)).to(tl.int32), axis=0) > 0
+            M, v, pivot = _exchange(M, v, j, at, free, leaves)
+            smallest = tl.where(leaves, smallest, tl.minimum(smallest, pivot))
+            free = free ^ (at == j)
             steps += 1
-            more = (pivot > tiny) | (pivot < 0.0)
+            more = pivot > tiny
     free = _laid_out(free.to(tl.float64), at) > 0.0
     x = _refined(M, matrix, c, v, free)
     descent = c - tl.sum(matrix * x[:, None], axis=0)
@@ -242,7 +244,7 @@ def solve(A, FREE, B, V, m, B_b, B_k, B_m, tiny, k: tl.constexpr, K: tl.constexp
     more = tl.sum(left.to(tl.int32), axis=0) > 0
     while more:
         j = tl.min(tl.where(left, at, K), axis=0)
-        M, v, pivot = _exchange(M, v, j, at)
+        M, v, pivot = _exchange(M, v, j, at, free & (left == 0), False)
         smallest = tl.minimum(smallest, tl.where(pivot > tiny, pivot, 0.0))
         left = left & (at != j)
         more = (tl.sum(left.to(tl.int32), axis=0) > 0) & (smallest > 0.0)
