@@ -77,17 +77,33 @@ def _laid_out(v, at):
 
 
 @triton.jit
+def _entry(v, here):
+    """The one entry of v that is ``here``, or 0: by its halves, as a warp sums 32 bits in one instruction."""
+    bits = v.to(tl.int64, bitcast=True)
+    low = tl.sum(tl.where(here, bits.to(tl.int32), 0), axis=0)
+    high = tl.sum(tl.where(here, _high(v), 0), axis=0)
+    return ((high.to(tl.int64) << 32) | (low.to(tl.int64) & 0xFFFFFFFF)).to(tl.float64, bitcast=True)
+
+
+@triton.jit
+def _high(v):
+    """The upper half of the bits of v, which orders numbers ≥ 0 as they are, to six digits."""
+    return (v.to(tl.int64, bitcast=True) >> 32).to(tl.int32)
+
+
+@triton.jit
 def _exchange(M, v, j, at, free, leaves):
     """Exchange entry j, which is in the free set where it ``leaves``: the tableau, v, and the pivot, positive but for
     rounding.
     """
     here = at == j
     row = tl.sum(tl.where(here[:, None], M, 0.0), axis=0)
-    pivot = tl.sum(tl.where(here, row, 0.0), axis=0)
-    step = tl.sum(tl.where(here, v, 0.0), axis=0) / pivot
+    pivot = _entry(row, here)
+    inverse = 1.0 / pivot
+    step = _entry(v, here) * inverse
     # Row j becomes −row / pivot, column j column / pivot and the corner 1 / pivot, by the same product as all the rest.
     column = tl.where(free == leaves, row, -row)
-    left = tl.where(here, -1.0 - 1.0 / pivot, -column / pivot)
+    left = tl.where(here, -1.0 - inverse, -column * inverse)
     right = tl.where(here, pivot - 1.0, row)
     M = tl.fma(left[:, None], right[None, :], M)
     return M, tl.where(here, step, v - row * step), pivot
@@ -196,17 +212,17 @@ def search(
             more = tl.sum(waiting.to(tl.int32), axis=0) > 0
     more = good
     while more:
-        size = 1.0 + tl.sum(tl.where(free, tl.abs(v), 0.0), axis=0)
+        size = 1.0 + tl.sum(tl.where(free, tl.abs(v), 0.0).to(tl.float32), axis=0)  # of a tolerance: digits do not matter
         violation = tl.where(free, -v, v)
-        violation = tl.where(violation > tolerance * size, violation, 0.0)
-        worst = tl.max(violation, axis=0)
-        candidate = violation > 0.0
-        first = tl.min(tl.where(candidate, at, K), axis=0)  # the least index cannot cycle
-        steepest = tl.min(tl.where(candidate & (violation == worst), at, K), axis=0)
-        j = tl.where(steps < greedy, steepest, first)
-        more = (worst > 0.0) & (steps < most)
+        candidate = violation > tolerance * size
+        height = tl.where(candidate, _high(violation), 0)
+        worst = tl.max(height, axis=0)
+        # The least index cannot cycle. The last bit says whether an entry is free.
+        chosen = tl.where(steps < greedy, candidate & (height == worst), candidate)
+        place = tl.min(tl.where(chosen, 2 * at + free.to(tl.int32), 2 * K), axis=0)
+        more = (place < 2 * K) & (steps < most)
         if more:
-            leaves = tl.sum((free & (at == j)).to(tl.int32), axis=0) > 0
+            j, leaves = place // 2, place % 2 > 0
             M, v, pivot = _exchange(M, v, j, at, free, leaves)
             smallest = tl.where(leaves, smallest, tl.minimum(smallest, pivot))
             free = free ^ (at == j)
