@@ -201,7 +201,7 @@ def most_components(capability: tuple[int, int]) -> int:
 
 def gram_tile(k: int, m: int, capability: tuple[int, int]) -> dict[str, int]:
     """How ``gram`` cuts a problem up, so that its sums have room in the registers (tests compile it)."""
-    tile = {"k": k, "K": padded(k), "num_warps": 8}
+    tile = {"k": k, "K": padded(k), "num_warps": 8, "enable_fp_fusion": True}
     if capability not in DATA_CENTRE:
         return {**tile, "COLUMNS": 16, "ROWS": 16}
     columns = 16 if m <= 16 else 32 if m <= 32 or capability == BLACKWELL else 64
@@ -211,7 +211,7 @@ def gram_tile(k: int, m: int, capability: tuple[int, int]) -> dict[str, int]:
 def gradients_tile(k: int, capability: tuple[int, int]) -> dict[str, int]:
     """As ``gram_tile``, for ``gradients``."""
     rows = 64 if k <= 32 and capability != BLACKWELL else 32
-    tile = {"k": k, "K": padded(k), "COLUMNS": 16, "ROWS": rows, "num_warps": 4}
+    tile = {"k": k, "K": padded(k), "COLUMNS": 16, "ROWS": rows, "num_warps": 4, "enable_fp_fusion": True}
     return {**tile, "maxnreg": 255} if capability in DATA_CENTRE else tile
 
 

@@ -55,4 +55,4 @@ def columns_tile(k: int, dtype: torch.dtype) -> dict[str, int]:
     K = calling.padded(k)
     columns = (1024 if K < 128 else 512) // K if dtype == torch.float32 else min(16, 512 // K)
     # The compiler would rather spill a few bytes than use more registers, unless told how many there are.
-    return {"k": k, "K": K, "COLUMNS": columns, "num_warps": 1, "maxnreg": 255}
+    return {"k": k, "K": K, "COLUMNS": columns, "num_warps": 1, "maxnreg": 255, "enable_fp_fusion": True}
