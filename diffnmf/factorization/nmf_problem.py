@@ -47,6 +47,10 @@ class Penalties(NamedTuple):
         down = down if self.l1 is None else down + self.l1
         return down if self.ridge is None else down + self.ridge * X
 
+    def bent(self, curvature: Tensor) -> Tensor:
+        """``curvature`` (B, k, N) of every entry of X with theirs."""
+        return curvature if self.ridge is None else curvature + self.ridge
+
     def take(self, index: Index) -> "Penalties":
         return Penalties(*(None if x is None else x[index] for x in self))
 
