@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffnmf.factorization.divergence import FLOOR, DivergenceHalfStep, divergences
+from diffnmf.factorization.divergence import DivergenceHalfStep, divergences, least_product
 from diffnmf.factorization.nmf_problem import Penalties
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
 from diffnmf.factorization.weighted_sweep import sweep_columns_
@@ -123,8 +123,9 @@ def _newton(half: DivergenceHalfStep, grams: Callable[[Tensor], Tensor], X: Tens
     T, beta, F = half.target, half.beta, half.fixed
     assert isinstance(T, Tensor)
     active = torch.ones_like(X[:, 0], dtype=torch.bool)  # (B, c)
+    least = least_product(beta, X.dtype)
     for _ in range(STEPS):
-        P = (F.mT @ X).clamp_(min=FLOOR)
+        P = (F.mT @ X).clamp_(min=least)
         held, pulled = P.pow(beta - 1), T * P.pow(beta - 2)
         curvature = torch.zeros_like(P)
         if beta < 2:
@@ -177,7 +178,8 @@ def _objective(half: DivergenceHalfStep, X: Tensor) -> Tensor:
     """Of every column, (B, c)."""
     assert isinstance(half.target, Tensor)
     terms = divergences(half.target, half.fixed.mT @ X, half.beta)
-    total = (terms if half.weights is None else terms * half.weights).sum(1)
+    V = half.weights
+    total = (terms if V is None else torch.where(V > 0, V * terms, 0.0)).sum(1)
     if half.penalties.l1 is not None:
         total += (half.penalties.l1 * X).sum(1)
     if half.penalties.ridge is not None:
