@@ -15,7 +15,8 @@ def tensor_of(array: np.ndarray | Tensor) -> Tensor:
     if isinstance(array, Tensor):
         return array
     array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-    usable = array.flags.writeable and array.flags.forc
+    # A row alone of an array that is read backwards counts as contiguous, whatever its stride.
+    usable = array.flags.writeable and array.flags.forc and min(array.strides, default=0) >= 0
     return torch.from_numpy(array if usable else array.copy())
 
 
