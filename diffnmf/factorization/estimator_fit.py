@@ -28,6 +28,7 @@ from diffnmf.factorization.sample_arrays import (
     matrix_of,
     sparse_tensor_of,
     tensor_of,
+    unmasked,
 )
 from diffnmf.factorization.solver_names import solver_named
 
@@ -75,7 +76,7 @@ def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples
     else:
         checked = validate_data(
             model,
-            X,
+            unmasked(X),
             reset=reset,
             accept_sparse=("csr", "csc"),
             dtype=[np.float64, np.float32],

@@ -17,6 +17,7 @@ from diffnmf.factorization.sample_arrays import (
     matrix_of,
     sparse_tensor_of,
     tensor_of,
+    unmasked,
 )
 
 KINDS = "a matrix (n_samples, n_features), or batches of rows: an iterator, a DataLoader or a list of matrices"
@@ -89,7 +90,7 @@ def checked_rows(model: Any, X: Any, *, reset: bool) -> Rows:
     if not isinstance(X, Sequence) and is_stream(X):
         raise TypeError(f"X: expected a matrix (n_samples, n_features); got {type(X).__name__} (give batch by batch)")
     kinds = [np.float64, np.float32]
-    data = validate_data(model, X, reset=reset, accept_sparse=("csr", "csc"), dtype=kinds)
+    data = validate_data(model, unmasked(X), reset=reset, accept_sparse=("csr", "csc"), dtype=kinds)
     entries = data if _is_array(data) else data.data
     if entries.size:
         check_non_negative(torch.tensor([float(entries.min())], device="cpu"))

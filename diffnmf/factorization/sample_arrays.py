@@ -20,6 +20,15 @@ def tensor_of(array: np.ndarray | Tensor) -> Tensor:
     return torch.from_numpy(array if usable else array.copy())
 
 
+def unmasked(data: Any) -> Any:
+    """A masked array of NumPy with NaN where it is masked: what stands there is not known. Anything else as it is."""
+    if not isinstance(data, np.ma.MaskedArray):
+        return data
+    if not np.ma.is_masked(data):
+        return data.data
+    return np.ma.filled(data if data.dtype.kind == "f" else data.astype(np.float64), np.nan)
+
+
 def columns_of(name: str, data: Any, *, allow_nan: bool = False) -> Tensor:
     """A tensor as it is; of an array or a data frame (N, F), with a sample in each row, the transpose (F, N).
 
@@ -31,7 +40,7 @@ def columns_of(name: str, data: Any, *, allow_nan: bool = False) -> Tensor:
     from sklearn.utils import check_array  # takes a second, and tensors need nothing of it
 
     finite = "allow-nan" if allow_nan else True
-    array = check_array(data, dtype=[np.float64, np.float32], ensure_all_finite=finite, input_name=name)
+    array = check_array(unmasked(data), dtype=[np.float64, np.float32], ensure_all_finite=finite, input_name=name)
     return tensor_of(array).mT
 
 
@@ -75,7 +84,7 @@ def entry_weights(weights: Any, X: Tensor, *, missing: bool) -> Tensor | None:
 def _numbers(name: str, values: Any) -> Tensor:
     """Of a list, an array in whatever memory, a series or a data frame: float64, in memory of its own."""
     try:
-        return torch.from_numpy(np.array(values, dtype=np.float64))
+        return torch.from_numpy(np.array(unmasked(values), dtype=np.float64))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: expected numbers; got {type(values).__name__} ({error})") from error
 

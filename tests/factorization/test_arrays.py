@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from diffnmf import NMF, MiniBatchNMF
+from diffnmf.factorization import consensus, cross_validate_rank
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -25,3 +26,28 @@ def test_a_last_batch_of_one_row_that_is_read_backwards():
     model = MiniBatchNMF(2, batch_size=5, max_iter=3, random_state=0)
     np.testing.assert_array_equal(model.fit_transform(X[::-1]), model.fit_transform(X[::-1].copy()))
     np.testing.assert_array_equal(model.transform(X[::-1][:1]), model.transform(X[10:]))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64", "uint8"])
+def test_what_a_masked_array_hides_is_not_known(dtype):
+    """It was taken for data."""
+    whole = (100 * X).astype(dtype)
+    hidden = X < 0.2
+    masked = np.ma.masked_array(np.where(hidden, 77, whole).astype(dtype), hidden)
+    holes = np.where(hidden, np.nan, whole).astype("float32" if dtype == "float32" else "float64")
+    model = NMF(2, missing="ignore", max_iter=20)
+    np.testing.assert_array_equal(model.fit_transform(masked), model.fit_transform(holes))
+    scores = [cross_validate_rank(x, [1, 2], missing="ignore", rounds=5).mean for x in (masked, holes)]
+    np.testing.assert_array_equal(*scores)
+    with pytest.raises(ValueError, match="NaN"):
+        NMF(2).fit(masked)
+    with pytest.raises(ValueError, match="NaN"):
+        MiniBatchNMF(2).fit(masked)
+    with pytest.raises(ValueError, match="NaN"):
+        consensus(masked, 2)
+    with pytest.raises(ValueError, match="weights: expected finite numbers"):
+        NMF(2).fit(whole, weights=masked)
+
+
+def test_a_masked_array_that_hides_nothing_is_an_array():
+    np.testing.assert_array_equal(NMF(2).fit_transform(np.ma.masked_array(X)), NMF(2).fit_transform(X))
