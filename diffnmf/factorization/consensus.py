@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_counts, check_number
+from diffnmf.factorization.entry_weights import entry_weights_of, weights_in_units
 from diffnmf.factorization.large.blocks import refuse_blocks
-from diffnmf.factorization.problem_input import entry_weights_of
 from diffnmf.factorization.reconstruction import Loss, distance, weights_of
 from diffnmf.factorization.replicates import replicate
 from diffnmf.factorization.sample_arrays import columns_of
@@ -124,7 +124,8 @@ def consensus(Y: Any, k: int, *, n_init: int = 20, keep: float = 0.8, seed: int 
     sparse = Y.layout != torch.strided
     V = entry_weights_of(options.get("mask"), options.get("weights"), Y, tuple(Y.shape), sparse)
     if V is not None:
-        V, Y = V[0], torch.where(V[0] > 0, Y, 0.0)
+        V = weights_in_units(V)[0][0]
+        Y = torch.where(V > 0, Y, 0.0)
     W = weights_of(H, Y, V, Loss())
     entries = Y.values() if sparse else Y if V is None else V.sqrt() * Y
     whole = safe_norm(entries, dim=tuple(range(entries.ndim)))

@@ -70,8 +70,8 @@ class NMFProblem:
         k: components.
         weights_penalties: of W, in the scaled units.
         basis_penalties: of H, likewise.
-        weights: (B, n, m) ≥ 0, of every entry of the error, zero for one that is missing; None where all are 1. Then
-            Y is zero where the weight is, and ``square`` is Σ weights Y².
+        weights: (B, n, m) ≥ 0, of every entry of the error, zero for one that is missing, the largest in [1, 2); None
+            where all are 1. With them Y is zero where the weight is, and ``square`` is Σ weights Y².
         known: how many columns of H, the first ones, are given and stay.
     """
 
@@ -138,6 +138,7 @@ class Units:
         finite: (B,), whether Y (and the given factors) hold neither NaN nor infinity.
         unit: whether every s is 1.
         whole: whether every problem is finite.
+        weight_exponent: (B,) e, where the weights of the entries have been divided by 2^e; or None.
     """
 
     batch_shape: torch.Size
@@ -146,6 +147,12 @@ class Units:
     finite: Tensor
     unit: bool
     whole: bool
+    weight_exponent: Tensor | None = None
+
+    def divergences(self, errors: Tensor, beta: float) -> Tensor:
+        """Errors √(2 Σ V d_β), (iterations, B), as the user gets them: d_β(sy | sp) = s^β d_β(y | p)."""
+        errors = errors * self.root.flatten().double() ** beta
+        return errors if self.weight_exponent is None else errors * torch.exp2(0.5 * self.weight_exponent.double())
 
     def scale(self, X: Tensor) -> Tensor:
         """A factor in the scaled units, finite."""

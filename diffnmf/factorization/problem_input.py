@@ -12,8 +12,8 @@ from diffnmf.checks import (
     check_matrix,
     check_number,
     check_same_device,
-    check_tensor,
 )
+from diffnmf.factorization.entry_weights import entry_weights_of, weights_in_units
 from diffnmf.factorization.nmf_problem import NMFProblem, Penalties, Units, largest_penalty
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, in_units
 from diffnmf.solvers.devices import check_float64
@@ -56,10 +56,11 @@ def make_nmf_problem(
     flat, batch = _sparse(Y) if sparse else _dense(Y)
     _, n, m = flat.shape
     dtype, shape = flat.dtype, (*batch, n, m)
-    V = entry_weights_of(mask, weights, Y, shape, sparse)
+    V, weight_exponent = entry_weights_of(mask, weights, Y, shape, sparse), None
     if V is not None:
         assert isinstance(flat, Tensor)
         flat = torch.where(V > 0, flat, 0.0)  # whatever stands where nothing is known
+        V, weight_exponent = weights_in_units(V)
     known = _known(fixed, Y, batch, n, k, dtype)
     given = [_given("H0", H0, Y, (*batch, n, k), dtype), _given("W0", W0, Y, (*batch, k, m), dtype), known]
     smallest, largest = _extremes(flat)  # in one pass: Y may be large
@@ -77,9 +78,9 @@ def make_nmf_problem(
     exponent = scale_exponent(largest)
     unit = not bool(exponent.any())
     root = torch.ldexp(torch.ones_like(largest), exponent)[:, None, None]  # (B, 1, 1)
-    units = Units(torch.Size(batch), Y.dtype, root, finite, unit, whole)
+    units = Units(torch.Size(batch), Y.dtype, root, finite, unit, whole, weight_exponent)
     scaled = flat if unit else in_units(flat, root)
-    of_W, of_H = make_penalties(root, beta, l1_H=l1_H, l1_W=l1_W, ridge_H=ridge_H, ridge_W=ridge_W)
+    of_W, of_H = make_penalties(root, beta, weight_exponent, l1_H=l1_H, l1_W=l1_W, ridge_H=ridge_H, ridge_W=ridge_W)
     H, W, known = (None if x is None else units.scale(x) for x in given)
     _check_size(H, W)
     problem = NMFProblem(scaled, _square(scaled, V), k, of_W, of_H, V, 0 if known is None else known.shape[2])
@@ -91,13 +92,16 @@ def scale_exponent(largest: Tensor) -> Tensor:
     return torch.where(largest > 0, torch.frexp(largest)[1].div(2, rounding_mode="floor"), 0)
 
 
-def make_penalties(root: Tensor, beta: float, **values: float) -> tuple[Penalties, Penalties]:
-    """Of W and of H, in the scaled units, from l1_W, ridge_W, l1_H and ridge_H."""
+def make_penalties(
+    root: Tensor, beta: float, weight_exponent: Tensor | None = None, /, **values: float
+) -> tuple[Penalties, Penalties]:
+    """Of W and of H, in the scaled units, from l1_W, ridge_W, l1_H and ridge_H, and beside weights divided by 2^e."""
     powers = (1 - 2 * beta, 2 - 2 * beta)  # in units of s^β: an l1 of s^β/√s, a ridge of s^β/s
 
     def of(factor: str) -> Penalties:
         names = (f"l1_{factor}", f"ridge_{factor}")
-        return Penalties(*(_penalty(x, values[x], root, power) for x, power in zip(names, powers, strict=True)))
+        pairs = zip(names, powers, strict=True)
+        return Penalties(*(_penalty(name, values[name], root, power, weight_exponent) for name, power in pairs))
 
     return of("W"), of("H")
 
@@ -129,36 +133,6 @@ def _sparse(Y: Tensor) -> tuple[SparseMatrix, list[int]]:
 def _check_not_empty(Y: Tensor) -> None:
     if 0 in Y.shape[-2:]:
         raise ValueError(f"Y: expected at least one row and one column; got {tuple(Y.shape)} (leave empty ones out)")
-
-
-def entry_weights_of(
-    mask: Tensor | None, weights: Tensor | None, Y: Tensor, shape: tuple[int, ...], sparse: bool
-) -> Tensor | None:
-    """V (B, n, m) of mask and weights together, for Y of ``shape`` (*batch, n, m)."""
-    if mask is None and weights is None:
-        return None
-    if sparse:
-        raise ValueError("mask, weights: expected None for a sparse Y, whose empty entries are 0 (use Y.to_dense())")
-    dtype = torch.promote_types(Y.dtype, torch.float32)
-    V = torch.ones((), dtype=dtype, device=Y.device)
-    if mask is not None:
-        check_tensor("mask", mask)
-        check_same_device("mask", mask, "Y", Y.device)
-        if mask.dtype != torch.bool:
-            raise TypeError(
-                f"mask: expected a tensor of dtype bool, True where Y is known; got {mask.dtype} (use mask.bool())"
-            )
-        V = check_expands("mask", mask, shape, "that of Y").to(dtype)
-    if weights is not None:
-        check_tensor("weights", weights)
-        check_same_device("weights", weights, "Y", Y.device)
-        weights = check_expands("weights", weights.detach().to(dtype), shape, "that of Y")
-        if not bool(weights.isfinite().all()) or bool((weights < 0).any()):
-            raise ValueError(
-                "weights: expected finite numbers ≥ 0, 0 for an entry that is not known; got others (replace them)"
-            )
-        V = V * weights
-    return V.expand(shape).reshape(-1, *shape[-2:])
 
 
 def _known(fixed: Tensor | None, Y: Tensor, batch: list[int], n: int, k: int, dtype: torch.dtype) -> Tensor | None:
@@ -198,12 +172,15 @@ def _square(X: Matrix, V: Tensor | None) -> Tensor:
     return torch.linalg.vector_norm(X, dim=(1, 2), dtype=torch.float64).square()
 
 
-def _penalty(name: str, value: float, root: Tensor, power: float) -> Tensor | None:
+def _penalty(name: str, value: float, root: Tensor, power: float, weight_exponent: Tensor | None) -> Tensor | None:
     """In the scaled units."""
     value = check_number(name, value)
     if value == 0:
         return None
-    return (value * root.double() ** power).clamp(max=largest_penalty(root.dtype)).to(root.dtype)
+    scaled = value * root.double() ** power
+    if weight_exponent is not None:
+        scaled = scaled * torch.exp2(-weight_exponent.double())[:, None, None]
+    return scaled.clamp(max=largest_penalty(root.dtype)).to(root.dtype)
 
 
 def _given(name: str, X: Tensor | None, Y: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_expands
+from diffnmf.factorization.entry_weights import checked_weights
 from diffnmf.factorization.sparse_matrix import quietly, stored_entries
 
 
@@ -73,11 +74,9 @@ def entry_weights(weights: Any, X: Tensor, *, missing: bool) -> Tensor | None:
         return (~X.isnan()).to(X.dtype) if unknown else None
     if X.layout != torch.strided:
         raise ValueError("weights: expected None for a sparse X; got weights (use X.toarray())")
-    V = (weights.detach() if isinstance(weights, Tensor) else _numbers("weights", weights)).to(X.device, X.dtype)
-    V = V.unsqueeze(1) if V.ndim == 1 else V
+    V = (weights.detach() if isinstance(weights, Tensor) else _numbers("weights", weights)).to(X.device)
+    V = checked_weights(V.unsqueeze(1) if V.ndim == 1 else V, X.dtype)
     V = check_expands("weights", V, X.shape, "(n_samples, n_features)", "(n_samples,) weighs the samples")
-    if not bool(V.isfinite().all()) or bool((V < 0).any()):
-        raise ValueError("weights: expected finite numbers ≥ 0; got others (0 leaves an entry out)")
     return torch.where(X.isnan(), 0.0, V) if unknown else V
 
 
