@@ -139,6 +139,7 @@ class Units:
         unit: whether every s is 1.
         whole: whether every problem is finite.
         weight_exponent: (B,) e, where the weights of the entries have been divided by 2^e; or None.
+        known: how many columns of H, the first ones, stay as they were given.
     """
 
     batch_shape: torch.Size
@@ -148,6 +149,7 @@ class Units:
     unit: bool
     whole: bool
     weight_exponent: Tensor | None = None
+    known: int = 0
 
     def divergences(self, errors: Tensor, beta: float) -> Tensor:
         """Errors √(2 Σ V d_β), (iterations, B), as the user gets them: d_β(sy | sp) = s^β d_β(y | p)."""
@@ -169,7 +171,23 @@ class Units:
         """Both factors; with ``unit_basis`` W takes the scale of both."""
         if unit_basis and not self.unit:
             H, W = H / self.root, W * self.root
+        if self.dtype == torch.float16 and not unit_basis:
+            H, W = self._within_range(H, W)
         return self.unscale(H), self.unscale(W)
+
+    def _within_range(self, H: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+        """With a component that one factor has beyond the range of the dtype shared evenly, without rounding.
+
+        HW does not tell how large the two are, and components that are not needed drift.
+        """
+        of_H, of_W = H.amax(1, keepdim=True) * self.root, W.amax(2, keepdim=True).mT * self.root  # (B, 1, k)
+        smaller, larger = torch.minimum(of_H, of_W), torch.maximum(of_H, of_W)
+        lost = (smaller > 0) & (smaller < torch.finfo(self.dtype).smallest_normal) & (larger > 1)
+        drifted = lost | (larger > torch.finfo(self.dtype).max)
+        drifted[..., : self.known] = False
+        size_H, size_W = (x.clamp(min=torch.finfo(H.dtype).tiny).log2() for x in (of_H, of_W))
+        exponent = torch.where(drifted, (0.5 * (size_W - size_H)).round(), 0.0)
+        return torch.ldexp(H, exponent), torch.ldexp(W, -exponent.mT)
 
 
 def relative(square: Tensor, error: Tensor) -> Tensor:

@@ -188,3 +188,20 @@ def test_weights_that_the_dtype_cannot_hold_are_refused(A, scale):
     weights = torch.full(A.shape, scale, dtype=torch.float64)
     with pytest.raises(ValueError, match="weights: expected numbers in the range of torch.float32"):
         factorize(torch.from_numpy(A).float(), 3, weights=weights)
+
+
+@pytest.mark.parametrize("method", ["hals", "anls"])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_components_that_drift_stay_in_the_range_of_float16(method, fixed):
+    """H came out infinite where the scale of a component that is not needed had moved into it."""
+    Y = torch.full((9, 5), 3.7).half()
+    options = {"init": "random", "seed": [*range(20)], "tol": 0.0, "max_iter": 20, "method": method}
+    known = torch.full((9, 1), 30000.0).half() if fixed else None
+    H, W, errors, *_ = factorize(Y.expand(20, 9, 5), 2, fixed=known, **options)
+    assert H.isfinite().all()
+    assert W.isfinite().all()
+    product = H.double() @ W.double()
+    torch.testing.assert_close(product, Y.double().expand_as(product), rtol=4e-3, atol=0)
+    assert errors[-1].max() < 1e-3
+    if known is not None:
+        assert torch.equal(H[:, :, :1], known.expand(20, 9, 1))
