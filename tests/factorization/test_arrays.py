@@ -51,3 +51,9 @@ def test_what_a_masked_array_hides_is_not_known(dtype):
 
 def test_a_masked_array_that_hides_nothing_is_an_array():
     np.testing.assert_array_equal(NMF(2).fit_transform(np.ma.masked_array(X)), NMF(2).fit_transform(X))
+
+
+def test_factors_of_two_sizes_are_refused_by_their_names():
+    """The message spoke of W0."""
+    with pytest.raises(ValueError, match="W: expected 2, but got 3"):
+        NMF("auto", init="custom").fit(X, W=np.ones((11, 3)), H=np.ones((2, 6)))
