@@ -22,6 +22,7 @@ from diffnmf.factorization.reconstruction import Loss, distance, weights_of
 from diffnmf.factorization.replicates import replicate
 from diffnmf.factorization.sample_arrays import (
     check_non_negative,
+    check_order,
     device_of,
     dtype_of,
     entry_weights,
@@ -87,6 +88,7 @@ def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples
         raise ValueError("X: expected finite numbers in a sparse matrix; Input contains NaN (use a dense X)")
     check_non_negative(rows)
     rows = rows.to(device=device, dtype=dtype)
+    check_order(weights, X)
     V = entry_weights(weights, rows, missing=missing)
     return Samples(rows.mT, None if V is None else V.mT)
 

@@ -80,6 +80,21 @@ def entry_weights(weights: Any, X: Tensor, *, missing: bool) -> Tensor | None:
     return torch.where(X.isnan(), 0.0, V) if unknown else V
 
 
+def check_order(weights: Any, X: Any) -> None:
+    """Raise ValueError where a series or a data frame of pandas has the labels of X in another order: rows are not
+    matched by them.
+    """
+    if not (hasattr(weights, "iloc") and hasattr(X, "iloc")):
+        return
+    for side in ("index", "columns"):
+        labels, expected = getattr(weights, side, None), getattr(X, side)
+        if labels is not None and not labels.equals(expected) and set(labels) == set(expected):
+            raise ValueError(
+                f"weights: expected the {side} of X, {list(expected[:3])} and so on, in its order; got"
+                f" {list(labels[:3])} (use weights.reindex({side}=X.{side}))"
+            )
+
+
 def _numbers(name: str, values: Any) -> Tensor:
     """Of a list, an array in whatever memory, a series or a data frame: float64, in memory of its own."""
     try:

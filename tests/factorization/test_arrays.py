@@ -53,6 +53,21 @@ def test_a_masked_array_that_hides_nothing_is_an_array():
     np.testing.assert_array_equal(NMF(2).fit_transform(np.ma.masked_array(X)), NMF(2).fit_transform(X))
 
 
+@pytest.mark.parametrize("kind", ["samples", "index", "columns"])
+def test_weights_with_the_labels_of_X_in_another_order_are_refused(kind):
+    """They counted by their place."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=list("abcdef"))
+    weights = pandas.DataFrame(X, columns=list("abcdef"))
+    weights = {"samples": weights["a"][::-1], "index": weights[::-1], "columns": weights[list("fedcba")]}[kind]
+    place = "columns" if kind == "columns" else "index"
+    with pytest.raises(ValueError, match=f"weights: expected the {place} of X"):
+        NMF(2).fit(frame, weights=weights)
+    again = weights.reindex(columns=frame.columns) if kind == "columns" else weights.reindex(index=frame.index)
+    for same in (again, again.to_numpy(), again.reset_index(drop=True)):
+        NMF(2).fit(frame, weights=same)
+
+
 def test_factors_of_two_sizes_are_refused_by_their_names():
     """The message spoke of W0."""
     with pytest.raises(ValueError, match="W: expected 2, but got 3"):
