@@ -12,6 +12,7 @@ from torch import Tensor
 from diffnmf.factorization.large.blocks import refuse_blocks
 from diffnmf.factorization.sample_arrays import (
     check_non_negative,
+    check_range,
     device_of,
     dtype_of,
     matrix_of,
@@ -19,6 +20,7 @@ from diffnmf.factorization.sample_arrays import (
     tensor_of,
     unmasked,
 )
+from diffnmf.factorization.sparse_matrix import stored_entries
 
 KINDS = "a matrix (n_samples, n_features), or batches of rows: an iterator, a DataLoader or a list of matrices"
 
@@ -85,6 +87,7 @@ def checked_rows(model: Any, X: Any, *, reset: bool) -> Rows:
         rows = matrix_of(X)
         validate_data(model, X, reset=reset, skip_check_array=True)
         check_non_negative(rows)
+        check_range(stored_entries(rows), dtype)
         data = rows if rows.layout == torch.strided else _scipy_of(rows)
         return Rows(data, device or X.device, dtype or rows.dtype, X.device)
     if not isinstance(X, Sequence) and is_stream(X):
@@ -94,6 +97,7 @@ def checked_rows(model: Any, X: Any, *, reset: bool) -> Rows:
     entries = data if _is_array(data) else data.data
     if entries.size:
         check_non_negative(torch.tensor([float(entries.min())], device="cpu"))
+    check_range(entries, dtype)
     data = data if _is_array(data) else data.tocsr()
     return Rows(data, device or torch.device("cpu"), dtype or torch.from_numpy(entries[:0].copy()).dtype)
 

@@ -160,6 +160,19 @@ def check_non_negative(X: Tensor) -> None:
         )
 
 
+def check_range(entries: Any, dtype: torch.dtype | None) -> None:
+    """Raise ValueError where the largest of the entries, a tensor or an array ≥ 0, is no number in ``dtype``."""
+    if dtype is None or len(entries) == 0:
+        return
+    largest = float(entries.nan_to_num(0.0).max() if isinstance(entries, Tensor) else np.max(entries))
+    limits = torch.finfo(dtype)
+    if largest > limits.max or 0 < largest < limits.tiny:
+        raise ValueError(
+            f"X: expected numbers in the range of dtype {dtype}; the largest is {largest:.1e} (leave dtype out, or"
+            " take X in other units)"
+        )
+
+
 def device_of(device: Any) -> torch.device | None:
     """A user's device, checked.
 

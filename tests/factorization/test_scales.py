@@ -190,6 +190,15 @@ def test_weights_that_the_dtype_cannot_hold_are_refused(A, scale):
         factorize(torch.from_numpy(A).float(), 3, weights=weights)
 
 
+@pytest.mark.parametrize("scale", [1e-60, 1e60])
+@pytest.mark.parametrize("kind", [np.array, csr_array, torch.from_numpy], ids=["array", "sparse", "tensor"])
+@pytest.mark.parametrize("estimator", [NMF, MiniBatchNMF])
+def test_data_that_the_dtype_cannot_hold_are_refused(A, estimator, kind, scale):
+    """They became zero, and were said to be fitted without error, or infinite, and the components NaN."""
+    with pytest.raises(ValueError, match="X: expected numbers in the range of dtype torch.float32"):
+        estimator(3, dtype="float32").fit(kind(A * scale))
+
+
 @pytest.mark.parametrize("method", ["hals", "anls"])
 @pytest.mark.parametrize("fixed", [False, True])
 def test_components_that_drift_stay_in_the_range_of_float16(method, fixed):
