@@ -26,10 +26,21 @@ from diffnmf.kernels import divergence as kernels
 from diffnmf.kernels.calling import TYPES, available
 
 LOSSES = {"frobenius": 2.0, "kullback-leibler": 1.0, "itakura-saito": 0.0}
-# What an entry of HW counts as at the least where it is divided by: Y is about 1. That of scikit-learn, so that the
-# iterates are the same.
+# What an entry of HW counts as at the least where it is divided by, at β ≥ 1: Y is about 1. That of scikit-learn, so
+# that the iterates are the same.
 FLOOR = torch.finfo(torch.float32).eps
 PIECE = 2**18  # entries of Y (B, p, N) at a time on the CPU: of 2^16 to 2^19 the best, or nearly so
+
+
+def least_product(beta: float, dtype: torch.dtype) -> float:
+    """What an entry of HW counts as at the least where it is divided by.
+
+    Below β = 1 small entries of Y count nearly as much as large ones, at β = 0 exactly as much: the floor lies as low
+    as p^(β−3), the highest power that is needed, allows for sums of 2^20 of them.
+    """
+    if beta >= 1:
+        return FLOOR
+    return min(FLOOR, (torch.finfo(dtype).max / 2**20) ** (1 / (beta - 3)))
 
 
 def check_beta(name: str, value: object) -> float:
@@ -101,24 +112,38 @@ class DivergenceHalfStep:
             total = torch.zeros(len(X), dtype=torch.float64, device=X.device)
             for piece in _pieces(self, X):
                 terms = divergences(piece.T, piece.P, self.beta)
-                total += (terms if piece.V is None else piece.V * terms).sum(1).sum(1, dtype=torch.float64)
+                if piece.V is not None:
+                    terms = torch.where(piece.V > 0, piece.V * terms, 0.0)  # infinite, maybe, of what is not known
+                total += terms.sum(1).sum(1, dtype=torch.float64)
         return (2 * total.clamp(min=0)).sqrt()
 
 
 def divergences(T: Tensor, P: Tensor, beta: float) -> Tensor:
-    """d_β(T | P), entry by entry; P counts as ``FLOOR`` at the least where it is divided by."""
+    """d_β(T | P), entry by entry; P counts as ``least_product`` at the least where it is divided by.
+
+    With x = T/P it is P^β (x^β − 1 − β (x − 1)) / (β (β − 1)), where near β = 0 and near β = 1 nothing may be lost of
+    (x^β − 1) / β and of x (x^(β−1) − 1) / (β − 1).
+    """
     if beta == 2:
         return 0.5 * (T - P).square()
-    Q = P.clamp(min=FLOOR)
+    Q = P.clamp(min=least_product(beta, P.dtype))
+    ratio = T / Q
     if beta == 1:
-        return (T.clamp(min=torch.finfo(T.dtype).tiny) / Q).log_().mul_(T).sub_(T).add_(P)
-    if beta == 0:
-        ratio = T.clamp(min=torch.finfo(T.dtype).tiny) / Q
-        return ratio - ratio.log() - 1
-    if beta < 0:
-        T = T.clamp(min=FLOOR)
-    outer = P.pow(beta) if beta > 1 else Q.pow(beta)
-    return (T.pow(beta) + (beta - 1) * outer - beta * T * Q.pow(beta - 1)) / (beta * (beta - 1))
+        return ratio.clamp_(min=torch.finfo(T.dtype).tiny).log_().mul_(T).sub_(T).add_(P)
+    if abs(beta) < 0.5:
+        terms = Q.pow(beta) * (_power_less_one(ratio.log(), beta) - (ratio - 1)) / (beta - 1)
+    elif abs(beta - 1) <= 0.5:
+        log = ratio.clamp(min=torch.finfo(T.dtype).tiny).log()  # of a zero, which it is multiplied with
+        terms = Q.pow(beta) * (ratio * _power_less_one(log, beta - 1) - (ratio - 1)) / beta
+    else:
+        terms = (T.pow(beta) + (beta - 1) * Q.pow(beta) - beta * T * Q.pow(beta - 1)) / (beta * (beta - 1))
+    # Where it is not divided by, P may be zero.
+    return terms.add_((P.pow(beta) - Q.pow(beta)) / beta) if beta > 0 else terms
+
+
+def _power_less_one(log: Tensor, exponent: float) -> Tensor:
+    """(x^exponent − 1) / exponent of x with this logarithm, which is its limit at 0."""
+    return log if exponent == 0 else torch.expm1(exponent * log) / exponent
 
 
 class _Piece(NamedTuple):
@@ -166,7 +191,7 @@ def _dense_sums(half: DivergenceHalfStep, X: Tensor) -> tuple[Tensor, Tensor]:
             Q = T / P.clamp_(min=FLOOR)
             R = None if V is None else torch.ones_like(P)
         else:
-            P = P.clamp_(min=FLOOR) if beta < 2 else P
+            P = P.clamp_(min=least_product(beta, P.dtype)) if beta < 2 else P
             R = P.pow(beta - 1)
             Q = T * P.pow(beta - 2)
         up[..., columns] += F[..., rows] @ (Q if V is None else Q * V)
@@ -184,7 +209,7 @@ def _sparse_sums(half: DivergenceHalfStep, X: Tensor) -> tuple[Tensor, Tensor]:
     values = turned.values
     if beta == 2:
         return (turned.rows @ F[0].mT.contiguous()).mT.unsqueeze(0), (F @ F.mT) @ X
-    P = P.clamp_(min=FLOOR) if beta < 2 else P
+    P = P.clamp_(min=least_product(beta, P.dtype)) if beta < 2 else P
     ratio = values / P if beta == 1 else values * P.pow(beta - 2)
     up = (turned.with_values(ratio).rows @ F[0].mT.contiguous()).mT.unsqueeze(0)
     if beta == 1:
@@ -199,12 +224,12 @@ def _sum_of_powers(F: Tensor, X: Tensor, beta: float) -> Tensor:
     for start in range(0, X.shape[2], size):
         some = slice(start, start + size)
         P = F.mT @ X[..., some]
-        down[..., some] = F @ (P.clamp_(min=FLOOR) if beta < 2 else P).pow(beta - 1)
+        down[..., some] = F @ (P.clamp_(min=least_product(beta, P.dtype)) if beta < 2 else P).pow(beta - 1)
     return down
 
 
 def _sparse_divergence(half: DivergenceHalfStep, X: Tensor) -> Tensor:
-    """Σ d_β(T | P): the entries where T is zero add Σ P^β / β (Σ P at β = 1) over all of them."""
+    """Σ d_β(T | P): the entries where T is zero add Σ P^β / β (Σ P at β = 1) over all of them; at β ≤ 0 none is."""
     T, F, beta = half.target, half.fixed, half.beta
     assert isinstance(T, SparseMatrix)
     P, values = T.sampled_product(F[0], X[0]), T.values
@@ -212,13 +237,13 @@ def _sparse_divergence(half: DivergenceHalfStep, X: Tensor) -> Tensor:
         products = ((F @ F.mT) * (X @ X.mT)).sum((1, 2), dtype=torch.float64)
         return 0.5 * products + (0.5 * values * values - values * P).sum(dtype=torch.float64)
     stored = divergences(values, P, beta).sum(dtype=torch.float64)
+    if beta <= 0:
+        return stored.expand(1)
     if beta == 1:
         total = (F.sum(2, dtype=torch.float64) * X.sum(2, dtype=torch.float64)).sum(1)
         return stored + total - P.sum(dtype=torch.float64)
-    least = FLOOR if beta < 1 else 0.0  # as in ``divergences``
     total = torch.zeros(1, dtype=torch.float64, device=X.device)
     size = max(16, PIECE // F.shape[2])
     for start in range(0, X.shape[2], size):
-        piece = F.mT @ X[..., start : start + size]
-        total += (piece.clamp(min=least).pow(beta) / beta).sum((1, 2), dtype=torch.float64)
-    return stored + total - (P.clamp(min=least).pow(beta) / beta).sum(dtype=torch.float64)
+        total += ((F.mT @ X[..., start : start + size]).pow(beta) / beta).sum((1, 2), dtype=torch.float64)
+    return stored + total - (P.pow(beta) / beta).sum(dtype=torch.float64)

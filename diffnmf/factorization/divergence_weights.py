@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffnmf.factorization.divergence import FLOOR, DivergenceHalfStep, divergences
+from diffnmf.factorization.divergence import DivergenceHalfStep, divergences, least_product
 from diffnmf.factorization.nmf_problem import Penalties
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
 from diffnmf.factorization.weighted_sweep import sweep_columns_
@@ -21,6 +21,7 @@ from diffnmf.solvers.norms import one_where_zero
 STEPS, SWEEPS, HALVINGS = 50, 10, 30
 # Of the step along the gradient that is left, relative to the largest entry of the column.
 TOL = {torch.float64: 1e-8, torch.float32: 1e-5}
+GROWS = 0.1  # share of what pulls an entry up that nothing holds
 PIECE = 2**19
 
 
@@ -122,22 +123,26 @@ def _newton(half: DivergenceHalfStep, grams: Callable[[Tensor], Tensor], X: Tens
     T, beta, F = half.target, half.beta, half.fixed
     assert isinstance(T, Tensor)
     active = torch.ones_like(X[:, 0], dtype=torch.bool)  # (B, c)
+    least = least_product(beta, X.dtype)
     for _ in range(STEPS):
-        P = (F.mT @ X).clamp_(min=FLOOR)
-        slope = P.pow(beta - 1) - T * P.pow(beta - 2)
+        P = (F.mT @ X).clamp_(min=least)
+        held, pulled = P.pow(beta - 1), T * P.pow(beta - 2)
         curvature = torch.zeros_like(P)
         if beta < 2:
             curvature += (2 - beta) * T * P.pow(beta - 3)
         if beta > 1:
             curvature += (beta - 1) * P.pow(beta - 2)
         if half.weights is not None:
-            slope, curvature = slope * half.weights, curvature * half.weights
-        gradient = F @ slope + half.penalties.added(torch.zeros_like(X), X)
-        # How far a step along the gradient goes, if one as large as the pull that holds X up reaches the largest entry.
+            held, pulled, curvature = (x * half.weights for x in (held, pulled, curvature))
+        gradient = half.penalties.added(F @ (held - pulled), X)
+        bend = half.penalties.bent(F.square() @ curvature)
+        # How far every entry would go by itself, if a pull that nothing bends reaches as far as the largest entry.
         largest = X.amax(1, keepdim=True)
-        unit = largest / one_where_zero((F @ curvature).amax(1, keepdim=True) * largest + gradient.abs().amax(1, True))
-        off = (X - (X - unit * gradient).clamp_(min=0)).abs().amax(1)
-        active = active & (off > TOL[X.dtype] * largest.squeeze(1))
+        far = largest * gradient / one_where_zero(bend * largest + gradient.abs())
+        off = (X - (X - far).clamp_(min=0)).abs()
+        # An entry that is small where nothing else makes up for it has steps as small as itself, and far to go.
+        grows = gradient < -GROWS * (F @ pulled)
+        active = active & ((off > TOL[X.dtype] * largest) | grows).any(1)
         if not bool(active.any()):
             break
         moved = X.clone()
@@ -173,7 +178,8 @@ def _objective(half: DivergenceHalfStep, X: Tensor) -> Tensor:
     """Of every column, (B, c)."""
     assert isinstance(half.target, Tensor)
     terms = divergences(half.target, half.fixed.mT @ X, half.beta)
-    total = (terms if half.weights is None else terms * half.weights).sum(1)
+    V = half.weights
+    total = (terms if V is None else torch.where(V > 0, V * terms, 0.0)).sum(1)
     if half.penalties.l1 is not None:
         total += (half.penalties.l1 * X).sum(1)
     if half.penalties.ridge is not None:

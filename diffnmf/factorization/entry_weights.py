@@ -39,21 +39,44 @@ def entry_weights_of(
     check_tensor("weights", weights)
     check_same_device("weights", weights, "Y", Y.device)
     given = check_expands("weights", weights.detach(), shape, "that of Y")
+    _check_range(weights)
+    given = given.to(torch.promote_types(given.dtype, dtype))
+    known = given if mask is None else torch.where(mask, given, 0.0)
+    return weights_in_units(known.reshape(-1, *shape[-2:]), dtype)
+
+
+def checked_weights(weights: Tensor, dtype: torch.dtype) -> Tensor:
+    """In the dtype that is worked in.
+
+    Raises:
+        ValueError: one is negative, not finite, or too large or too small for that dtype.
+    """
+    _check_range(weights)
+    V = weights.to(dtype)
+    if not bool((V.isfinite() & ((V > 0) == (weights > 0))).all()):
+        raise ValueError(
+            f"weights: expected 0 or numbers that {dtype}, which is computed in, can represent; got some from"
+            f" {weights[weights > 0].min():.1e} to {weights.max():.1e} (divide them by their largest, or use float64)"
+        )
+    return V
+
+
+def _check_range(weights: Tensor) -> None:
     if not bool(weights.isfinite().all()) or bool((weights < 0).any()):
         raise ValueError(
             "weights: expected finite numbers ≥ 0, 0 for an entry that is not known; got others (replace them)"
         )
-    given = given.to(torch.promote_types(given.dtype, dtype))
-    known = given if mask is None else torch.where(mask, given, 0.0)
-    return _in_units(known.reshape(-1, *shape[-2:]), dtype)
 
 
-def _in_units(given: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def weights_in_units(given: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """V (B, n, m) in ``dtype``, the largest of each problem in [1, 2), and the exponent (B, 1, 1) of what it has lost.
 
     That is a power of two, so that nothing is rounded.
+
+    Raises:
+        ValueError: a weight is so much smaller than the largest of its problem that ``dtype`` has no number for it.
     """
-    largest = given.amax((1, 2), keepdim=True).double()
+    largest = given.double().amax((1, 2), keepdim=True) if given.numel() else given.new_zeros(len(given), 1, 1)
     exponent = torch.where(largest > 0, torch.frexp(largest)[1] - 1, 0).double()
     V = times_power(given, -exponent).to(dtype)
     if not torch.equal(V > 0, given > 0):

@@ -71,7 +71,8 @@ class NMF(FittedParts):
     shuffle : bool, default=False
         Take the components in a random order in every sweep of 'hals'.
     missing : {'error', 'ignore'}, default='error'
-        What a NaN in X is: an error, or an entry that is not known and does not count.
+        What a NaN in X, or a masked entry of a masked array, is: an error, or an entry that is not known and does not
+        count.
     n_init : int, default=1
         Fits from as many random starts, all at once; the one with the smallest error is kept.
     fixed : array-like or Tensor of shape (n_fixed, n_features), default=None

@@ -22,14 +22,18 @@ from diffnmf.factorization.reconstruction import Loss, distance, weights_of
 from diffnmf.factorization.replicates import replicate
 from diffnmf.factorization.sample_arrays import (
     check_non_negative,
+    check_order,
+    check_range,
     device_of,
     dtype_of,
     entry_weights,
     matrix_of,
     sparse_tensor_of,
     tensor_of,
+    unmasked,
 )
 from diffnmf.factorization.solver_names import solver_named
+from diffnmf.factorization.sparse_matrix import stored_entries
 
 
 class NMFConvergenceWarning(ConvergenceWarning, SklearnConvergenceWarning):
@@ -75,7 +79,7 @@ def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples
     else:
         checked = validate_data(
             model,
-            X,
+            unmasked(X),
             reset=reset,
             accept_sparse=("csr", "csc"),
             dtype=[np.float64, np.float32],
@@ -85,7 +89,9 @@ def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples
     if rows.layout != torch.strided and bool(rows.values().isnan().any()):
         raise ValueError("X: expected finite numbers in a sparse matrix; Input contains NaN (use a dense X)")
     check_non_negative(rows)
+    check_range(stored_entries(rows), dtype)
     rows = rows.to(device=device, dtype=dtype)
+    check_order(weights, X)
     V = entry_weights(weights, rows, missing=missing)
     return Samples(rows.mT, None if V is None else V.mT)
 

@@ -99,7 +99,7 @@ def _custom(model: Any, Y: Tensor, W: Any, H: Any, fixed: Tensor | None, *, upda
     any_dtype = model.dtype is not None  # X may have had another one
     # Penalties may have left nothing of H: then the weights are zero.
     H = None if H is None else _factor(H, Y, (k, features), "H", any_dtype=any_dtype, may_vanish=not update_H)
-    W = None if W is None else _factor(W, Y, (count, k), "W", any_dtype=any_dtype)
+    W = None if W is None else _factor(W, Y, (count, k if H is None else H.shape[0]), "W", any_dtype=any_dtype)
     k = H.shape[0] if H is not None else W.shape[1] if W is not None else k
     assert k is not None
     return Starts(k, None, None if H is None else H.mT, None if W is None else W.mT, fixed)

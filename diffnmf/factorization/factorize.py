@@ -245,7 +245,7 @@ def _factors(run: Run, units: Units, method: Method, *, may_warn: bool) -> Facto
     shape, finite = units.batch_shape, units.finite
     errors, converged = run.errors, run.converged
     if method.beta != 2:
-        errors = errors * units.root.flatten().double() ** method.beta  # √(s^β): d_β(sy | sp) = s^β d_β(y | p)
+        errors = units.divergences(errors, method.beta)
     if not units.whole:
         errors = torch.where(finite, errors, torch.nan)
         converged = converged & finite

@@ -12,12 +12,15 @@ from torch import Tensor
 from diffnmf.factorization.large.blocks import refuse_blocks
 from diffnmf.factorization.sample_arrays import (
     check_non_negative,
+    check_range,
     device_of,
     dtype_of,
     matrix_of,
     sparse_tensor_of,
     tensor_of,
+    unmasked,
 )
+from diffnmf.factorization.sparse_matrix import stored_entries
 
 KINDS = "a matrix (n_samples, n_features), or batches of rows: an iterator, a DataLoader or a list of matrices"
 
@@ -84,15 +87,17 @@ def checked_rows(model: Any, X: Any, *, reset: bool) -> Rows:
         rows = matrix_of(X)
         validate_data(model, X, reset=reset, skip_check_array=True)
         check_non_negative(rows)
+        check_range(stored_entries(rows), dtype)
         data = rows if rows.layout == torch.strided else _scipy_of(rows)
         return Rows(data, device or X.device, dtype or rows.dtype, X.device)
     if not isinstance(X, Sequence) and is_stream(X):
         raise TypeError(f"X: expected a matrix (n_samples, n_features); got {type(X).__name__} (give batch by batch)")
     kinds = [np.float64, np.float32]
-    data = validate_data(model, X, reset=reset, accept_sparse=("csr", "csc"), dtype=kinds)
+    data = validate_data(model, unmasked(X), reset=reset, accept_sparse=("csr", "csc"), dtype=kinds)
     entries = data if _is_array(data) else data.data
     if entries.size:
         check_non_negative(torch.tensor([float(entries.min())], device="cpu"))
+    check_range(entries, dtype)
     data = data if _is_array(data) else data.tocsr()
     return Rows(data, device or torch.device("cpu"), dtype or torch.from_numpy(entries[:0].copy()).dtype)
 

@@ -47,6 +47,10 @@ class Penalties(NamedTuple):
         down = down if self.l1 is None else down + self.l1
         return down if self.ridge is None else down + self.ridge * X
 
+    def bent(self, curvature: Tensor) -> Tensor:
+        """``curvature`` (B, k, N) of every entry of X with theirs."""
+        return curvature if self.ridge is None else curvature + self.ridge
+
     def take(self, index: Index) -> "Penalties":
         return Penalties(*(None if x is None else x[index] for x in self))
 
@@ -66,8 +70,8 @@ class NMFProblem:
         k: components.
         weights_penalties: of W, in the scaled units.
         basis_penalties: of H, likewise.
-        weights: (B, n, m) ≥ 0, of every entry of the error, zero for one that is missing; None where all are 1. Then
-            Y is zero where the weight is, and ``square`` is Σ weights Y².
+        weights: (B, n, m) ≥ 0, of every entry of the error, zero for one that is missing, the largest in [1, 2); None
+            where all are 1. With them Y is zero where the weight is, and ``square`` is Σ weights Y².
         known: how many columns of H, the first ones, are given and stay.
     """
 
@@ -134,6 +138,8 @@ class Units:
         finite: (B,), whether Y (and the given factors) hold neither NaN nor infinity.
         unit: whether every s is 1.
         whole: whether every problem is finite.
+        weight_exponent: (B, 1, 1) e, where the weights of the entries have been divided by 2^e; or None.
+        known: how many columns of H, the first ones, stay as they were given.
     """
 
     batch_shape: torch.Size
@@ -142,6 +148,13 @@ class Units:
     finite: Tensor
     unit: bool
     whole: bool
+    weight_exponent: Tensor | None = None
+    known: int = 0
+
+    def divergences(self, errors: Tensor, beta: float) -> Tensor:
+        """Errors √(2 Σ V d_β), (iterations, B), as the user gets them: d_β(sy | sp) = s^β d_β(y | p)."""
+        errors = errors * self.root.flatten().double() ** beta
+        return errors if self.weight_exponent is None else errors * torch.exp2(0.5 * self.weight_exponent.flatten())
 
     def scale(self, X: Tensor) -> Tensor:
         """A factor in the scaled units, finite."""
@@ -158,7 +171,23 @@ class Units:
         """Both factors; with ``unit_basis`` W takes the scale of both."""
         if unit_basis and not self.unit:
             H, W = H / self.root, W * self.root
+        if self.dtype == torch.float16 and not unit_basis:
+            H, W = self._within_range(H, W)
         return self.unscale(H), self.unscale(W)
+
+    def _within_range(self, H: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+        """With a component that one factor has beyond the range of the dtype shared evenly, without rounding.
+
+        HW does not tell how large the two are, and components that are not needed drift.
+        """
+        of_H, of_W = H.amax(1, keepdim=True) * self.root, W.amax(2, keepdim=True).mT * self.root  # (B, 1, k)
+        smaller, larger = torch.minimum(of_H, of_W), torch.maximum(of_H, of_W)
+        lost = (smaller > 0) & (smaller < torch.finfo(self.dtype).smallest_normal) & (larger > 1)
+        drifted = lost | (larger > torch.finfo(self.dtype).max)
+        drifted[..., : self.known] = False
+        size_H, size_W = (x.clamp(min=torch.finfo(H.dtype).tiny).log2() for x in (of_H, of_W))
+        exponent = torch.where(drifted, (0.5 * (size_W - size_H)).round(), 0.0)
+        return torch.ldexp(H, exponent), torch.ldexp(W, -exponent.mT)
 
 
 def relative(square: Tensor, error: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
 from diffnmf.factorization.svd import singular_triplets, sparse_triplets
 from diffnmf.solvers.norms import one_where_zero
 
+ROUNDING = 1e-9  # of an entry of a unit vector
+
 
 def nndsvd(Y: Matrix, k: int) -> tuple[Tensor, Tensor]:
     """H (B, n, k) and W (B, k, m) ≥ 0 from the singular triplets of Y (B, n, m), all finite.
@@ -42,6 +44,8 @@ def of_triplets(
 
     ``norms_U`` gives the norms of columns of U, where only some of its rows are here.
     """
+    # A zero of a singular vector comes with rounding: as a number it would not be filled, and "mu" would not move it.
+    U, V = (torch.where(x.abs() > ROUNDING, x, 0.0) for x in (U, V))
     (u, v), (u_minus, v_minus) = ((U.clamp(min=0), V.clamp(min=0)), ((-U).clamp(min=0), (-V).clamp(min=0)))
     size, size_minus = norms_U(u) * column_norms(v), norms_U(u_minus) * column_norms(v_minus)
     plus = size >= size_minus

@@ -78,13 +78,14 @@ def make_nmf_problem(
     exponent = scale_exponent(largest)
     unit = not bool(exponent.any())
     root = torch.ldexp(torch.ones_like(largest), exponent)[:, None, None]  # (B, 1, 1)
-    units = Units(torch.Size(batch), Y.dtype, root, finite, unit, whole)
+    held = 0 if known is None else known.shape[2]
+    units = Units(torch.Size(batch), Y.dtype, root, finite, unit, whole, V_exponent, held)
     scaled = flat if unit else in_units(flat, root)
     penalties = {"l1_H": l1_H, "l1_W": l1_W, "ridge_H": ridge_H, "ridge_W": ridge_W}
     of_W, of_H = make_penalties(root, beta, V_exponent, **penalties)
     H, W, known = (None if x is None else units.scale(x) for x in given)
     _check_size(H, W)
-    problem = NMFProblem(scaled, _square(scaled, V), k, of_W, of_H, V, 0 if known is None else known.shape[2])
+    problem = NMFProblem(scaled, _square(scaled, V), k, of_W, of_H, V, held)
     return problem, units, Given(H, W, known)
 
 

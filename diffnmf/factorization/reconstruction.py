@@ -7,6 +7,7 @@ from torch import Tensor
 
 from diffnmf.factorization.divergence import DivergenceHalfStep, has_zeros, zeros_refused
 from diffnmf.factorization.divergence_weights import divergence_weights
+from diffnmf.factorization.entry_weights import weights_in_units
 from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.nmf_problem import Penalties, largest_penalty
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, batch_of_one, largest_of_columns
@@ -44,6 +45,10 @@ def weights_of(H: Tensor, Y: Tensor, V: Tensor | None, loss: Loss) -> Tensor:
         return exact_weights(H, target, weights=V, l1=loss.l1, ridge=loss.ridge)[0].to(Y.dtype)
     if loss.beta <= 0 and has_zeros(target, V):
         raise zeros_refused("X")
+    of_one = torch.ones((), dtype=torch.float64, device=H.device)
+    if V is not None:
+        V, exponent = weights_in_units(V, V.dtype)
+        of_one = torch.exp2(-exponent)
     # In units in which every column of Y and every component are about 1: what is divided by has a floor.
     sizes = one_where_zero(largest_of_columns(target))  # (m,)
     scaled = target.columns_divided(sizes) if isinstance(target, SparseMatrix) else target / sizes
@@ -53,7 +58,7 @@ def weights_of(H: Tensor, Y: Tensor, V: Tensor | None, loss: Loss) -> Tensor:
         """(1, k, m)"""
         if not x:
             return None
-        here = x * sizes.double() ** (power - loss.beta) / lengths.double().mT ** power
+        here = x * of_one * sizes.double() ** (power - loss.beta) / lengths.double().mT ** power
         return here.clamp(max=largest_penalty(H.dtype)).to(H)
 
     penalties = Penalties(scaled_penalty(loss.l1, 1), scaled_penalty(loss.ridge, 2))
@@ -68,7 +73,10 @@ def distance(H: Tensor, W: Tensor, Y: Tensor, V: Tensor | None, beta: float) -> 
     if V is not None and isinstance(target, Tensor):
         target = torch.where(V > 0, target, 0.0)
     if beta != 2:
-        return _divergence_distance(H, W, target, None if V is None else V.unsqueeze(0), beta)
+        if V is None:
+            return _divergence_distance(H, W, target, None, beta)
+        V, exponent = weights_in_units(V.unsqueeze(0), V.dtype)
+        return _divergence_distance(H, W, target, V, beta) * 2.0 ** (0.5 * int(exponent))
     if isinstance(target, SparseMatrix):
         return _sparse_distance(H, W, target)
     residual = target[0] - H @ W

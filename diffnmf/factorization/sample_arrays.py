@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_expands
+from diffnmf.factorization.entry_weights import checked_weights
 from diffnmf.factorization.sparse_matrix import quietly, stored_entries
 
 
@@ -15,8 +16,18 @@ def tensor_of(array: np.ndarray | Tensor) -> Tensor:
     if isinstance(array, Tensor):
         return array
     array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-    usable = array.flags.writeable and array.flags.forc
+    # A row alone of an array that is read backwards counts as contiguous, whatever its stride.
+    usable = array.flags.writeable and array.flags.forc and min(array.strides, default=0) >= 0
     return torch.from_numpy(array if usable else array.copy())
+
+
+def unmasked(data: Any) -> Any:
+    """A masked array of NumPy with NaN where it is masked: what stands there is not known. Anything else as it is."""
+    if not isinstance(data, np.ma.MaskedArray):
+        return data
+    if not np.ma.is_masked(data):
+        return data.data
+    return np.ma.filled(data if data.dtype.kind == "f" else data.astype(np.float64), np.nan)
 
 
 def columns_of(name: str, data: Any, *, allow_nan: bool = False) -> Tensor:
@@ -30,7 +41,7 @@ def columns_of(name: str, data: Any, *, allow_nan: bool = False) -> Tensor:
     from sklearn.utils import check_array  # takes a second, and tensors need nothing of it
 
     finite = "allow-nan" if allow_nan else True
-    array = check_array(data, dtype=[np.float64, np.float32], ensure_all_finite=finite, input_name=name)
+    array = check_array(unmasked(data), dtype=[np.float64, np.float32], ensure_all_finite=finite, input_name=name)
     return tensor_of(array).mT
 
 
@@ -63,24 +74,31 @@ def entry_weights(weights: Any, X: Tensor, *, missing: bool) -> Tensor | None:
         return (~X.isnan()).to(X.dtype) if unknown else None
     if X.layout != torch.strided:
         raise ValueError("weights: expected None for a sparse X; got weights (use X.toarray())")
-    given = weights.detach() if isinstance(weights, Tensor) else _numbers("weights", weights)
-    given = given.unsqueeze(1) if given.ndim == 1 else given
-    V = given.to(X.device, X.dtype)
-    if not bool(given.isfinite().all()) or bool((given < 0).any()):
-        raise ValueError("weights: expected finite numbers ≥ 0; got others (0 leaves an entry out)")
-    if not bool(V.isfinite().all()) or not torch.equal(V > 0, given.to(X.device) > 0):
-        raise ValueError(
-            f"weights: expected 0 or numbers that {X.dtype}, which is computed in, can represent; got some from"
-            f" {given.amin():.1e} to {given.amax():.1e} (divide all by their largest, or use X.astype('float64'))"
-        )
+    V = (weights.detach() if isinstance(weights, Tensor) else _numbers("weights", weights)).to(X.device)
+    V = checked_weights(V.unsqueeze(1) if V.ndim == 1 else V, X.dtype)
     V = check_expands("weights", V, X.shape, "(n_samples, n_features)", "(n_samples,) weighs the samples")
     return torch.where(X.isnan(), 0.0, V) if unknown else V
+
+
+def check_order(weights: Any, X: Any) -> None:
+    """Raise ValueError where a series or a data frame of pandas has the labels of X in another order: rows are not
+    matched by them.
+    """
+    if not (hasattr(weights, "iloc") and hasattr(X, "iloc")):
+        return
+    for side in ("index", "columns"):
+        labels, expected = getattr(weights, side, None), getattr(X, side)
+        if labels is not None and not labels.equals(expected) and set(labels) == set(expected):
+            raise ValueError(
+                f"weights: expected the {side} of X, {list(expected[:3])} and so on, in its order; got"
+                f" {list(labels[:3])} (use weights.reindex({side}=X.{side}))"
+            )
 
 
 def _numbers(name: str, values: Any) -> Tensor:
     """Of a list, an array in whatever memory, a series or a data frame: float64, in memory of its own."""
     try:
-        return torch.from_numpy(np.array(values, dtype=np.float64))
+        return torch.from_numpy(np.array(unmasked(values), dtype=np.float64))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: expected numbers; got {type(values).__name__} ({error})") from error
 
@@ -139,6 +157,19 @@ def check_non_negative(X: Tensor) -> None:
     if smallest < 0:
         raise ValueError(
             f"Negative values in data passed to NMF; X: expected entries ≥ 0, got {smallest:.3g} (clip or shift them)"
+        )
+
+
+def check_range(entries: Any, dtype: torch.dtype | None) -> None:
+    """Raise ValueError where the largest of the entries, a tensor or an array ≥ 0, is no number in ``dtype``."""
+    if dtype is None or len(entries) == 0:
+        return
+    largest = float(entries.nan_to_num(0.0).max() if isinstance(entries, Tensor) else np.max(entries))
+    limits = torch.finfo(dtype)
+    if largest > limits.max or 0 < largest < limits.tiny:
+        raise ValueError(
+            f"X: expected numbers in the range of dtype {dtype}; the largest is {largest:.1e} (leave dtype out, or"
+            " take X in other units)"
         )
 
 

@@ -123,6 +123,4 @@ def sparse_triplets(Y: SparseMatrix, k: int) -> tuple[Tensor, Tensor, Tensor]:
     P, _ = torch.linalg.qr(Y.rows @ Q)
     U, sigma, Vh = torch.linalg.svd((Y.columns @ P).mT.double(), full_matrices=False)
     sigma = torch.where(sigma > NEGLIGIBLE * sigma[:1], sigma, 0.0)
-    vectors = (P.double() @ U[:, :r], Vh[:r].mT)
-    U, V = (torch.where(x.abs() > 1e-9, x, 0.0).unsqueeze(0) for x in vectors)  # a zero of Y is none with rounding
-    return U, sigma[None, None, :r], V
+    return (P.double() @ U[:, :r]).unsqueeze(0), sigma[None, None, :r], Vh[:r].mT.unsqueeze(0)

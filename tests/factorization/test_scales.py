@@ -8,7 +8,7 @@ import torch
 from scipy.sparse import csr_array
 
 from diffnmf import NMF, Blocks, MiniBatchNMF
-from diffnmf.factorization import METHODS, consensus, factorize, initialize, spa, truncated_svd
+from diffnmf.factorization import METHODS, MU, consensus, factorize, initialize, spa, truncated_svd
 from diffnmf.metrics import excess_over_svd, projected_gradient, summarize
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -145,3 +145,69 @@ def test_a_tiny_projected_gradient_is_not_zero(A):
     torch.testing.assert_close(
         projected_gradient(Y * scale, H * scale**0.5, W * scale**0.5) / scale**1.5, projected_gradient(Y, H, W)
     )
+
+
+@pytest.mark.parametrize("method", ["hals", "anls", MU(), MU("kullback-leibler"), MU("itakura-saito")], ids=str)
+@pytest.mark.parametrize(("dtype", "power"), [(torch.float32, 100), (torch.float64, 900)], ids=["float32", "float64"])
+@pytest.mark.parametrize("penalty", [0.0, 0.01])
+def test_the_units_of_weights_do_not_count(A, method, dtype, power, penalty):
+    """From 1e20 in float32 on (one over the square of 1e-10) the start was returned, and said to have converged."""
+    Y = torch.from_numpy(A).to(dtype)
+    V = torch.from_numpy(np.random.default_rng(1).random(A.shape)).to(dtype)
+    results = []
+    for exponent in (0, power, -power):
+        penalties = dict.fromkeys(("l1_W", "ridge_W", "l1_H", "ridge_H"), penalty * 2.0**exponent)
+        batch = {"weights": torch.stack((V * 2.0**exponent, V)), "tol": 0.0, "max_iter": 20, **penalties}
+        H, W, errors, *_ = factorize(Y.expand(2, *Y.shape), 3, method=method, init="random", **batch)
+        results.append(
+            (H[0], W[0], errors[:, 0] / (2.0 ** (exponent / 2) if method not in ("hals", "anls", MU()) else 1))
+        )
+    assert results[0][2][-1] < 0.5 * results[0][2][0]
+    for result in results[1:]:
+        for found, expected in zip(result, results[0], strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4 if dtype == torch.float32 else 1e-9, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("beta", [2, 1])
+@pytest.mark.parametrize("power", [-110, 110])
+def test_the_units_of_the_weights_of_samples_do_not_count(A, beta, power):
+    options = {"solver": "mu", "beta_loss": beta, "init": "random", "max_iter": 20, "tol": 0.0}
+    V = np.random.default_rng(1).random(A.shape).astype(np.float32)
+    usual, extreme = (model(alpha_W=1e-2 * scale, **options) for scale in (1, 2.0**power))
+    W = usual.fit_transform(A.astype(np.float32), weights=V)
+    np.testing.assert_allclose(extreme.fit_transform(A.astype(np.float32), weights=V * 2.0**power), W, rtol=1e-3)
+    assert extreme.reconstruction_err_ == pytest.approx(usual.reconstruction_err_ * 2.0 ** (power / 2), rel=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-60, 1e60])
+def test_weights_that_the_dtype_cannot_hold_are_refused(A, scale):
+    """They became 0, which is not known, or infinite."""
+    with pytest.raises(ValueError, match="weights: expected 0 or numbers that torch.float32, .* can represent"):
+        model().fit(A.astype(np.float32), weights=np.full(len(A), scale))
+
+
+@pytest.mark.parametrize("scale", [1e-60, 1e60])
+@pytest.mark.parametrize("kind", [np.array, csr_array, torch.from_numpy], ids=["array", "sparse", "tensor"])
+@pytest.mark.parametrize("estimator", [NMF, MiniBatchNMF])
+def test_data_that_the_dtype_cannot_hold_are_refused(A, estimator, kind, scale):
+    """They became zero, and were said to be fitted without error, or infinite, and the components NaN."""
+    with pytest.raises(ValueError, match="X: expected numbers in the range of dtype torch.float32"):
+        estimator(3, dtype="float32").fit(kind(A * scale))
+
+
+@pytest.mark.parametrize("method", ["hals", "anls"])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_components_that_drift_stay_in_the_range_of_float16(method, fixed):
+    """H came out infinite where the scale of a component that is not needed had moved into it."""
+    Y = torch.full((9, 5), 3.7).half()
+    options = {"init": "random", "seed": [*range(20)], "tol": 0.0, "max_iter": 20, "method": method}
+    known = torch.full((9, 1), 30000.0).half() if fixed else None
+    H, W, errors, *_ = factorize(Y.expand(20, 9, 5), 2, fixed=known, **options)
+    assert H.isfinite().all()
+    assert W.isfinite().all()
+    product = H.double() @ W.double()
+    torch.testing.assert_close(product, Y.double().expand_as(product), rtol=4e-3, atol=0)
+    assert errors[-1].max() < 1e-3
+    if known is not None:
+        assert torch.equal(H[:, :, :1], known.expand(20, 9, 1))

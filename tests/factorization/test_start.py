@@ -8,6 +8,7 @@ from sklearn.decomposition._nmf import _initialize_nmf
 
 from diffnmf import nnls
 from diffnmf.factorization import ANLS, HALS, MU, factorize, initialize, spa
+from diffnmf.factorization.sparse_matrix import quietly
 
 INITS = ["random", "uniform", "nndsvd", "nndsvda", "spa"]
 
@@ -108,3 +109,15 @@ class TestGiven:
         HW = result.H @ result.W
         torch.testing.assert_close((HW * self.Y).sum((1, 2)), HW.square().sum((1, 2)))
         assert factorize(self.Y, 3, method=MU(), W0=self.W0, max_iter=0, tol=0.0).H.min() > 0
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("init", ["nndsvda", "nndsvdar"])
+def test_zeros_of_singular_vectors_are_filled_though_they_come_with_rounding(init, sparse):
+    """Two blocks, rows and columns mixed: a component lives in one of them, and is 1e-20 in the other."""
+    generator = torch.Generator().manual_seed(0)
+    Y = torch.block_diag(random_matrix(6, 5), 0.8 * random_matrix(7, 8, seed=1))
+    Y = Y[torch.randperm(13, generator=generator)][:, torch.randperm(13, generator=generator)]
+    with quietly():
+        H, W = initialize(Y.to_sparse_csr() if sparse else Y, 2, init)
+    assert torch.minimum(H.min(), W.min()) > 1e-6 * Y.mean()
