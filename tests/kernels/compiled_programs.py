@@ -21,10 +21,11 @@ from diffnmf.kernels.cuda import bounded, calling, hals, programs, sweeping
 
 CAPABILITIES = (80, 86, 89, 90, 100, 120)
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-DOUBLES = ["A", "C", "B", "V", "W", "G", "RIDGE", "L1", "SCALE", "SQUARES", "SIZE_Y", "SIZE_H", "PIVOT", "S"]
+DOUBLES = ["A", "C", "B", "V", "W", "G", "RIDGE", "L1", "SCALE", "SQUARES", "PIVOT", "S"]
 DOUBLES += ["WEIGHT", "LOWER", "UPPER", "SHARE", "T", "X"]
 NUMBERS = ["tiny", "tolerance", "least_pivot", "near_tie", "independent_pivot", "independent_sum", "large"]
-TYPES = {"STATE": "*i32", "STEPS": "*i32", "CODE": "*i32", "FREE": "*i8", "GUESS": "*i8", "MULTIPLIES": "*i8"}
+TYPES = dict.fromkeys(("FREE", "GUESS", "MULTIPLIES", "ANY_H", "ANY_Y"), "*i8")
+TYPES |= dict.fromkeys(("STATE", "STEPS", "CODE"), "*i32")
 TYPES |= dict.fromkeys(DOUBLES, "*fp64") | dict.fromkeys(NUMBERS, "fp32")
 
 

@@ -1,12 +1,12 @@
 """Bounds and a sum, in Triton: one column is one program. ``solvers/constrained/pivoting.py`` has the same in torch.
 
-That file tells what the tableau is and why the walk ends. Here it stays in registers, as in ``programs.py``.
+That file tells what the tableau is and why the walk ends. Here it stays in registers, see ``tableau.py``.
 """
 
 import triton
 import triton.language as tl
 
-from diffnmf.kernels.cuda.programs import _entry, _exchange, _laid_out, _matrix
+from diffnmf.kernels.cuda.tableau import entry, exchange, laid_out, matrix
 
 ENDED = tl.constexpr(0)
 OUT_OF_STEPS = tl.constexpr(1)
@@ -50,13 +50,13 @@ def _filled(A, a, c, t, lower, upper, x, at, inside, tiny, k: tl.constexpr):
         best = tl.min(gain, axis=0)
         j = tl.min(tl.where(gain == best, at, at + k), axis=0)
         found = best < float("inf")
-        whole = left / _entry(price, at == j)
-        fits = found & (whole < _entry(room, at == j))
-        moved = tl.where(found, tl.minimum(whole, _entry(room, at == j)), 0.0)
+        whole = left / entry(price, at == j)
+        fits = found & (whole < entry(room, at == j))
+        moved = tl.where(found, tl.minimum(whole, entry(room, at == j)), 0.0)
         here = (at == j) & _wide(found, at)
         x = tl.where(here, tl.where(_wide(fits, at), x + moved, upper), x)
         slope += _row(A, at, j) * moved
-        left = tl.where(fits, 0.0, left - _entry(a, at == j) * moved)
+        left = tl.where(fits, 0.0, left - entry(a, at == j) * moved)
         q = tl.where(fits, j, q)
         done = fits | (found == 0)
         reached = reached & (found | (left <= nothing))
@@ -67,16 +67,16 @@ def _filled(A, a, c, t, lower, upper, x, at, inside, tiny, k: tl.constexpr):
 @triton.jit
 def _vertex(A, a, c, x, at, q):
     """The tableau of the free set {q} with the multiplier of the sum swept in, and the gradient."""
-    share = a / _entry(a, at == q)
+    share = a / entry(a, at == q)
     column = _row(A, at, q)
-    corner = _entry(column, at == q)
+    corner = entry(column, at == q)
     M = A - column[:, None] * share[None, :] - share[:, None] * column[None, :]
     M = M + corner * share[:, None] * share[None, :]
     row, across = (at == q)[:, None], (at == q)[None, :]
     M = tl.where(row, -share[None, :], tl.where(across, share[:, None], M))
     M = tl.where(row & across, 0.0, M)
     r = c - tl.sum(A * x[:, None], axis=0)
-    return M, r - _entry(r, at == q) * share
+    return M, r - entry(r, at == q) * share
 
 
 @triton.jit(do_not_specialize_on_alignment=["A"])  # loaded in pairs, the tableau would not fit in the registers
@@ -90,7 +90,7 @@ def walk(
     """
     p, at = tl.program_id(0).to(tl.int64), tl.arange(0, K)
     inside = at < k
-    M = _matrix(A, p // m, at, k)
+    M = matrix(A, p // m, at, k)
     c = tl.load(C + p * k + at, mask=inside, other=0.0)
     lower = tl.load(LOWER + p * k + at, mask=inside, other=0.0)
     upper = tl.load(UPPER + p * k + at, mask=inside, other=0.0)  # what pads stays where it is
@@ -105,7 +105,7 @@ def walk(
         x, q, reached = _filled(M, a, c, tl.load(T + p), lower, upper, x, at, inside, tiny, k)
         free = at == q
         more = reached & (q >= 0)
-        r = _laid_out(c, at)
+        r = laid_out(c, at)
         if more:
             M, r = _vertex(M, a, c, x, at, q)
     else:
@@ -131,12 +131,12 @@ def walk(
         if more:
             here = at == moving
             column = _row(M, at, moving)  # as it is off the free set
-            curved, slope = _entry(column, at == moving), _entry(r, at == moving)
+            curved, slope = entry(column, at == moving), entry(r, at == moving)
             up = slope > 0.0
             sign = tl.where(up, 1.0, -1.0)
             # How far it goes: to its minimum, to its other bound, or until a free entry meets one.
             full = tl.where(curved > tiny, tl.abs(slope) / tl.maximum(curved, tiny), float("inf"))
-            own = _entry(tl.where(_wide(up, at), upper - x, x - lower), at == moving)
+            own = entry(tl.where(_wide(up, at), upper - x, x - lower), at == moving)
             speed = tl.where(free, -sign * column, 0.0)
             space = tl.maximum(tl.where(speed > 0.0, upper - x, x - lower), 0.0)
             ratio = tl.where(speed != 0.0, space / tl.where(speed != 0.0, tl.abs(speed), 1.0), float("inf"))
@@ -157,12 +157,12 @@ def walk(
             alone = leaves & (tl.sum(free.to(tl.int32), axis=0) == 1)
             changes = alone & SUM
             if (enters | leaves) & (changes == 0):
-                M, _, _ = _exchange(M, r, tl.where(leaves, i, moving), at, free, leaves)
+                M, _, _ = exchange(M, r, tl.where(leaves, i, moving), at, free, leaves)
             free = (free & (out == 0)) | (here & _wide(enters | changes, at))
             r = tl.where(out | (here & _wide(enters, at)), 0.0, r)
             if SUM:  # noqa: SIM102 - known when it is compiled, and the other is not
                 if changes:  # the one free entry of a vertex has met a bound: that of the one that moved instead
-                    M, r = _vertex(_matrix(A, p // m, at, k), a, c, x, at, moving)
+                    M, r = _vertex(matrix(A, p // m, at, k), a, c, x, at, moving)
             moving = tl.where(leaves & (changes == 0), moving, -1)
             steps += 1
     ended = moving < 0

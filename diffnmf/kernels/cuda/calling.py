@@ -149,19 +149,20 @@ def direct(H: Tensor, Y: Tensor, ridge: Tensor, l1: Tensor, guess: Tensor | None
         new(batch, k),
     )
     G, C, squares = new(batch, k, k), new(batch, m, k), new(batch, m)
-    size_h, size_y, state = new(batch, k), new(batch, m), new(batch, dtype=torch.int32)
+    any_h, any_y = new(batch, k, dtype=torch.int8), new(batch, m, dtype=torch.int8)
+    state = new(batch, dtype=torch.int32)
     code = new(batch * m, dtype=torch.int32)
     tile = gram_tile(k, m, _capability(H.device))
     programs.gram[(batch * -(-m // tile["COLUMNS"]),)](
-        *(H, Y, G, C, squares, size_h, size_y, n, m, *H.stride(), *Y.stride()), **tile
+        *(H, Y, G, C, squares, any_h, any_y, n, m, *H.stride(), *Y.stride()), **tile
     )
     limits = INDEPENDENT_PIVOT, INDEPENDENT_ROW_SUM, 2 * k * EPS
     programs.prepare[(batch,)](
-        G, ridge, size_h, found.A, found.scale, state, *ridge.stride()[:2], *limits, **column_sizes(k)
+        G, ridge, any_h, found.A, found.scale, state, *ridge.stride()[:2], *limits, **column_sizes(k)
     )
     given = None if guess is None else guess.contiguous().view(torch.int8)
     programs.search[(batch * m,)](
-        *(found.A, C, found.A if given is None else given, l1, found.scale, squares, size_y, state),
+        *(found.A, C, found.A if given is None else given, l1, found.scale, squares, any_y, state),
         *(found.W, found.free.view(torch.int8), found.pivot, found.steps, code, m, *l1.stride()),
         *_limits(k, least_pivot),
         **column_sizes(k),

@@ -1,14 +1,13 @@
 """The programs themselves, in Triton. What calls them, and what their arguments are: ``calling.py`` beside this file.
 
-One column of W is one program: principal pivoting on the tableau of its Gram form, which stays in registers. The
-tableau M of a free set F begins as A and holds A_FF⁻¹ on F, the Schur complement A_NN − A_NF A_FF⁻¹A_FN off F,
-A_NF A_FF⁻¹ in the rows off F and −A_FF⁻¹A_FN in those of F: M_ij is M_ji, or −M_ji where one of i and j is in F alone.
-Beside it v holds x on F and the negative gradient c − Ax off F. Exchanging entry j, in either direction, is one step of
-rank one (Tucker's principal pivot transform; Cottle and Dantzig 1968; Murty 1974 for the backup rule).
+One column of W is one program: principal pivoting on the tableau of its Gram form (``tableau.py``), with the backup
+rule of Murty (1974).
 """
 
 import triton
 import triton.language as tl
+
+from diffnmf.kernels.cuda.tableau import exchange, laid_out, matrix, refined, upper_half
 
 SMALLEST = tl.constexpr(2.0**-680)  # squares of numbers in range, see ``solvers/ranges.py``
 LARGEST = tl.constexpr(2.0**680)
@@ -35,10 +34,10 @@ def _problem_and_part(parts):
 
 @triton.jit
 def gram(
-    H, Y, G, C, SQUARES, SIZE_H, SIZE_Y, n, m, H_b, H_n, H_k, Y_b, Y_n, Y_m,
+    H, Y, G, C, SQUARES, ANY_H, ANY_Y, n, m, H_b, H_n, H_k, Y_b, Y_n, Y_m,
     k: tl.constexpr, K: tl.constexpr, COLUMNS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """HᵀH, (HᵀY)ᵀ, the squares of the columns of Y, and the largest entries of all columns, summed in float64.
+    """HᵀH, (HᵀY)ᵀ, the squares of the columns of Y, summed in float64, and whether all columns have any entry but 0.
 
     A program takes some columns of Y of a problem; the first one of each forms HᵀH as well. No copy in float64 is made.
     """
@@ -47,8 +46,8 @@ def gram(
     of_k, of_m = at_k < k, at_m < m
     total = tl.zeros((K, K), dtype=tl.float64)
     cross = tl.zeros((K, COLUMNS), dtype=tl.float64)
-    squares, size_y = tl.zeros((ROWS, COLUMNS), dtype=tl.float64), tl.zeros((ROWS, COLUMNS), dtype=tl.float64)
-    size_h = tl.zeros((ROWS, K), dtype=tl.float64)
+    squares = tl.zeros((ROWS, COLUMNS), dtype=tl.float64)
+    any_y, any_h = tl.zeros((ROWS, COLUMNS), dtype=tl.int32), tl.zeros((ROWS, K), dtype=tl.int32)
     for first in range(0, n, ROWS):
         row = first + at_n
         inside = row < n
@@ -58,77 +57,21 @@ def gram(
         y = tl.load(place_y, mask=inside[:, None] & of_m[None, :], other=0.0).to(tl.float64)
         cross = tl.dot(tl.trans(h), y, cross, out_dtype=tl.float64)
         squares += y * y
-        size_y = tl.maximum(size_y, tl.abs(y))
+        any_y = tl.where(y == 0.0, any_y, 1)
         if part == 0:
             total = tl.dot(tl.trans(h), h, total, out_dtype=tl.float64)
-            size_h = tl.maximum(size_h, tl.abs(h))
+            any_h = tl.where(h == 0.0, any_h, 1)
     tl.store(C + b * m * k + at_m[None, :] * k + at_k[:, None], cross, mask=of_m[None, :] & of_k[:, None])
     tl.store(SQUARES + b * m + at_m, tl.sum(squares, axis=0), mask=of_m)
-    tl.store(SIZE_Y + b * m + at_m, tl.max(size_y, axis=0), mask=of_m)
+    tl.store(ANY_Y + b * m + at_m, tl.max(any_y, axis=0).to(tl.int8), mask=of_m)
     if part == 0:
         tl.store(G + b * k * k + at_k[:, None] * k + at_k[None, :], total, mask=of_k[:, None] & of_k[None, :])
-        tl.store(SIZE_H + b * k + at_k, tl.max(size_h, axis=0), mask=of_k)
-
-
-@triton.jit
-def _laid_out(v, at):
-    """v, spread over the registers as the rows of a tableau are: Triton 3.5 fails to see to that around a loop."""
-    return tl.sum(tl.where(at[:, None] == at[None, :], v[:, None], 0.0), axis=0)
-
-
-@triton.jit
-def _entry(v, here):
-    """The one entry of v that is ``here``, or 0: by its halves, as a warp sums 32 bits in one instruction."""
-    bits = v.to(tl.int64, bitcast=True)
-    low = tl.sum(tl.where(here, bits.to(tl.int32), 0), axis=0)
-    high = tl.sum(tl.where(here, _high(v), 0), axis=0)
-    return ((high.to(tl.int64) << 32) | (low.to(tl.int64) & 0xFFFFFFFF)).to(tl.float64, bitcast=True)
-
-
-@triton.jit
-def _high(v):
-    """The upper half of the bits of v, which orders numbers ≥ 0 as they are, to six digits."""
-    return (v.to(tl.int64, bitcast=True) >> 32).to(tl.int32)
-
-
-@triton.jit
-def _exchange(M, v, j, at, free, leaves):
-    """Exchange entry j, which is in the free set where it ``leaves``: the tableau, v, and the pivot, positive but for
-    rounding.
-    """
-    here = at == j
-    row = tl.sum(tl.where(here[:, None], M, 0.0), axis=0)
-    pivot = _entry(row, here)
-    inverse = 1.0 / pivot
-    step = _entry(v, here) * inverse
-    # Row j becomes −row / pivot, column j column / pivot and the corner 1 / pivot, by the same product as all the rest.
-    column = tl.where(free == leaves, row, -row)
-    left = tl.where(here, -1.0 - inverse, -column * inverse)
-    right = tl.where(here, pivot - 1.0, row)
-    M = tl.fma(left[:, None], right[None, :], M)
-    return M, tl.where(here, step, v - row * step), pivot
-
-
-@triton.jit
-def _refined(M, matrix, c, v, free):
-    """x with A_FF x_F = c_F, after one step of refinement with the inverse in M: it forgets the rounding on the way."""
-    x = tl.where(free, v, 0.0)
-    left = tl.where(free, c - tl.sum(matrix * x[:, None], axis=0), 0.0)
-    return tl.where(free, x + tl.sum(M * left[:, None], axis=0), 0.0)
-
-
-@triton.jit
-def _matrix(A, p, at, k: tl.constexpr):
-    """Matrix p, continued by the identity."""
-    inside = (at < k)[:, None] & (at < k)[None, :]
-    identity = tl.where(at[:, None] == at[None, :], 1.0, 0.0).to(tl.float64)
-    loaded = tl.load(A + p * k * k + at[:, None] * k + at[None, :], mask=inside, other=0.0)
-    return tl.where(inside, loaded, identity)
+        tl.store(ANY_H + b * k + at_k, tl.max(any_h, axis=0).to(tl.int8), mask=of_k)
 
 
 @triton.jit
 def prepare(
-    G, RIDGE, SIZE_H, A, SCALE, STATE, R_b, R_k, independent_pivot, independent_sum, tiny,
+    G, RIDGE, ANY_H, A, SCALE, STATE, R_b, R_k, independent_pivot, independent_sum, tiny,
     k: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """Scale HᵀH + ridge I to a unit diagonal, and say what the whole of H is like: one problem a program.
@@ -141,9 +84,9 @@ def prepare(
     total = tl.load(place, mask=inside[:, None] & inside[None, :], other=0.0)
     square = tl.load(G + b * k * k + at * k + at, mask=inside, other=1.0)
     ridge = tl.load(RIDGE + b * R_b + at * R_k, mask=inside, other=0.0)
-    size = tl.load(SIZE_H + b * k + at, mask=inside, other=1.0)
+    some = tl.load(ANY_H + b * k + at, mask=inside, other=1)
     # NaN is in no range, and the square of a number that is too small is zero.
-    good = _is_square_in_range(square) & ((square > 0.0) | (size == 0.0)) & (ridge >= 0.0) & (ridge <= LARGEST)
+    good = _is_square_in_range(square) & ((square > 0.0) | (some == 0)) & (ridge >= 0.0) & (ridge <= LARGEST)
     diagonal = square + ridge
     scale = tl.where(diagonal == 0.0, 1.0, tl.sqrt(diagonal))
     on = at[:, None] == at[None, :]
@@ -156,7 +99,7 @@ def prepare(
     smallest = tl.sum(v, axis=0) * 0.0 + 1.0
     j = 0
     while (j < k) & whole & (smallest > independent_pivot):
-        M, v, pivot = _exchange(M, v, j, at, at < j, False)
+        M, v, pivot = exchange(M, v, j, at, at < j, False)
         smallest = tl.minimum(smallest, tl.where(pivot > tiny, pivot, 0.0))
         j += 1
     dependent = smallest <= independent_pivot
@@ -167,7 +110,7 @@ def prepare(
 
 @triton.jit
 def search(
-    A, C, GUESS, L1, SCALE, SQUARES, SIZE_Y, STATE, W, FREE, PIVOT, STEPS, CODE, m, L_b, L_k, L_m,
+    A, C, GUESS, L1, SCALE, SQUARES, ANY_Y, STATE, W, FREE, PIVOT, STEPS, CODE, m, L_b, L_k, L_m,
     greedy, most, tiny, tolerance, least_pivot, near_tie, independent_pivot, large,
     k: tl.constexpr, K: tl.constexpr, RAW: tl.constexpr, GUESSED: tl.constexpr,
 ):  # fmt: skip
@@ -177,7 +120,6 @@ def search(
     """
     p, at = tl.program_id(0).to(tl.int64), tl.arange(0, K)
     b, inside = p // m, at < k
-    matrix = _matrix(A, b, at, k)
     c = tl.load(C + p * k + at, mask=inside, other=0.0)
     good = p >= 0
     unit = tl.where(inside, 1.0, 1.0).to(tl.float64)
@@ -185,7 +127,7 @@ def search(
         scale = tl.load(SCALE + b * k + at, mask=inside, other=1.0)
         l1 = tl.load(L1 + b * L_b + at.to(tl.int64) * L_k + (p % m) * L_m, mask=inside, other=0.0)
         square = tl.load(SQUARES + p)
-        good = _is_square_in_range(square) & ((square > 0.0) | (tl.load(SIZE_Y + p) == 0.0))
+        good = _is_square_in_range(square) & ((square > 0.0) | (tl.load(ANY_Y + p) == 0))
         good = good & (tl.load(STATE + b) < 3)
         good = good & (tl.sum((inside & (((l1 >= 0.0) & (l1 < float("inf"))) == 0)).to(tl.int32), axis=0) == 0)
         length = tl.where(square == 0.0, 1.0, tl.sqrt(square))
@@ -193,7 +135,7 @@ def search(
         unit = length / scale
         inside_good = inside & (at * 0 + tl.where(good, 1, 0) > 0)
         c = tl.where(inside_good, c, 0.0)
-    M, v = matrix, _laid_out(c, at)
+    M, v = matrix(A, b, at, k), laid_out(c, at)
     free = at < 0
     smallest = tl.sum(c, axis=0) * 0.0 + 1.0
     steps = 0
@@ -204,7 +146,7 @@ def search(
             j = tl.min(tl.where(waiting, at, K), axis=0)
             pivot = tl.sum(tl.where((at[:, None] == j) & (at[None, :] == j), M, 0.0))
             if pivot > independent_pivot:  # what depends on the others may wait for its turn
-                M, v, pivot = _exchange(M, v, j, at, free, False)
+                M, v, pivot = exchange(M, v, j, at, free, False)
                 smallest = tl.minimum(smallest, pivot)
                 free = free | (at == j)
                 steps += 1
@@ -212,10 +154,12 @@ def search(
             more = tl.sum(waiting.to(tl.int32), axis=0) > 0
     more = good
     while more:
-        size = 1.0 + tl.sum(tl.where(free, tl.abs(v), 0.0).to(tl.float32), axis=0)  # of a tolerance: digits do not matter
+        size = 1.0 + tl.sum(
+            tl.where(free, tl.abs(v), 0.0).to(tl.float32), axis=0
+        )  # of a tolerance: digits do not matter
         violation = tl.where(free, -v, v)
         candidate = violation > tolerance * size
-        height = tl.where(candidate, _high(violation), 0)
+        height = tl.where(candidate, upper_half(violation), 0)
         worst = tl.max(height, axis=0)
         # The least index cannot cycle. The last bit says whether an entry is free.
         chosen = tl.where(steps < greedy, candidate & (height == worst), candidate)
@@ -223,20 +167,21 @@ def search(
         more = (place < 2 * K) & (steps < most)
         if more:
             j, leaves = place // 2, place % 2 > 0
-            M, v, pivot = _exchange(M, v, j, at, free, leaves)
+            M, v, pivot = exchange(M, v, j, at, free, leaves)
             smallest = tl.where(leaves, smallest, tl.minimum(smallest, pivot))
             free = free ^ (at == j)
             steps += 1
             more = pivot > tiny
-    free = _laid_out(free.to(tl.float64), at) > 0.0
-    x = _refined(M, matrix, c, v, free)
-    descent = c - tl.sum(matrix * x[:, None], axis=0)
+    free = laid_out(free.to(tl.float64), at) > 0.0
+    again = matrix(A, b, at, k, ".ca")
+    x = refined(M, again, c, v, free)
+    descent = c - tl.sum(again * x[:, None], axis=0)
     total = tl.sum(tl.abs(x), axis=0)
     wrong = (tl.where(free, -x, descent) > tolerance * (1.0 + total)) & inside
     sure = (tl.sum(wrong.to(tl.int32), axis=0) == 0) & (smallest > tiny) & (smallest >= least_pivot)
     if RAW:
         state = tl.load(STATE + b)
-        alone = tl.sum(tl.abs(matrix), axis=0) <= 1.0
+        alone = tl.sum(tl.abs(again), axis=0) <= 1.0
         tie = tl.sum((inside & (free == 0) & (alone == 0) & (descent > -near_tie)).to(tl.int32), axis=0) > 0
         sure = sure & (state != 2) & (((state == 1) & tie) == 0) & (total <= large)
     x = tl.maximum(x, 0.0) * unit
@@ -252,19 +197,18 @@ def solve(A, FREE, B, V, m, B_b, B_k, B_m, tiny, k: tl.constexpr, K: tl.constexp
     """A_FF v_F = b_F and zero off F for one column; zero where A_FF is singular."""
     p, at = tl.program_id(0).to(tl.int64), tl.arange(0, K)
     inside = at < k
-    matrix = _matrix(A, p // m, at, k)
     free = (tl.load(FREE + p * k + at, mask=inside, other=0) != 0) & inside
     b = tl.load(B + (p // m) * B_b + at.to(tl.int64) * B_k + (p % m) * B_m, mask=inside, other=0.0)
-    M, v, left = matrix, _laid_out(b, at), free
+    M, v, left = matrix(A, p // m, at, k), laid_out(b, at), free
     smallest = tl.sum(at, axis=0).to(tl.float64) * 0.0 + 1.0
     more = tl.sum(left.to(tl.int32), axis=0) > 0
     while more:
         j = tl.min(tl.where(left, at, K), axis=0)
-        M, v, pivot = _exchange(M, v, j, at, free & (left == 0), False)
+        M, v, pivot = exchange(M, v, j, at, free & (left == 0), False)
         smallest = tl.minimum(smallest, tl.where(pivot > tiny, pivot, 0.0))
         left = left & (at != j)
         more = (tl.sum(left.to(tl.int32), axis=0) > 0) & (smallest > 0.0)
-    v = tl.where(smallest > 0.0, _refined(M, matrix, b, v, free), 0.0)
+    v = tl.where(smallest > 0.0, refined(M, matrix(A, p // m, at, k, ".ca"), b, v, free), 0.0)
     tl.store(V + p * k + at, v, mask=inside)
 
 
