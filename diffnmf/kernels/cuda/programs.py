@@ -7,7 +7,7 @@ rule of Murty (1974).
 import triton
 import triton.language as tl
 
-from diffnmf.kernels.cuda.tableau import exchange, laid_out, matrix, refined, upper_half
+from diffnmf.kernels.cuda.tableau import exchange, laid_out, matrix, matrix_again, refined, upper_half
 
 SMALLEST = tl.constexpr(2.0**-680)  # squares of numbers in range, see ``solvers/ranges.py``
 LARGEST = tl.constexpr(2.0**680)
@@ -173,7 +173,7 @@ def search(
             steps += 1
             more = pivot > tiny
     free = laid_out(free.to(tl.float64), at) > 0.0
-    again = matrix(A, b, at, k, ".ca")
+    again = matrix_again(A, b, at, k)
     x = refined(M, again, c, v, free)
     descent = c - tl.sum(again * x[:, None], axis=0)
     total = tl.sum(tl.abs(x), axis=0)
@@ -208,7 +208,7 @@ def solve(A, FREE, B, V, m, B_b, B_k, B_m, tiny, k: tl.constexpr, K: tl.constexp
         smallest = tl.minimum(smallest, tl.where(pivot > tiny, pivot, 0.0))
         left = left & (at != j)
         more = (tl.sum(left.to(tl.int32), axis=0) > 0) & (smallest > 0.0)
-    v = tl.where(smallest > 0.0, refined(M, matrix(A, p // m, at, k, ".ca"), b, v, free), 0.0)
+    v = tl.where(smallest > 0.0, refined(M, matrix_again(A, p // m, at, k), b, v, free), 0.0)
     tl.store(V + p * k + at, v, mask=inside)
 
 

@@ -56,13 +56,24 @@ def refined(M, A, c, v, free):
 
 
 @triton.jit
-def matrix(A, p, at, k: tl.constexpr, CACHE: tl.constexpr = ""):
-    """Matrix p, continued by the identity.
+def matrix(A, p, at, k: tl.constexpr):
+    """Matrix p, continued by the identity."""
+    inside = (at < k)[:, None] & (at < k)[None, :]
+    loaded = tl.load(A + p * k * k + at[:, None] * k + at[None, :], mask=inside, other=0.0)
+    return _continued(loaded, inside, at)
 
-    Read again after a loop, with another name of the cache so that the compiler does not see that it is the same, it
-    takes no registers in the loop: kept beside a tableau it would take as many as that.
+
+@triton.jit
+def matrix_again(A, p, at, k: tl.constexpr):
+    """``matrix``, read again after a loop: kept beside a tableau it would take as many registers as that.
+
+    The name of the cache keeps the compiler from seeing that it is the same.
     """
     inside = (at < k)[:, None] & (at < k)[None, :]
-    identity = tl.where(at[:, None] == at[None, :], 1.0, 0.0).to(tl.float64)
-    loaded = tl.load(A + p * k * k + at[:, None] * k + at[None, :], mask=inside, other=0.0, cache_modifier=CACHE)
-    return tl.where(inside, loaded, identity)
+    loaded = tl.load(A + p * k * k + at[:, None] * k + at[None, :], mask=inside, other=0.0, cache_modifier=".ca")
+    return _continued(loaded, inside, at)
+
+
+@triton.jit
+def _continued(loaded, inside, at):
+    return tl.where(inside, loaded, tl.where(at[:, None] == at[None, :], 1.0, 0.0).to(tl.float64))
