@@ -174,13 +174,20 @@ def _with_qpth(device: torch.device, B: int) -> Row:
 
 
 def warps(device: torch.device) -> Section:
-    """The time of the layer by the number of warps that a column gets, and by how the Gram matrices are cut up."""
+    """The time of the layer by the warps and registers that a column gets, and by how the Gram matrices are cut up."""
     if not calling.available(30, torch.zeros(1, device=device)):
         return {"warps": lambda: {"not run": NO_TRITON}}
     rows: Section = {
         f"k = {k}, {count} warps": partial(_with_sizes, device, k, "column_sizes", {"num_warps": count})
         for k in (10, 30, 50)
         for count in (1, 2, 4, 8)
+    }
+    # Fewer registers than the tableau wants: some go through memory, but more columns are under way at a time.
+    rows |= {
+        f"k = 30, {count} warps, {registers} registers": partial(
+            _with_sizes, device, 30, "column_sizes", {"num_warps": count, "maxnreg": registers}
+        )
+        for count, registers in ((1, 168), (1, 128), (2, 128))
     }
     tiles = [{"COLUMNS": 64, "ROWS": n, "num_warps": count} for n in (16, 32) for count in (4, 8)]
     tiles += [{**tile, "COLUMNS": 32} for tile in tiles]

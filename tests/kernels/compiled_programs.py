@@ -20,6 +20,7 @@ from diffnmf.factorization.half_step import negligible
 from diffnmf.kernels.cuda import bounded, calling, hals, programs, sweeping
 
 CAPABILITIES = (80, 86, 89, 90, 100, 120)
+OPTIONS = ("num_warps", "maxnreg", "enable_fp_fusion")  # of the compiler
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 DOUBLES = ["A", "C", "B", "V", "W", "G", "RIDGE", "L1", "SCALE", "SQUARES", "PIVOT", "S"]
 DOUBLES += ["WEIGHT", "LOWER", "UPPER", "SHARE", "T", "X"]
@@ -37,7 +38,7 @@ def usage(
     aligned: every address and every number is a multiple of 16, as those of torch mostly are; a launch compiles for it.
     """
     constants = dict(constants)
-    options = {name: constants.pop(name) for name in ("num_warps", "maxnreg", "enable_fp_fusion") if name in constants}
+    options = {name: constants.pop(name) for name in OPTIONS if name in constants}
     either = ("A", "C", "X", "PAST", "BETA") if program is sweeping.half else ("H", "Y", "GRAD_H", "GRAD_Y")
     types = {**TYPES, **dict.fromkeys(either, data)}
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in program.arg_names}

@@ -18,6 +18,7 @@ import interpreted_programs
 import numpy as np
 import torch
 import triton
+from compiled_programs import OPTIONS
 from kernels.ptx.machine import Machine
 from kernels.ptx.memory import of_tensors
 from kernels.ptx.parsing import parse
@@ -27,7 +28,6 @@ from triton.compiler import ASTSource
 from diffnmf.kernels.cuda import bounded, calling, programs, sweeping
 
 TYPES = {torch.float32: "*fp32", torch.float64: "*fp64", torch.int32: "*i32", torch.int8: "*i8"}
-OPTIONS = ("num_warps", "maxnreg", "enable_fp_fusion")
 PROGRAMS = {programs: ("gram", "prepare", "search", "solve", "gradients"), bounded: ("walk",), sweeping: ("half",)}
 faults: Counter[str] = Counter()
 
