@@ -89,6 +89,8 @@ class Threads(Registers):
     def _cp(self, instruction: Instruction, threads: Mask) -> None:
         """A copy to shared memory that takes its time: here, all the time that it has."""
         _, _, what, *_ = instruction.op
+        if what in ("commit_group", "wait_group"):
+            assert threads.all(), "groups of copies are those of all warps here"
         if what == "commit_group":
             self.groups.append(self.copies)
             self.copies = []
