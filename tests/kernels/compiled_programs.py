@@ -42,10 +42,8 @@ def usage(
     either = ("A", "C", "X", "PAST", "BETA") if program is sweeping.half else ("H", "Y", "GRAD_H", "GRAD_Y")
     types = {**TYPES, **dict.fromkeys(either, data)}
     signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in program.arg_names}
-    multiples = [i for i, x in enumerate(program.params) if aligned and _says_something(x, signature[x.name])]
-    attributes = {(i,): [["tt.divisibility", 16]] for i in multiples}
-    source = ASTSource(program, signature, constexprs=constants, attrs=attributes)
-    made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    multiples = [x.name for x in program.params if aligned and sees_multiples(x, signature[x.name])]
+    made = compiled(program, capability, signature, constants, multiples, options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(made.asm["cubin"])
         file.flush()
@@ -56,11 +54,25 @@ def usage(
     return {"registers": registers, "spilled bytes": stack + local}
 
 
-def _says_something(parameter: Any, kind: str) -> bool:
+def compiled(
+    program: Any,
+    capability: int,
+    signature: dict[str, str],
+    constants: dict[str, Any],
+    multiples: list[str],
+    options: dict[str, Any],
+) -> Any:
+    """As a launch compiles for arguments some of which are multiples of 16."""
+    attributes = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(program.arg_names) if name in multiples}
+    source = ASTSource(program, signature, constexprs=constants, attrs=attributes)
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+
+def sees_multiples(parameter: Any, kind: str) -> bool:
     """Whether a launch looks at what an address or a whole number is a multiple of."""
     if kind.startswith("*"):
         return not parameter.do_not_specialize_on_alignment
-    return kind == "i32" and not parameter.do_not_specialize
+    return kind in ("i32", "i64") and not parameter.do_not_specialize
 
 
 def cases(k: int, capability: int) -> dict[str, tuple[Any, dict[str, Any], str]]:

@@ -17,13 +17,10 @@ os.environ["TRITON_INTERPRET"] = "0"
 import interpreted_programs
 import numpy as np
 import torch
-import triton
-from compiled_programs import OPTIONS
+from compiled_programs import OPTIONS, compiled, sees_multiples
 from kernels.ptx.machine import Machine
 from kernels.ptx.memory import of_tensors
 from kernels.ptx.parsing import parse
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
 from diffnmf.kernels.cuda import bounded, calling, programs, sweeping
 
@@ -59,12 +56,12 @@ class Executed:
         """How a launch compiles for an argument: its kind, and its value or whether it is a multiple of 16."""
         if parameter.is_constexpr or (type(value) is int and value == 1 and not parameter.do_not_specialize):
             return "constexpr", value
-        if isinstance(value, torch.Tensor):
-            return TYPES[value.dtype], value.data_ptr() % 16 == 0 and not parameter.do_not_specialize_on_alignment
-        if isinstance(value, int):
-            kind = "i32" if -(2**31) <= value < 2**31 else "i64"
-            return kind, value % 16 == 0 and not parameter.do_not_specialize
-        return "fp32", False
+        if isinstance(value, float):
+            return "fp32", False
+        whole = value.data_ptr() if isinstance(value, torch.Tensor) else value
+        narrow = "i32" if -(2**31) <= whole < 2**31 else "i64"
+        kind = TYPES[value.dtype] if isinstance(value, torch.Tensor) else narrow
+        return kind, whole % 16 == 0 and sees_multiples(parameter, kind)
 
 
 def _number(value: Any) -> np.generic:
@@ -80,9 +77,8 @@ def _compiled(program: Any, capability: int, seen: tuple[Any, ...], options: tup
     """The code, how many warps execute it, and how many bytes they share."""
     signature = {name: kind for name, (kind, _) in seen}
     constants = {name: value for name, (kind, value) in seen if kind == "constexpr"}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, (_, (kind, x)) in enumerate(seen) if kind != "constexpr" and x}
-    source = ASTSource(program, signature, constexprs=constants, attrs=aligned)
-    made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=dict(options))
+    multiples = [name for name, (kind, x) in seen if kind != "constexpr" and x]
+    made = compiled(program, capability, signature, constants, multiples, dict(options))
     return parse(made.asm["ptx"]), made.metadata.num_warps, made.metadata.shared
 
 

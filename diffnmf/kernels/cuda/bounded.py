@@ -6,17 +6,11 @@ That file tells what the tableau is and why the walk ends. Here it stays in regi
 import triton
 import triton.language as tl
 
-from diffnmf.kernels.cuda.tableau import entry, exchange, laid_out, matrix
+from diffnmf.kernels.cuda.tableau import entry, exchange, laid_out, matrix, row_of
 
 ENDED = tl.constexpr(0)
 OUT_OF_STEPS = tl.constexpr(1)
 NOT_REACHABLE = tl.constexpr(2)
-
-
-@triton.jit
-def _row(M, at, j):
-    """Row j."""
-    return tl.sum(tl.where((at == j)[:, None], M, 0.0), axis=0)
 
 
 @triton.jit
@@ -55,7 +49,7 @@ def _filled(A, a, c, t, lower, upper, x, at, inside, tiny, k: tl.constexpr):
         moved = tl.where(found, tl.minimum(whole, entry(room, at == j)), 0.0)
         here = (at == j) & _wide(found, at)
         x = tl.where(here, tl.where(_wide(fits, at), x + moved, upper), x)
-        slope += _row(A, at, j) * moved
+        slope += row_of(A, at == j) * moved
         left = tl.where(fits, 0.0, left - entry(a, at == j) * moved)
         q = tl.where(fits, j, q)
         done = fits | (found == 0)
@@ -68,7 +62,7 @@ def _filled(A, a, c, t, lower, upper, x, at, inside, tiny, k: tl.constexpr):
 def _vertex(A, a, c, x, at, q):
     """The tableau of the free set {q} with the multiplier of the sum swept in, and the gradient."""
     share = a / entry(a, at == q)
-    column = _row(A, at, q)
+    column = row_of(A, at == q)
     corner = entry(column, at == q)
     M = A - column[:, None] * share[None, :] - share[:, None] * column[None, :]
     M = M + corner * share[:, None] * share[None, :]
@@ -130,13 +124,13 @@ def walk(
         more = (moving >= 0) & (steps < most)
         if more:
             here = at == moving
-            column = _row(M, at, moving)  # as it is off the free set
-            curved, slope = entry(column, at == moving), entry(r, at == moving)
+            column = row_of(M, here)  # as it is off the free set
+            curved, slope = entry(column, here), entry(r, here)
             up = slope > 0.0
             sign = tl.where(up, 1.0, -1.0)
             # How far it goes: to its minimum, to its other bound, or until a free entry meets one.
             full = tl.where(curved > tiny, tl.abs(slope) / tl.maximum(curved, tiny), float("inf"))
-            own = entry(tl.where(_wide(up, at), upper - x, x - lower), at == moving)
+            own = entry(tl.where(_wide(up, at), upper - x, x - lower), here)
             speed = tl.where(free, -sign * column, 0.0)
             space = tl.maximum(tl.where(speed > 0.0, upper - x, x - lower), 0.0)
             ratio = tl.where(speed != 0.0, space / tl.where(speed != 0.0, tl.abs(speed), 1.0), float("inf"))
@@ -157,7 +151,7 @@ def walk(
             alone = leaves & (tl.sum(free.to(tl.int32), axis=0) == 1)
             changes = alone & SUM
             if (enters | leaves) & (changes == 0):
-                M, _, _ = exchange(M, r, tl.where(leaves, i, moving), at, free, leaves)
+                M, _, _ = exchange(M, r, at == tl.where(leaves, i, moving), free, leaves)
             free = (free & (out == 0)) | (here & _wide(enters | changes, at))
             r = tl.where(out | (here & _wide(enters, at)), 0.0, r)
             if SUM:  # noqa: SIM102 - known when it is compiled, and the other is not

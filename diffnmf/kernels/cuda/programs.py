@@ -99,7 +99,7 @@ def prepare(
     smallest = tl.sum(v, axis=0) * 0.0 + 1.0
     j = 0
     while (j < k) & whole & (smallest > independent_pivot):
-        M, v, pivot = exchange(M, v, j, at, at < j, False)
+        M, v, pivot = exchange(M, v, at == j, at < j, False)
         smallest = tl.minimum(smallest, tl.where(pivot > tiny, pivot, 0.0))
         j += 1
     dependent = smallest <= independent_pivot
@@ -146,7 +146,7 @@ def search(
             j = tl.min(tl.where(waiting, at, K), axis=0)
             pivot = tl.sum(tl.where((at[:, None] == j) & (at[None, :] == j), M, 0.0))
             if pivot > independent_pivot:  # what depends on the others may wait for its turn
-                M, v, pivot = exchange(M, v, j, at, free, False)
+                M, v, pivot = exchange(M, v, at == j, free, False)
                 smallest = tl.minimum(smallest, pivot)
                 free = free | (at == j)
                 steps += 1
@@ -167,7 +167,7 @@ def search(
         more = (place < 2 * K) & (steps < most)
         if more:
             j, leaves = place // 2, place % 2 > 0
-            M, v, pivot = exchange(M, v, j, at, free, leaves)
+            M, v, pivot = exchange(M, v, at == j, free, leaves)
             smallest = tl.where(leaves, smallest, tl.minimum(smallest, pivot))
             free = free ^ (at == j)
             steps += 1
@@ -204,7 +204,7 @@ def solve(A, FREE, B, V, m, B_b, B_k, B_m, tiny, k: tl.constexpr, K: tl.constexp
     more = tl.sum(left.to(tl.int32), axis=0) > 0
     while more:
         j = tl.min(tl.where(left, at, K), axis=0)
-        M, v, pivot = exchange(M, v, j, at, free & (left == 0), False)
+        M, v, pivot = exchange(M, v, at == j, free & (left == 0), False)
         smallest = tl.minimum(smallest, tl.where(pivot > tiny, pivot, 0.0))
         left = left & (at != j)
         more = (tl.sum(left.to(tl.int32), axis=0) > 0) & (smallest > 0.0)

@@ -32,14 +32,22 @@ def upper_half(v):
 
 
 @triton.jit
-def exchange(M, v, j, at, free, leaves):
-    """Exchange entry j, which is free where it ``leaves``: the tableau, v, and the pivot, positive but for rounding."""
-    here = at == j
-    row = tl.sum(tl.where(here[:, None], M, 0.0), axis=0)
+def row_of(M, here):
+    """The row of M that is ``here``."""
+    return tl.sum(tl.where(here[:, None], M, 0.0), axis=0)
+
+
+@triton.jit
+def exchange(M, v, here, free, leaves):
+    """Exchange the entry that is ``here``, free where it ``leaves``: the tableau, v, and the pivot.
+
+    That is positive but for rounding.
+    """
+    row = row_of(M, here)
     pivot = entry(row, here)
     inverse = 1.0 / pivot
     step = entry(v, here) * inverse
-    # Row j becomes −row / pivot, column j column / pivot and the corner 1 / pivot, by the same product as all the rest.
+    # Row −row / pivot, column column / pivot and corner 1 / pivot come of the same product as all the rest.
     column = tl.where(free == leaves, row, -row)
     left = tl.where(here, -1.0 - inverse, -column * inverse)
     right = tl.where(here, pivot - 1.0, row)

@@ -83,27 +83,26 @@ PLAIN |= {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "fm
 PLAIN |= {"mad": lambda a, b, c: a * b + c, "copysign": lambda sign, a: np.copysign(a, sign)}
 
 
-def compute(op: tuple[str, ...], read: Callable[[int, str], np.ndarray]) -> tuple[str, np.ndarray]:
-    """What an instruction finds, and its kind. ``read(i, kind)`` is operand i, counted from the result, as a kind."""
+def compute(op: tuple[str, ...], read: Callable[[int, str], np.ndarray]) -> np.ndarray:
+    """What an instruction finds. ``read(i, kind)`` is operand i, counted from the result, as a kind."""
     head, kind = op[0], op[-1]
     if head == "setp":
-        return "pred", COMPARISONS[op[1]](read(1, kind), read(2, kind))
+        return COMPARISONS[op[1]](read(1, kind), read(2, kind))
     if head == "selp":
-        return kind, np.where(read(3, "pred"), read(1, kind), read(2, kind))
+        return np.where(read(3, "pred"), read(1, kind), read(2, kind))
     if head == "cvt":
-        return op[-2], read(1, kind).astype(KINDS[op[-2]])
+        return read(1, kind).astype(KINDS[op[-2]])
     if head in ("shl", "shr"):
-        return kind, (_shift_left if head == "shl" else _shift_right)(read(1, kind), read(2, "u32"))
+        return (_shift_left if head == "shl" else _shift_right)(read(1, kind), read(2, "u32"))
     if head == "bfe":
-        return kind, _extract(read(1, kind), read(2, "u32"), read(3, "u32"))
+        return _extract(read(1, kind), read(2, "u32"), read(3, "u32"))
     if "wide" in op:
         wide = f"{kind[0]}{16 * SIZES[kind]}"
         product = read(1, kind).astype(KINDS[wide]) * read(2, kind).astype(KINDS[wide])
-        return wide, product + read(3, wide) if head == "mad" else product
+        return product + read(3, wide) if head == "mad" else product
     if head not in PLAIN:
         raise NotImplementedError(f"an instruction that is not known here: {'.'.join(op)}")
-    function = PLAIN[head]
-    return kind, function(*(read(i, kind) for i in range(1, 1 + _arguments(head))))
+    return PLAIN[head](*(read(i, kind) for i in range(1, 1 + _arguments(head))))
 
 
 def _arguments(head: str) -> int:

@@ -5,43 +5,22 @@ notices what would go wrong on a card only now and then (``memory.py``). What Tr
 knows; any other instruction is a NotImplementedError.
 """
 
-from collections import Counter
-from collections.abc import Callable
-
 import numpy as np
-from kernels.ptx.memory import Clock, Memory
-from kernels.ptx.parsing import Program
 from kernels.ptx.registers import Mask
 from kernels.ptx.threads import Threads
 
 
 class Machine(Threads):
-    """One launch of a program. ``faults`` counts what went wrong; ``instructions``, what warps did, together or alone.
+    """Threads in warps: one launch of a program, arguments as ``Threads``.
 
-    Arguments:
-        program: what to execute.
-        arguments: the numbers of its parameters, one each.
-        blocks, warps: how many blocks, and how many warps in each.
-        shared: bytes of shared memory of a block.
-        memory: makes the global memory, from the clock and the faults to be.
+    ``faults`` counts what went wrong; ``instructions``, what warps did, together or alone.
     """
-
-    def __init__(
-        self,
-        program: Program,
-        arguments: list[np.generic],
-        blocks: int,
-        warps: int,
-        shared: int,
-        memory: Callable[[Clock, Counter[str]], Memory],
-    ) -> None:
-        super().__init__(program, arguments, blocks, warps, shared, memory)
-        self.place = np.zeros(blocks * warps, np.int64)  # of every warp: its next instruction
-        self.running, self.waiting = np.ones(blocks * warps, bool), np.zeros(blocks * warps, bool)
-        self.instructions = 0
 
     def run(self) -> None:
         """Until every warp has returned. Of the warps that are ready, those furthest behind come first."""
+        self.place = np.zeros(self.blocks * self.warps, np.int64)  # of every warp: its next instruction
+        self.running, self.waiting = np.ones(len(self.place), bool), np.zeros(len(self.place), bool)
+        self.instructions = 0
         with np.errstate(all="ignore"):
             while self.running.any():
                 ready = self.running & ~self.waiting

@@ -13,7 +13,15 @@ Copy = tuple[Instruction, Mask, np.ndarray]
 
 
 class Threads(Registers):
-    """Registers and memory. A method ``_ld`` is what ``ld`` does to the threads of a mask."""
+    """Registers and memory. A method ``_ld`` is what ``ld`` does to the threads of a mask.
+
+    Arguments:
+        program: what to execute.
+        arguments: the numbers of its parameters, one each.
+        blocks, warps: how many blocks, and how many warps in each.
+        shared: bytes of shared memory of a block.
+        memory: makes the global memory, from the clock and the faults to be.
+    """
 
     def __init__(
         self,
@@ -44,8 +52,7 @@ class Threads(Registers):
             logical = {"and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor, "not": np.logical_not}
             self.write(operands[0], logical[op[0]](*flags), threads)
         else:
-            _, value = compute(op, lambda i, kind: self.read(operands[i], kind))
-            self.write(operands[0], value, threads)
+            self.write(operands[0], compute(op, lambda i, kind: self.read(operands[i], kind)), threads)
 
     def _fetch(self, space: str, address: np.ndarray, size: int, threads: Mask) -> np.ndarray:
         """(threads, size) bytes; zero where a thread takes no part."""
