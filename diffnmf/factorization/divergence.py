@@ -43,6 +43,11 @@ def least_product(beta: float, dtype: torch.dtype) -> float:
     return min(FLOOR, (torch.finfo(dtype).max / 2**20) ** (1 / (beta - 3)))
 
 
+def _as_divisor(P: Tensor, beta: float) -> Tensor:
+    """P, in place at least ``least_product`` where the gradient divides by it."""
+    return P.clamp_(min=least_product(beta, P.dtype)) if beta < 2 else P
+
+
 def check_beta(name: str, value: object) -> float:
     """β of a loss: a number, or a name of ``LOSSES``."""
     if isinstance(value, str):
@@ -191,7 +196,7 @@ def _dense_sums(half: DivergenceHalfStep, X: Tensor) -> tuple[Tensor, Tensor]:
             Q = T / P.clamp_(min=FLOOR)
             R = None if V is None else torch.ones_like(P)
         else:
-            P = P.clamp_(min=least_product(beta, P.dtype)) if beta < 2 else P
+            P = _as_divisor(P, beta)
             R = P.pow(beta - 1)
             Q = T * P.pow(beta - 2)
         up[..., columns] += F[..., rows] @ (Q if V is None else Q * V)
@@ -209,7 +214,7 @@ def _sparse_sums(half: DivergenceHalfStep, X: Tensor) -> tuple[Tensor, Tensor]:
     values = turned.values
     if beta == 2:
         return (turned.rows @ F[0].mT.contiguous()).mT.unsqueeze(0), (F @ F.mT) @ X
-    P = P.clamp_(min=least_product(beta, P.dtype)) if beta < 2 else P
+    P = _as_divisor(P, beta)
     ratio = values / P if beta == 1 else values * P.pow(beta - 2)
     up = (turned.with_values(ratio).rows @ F[0].mT.contiguous()).mT.unsqueeze(0)
     if beta == 1:
@@ -224,7 +229,7 @@ def _sum_of_powers(F: Tensor, X: Tensor, beta: float) -> Tensor:
     for start in range(0, X.shape[2], size):
         some = slice(start, start + size)
         P = F.mT @ X[..., some]
-        down[..., some] = F @ (P.clamp_(min=least_product(beta, P.dtype)) if beta < 2 else P).pow(beta - 1)
+        down[..., some] = F @ _as_divisor(P, beta).pow(beta - 1)
     return down
 
 

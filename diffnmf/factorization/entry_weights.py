@@ -76,7 +76,8 @@ def weights_in_units(given: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]
     Raises:
         ValueError: a weight is so much smaller than the largest of its problem that ``dtype`` has no number for it.
     """
-    largest = given.double().amax((1, 2), keepdim=True) if given.numel() else given.new_zeros(len(given), 1, 1)
+    largest = given.amax((1, 2), keepdim=True) if given.numel() else given.new_zeros(len(given), 1, 1)
+    largest = largest.double()
     exponent = torch.where(largest > 0, torch.frexp(largest)[1] - 1, 0).double()
     V = times_power(given, -exponent).to(dtype)
     if not torch.equal(V > 0, given > 0):
