@@ -136,17 +136,17 @@ def divergences(T: Tensor, P: Tensor, beta: float) -> Tensor:
     if beta == 1:
         return ratio.clamp_(min=torch.finfo(T.dtype).tiny).log_().mul_(T).sub_(T).add_(P)
     if abs(beta) < 0.5:
-        terms = Q.pow(beta) * (_power_less_one(ratio.log(), beta) - (ratio - 1)) / (beta - 1)
+        terms = Q.pow(beta) * (power_less_one(ratio.log(), beta) - (ratio - 1)) / (beta - 1)
     elif abs(beta - 1) <= 0.5:
         log = ratio.clamp(min=torch.finfo(T.dtype).tiny).log()  # of a zero, which it is multiplied with
-        terms = Q.pow(beta) * (ratio * _power_less_one(log, beta - 1) - (ratio - 1)) / beta
+        terms = Q.pow(beta) * (ratio * power_less_one(log, beta - 1) - (ratio - 1)) / beta
     else:
         terms = (T.pow(beta) + (beta - 1) * Q.pow(beta) - beta * T * Q.pow(beta - 1)) / (beta * (beta - 1))
     # Where it is not divided by, P may be zero.
     return terms.add_((P.pow(beta) - Q.pow(beta)) / beta) if beta > 0 else terms
 
 
-def _power_less_one(log: Tensor, exponent: float) -> Tensor:
+def power_less_one(log: Tensor, exponent: float) -> Tensor:
     """(x^exponent − 1) / exponent of x with this logarithm, which is its limit at 0."""
     return log if exponent == 0 else torch.expm1(exponent * log) / exponent
 

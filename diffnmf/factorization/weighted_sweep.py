@@ -60,7 +60,7 @@ def sweep_columns_(grams: Tensor, gradient: Tensor, X: Tensor, ridge: Tensor | N
         grams: (B, k(k+1)/2, c), the upper triangles of the A_j, row after row, without the ridge.
         gradient: (B, k, c), at X.
         X: (B, k, c) ≥ 0.
-        ridge: (B, 1, 1), or of every entry, (B, k, c), or None.
+        ridge: (B, 1, 1), or None.
         sweeps: ≥ 1.
     """
     k = X.shape[1]

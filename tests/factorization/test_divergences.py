@@ -88,3 +88,47 @@ def test_weights_that_are_small_beside_others_are_solved_for(beta, dtype, least)
     W = torch.tensor([[1.0, 0.7], [0.2, 1.0], [1e-2, 3e-3], [3e-3, 1.0]], dtype=dtype)
     found = weights_of(H, H @ W, None, Loss(beta))
     torch.testing.assert_close(found, W, rtol=1e-2 if dtype == torch.float32 else 1e-5, atol=0)
+
+
+def optimality(H, W, Y, beta):
+    """Of what pulls an entry up, the share that is not held; zero at a minimum."""
+    H, W, Y = H.double(), W.double(), Y.double()
+    P = H @ W
+    pull = H.mT @ (Y * P.pow(beta - 2))
+    gradient = H.mT @ P.pow(beta - 1) - pull
+    return (torch.where(W > 0, gradient.abs(), -gradient) / pull).amax()
+
+
+@pytest.mark.parametrize("beta", [-1, 0, 0.5, 1, 1.5, 3])
+@pytest.mark.parametrize("apart", [1e-1, 1e-3])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
+def test_weights_of_components_that_are_almost_alike(beta, apart, dtype, bound):
+    two, noise = random_matrix(60, 2), -random_matrix(60, 100).clamp(min=1e-6).log()
+    H = (two.repeat(1, 4) + apart * random_matrix(60, 8)).to(dtype)
+    Y = (H @ random_matrix(8, 100).to(dtype)) * noise.to(dtype) + 1e-3
+    assert optimality(H, weights_of(H, Y, None, Loss(beta)), Y, beta) < bound
+
+
+@pytest.mark.parametrize("beta", [-1, 0, 0.1, 1, 1.5, 3])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_feature_that_no_component_has_changes_nothing(beta, weighted):
+    H, Y = random_matrix(30, 5), random_matrix(30, 20) + 0.01
+    V = random_matrix(30, 20) if weighted else None
+    expected = weights_of(H, Y, V, Loss(beta, ridge=0.01))
+    H = torch.cat((H, torch.zeros(2, 5)))
+    Y, V = (None if x is None else torch.cat((x, x[:2])) for x in (Y, V))
+    torch.testing.assert_close(weights_of(H, Y, V, Loss(beta, ridge=0.01)), expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("beta", [-1, 0, 0.1, 1])
+def test_weights_where_all_that_an_entry_would_explain_is_zero_or_does_not_count(beta):
+    """The other component alone explains the rest."""
+    H, Y = (
+        torch.eye(4)[:, :2].repeat_interleave(2, 0)[:4],
+        torch.tensor([[2.0, 2.0], [2.0, 2.0], [0.0, 1.0], [0.0, 1.0]]),
+    )
+    V = torch.tensor([[1.0, 1.0], [1.0, 1.0], [0.0 if beta <= 0 else 1.0, 0.0], [0.0 if beta <= 0 else 1.0, 0.0]])
+    W = weights_of(H.double(), Y.double(), V.double(), Loss(beta, l1=1e-3))
+    torch.testing.assert_close(W[0], W[0, :1].expand(2))
+    assert W[0, 0] == pytest.approx(2, rel=0.01)
+    assert (W[1] < 1e-5).all()
