@@ -94,10 +94,11 @@ def _compile(command: list[str], root: Path, folder: Path) -> list[Path]:
         for name, files in made.items():
             try:
                 objects += [file.result() for file in files]
-            except CompilationError:
+            except CompilationError as error:
                 if name == PLAIN:
                     pool.shutdown(cancel_futures=True)
                     raise
+                print(f"diffnmf goes without its kernels for {name}: {error}", file=sys.stderr)
     return objects
 
 

@@ -35,6 +35,10 @@
 #define BLOCK 2
 #endif
 
+#if BYTES > 16
+#include <immintrin.h>
+#endif
+
 /* What a kernel returns: of several threads, the largest counts. */
 enum { GOOD, WANTS_CARE, OUT_OF_RANGE, NO_MEMORY };
 
@@ -56,6 +60,18 @@ INLINE void *at_line(void *memory) { return (void *)(((uintptr_t)memory + LINE -
 
 /* How many of the vectors that are left to multiply next: one alone would wait for itself. */
 INLINE int64_t vectors_of_block(int64_t left) { return BLOCK == 3 && left == 4 ? 2 : left < BLOCK ? left : BLOCK; }
+
+/* Vectors of LANES numbers as doubles. GCC 12 takes __builtin_convertvector apart, and wider ones through memory. */
+INLINE Lanes load_double(const double *p) { return READ(p); }
+INLINE Lanes load_float(const float *p) {
+#if BYTES == 64
+    return (Lanes)_mm512_cvtps_pd(_mm256_loadu_ps(p));
+#elif BYTES == 32
+    return (Lanes)_mm256_cvtps_pd(_mm_loadu_ps(p));
+#else
+    return (Lanes){p[0], p[1]};
+#endif
+}
 
 INLINE int padded(int64_t n) { return (int)((n + LANES - 1) / LANES * LANES); }
 

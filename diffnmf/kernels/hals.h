@@ -108,6 +108,7 @@ typedef struct {
     REAL *W, *H;            /* rows × wide_m and rows × wide_n: the factors, H transposed */
     REAL *W_past, *H_past;
     REAL *A, *C;            /* rows × rows and rows × the wider of the two */
+    double *columns;        /* k × two vectors of a factor */
     void *memory;
 } NAME(Small);
 
@@ -122,12 +123,13 @@ static int NAME(small_new)(NAME(Small) *s, int64_t n, int64_t m, int64_t k) {
     const size_t sizes[] = {n * s->wide_m, m * s->wide_n, s->rows * s->wide_m, s->rows * s->wide_n, s->rows * s->wide_m,
                             s->rows * s->wide_n, WHOLE(s->rows * s->rows, WIDE), s->rows * wider};
     REAL **parts[] = {&s->Y, &s->Yt, &s->W, &s->H, &s->W_past, &s->H_past, &s->A, &s->C};
-    size_t total = LINE;
+    size_t total = 0;
     for (int i = 0; i < 8; i++) total += sizes[i];
-    s->memory = calloc(total, sizeof(REAL));
+    s->memory = calloc(total * sizeof(REAL) + k * 2 * BYTES + LINE, 1);
     if (!s->memory) return 0;
     REAL *next = at_line(s->memory);
     for (int i = 0; i < 8; next += sizes[i++]) *parts[i] = next;
+    s->columns = (double *)next;
     return 1;
 }
 
@@ -211,6 +213,47 @@ INLINE double NAME(dot)(const REAL *x, const REAL *y, int64_t width) {
     return total;
 }
 
+/* What some rows of T − FᵀX add to its square, in a block of columns; x (k, vectors · LANES) are those of X. */
+INLINE Lanes NAME(residual_block)(const REAL *F, int64_t f, const REAL *T, int64_t t, const double *x, int64_t k,
+                                  const int rows, const int vectors) {
+    Lanes rest[ROWS][2], square = {0};
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++) rest[r][v] = NAME(load)(T + r * t + v * LANES);
+    for (int64_t i = 0; i < k; i++)
+        for (int r = 0; r < rows; r++)
+            for (int v = 0; v < vectors; v++)
+                rest[r][v] -= (double)F[i * f + r] * READ(x + (i * vectors + v) * LANES);
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++) square += rest[r][v] * rest[r][v];
+    return square;
+}
+
+INLINE Lanes NAME(residual_columns)(const REAL *F, int64_t f, const REAL *T, int64_t t, const double *x, int64_t k,
+                                    int64_t p, const int vectors) {
+    Lanes square = {0};
+    int64_t q = 0;
+    for (; q + ROWS <= p; q += ROWS) square += NAME(residual_block)(F + q, f, T + q * t, t, x, k, ROWS, vectors);
+    for (; q < p; q++) square += NAME(residual_block)(F + q, f, T + q * t, t, x, k, 1, vectors);
+    return square;
+}
+
+/* ‖T − FᵀX‖² in double, F (k, p), T (p, width) and X (k, width). */
+static double NAME(squared_residual)(const REAL *F, int64_t f, const REAL *T, const REAL *X, int64_t k, int64_t p,
+                                     int64_t width, double *columns) {
+    double total = 0;
+    for (int64_t start = 0, vectors; start < width; start += vectors * LANES) {
+        vectors = start + 2 * LANES <= width ? 2 : 1;
+        for (int64_t i = 0; i < k; i++)
+            for (int v = 0; v < vectors; v++)
+                AT(columns + (i * vectors + v) * LANES) = NAME(load)(X + i * width + start + v * LANES);
+        if (vectors == 2)
+            total += total_of(NAME(residual_columns)(F, f, T + start, width, columns, k, p, 2));
+        else
+            total += total_of(NAME(residual_columns)(F, f, T + start, width, columns, k, p, 1));
+    }
+    return total;
+}
+
 /* ‖T − FᵀX‖² from the Gram matrix; where that is mostly rounding, from the residual itself. */
 INLINE double NAME(squared_error)(const NAME(Small) *s, const REAL *F, int64_t f, const REAL *T, const REAL *X,
                                   int64_t p, int64_t width, double square, double trusted) {
@@ -221,15 +264,7 @@ INLINE double NAME(squared_error)(const NAME(Small) *s, const REAL *F, int64_t f
         error += s->A[i * s->rows + i] * NAME(dot)(x, x, width);
         for (int64_t j = 0; j < i; j++) error += 2 * s->A[i * s->rows + j] * NAME(dot)(x, X + j * width, width);
     }
-    if (error > trusted * square) return error;
-    error = 0;
-    for (int64_t q = 0; q < p; q++)
-        for (int64_t t = 0; t < width; t++) {
-            double rest = T[q * width + t];
-            for (int64_t i = 0; i < s->k; i++) rest -= (double)F[i * f + q] * X[i * width + t];
-            error += rest * rest;
-        }
-    return error;
+    return error > trusted * square ? error : NAME(squared_residual)(F, f, T, X, s->k, p, width, s->columns);
 }
 
 /* How far extrapolation goes, for each problem. */

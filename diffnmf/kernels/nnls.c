@@ -13,9 +13,6 @@
 
 #include "common.h"
 
-#if BYTES > 16
-#include <immintrin.h>
-#endif
 
 /* As in exact/finish.py, exact/columns.py and gram.py, where they are explained. */
 static const double INDEPENDENT_PIVOT = 1e-8, INDEPENDENT_ROW_SUM = 1e8, NEAR_TIE = 1e-9, LARGE_SOLUTION = 1e5;
@@ -539,18 +536,6 @@ KERNEL(diffnmf_nnls_solve)(const double *A, const uint8_t *free_, const double *
 
 /* Whether products.h gives YᵀH and not HᵀY: that is the faster one where the rows of H lie side by side, but not of Y. */
 INLINE int transposed(int64_t h_column, int64_t y_column) { return h_column == 1 && y_column != 1; }
-
-/* Vectors of LANES numbers as doubles. GCC 12 takes __builtin_convertvector apart, and wider ones through memory. */
-INLINE Lanes load_double(const double *p) { return READ(p); }
-INLINE Lanes load_float(const float *p) {
-#if BYTES == 64
-    return (Lanes)_mm512_cvtps_pd(_mm256_loadu_ps(p));
-#elif BYTES == 32
-    return (Lanes)_mm256_cvtps_pd(_mm_loadu_ps(p));
-#else
-    return (Lanes){p[0], p[1]};
-#endif
-}
 
 #define REAL double
 #define NAME(name) name##_double

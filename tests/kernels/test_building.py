@@ -150,8 +150,10 @@ def test_a_library_that_cannot_be_loaded_is_not_kept(checkout, tmp_path):
 def test_instructions_that_the_compiler_does_not_know_are_left_out(checkout, tmp_path):
     command = " ".join(hatch_build.compiler())
     old = script(tmp_path / "cc", f'case "$*" in *-mavx*) exit 1;; *) exec {command} "$@";; esac')
-    assert by_hand(checkout, CC=old).stdout.strip() == str(checkout / LIBRARY)
+    result = by_hand(checkout, CC=old)
+    assert result.stdout.strip() == str(checkout / LIBRARY)
     assert variants_in(checkout / LIBRARY) == ["plain"]
+    assert all(f"without its kernels for {name}: " in result.stderr for name in hatch_build.VARIANTS if name != "plain")
 
 
 @pytest.mark.parametrize(

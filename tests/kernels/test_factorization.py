@@ -62,13 +62,15 @@ def test_some_iterations(request, monkeypatch, n, m, k, dtype, small, extrapolat
         torch.testing.assert_close(ours.H @ ours.W, theirs.H @ theirs.W, rtol=0, atol=20 * TOLERANCE[dtype])
 
 
-def test_the_error_of_a_close_fit_is_that_of_the_residual():
-    Y = torch.rand(1, 60, 3, generator=torch.Generator().manual_seed(0))
-    Y = Y @ torch.rand(1, 3, 50, generator=torch.Generator().manual_seed(1))
-    factors = factorize(Y, 3, init="random", max_iter=400, tol=0.0)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "m"), [(60, 50), (50, 61), (7, 9), (33, 10), (20, 73)])
+def test_the_error_of_a_close_fit_is_that_of_the_residual(n, m, dtype):
+    Y = torch.rand(1, n, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    Y = (Y @ torch.rand(1, 3, m, generator=torch.Generator().manual_seed(1), dtype=torch.float64)).to(dtype)
+    factors = factorize(Y, 3, init="random", max_iter=400 if dtype == torch.float32 else 4000, tol=0.0)
     Y, H, W = (x.double() for x in (Y, factors.H, factors.W))  # in float32 the residual would be its own rounding
     error = (Y - H @ W).norm() / Y.norm()
-    assert error < 3e-3
+    assert error < (3e-3 if dtype == torch.float32 else 1e-4)  # near enough for the residual to be formed
     assert factors.errors[-1, 0] == pytest.approx(error.item(), rel=1e-6)
 
 
