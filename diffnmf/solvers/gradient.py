@@ -82,18 +82,9 @@ class _ImplicitGradient(torch.autograd.Function):
                 V = _with_derivatives_of(free.solve(grad_W.double() / row_scale) / row_scale, V)
                 W = _with_derivatives_of(output.double(), W)
             needs_H, needs_Y, *_ = ctx.needs_input_grad
-            # Where V and W may be large and nearly cancel, the residual keeps digits that shared products lose.
-            well_conditioned = H.dtype != torch.float64 or (
-                looking_is_free(H.device) and bool((ctx.systems.factor.pivot >= WELL_CONDITIONED_PIVOT).all())
+            grad_H, grad_Y = data_gradients(
+                *(H, Y, W, V), pivot=ctx.systems.factor.pivot, wants_H=needs_H, wants_Y=needs_Y
             )
-            if well_conditioned and not torch.is_grad_enabled() and cuda.available(H.shape[-1], H, Y, W, V):
-                grad_H, grad_Y = cuda.gradients(H, Y, W, V, wants_H=needs_H, wants_Y=needs_Y)
-                needs_H = needs_Y = False
-            else:
-                grad_H = grad_Y = None
-            gradient = _basis_gradient if well_conditioned else _accurate_basis_gradient
-            grad_H = gradient(H, Y, W, V) if needs_H else grad_H
-            grad_Y = _target_gradient(H, V) if needs_Y else grad_Y
             grad_ridge = -(V * W).sum_to_size(ridge.shape).to(H.dtype) if ctx.needs_input_grad[2] else None
             grad_l1 = -V.sum_to_size(ctx.shape_l1).to(H.dtype) if ctx.needs_input_grad[3] else None
         return (grad_H, grad_Y, grad_ridge, grad_l1, None, None, None)
@@ -117,6 +108,30 @@ def _solve(systems: FreeSystems, H: Tensor, ridge: Tensor, row_scale: Tensor, gr
         residual = grad_W - torch.cat(squared, dim=-1) - ridge * V
         correction = systems.solve(residual / row_scale) / row_scale
         return torch.where(wanted.reshape(len(H), 1, -1), V + correction, V)
+
+
+def data_gradients(
+    H: Tensor, Y: Tensor, W: Tensor, V: Tensor, *, pivot: Tensor, wants_H: bool, wants_Y: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """∂L/∂H and ∂L/∂Y of (2) in the dtype of H, None where not wanted.
+
+    Arguments:
+        H: (B, n, k).
+        Y: (B, n, m).
+        W: (B, k, m), float64, as V.
+        V: (B, k, m).
+        pivot: of all columns, how independent the free columns of H are.
+        wants_H: whether the first is wanted.
+        wants_Y: whether the second is.
+    """
+    # Where V and W may be large and nearly cancel, the residual keeps digits that shared products lose.
+    well_conditioned = H.dtype != torch.float64 or (
+        looking_is_free(H.device) and bool((pivot >= WELL_CONDITIONED_PIVOT).all())
+    )
+    if well_conditioned and not torch.is_grad_enabled() and cuda.available(H.shape[-1], H, Y, W, V):
+        return cuda.gradients(H, Y, W, V, wants_H=wants_H, wants_Y=wants_Y)
+    gradient = _basis_gradient if well_conditioned else _accurate_basis_gradient
+    return gradient(H, Y, W, V) if wants_H else None, _target_gradient(H, V) if wants_Y else None
 
 
 def _basis_gradient(H: Tensor, Y: Tensor, W: Tensor, V: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ from diffnmf.solvers.constraints import Constraints
 from diffnmf.solvers.devices import without_autocast
 from diffnmf.solvers.exact.finish import WELL_CONDITIONED_PIVOT
 from diffnmf.solvers.exact.masked import as_columns, from_columns
+from diffnmf.solvers.gradient import data_gradients
 from diffnmf.solvers.problem import Problem
 
 NAMES = ("H", "Y", "ridge", "l1", "weights", "total", "upper")
@@ -132,21 +133,35 @@ def _terms(problem: Problem, found: ConstrainedSolution, grad_W: Tensor, names: 
     asked = problem.constraints
     assert asked is not None
     V, nu = _adjoint(problem, found, grad_W)
-    H = problem.H.double()
     if problem.squared:
         return _squared_terms(problem, found, grad_W, V, nu)
-    HV = H @ V
-    weighted = HV if asked.weights is None else HV * asked.weights.double()
-    terms = {"Y": weighted, "ridge": -V * found.W, "l1": -V, "total": torch.where(found.binds, nu, 0.0)}
-    if "H" in names or "weights" in names:
-        residual = torch.baddbmm(problem.Y.double(), H, found.W, alpha=-1)
-        terms["weights"] = HV * residual
-        residual = residual if asked.weights is None else residual * asked.weights.double()
-        terms["H"] = residual @ V.mT - weighted @ found.W.mT
+    terms = {"ridge": -V * found.W, "l1": -V, "total": torch.where(found.binds, nu, 0.0)}
+    of_data = {"Y", "H", "weights"}.intersection(names)
+    if asked.weights is not None:
+        terms |= _weighted_terms(problem, found.W, V, of_data)
+    elif of_data:
+        wants = {"wants_H": "H" in names, "wants_Y": "Y" in names}
+        grad_H, grad_Y = data_gradients(problem.H, problem.Y, found.W, V, pivot=found.pivot, **wants)
+        terms |= {name: x.double() for name, x in (("H", grad_H), ("Y", grad_Y)) if x is not None}
     if asked.upper is not None and "upper" in names:
+        H = problem.H.double()
+        weighted = H @ V if asked.weights is None else H @ V * asked.weights.double()
         held = rests_above(problem, found.W, found.free, found.binds)
         terms["upper"] = torch.where(held, grad_W - H.mT @ weighted - nu, 0.0)
     return {name: terms[name] for name in names}
+
+
+def _weighted_terms(problem: Problem, W: Tensor, V: Tensor, wanted: set[str]) -> dict[str, Tensor]:
+    """(3) towards H, Y and the weights."""
+    assert problem.constraints is not None and problem.constraints.weights is not None
+    H, weights = problem.H.double(), problem.constraints.weights.double()
+    HV = H @ V
+    terms = {"Y": HV * weights}
+    if wanted & {"H", "weights"}:
+        residual = torch.baddbmm(problem.Y.double(), H, W, alpha=-1)
+        terms["weights"] = HV * residual
+        terms["H"] = (residual * weights) @ V.mT - terms["Y"] @ W.mT
+    return terms
 
 
 def _squared_terms(
