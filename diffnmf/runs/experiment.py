@@ -8,17 +8,18 @@ from typing import Any
 
 from diffnmf.data import group_matrix
 from diffnmf.errors import DivergenceError, RunFolderError
-from diffnmf.evaluation import score_generator, score_rivals
+from diffnmf.evaluation import score_generator
 from diffnmf.hardware import hardware
 from diffnmf.kernels import kernel
 from diffnmf.runs.checkpoints import position
 from diffnmf.runs.config import RunConfig
 from diffnmf.runs.curves import Row
-from diffnmf.runs.parts import RIVAL_GROUPS, build_models, load_run_data
+from diffnmf.runs.parts import build_models, load_run_data
 from diffnmf.runs.pictures import save_epoch_picture, save_final_pictures
 from diffnmf.runs.places import fingerprint
 from diffnmf.runs.recorder import Recorder, best_of
 from diffnmf.runs.run_folder import RunFolder
+from diffnmf.runs.scores import score_run
 from diffnmf.training import Trainer
 from diffnmf.training.randomness import unnoticed
 
@@ -198,19 +199,10 @@ class Experiment:
         return row
 
     def _metrics(self, rows: list[Row], announce: Callable[[str], None]) -> dict[str, Any]:
-        split, trainer, groups = self.data.split, self.trainer, self.data.test_groups
-        announce(f"scoring the model on {len(groups)} groups of test images and as many of training images")
-        test = score_generator(trainer.generator, split.test, groups)
-        metrics: dict[str, Any] = {
-            "kernel": kernel().name,
-            "train": score_generator(trainer.generator, split.train, self.data.train_groups),
-            "test": test,
-        }
-        if trainer.averaged is not None:
-            metrics["test_ema"] = score_generator(trainer.averaged, split.test, groups)
-        if not self.brief:
-            announce(f"scoring its rivals ANLS, merge, spa and SVD on {len(groups[:RIVAL_GROUPS])} of the test groups")
-            metrics["test"] |= score_rivals(split.test, groups[:RIVAL_GROUPS], trainer.generator.k)
+        scores = score_run(self.trainer.generator, self.data, announce, rivals=not self.brief)
+        metrics: dict[str, Any] = {"kernel": kernel().name, **scores}
+        if self.trainer.averaged is not None:
+            metrics["test_ema"] = score_generator(self.trainer.averaged, self.data.split.test, self.data.test_groups)
         if rows:
             error, weights, epoch = best_of(rows)
             metrics["best"] = {"weights": weights, "epoch": epoch, "relative_error": error}

@@ -11,7 +11,6 @@ from diffnmf.errors import RunFolderError
 from diffnmf.models import GANUNMF, Critic
 from diffnmf.runs.config import DataConfig, RunConfig
 
-RIVAL_GROUPS = 32  # ANLS on all 223 test groups of MNIST would take minutes
 TEST_SEED = 0  # the test groups are the same whatever the seed of a run
 
 

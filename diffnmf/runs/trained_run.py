@@ -12,15 +12,15 @@ import torch
 
 from diffnmf.data import DataSplit
 from diffnmf.errors import CheckpointWarning, RunFolderError
-from diffnmf.evaluation import score_generator, score_rivals
 from diffnmf.files import write_json
 from diffnmf.models import GANUNMF
 from diffnmf.models.pretrained import WITH_WEIGHTS, is_pretrained, registry
 from diffnmf.models.saved_model import default_weights
 from diffnmf.runs.config import DataConfig, RunConfig
-from diffnmf.runs.parts import RIVAL_GROUPS, load_run_data
+from diffnmf.runs.parts import load_run_data
 from diffnmf.runs.places import absolute_dataset, check_images_are_there, fingerprint
 from diffnmf.runs.run_folder import RunFolder
+from diffnmf.runs.scores import score_run
 
 
 def evaluate_run(
@@ -72,16 +72,11 @@ def evaluate_run(
     check_image_shape(model, data.split.test.image_shape, data_config.dataset)
     if folder is not None and dataset is None:
         check_trained_on(folder, config, data.split)
-    announce(f"scoring the model on {len(data.test_groups)} groups of test images and as many of training images")
     evaluation: dict[str, Any] = {
         "dataset": data_config.dataset,
         "weights": "pretrained" if folder is None else weights or default_weights(folder.path),
-        "train": score_generator(model.generator, data.split.train, data.train_groups),
-        "test": score_generator(model.generator, data.split.test, data.test_groups),
+        **score_run(model.generator, data, announce),
     }
-    rival_groups = data.test_groups[:RIVAL_GROUPS]
-    announce(f"scoring its rivals ANLS, merge, spa and SVD on {len(rival_groups)} of the test groups")
-    evaluation["test"] |= score_rivals(data.split.test, rival_groups, model.config.k)
     if folder is not None:
         write_json(folder.evaluation_file, evaluation)
     return evaluation

@@ -666,7 +666,7 @@ class TestCtrlC:
         def interrupt(*args, **kwargs):
             signal.raise_signal(signal.SIGINT)
 
-        monkeypatch.setattr("diffnmf.runs.trained_run.score_rivals", interrupt)
+        monkeypatch.setattr("diffnmf.runs.scores.score_rivals", interrupt)
         result = invoke("evaluate", finished[0])
         assert (result.exit_code, result.stdout) == (130, "")
         assert result.stderr.splitlines()[-1] == "Stopped."

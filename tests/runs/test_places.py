@@ -172,7 +172,7 @@ class TestWeightsThatAreNotNumbers:
     def test_scores_that_are_none_are_null(self, elsewhere, monkeypatch):
         """Finite weights, but numbers that overflow: the file stays JSON for all readers, the table shows nan."""
         nan = {"eps": float("nan"), "relative_error": float("nan"), "groups": 2}
-        monkeypatch.setattr("diffnmf.runs.trained_run.score_generator", lambda *args: dict(nan))
+        monkeypatch.setattr("diffnmf.runs.scores.score_generator", lambda *args: dict(nan))
         evaluate_run(elsewhere)
         content = json.loads((elsewhere / "evaluation.json").read_text(), parse_constant=pytest.fail)
         assert content["test"]["eps"] is None
