@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.solvers.constrained.columns import BoundedColumns
-from diffnmf.solvers.exact.chunks import max_entries
+from diffnmf.solvers.exact.chunks import entries_in_cache, max_entries
 from diffnmf.solvers.exact.masked import as_columns, from_columns
 from diffnmf.solvers.gram import LARGEST_DESCENT
 from diffnmf.solvers.norms import one_where_zero
@@ -186,17 +186,25 @@ def is_positive_semidefinite(G: Tensor) -> Tensor:
 def weighted_gram(H: Tensor, weights: Tensor) -> Tensor:
     """HᵀΩH for every column: H (B, n, k) and weights (B, n, m) to (B, m, k, k).
 
-    As one product of the weights with the n × k(k+1)/2 matrix of products of columns of H.
+    As one product of the weights with the products of two columns of H, (n, k(k+1)/2), of some problems at a time.
     """
-    k = H.shape[-1]
+    n, k = H.shape[-2:]
     i, j = torch.triu_indices(k, k, device=H.device)
-    step = max(1, max_entries(H.device) // max(1, len(H) * len(i)))  # rows whose pairs may be in memory
-    runs = zip(H.split(step, dim=-2), weights.split(step, dim=-2), strict=True)
-    flat = sum(w.mT @ (h[..., i] * h[..., j]) for h, w in runs)
-    assert isinstance(flat, Tensor)
+    size = max(1, entries_in_cache(H.device) // max(1, n * len(i)))
+    flat = torch.cat([_pair_sums(h, w, i, j) for h, w in zip(H.split(size), weights.split(size), strict=True)])
     number = torch.zeros(k, k, dtype=torch.int64, device=H.device)
     number[i, j] = number[j, i] = torch.arange(len(i), device=H.device)
     return flat[..., number]
+
+
+def _pair_sums(H: Tensor, weights: Tensor, i: Tensor, j: Tensor) -> Tensor:
+    """Σ over rows of weights · h_i · h_j, (B, m, pairs)."""
+    rows = H.mT.contiguous()  # picking columns of H itself would take twice as long as the products
+    step = max(1, max_entries(H.device) // max(1, len(H) * len(i)))  # of n whose products may be in memory
+    runs = zip(rows.split(step, dim=-1), weights.split(step, dim=-2), strict=True)
+    sums = sum(w.mT @ (h.index_select(-2, i) * h.index_select(-2, j)).mT for h, w in runs)
+    assert isinstance(sums, Tensor)
+    return sums
 
 
 def with_room(columns: BoundedColumns) -> BoundedColumns:

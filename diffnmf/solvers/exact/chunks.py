@@ -21,8 +21,12 @@ def columns_in_cache(H: Tensor) -> int:
 
     On an accelerator, what it has room for.
     """
-    entries = CACHED_ENTRIES if looking_is_free(H.device) else MAX_ENTRIES_ACCELERATOR
-    return max(1, entries // max(1, H.shape[0] * H.shape[1]))
+    return max(1, entries_in_cache(H.device) // max(1, H.shape[0] * H.shape[1]))
+
+
+def entries_in_cache(device: torch.device) -> int:
+    """How many entries in float64 a cache holds; of an accelerator, what it has room for."""
+    return CACHED_ENTRIES if looking_is_free(device) else MAX_ENTRIES_ACCELERATOR
 
 
 def columns_in_memory(H: Tensor) -> int:
