@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from diffnmf.factorization.base import Budget, Method, Run
-from diffnmf.factorization.half_step import HalfStep, half_step
+from diffnmf.factorization.half_step import half_step
 from diffnmf.factorization.nmf_problem import Index, NMFProblem
 from diffnmf.factorization.stationarity import Stationarity, stationarity
+from diffnmf.factorization.weighted_half_step import WeightedHalfStep
 from diffnmf.factorization.workers import for_each
 from diffnmf.solvers.devices import looking_is_free
 
@@ -67,7 +68,12 @@ class AlternatingMethod(Method):
 
     def half_step(self, problem: NMFProblem, factor: str, other: Tensor) -> Any:
         """What is reduced over one factor while the ``other`` one is held, Hᵀ (B, k, n) or W (B, k, m)."""
-        return half_step(other, problem.target(factor), problem.penalties(factor), problem.entry_weights(factor))
+        target, penalties = problem.target(factor), problem.penalties(factor)
+        weights = problem.entry_weights(factor)
+        if weights is None:
+            return half_step(other, target, penalties)
+        assert isinstance(target, Tensor)
+        return WeightedHalfStep(other, target, weights, penalties)
 
     def update_beside(self, known: int, half: Any, Ht: Tensor, memory: dict[str, Tensor]) -> None:
         """Reduce the objective over all columns of H but the first ``known`` ones, in place."""
@@ -106,9 +112,7 @@ class AlternatingMethod(Method):
     def forget(self, memory: dict[str, Tensor], W: Tensor, Ht: Tensor, components: Tensor) -> None:
         """Told which components (B, k) have been revived: what is remembered of them is of no use any more."""
 
-    def stationarity(
-        self, problem: NMFProblem, half_W: HalfStep, W: Tensor, half_H: HalfStep, Ht: Tensor
-    ) -> Stationarity:
+    def stationarity(self, problem: NMFProblem, half_W: Any, W: Tensor, half_H: Any, Ht: Tensor) -> Stationarity:
         """How far an iterate is from a stationary point; both half-steps are formed there."""
         if problem.known:
             return stationarity(half_W, W, half_H.without_known(problem.known, Ht), Ht[:, problem.known :])

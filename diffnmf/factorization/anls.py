@@ -10,6 +10,7 @@ from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.half_step import HalfStep, Quadratic
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
+from diffnmf.factorization.weighted_half_step import WeightedHalfStep
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers import ProjectedGradient
 
@@ -47,12 +48,12 @@ class ANLS(AlternatingMethod):
     def __post_init__(self) -> None:
         set_fields(self, steps=check_count("steps", self.steps), revive=check_flag("revive", self.revive))
 
-    def update(self, half: Quadratic, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
+    def update(self, half: Quadratic | WeightedHalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         solver = ProjectedGradient(max_iter=self.steps)
         penalties = half.penalties.arguments
-        if isinstance(half, HalfStep):
-            H, Y = half.fixed.mT, half.target
-            X.copy_(exact_weights(H, Y, weights=half.weights, W0=X, solver=solver, **penalties))
+        if isinstance(half, HalfStep | WeightedHalfStep):
+            H, Y, V = half.fixed.mT, half.target, half.weights if isinstance(half, WeightedHalfStep) else None
+            X.copy_(exact_weights(H, Y, weights=V, W0=X, solver=solver, **penalties))
         else:
             layer = NNLSLayer(solver, backward="detached", **penalties)
             X.copy_(layer.solve_gram(half.A, half.C, W0=X))

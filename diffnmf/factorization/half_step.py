@@ -18,8 +18,8 @@ class Quadratic:
     """Reduce ½⟨X, AX⟩ − ⟨C, X⟩ + l1 ΣX + ½ ridge ‖X‖² over X (B, k, N) ≥ 0: what sums over the rows of T leave of it.
 
     Attributes:
-        A: (B, k, k), FFᵀ, without the ridge; empty where there are weights.
-        C: (B, k, N), FT, without the l1; with weights V it is F(V ∘ T).
+        A: (B, k, k), FFᵀ, without the ridge.
+        C: (B, k, N), FT, without the l1.
         penalties: of X.
         size: p, the terms of these sums.
     """
@@ -52,7 +52,11 @@ class Quadratic:
 
     def error_square(self, square: Tensor, X: Tensor) -> Tensor:
         """‖T − FᵀX‖² = ‖T‖² − 2⟨C, X⟩ + ⟨A, XXᵀ⟩, (B,) float64; mostly rounding where it is a small part of ‖T‖²."""
-        return square - 2 * _dot(self.C, X) + _dot(self.A, X @ X.mT)
+        return square - 2 * dot(self.C, X) + dot(self.A, X @ X.mT)
+
+    def reordered(self, order: Tensor) -> "Quadratic":
+        """The same over the rows of X in another order."""
+        return Quadratic(self.A[:, order][:, :, order], self.C[:, order], self.penalties, self.size)
 
     def without_known(self, known: int, X: Tensor) -> "Quadratic":
         """The same over all rows of X but the first ``known`` ones, which are held."""
@@ -69,18 +73,10 @@ class HalfStep(Quadratic):
     Attributes:
         fixed: F (B, k, p), the other factor.
         target: T (B, p, N).
-        weights: V (B, p, N) ≥ 0, of every entry of the squared error, or None where all are 1.
     """
 
     fixed: Tensor
     target: Matrix
-    weights: Tensor | None = None
-
-    def gradient(self, X: Tensor) -> Tensor:
-        if self.weights is None:
-            return super().gradient(X)
-        gradient = self.fixed @ ((self.fixed.mT @ X) * self.weights) - self.penalized_cross()
-        return gradient if self.penalties.ridge is None else gradient + self.penalties.ridge * X
 
     def error(self, square: Tensor, X: Tensor, *, may_look: bool) -> Tensor:
         """The relative error of X, (B,) float64.
@@ -93,10 +89,6 @@ class HalfStep(Quadratic):
             X: (B, k, N).
             may_look: whether Python may read how small the errors are (see ``looking_is_free``).
         """
-        if self.weights is not None:
-            assert isinstance(self.target, Tensor)
-            residual = torch.baddbmm(self.target, self.fixed.mT, X, beta=-1)
-            return relative(square, _dot(residual * self.weights, residual))
         if not may_look and isinstance(self.target, Tensor):
             return relative(square, self._residual_square(slice(None), X))
         error = self.error_square(square, X)
@@ -117,19 +109,15 @@ class HalfStep(Quadratic):
             rest = super().without_known(known, X)
             return HalfStep(rest.A, rest.C, self.penalties, self.size, self.fixed[:, known:], self.target)
         target = torch.baddbmm(self.target, self.fixed[:, :known].mT, X[:, :known], alpha=-1)
-        return half_step(self.fixed[:, known:], target, self.penalties, self.weights)
+        return half_step(self.fixed[:, known:], target, self.penalties)
 
 
-def half_step(fixed: Tensor, target: Matrix, penalties: Penalties, weights: Tensor | None = None) -> HalfStep:
-    """Form A and C: F (B, k, p), T (B, p, N), V (B, p, N)."""
-    if weights is None:
-        return HalfStep(fixed @ fixed.mT, multiply(fixed, target), penalties, fixed.shape[2], fixed, target)
-    assert isinstance(target, Tensor)
-    C = fixed @ (target * weights)
-    return HalfStep(fixed.new_empty(0), C, penalties, fixed.shape[2], fixed, target, weights)
+def half_step(fixed: Tensor, target: Matrix, penalties: Penalties) -> HalfStep:
+    """Form A and C: F (B, k, p), T (B, p, N)."""
+    return HalfStep(fixed @ fixed.mT, multiply(fixed, target), penalties, fixed.shape[2], fixed, target)
 
 
-def _dot(X: Tensor, Z: Tensor) -> Tensor:
+def dot(X: Tensor, Z: Tensor) -> Tensor:
     """Inner products per problem, (B,) float64: rows in the dtype at hand, then summed in float64."""
     return (X * Z).sum(-1).sum(-1, dtype=torch.float64)
 

@@ -13,10 +13,11 @@ from torch import Tensor
 from diffnmf.checks import check_count, check_flag, set_fields
 from diffnmf.factorization.alternating import AlternatingMethod, FactorState
 from diffnmf.factorization.extrapolation import RATES, adapt_, extrapolate_, forget_, remember
-from diffnmf.factorization.half_step import TRUSTED_SQUARE, HalfStep, Quadratic, negligible
+from diffnmf.factorization.half_step import TRUSTED_SQUARE, Quadratic, negligible
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
 from diffnmf.factorization.stationarity import Stationarity, stationarity_of_squares
+from diffnmf.factorization.weighted_half_step import WeightedHalfStep
 from diffnmf.factorization.weighted_sweep import majorizer, weighted_sweep_
 from diffnmf.kernels import hals as kernels
 from diffnmf.kernels.calling import TYPES, available
@@ -98,30 +99,35 @@ class HALS(AlternatingMethod):
         if self.extrapolate:
             adapt_(memory, objective)
 
-    def update(self, half: Quadratic, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
-        k = X.shape[1]
-        if isinstance(half, HalfStep) and half.weights is not None:
-            if float(memory["evenness"].min()) * k < EVEN:
-                weighted_sweep_(half, X, self.sweeps)  # the Gram matrices are what costs
-            else:
-                sweep_(*majorizer(half, X, memory["largest"]), X, 1)
-            if self.extrapolate:
-                extrapolate_(X, memory[factor], memory["used"])
+    def update(self, half: Quadratic | WeightedHalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
+        past = memory[factor] if self.extrapolate else None
+        if not self.shuffle:
+            self._sweep(half, X, memory, past)
             return
-        A, C = half.penalized()
-        past, beta = (memory[factor], memory["used"]) if self.extrapolate else (None, None)
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(int(memory["steps"][0]))
-            order = torch.randperm(k, generator=generator, device="cpu").to(X.device)
-            memory["steps"] += 1
-            shuffled = X[:, order]
-            last = None if past is None else past[:, order]
-            sweep_(A[:, order][:, :, order], C[:, order], shuffled, passes(self.sweeps, half.size, k), last, beta)
-            X[:, order] = shuffled
-            if past is not None and last is not None:
-                past[:, order] = last
+        generator = torch.Generator().manual_seed(int(memory["steps"][0]))
+        order = torch.randperm(X.shape[1], generator=generator, device="cpu").to(X.device)
+        memory["steps"] += 1
+        shuffled = X[:, order]
+        last = None if past is None else past[:, order]
+        self._sweep(half.reordered(order), shuffled, memory, last)
+        X[:, order] = shuffled
+        if past is not None and last is not None:
+            past[:, order] = last
+
+    def _sweep(
+        self, half: Quadratic | WeightedHalfStep, X: Tensor, memory: dict[str, Tensor], past: Tensor | None
+    ) -> None:
+        """Some passes over X, and the extrapolation, in place."""
+        k, beta = X.shape[1], None if past is None else memory["used"]
+        if isinstance(half, Quadratic):
+            sweep_(*half.penalized(), X, passes(self.sweeps, half.size, k), past, beta)
             return
-        sweep_(A, C, X, passes(self.sweeps, half.size, k), past, beta)
+        if float(memory["evenness"].min()) * k < EVEN:
+            weighted_sweep_(half, X, self.sweeps)  # the Gram matrices are what costs
+        else:
+            sweep_(*majorizer(half, X, memory["largest"]), X, 1)
+        if past is not None and beta is not None:
+            extrapolate_(X, past, beta)
 
     def iterate_small(self, problem: NMFProblem, iterate: FactorState, iterations: int) -> Tensor | None:
         if self.shuffle or not _is_small(problem, iterate):

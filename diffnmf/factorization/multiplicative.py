@@ -124,12 +124,7 @@ def _pulls(half: Quadratic | Pulling, X: Tensor) -> tuple[Tensor, Tensor]:
     """Numerator and denominator, (B, k, N) each."""
     if not isinstance(half, Quadratic):
         return half.pulls(X)
-    if isinstance(half, HalfStep) and half.weights is not None:
-        F, V = half.fixed, half.weights
-        down = F @ ((F.mT @ X) * V)
-    else:
-        down = half.A @ X
-    return half.C, half.penalties.added(down, X)
+    return half.C, half.penalties.added(half.A @ X, X)
 
 
 def _extrapolate_(X: Tensor, memory: dict[str, Tensor], factor: str) -> None:

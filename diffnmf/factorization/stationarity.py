@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 
 from diffnmf.factorization.half_step import Quadratic
+from diffnmf.factorization.weighted_half_step import WeightedHalfStep
+
+Half = Quadratic | WeightedHalfStep
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Stationarity:
     rounding: Tensor
 
 
-def stationarity(half_W: Quadratic, W: Tensor, half_H: Quadratic, Ht: Tensor) -> Stationarity:
+def stationarity(half_W: Half, W: Tensor, half_H: Half, Ht: Tensor) -> Stationarity:
     """At (H, W): both half-steps are formed there."""
     return stationarity_of([(projected(half.gradient(X), X), half.C) for half, X in ((half_W, W), (half_H, Ht))])
 

@@ -1,22 +1,27 @@
 """Coordinate descent where every entry of the target has a weight of its own, zero for one that is missing.
 
-Column j of X then has a Gram matrix of its own, F diag(v_j) Fᵀ. All of them are one product: row (a, b) of the k(k+1)/2
-products f_a ∘ f_b with V.
+Column j of X then has a Gram matrix of its own, F diag(v_j) Fᵀ. In operations of torch all of them are one product: row
+(a, b) of the k(k+1)/2 products f_a ∘ f_b with V.
 """
 
 import torch
 from torch import Tensor
 
-from diffnmf.factorization.half_step import HalfStep, negligible
+from diffnmf.factorization.half_step import negligible
+from diffnmf.factorization.weighted_half_step import WeightedHalfStep
+from diffnmf.kernels import weighted as kernels
+from diffnmf.kernels.calling import TYPES, available
 
 PIECE = 2**19  # entries of the Gram matrices at a time on the CPU: what a cache holds
 PAIRS = 2**24  # entries of the products of pairs at a time
 
 
-def weighted_sweep_(half: HalfStep, X: Tensor, sweeps: int) -> None:
-    """Reduce the objective of ``half``, which has weights, over X (B, k, N) ≥ 0 in place, by ``sweeps`` passes."""
-    assert half.weights is not None
+def weighted_sweep_(half: WeightedHalfStep, X: Tensor, sweeps: int) -> None:
+    """Reduce the objective of ``half`` over X (B, k, N) ≥ 0 in place, by ``sweeps`` passes."""
     F, V = half.fixed, half.weights
+    if available(F, half.target, V, X) and X.is_contiguous() and X.dtype in TYPES:
+        kernels.sweep_(F, half.target, V, X, *half.penalties, sweeps, negligible(X.dtype))
+        return
     batch, k, width = X.shape
     first, second = torch.triu_indices(k, k, device=X.device)
     gradient = half.gradient(X)
@@ -32,10 +37,10 @@ def weighted_sweep_(half: HalfStep, X: Tensor, sweeps: int) -> None:
             grams = X.new_zeros(batch, len(first), X[..., some].shape[2])
             for part in parts:
                 grams.baddbmm_(F[:, first, part] * F[:, second, part], V[:, part, some])
-        sweep_columns_(grams, gradient[..., some], X[..., some], half.penalties.ridge, sweeps)
+        _sweep_columns(grams, gradient[..., some], X[..., some], half.penalties.ridge, sweeps)
 
 
-def majorizer(half: HalfStep, X: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
+def majorizer(half: WeightedHalfStep, X: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
     """A (B, k, k) and C (B, k, N) of a quadratic that touches the objective at X and lies above it elsewhere.
 
     It is the squared error of all weights at the largest one, where what an entry lacks of that is at its estimate:
@@ -43,7 +48,7 @@ def majorizer(half: HalfStep, X: Tensor, largest: Tensor) -> tuple[Tensor, Tenso
     approximations).
 
     Arguments:
-        half: has weights.
+        half: with weights.
         X: (B, k, N) ≥ 0.
         largest: (B, 1, 1), of the weights.
     """
@@ -53,7 +58,7 @@ def majorizer(half: HalfStep, X: Tensor, largest: Tensor) -> tuple[Tensor, Tenso
     return A, torch.baddbmm(half.gradient(X), A, X, beta=-1)
 
 
-def sweep_columns_(grams: Tensor, gradient: Tensor, X: Tensor, ridge: Tensor | None, sweeps: int) -> None:
+def _sweep_columns(grams: Tensor, gradient: Tensor, X: Tensor, ridge: Tensor | None, sweeps: int) -> None:
     """Reduce ½⟨D, A_j D⟩ + ⟨gradient, D⟩ over X + D ≥ 0 in place, where A_j is the Gram matrix of column j, and ridge.
 
     Arguments:

@@ -1,26 +1,16 @@
 /* F (T / FᵀX) for one type of number, REAL; included once for each by divergence.c.
 
-   T goes by in tiles of CHUNK rows and SPAN columns: its part of P is formed in registers, T divided by it in the first
-   cache, and what comes of it added to the sums. A general product would write P to memory and read it twice. */
+   T goes by in tiles: the part of P is formed in registers, T divided by it in the first cache, and what comes of it added
+   to the sums. A general product would write P to memory and read it twice. */
 
-#define SPAN (BLOCK * WIDE)
-#define STRIP ((int)(768 / sizeof(REAL))) /* whole tiles for every set of instructions; divergence.py knows it, too */
-#define CHUNK 32
-#define LESS(a, b) ((a) < (b) ? (a) : (b))
+#include "tiles.h"
 
 /* tile (CHUNK, SPAN) ← tile / max(FᵀX, floor), F (k, CHUNK) and X (k, SPAN). What is not a number stays so. */
 static void NAME(divide_tile)(const REAL *F, const REAL *X, REAL *tile, int64_t k, REAL floor) {
     const NAME(Vector) least = (NAME(Vector)){0} + floor;
     for (int i = 0; i < CHUNK; i += 4) {
         NAME(Vector) P[4][BLOCK];
-        for (int r = 0; r < 4; r++)
-            for (int v = 0; v < BLOCK; v++) P[r][v] = (NAME(Vector)){0};
-        for (int64_t a = 0; a < k; a++) {
-            NAME(Vector) x[BLOCK];
-            for (int v = 0; v < BLOCK; v++) x[v] = RV(X + a * SPAN + v * WIDE);
-            for (int r = 0; r < 4; r++)
-                for (int v = 0; v < BLOCK; v++) P[r][v] += F[a * CHUNK + i + r] * x[v];
-        }
+        NAME(four_rows)(F, X, i, k, P);
         for (int r = 0; r < 4; r++)
             for (int v = 0; v < BLOCK; v++) {
                 const NAME(Flags) low = (NAME(Flags))(P[r][v] < least);
@@ -28,46 +18,6 @@ static void NAME(divide_tile)(const REAL *F, const REAL *X, REAL *tile, int64_t 
                 V(tile + (i + r) * SPAN + v * WIDE) /= p;
             }
     }
-}
-
-/* sums (rows, SPAN) += F tile, F (rows, CHUNK), rows a multiple of four. */
-static void NAME(add_tile)(const REAL *F, const REAL *tile, REAL *sums, int64_t rows) {
-    for (int64_t a = 0; a < rows; a += 4) {
-        NAME(Vector) s[4][BLOCK];
-        for (int r = 0; r < 4; r++)
-            for (int v = 0; v < BLOCK; v++) s[r][v] = RV(sums + (a + r) * SPAN + v * WIDE);
-        for (int i = 0; i < CHUNK; i++) {
-            NAME(Vector) q[BLOCK];
-            for (int v = 0; v < BLOCK; v++) q[v] = RV(tile + i * SPAN + v * WIDE);
-            for (int r = 0; r < 4; r++)
-                for (int v = 0; v < BLOCK; v++) s[r][v] += F[(a + r) * CHUNK + i] * q[v];
-        }
-        for (int r = 0; r < 4; r++)
-            for (int v = 0; v < BLOCK; v++) V(sums + (a + r) * SPAN + v * WIDE) = s[r][v];
-    }
-}
-
-/* A part of T, some rows and columns, into a tile; zeros around it. */
-static void NAME(copy_tile)(REAL *tile, const REAL *T, int64_t t_row, int64_t t_column, int64_t rows, int64_t columns) {
-    const int whole = rows == CHUNK && columns == SPAN;
-    if (!whole) memset(tile, 0, CHUNK * SPAN * sizeof(REAL));
-    if (t_column == 1)
-        for (int64_t i = 0; i < rows; i++) {
-            const REAL *row = T + i * t_row;
-            __builtin_prefetch(row + CHUNK * t_row);
-            __builtin_prefetch(row + CHUNK * t_row + SPAN - 1);
-            memcpy(tile + i * SPAN, row, columns * sizeof(REAL));
-        }
-    else if (whole)
-        for (int64_t j = 0; j < SPAN; j++) {
-            const REAL *column = T + j * t_column;
-            __builtin_prefetch(column + CHUNK * t_row);
-            __builtin_prefetch(column + (2 * CHUNK - 1) * t_row);
-            for (int64_t i = 0; i < CHUNK; i++) tile[i * SPAN + j] = column[i * t_row];
-        }
-    else
-        for (int64_t i = 0; i < rows; i++)
-            for (int64_t j = 0; j < columns; j++) tile[i * SPAN + j] = T[i * t_row + j * t_column];
 }
 
 /* Strips of columns first ≤ strip < last of a batch.
@@ -82,7 +32,7 @@ static void NAME(copy_tile)(REAL *tile, const REAL *T, int64_t t_row, int64_t t_
 KERNEL(NAME(diffnmf_kl_pull))(const REAL *F, const REAL *T, const REAL *X, REAL *up, double floor, int64_t k, int64_t p,
                               int64_t N, int64_t t_problem, int64_t t_row, int64_t t_column, int64_t first,
                               int64_t last) {
-    const int64_t strips = (N + STRIP - 1) / STRIP, rows = (k + 3) / 4 * 4;
+    const int64_t strips = (N + STRIP - 1) / STRIP, rows = WHOLE_ROWS(k);
     const size_t size = (2 * rows * STRIP + rows * CHUNK + CHUNK * SPAN) * sizeof(REAL);
     void *memory = malloc(size + LINE);
     if (!memory) return NO_MEMORY;
@@ -98,9 +48,7 @@ KERNEL(NAME(diffnmf_kl_pull))(const REAL *F, const REAL *T, const REAL *X, REAL 
                 memcpy(x + t * rows + a * SPAN, X + offset + a * N + t, LESS(width - t, SPAN) * sizeof(REAL));
         for (int64_t i = 0; i < p; i += CHUNK) {
             const int64_t chunk = LESS(p - i, CHUNK);
-            if (chunk < CHUNK) memset(f, 0, rows * CHUNK * sizeof(REAL));
-            for (int64_t a = 0; a < k; a++)
-                memcpy(f + a * CHUNK, F + (problem * k + a) * p + i, chunk * sizeof(REAL));
+            NAME(copy_chunk)(f, F + problem * k * p, k, p, i, chunk);
             const REAL *from = T + problem * t_problem + i * t_row + start * t_column;
             for (int64_t t = 0; t < width; t += SPAN) {
                 NAME(copy_tile)(tile, from + t * t_column, t_row, t_column, chunk, LESS(width - t, SPAN));
@@ -115,8 +63,3 @@ KERNEL(NAME(diffnmf_kl_pull))(const REAL *F, const REAL *T, const REAL *X, REAL 
     free(memory);
     return GOOD;
 }
-
-#undef SPAN
-#undef STRIP
-#undef CHUNK
-#undef LESS

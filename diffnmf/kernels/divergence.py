@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from diffnmf.kernels.calling import TYPES, call
+from diffnmf.kernels.tiles import strips
 
 _POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _PULL = [_POINTER] * 4 + [_NUMBER] + [_COUNT] * 8
-STRIP_BYTES = 768  # of a row
 
 
 def kl_pull(F: Tensor, T: Tensor, X: Tensor, floor: float) -> Tensor:
@@ -22,11 +22,10 @@ def kl_pull(F: Tensor, T: Tensor, X: Tensor, floor: float) -> Tensor:
         floor: > 0, what an entry of FᵀX counts as at the least.
     """
     F, X = F.contiguous(), X.contiguous()
-    batch, k, width = X.shape
-    p = F.shape[2]
+    (k, p), width = F.shape[1:], X.shape[2]
     up = torch.empty_like(X)
-    strips = -(-width * X.element_size() // STRIP_BYTES)
-    cost = k * p * STRIP_BYTES / X.element_size() / 4
+    count, columns = strips(X)
+    cost = k * p * columns / 4
     numbers = (floor, k, p, width, *T.stride())
-    call(f"diffnmf_kl_pull_{TYPES[X.dtype]}", _PULL, batch * strips, cost, F, T, X, up, *numbers)
+    call(f"diffnmf_kl_pull_{TYPES[X.dtype]}", _PULL, count, cost, F, T, X, up, *numbers)
     return up

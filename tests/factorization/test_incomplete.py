@@ -256,3 +256,15 @@ class TestEstimator:
             np.testing.assert_array_equal(model.fit(X, weights=same).components_, expected)
         with pytest.raises(ValueError, match="weights: expected numbers; got str"):
             model.fit(X, weights="balanced")
+
+
+def test_the_rows_of_a_factor_are_shuffled_with_weights_too():
+    Y, V = random_matrix(15, 12), random_matrix(15, 12, seed=1)
+    start = {"H0": random_matrix(15, 4, seed=2), "W0": random_matrix(4, 12, seed=3)}
+    options = {"weights": V, "max_iter": 12, "tol": 0.0, **start}
+    by_shuffle = [factorize(Y, 4, method=HALS(shuffle=x, extrapolate=False), **options) for x in (False, True)]
+    assert not torch.allclose(by_shuffle[0].H, by_shuffle[1].H, rtol=1e-6)
+    for found in by_shuffle:
+        assert (found.errors.diff() < 0).all()
+        assert_close(found.errors[-1], weighted_error(Y, found.H, found.W, V))
+    assert_close(by_shuffle[0].errors[-1], by_shuffle[1].errors[-1], rtol=0.05, atol=0)

@@ -62,6 +62,23 @@ def test_some_iterations(request, monkeypatch, n, m, k, dtype, small, extrapolat
         torch.testing.assert_close(ours.H @ ours.W, theirs.H @ theirs.W, rtol=0, atol=20 * TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("penalised", [False, True])
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "m", "k"), [shape for shape in SHAPES if shape[2] <= min(shape[:2])] + [(40, 400, 30)])
+def test_some_iterations_with_weights(request, n, m, k, dtype, missing, penalised):
+    Y = data(n, m, dtype=dtype) + 0.01
+    V = 3 * torch.rand(3, m, n, generator=torch.Generator().manual_seed(3), dtype=dtype).mT  # columns lie together
+    V = torch.where(3 * missing > V, 0.0, V)
+    options = {"init": "random", "max_iter": 4, "tol": 0.0, "weights": V}
+    if penalised:
+        options |= {"l1_W": 0.05, "ridge_W": 0.1, "l1_H": 0.02, "ridge_H": 0.3}
+    ours, theirs = both(request, lambda: factorize(Y, k, method=HALS(extrapolate=False), **options))
+    torch.testing.assert_close(ours.errors, theirs.errors, rtol=TOLERANCE[dtype], atol=20 * TOLERANCE[dtype])
+    if not missing:
+        torch.testing.assert_close(ours.H @ ours.W, theirs.H @ theirs.W, rtol=0, atol=20 * TOLERANCE[dtype])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("n", "m"), [(60, 50), (50, 61), (7, 9), (33, 10), (20, 73)])
 def test_the_error_of_a_close_fit_is_that_of_the_residual(n, m, dtype):

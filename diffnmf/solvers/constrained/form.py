@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from diffnmf.kernels import weighted as kernels
+from diffnmf.kernels.calling import TYPES, available
 from diffnmf.solvers.constrained.columns import BoundedColumns
 from diffnmf.solvers.exact.chunks import entries_in_cache, max_entries
 from diffnmf.solvers.exact.masked import as_columns, from_columns
@@ -186,8 +188,11 @@ def is_positive_semidefinite(G: Tensor) -> Tensor:
 def weighted_gram(H: Tensor, weights: Tensor) -> Tensor:
     """HᵀΩH for every column: H (B, n, k) and weights (B, n, m) to (B, m, k, k).
 
-    As one product of the weights with the products of two columns of H, (n, k(k+1)/2), of some problems at a time.
+    In operations of torch as one product of the weights with the products of two columns of H, (n, k(k+1)/2), of some
+    problems at a time.
     """
+    if available(H, weights) and H.dtype in TYPES:
+        return kernels.gram(H.mT, weights)
     n, k = H.shape[-2:]
     i, j = torch.triu_indices(k, k, device=H.device)
     size = max(1, entries_in_cache(H.device) // max(1, n * len(i)))

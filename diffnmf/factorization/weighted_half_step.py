@@ -1,0 +1,66 @@
+"""One half of an alternating step where every entry of the error has a weight of its own, zero for one that is missing.
+
+Column j of X then has a Gram matrix of its own, F diag(v_j) Fᵀ.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from diffnmf.factorization.half_step import dot
+from diffnmf.factorization.nmf_problem import Penalties, relative
+
+
+@dataclass(frozen=True)
+class WeightedHalfStep:
+    """Reduce ½ Σ V (T − FᵀX)² + l1 ΣX + ½ ridge ‖X‖² over X (B, k, N) ≥ 0.
+
+    Attributes:
+        fixed: F (B, k, p), the other factor.
+        target: T (B, p, N).
+        weights: V (B, p, N) ≥ 0.
+        penalties: of X.
+    """
+
+    fixed: Tensor
+    target: Tensor
+    weights: Tensor
+    penalties: Penalties
+
+    @property
+    def knows_error(self) -> bool:
+        """Whether the error costs little beside the step."""
+        return True
+
+    @cached_property
+    def C(self) -> Tensor:
+        """F(V ∘ T), (B, k, N): the gradient at zero, but for its sign and the penalties."""
+        return self.fixed @ (self.target * self.weights)
+
+    def pulls(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """What makes X grow and what makes it shrink, (B, k, N) each: the gradient is the second less the first."""
+        return self.C, self.penalties.added(self.fixed @ ((self.fixed.mT @ X) * self.weights), X)
+
+    def gradient(self, X: Tensor) -> Tensor:
+        """Of the objective with respect to X, (B, k, N)."""
+        return self.penalties.added(self.fixed @ (self._residual(X) * self.weights), X)
+
+    def error(self, square: Tensor, X: Tensor, *, may_look: bool) -> Tensor:
+        """The relative error of X, (B,) float64; square: Σ V T²."""
+        residual = self._residual(X)
+        return relative(square, dot(residual * self.weights, residual))
+
+    def reordered(self, order: Tensor) -> "WeightedHalfStep":
+        """The same over the rows of X in another order."""
+        return WeightedHalfStep(self.fixed[:, order], self.target, self.weights, self.penalties)
+
+    def without_known(self, known: int, X: Tensor) -> "WeightedHalfStep":
+        """The same over all rows of X but the first ``known`` ones, which are held."""
+        target = torch.baddbmm(self.target, self.fixed[:, :known].mT, X[:, :known], alpha=-1)
+        return WeightedHalfStep(self.fixed[:, known:], target, self.weights, self.penalties)
+
+    def _residual(self, X: Tensor) -> Tensor:
+        """FᵀX − T, (B, p, N)."""
+        return torch.baddbmm(self.target, self.fixed.mT, X, beta=-1)
