@@ -152,3 +152,10 @@ def test_weights_of_one_component_whose_features_are_far_apart(beta, span):
     H, Y = torch.logspace(-span, 0, 20, dtype=torch.float64).unsqueeze(1), random_matrix(20, 50) + 0.1
     expected = (H.pow(beta - 1) * Y).sum(0) / H.pow(beta).sum()
     torch.testing.assert_close(weights_of(H, Y, None, Loss(beta))[0], expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("beta", [2.5, 3])
+def test_weights_that_explain_no_more_than_counts_as_zero(beta):
+    """There the slope is that at the floor, and it leads down."""
+    H, Y = torch.tensor([[1.0], [1e-12]]).double(), torch.tensor([[1e-9], [1.0]]).double()
+    assert weights_of(H, Y, None, Loss(beta)) == 0
