@@ -159,10 +159,17 @@ class DivergenceColumns:
     def change(self, place: Place, step: Tensor) -> Tensor:
         """How the objectives change on a step (N, k), (N,).
 
-        Not the difference of two sums, which would be rounding where the step is small.
+        Not the difference of two sums, which would be rounding where the step is small. Below what P counts as at the
+        least the divergence goes on along its tangent there, whose slope is in the gradient.
         """
-        P, pulled = place.P, place.pulled
-        u = torch.maximum(self.bases.product(step), least_product(self.beta, P.dtype) - P).div_(P)
+        P, pulled, least = place.P, place.pulled, least_product(self.beta, place.P.dtype)
+        moved, room = self.bases.product(step), least - P
+        below = None
+        if ((moved.clamp(max=0) <= room) & (moved != 0)).any():
+            gap = torch.where(room == 0, self.bases.product(place.X) - P, 0.0)
+            moved += gap
+            below = (moved - room).clamp_(max=0) - gap
+        u = torch.maximum(moved, room).div_(P)
         log = u.log1p()
         rise = place.held * (u if self.beta == 1 else power_less_one(log, self.beta))
         fall = pulled * power_less_one(log, self.beta - 1)
@@ -171,6 +178,9 @@ class DivergenceColumns:
         if self.beta <= 0:
             rise = torch.where(pulled > 0, rise, 0.0)
         total = torch.linalg.vecdot(rise - fall, P)
+        if below is not None:
+            slope = least ** (self.beta - 1) - least ** (self.beta - 2) * self.target
+            total += torch.linalg.vecdot(slope if self.weights is None else slope * self.weights, below)
         if self.penalties.l1 is not None:
             total += (self.penalties.l1 * step).sum(1)
         if self.penalties.ridge is not None:

@@ -2,9 +2,9 @@
 
 Every column is solved by a Newton method: the quadratic model at the iterate is a least squares problem with the
 weights v = (β − 1) P^(β−2) + (2 − β) Y P^(β−3), whose exact minimum over W ≥ 0 the search for the free set finds; a
-line search looks how far the step may go. At 1 ≤ β ≤ 2 the divergence is convex in W, and this is the minimum.
-Elsewhere v may be negative; where that leaves the model without a minimum a negative v counts as a small positive one,
-and what is found is a local minimum.
+line search looks how far the step may go. Two multiplicative updates come first: far from a minimum a Newton step is
+short. At 1 ≤ β ≤ 2 the divergence is convex in W, and this is the minimum. Elsewhere v may be negative; where that
+leaves the model without a minimum a negative v counts as a small positive one, and what is found is a local minimum.
 """
 
 import torch
@@ -12,15 +12,19 @@ from torch import Tensor
 
 from diffnmf.factorization.divergence import DivergenceHalfStep
 from diffnmf.factorization.divergence_columns import DivergenceColumns, OwnBases, Place, SharedBasis
+from diffnmf.factorization.multiplicative import MU
 from diffnmf.factorization.nmf_problem import Penalties
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
 from diffnmf.solvers.exact.columns import GramColumns
-from diffnmf.solvers.exact.finish import INDEPENDENT_PIVOT, MAX_EXCHANGES
+from diffnmf.solvers.exact.finish import MAX_EXCHANGES
 from diffnmf.solvers.exact.search import search
 from diffnmf.solvers.gram import LARGEST_DESCENT
 from diffnmf.solvers.norms import one_where_zero
 
-STEPS, HALVINGS = 50, 30
+UPDATES, STEPS, HALVINGS = 2, 100, 30
+# Where the search finds no minimum of the model, the diagonal counts as so much longer: negative v, or components that
+# are alike to the last digits.
+DAMPING = 1e-6
 # A column is done when a step promises less than this share of what its objective is made of. That step is taken as it
 # is: what it leaves is about the square, and whether it goes down may be a matter of rounding.
 TOL = {torch.float64: 1e-13, torch.float32: 1e-11}
@@ -34,7 +38,7 @@ def divergence_weights(half: DivergenceHalfStep) -> Tensor:
     The columns of T and the rows of F have to be of the size of 1: steps and when they stop are measured by the largest
     entry of a column of X, and P has a floor. Penalties are (1, 1, 1), or of every entry of X: (1, k, N).
     """
-    X = _even_start(half)[0].mT.contiguous()  # (N, k)
+    X = _start(half)[0].mT.contiguous()  # (N, k)
     by_entries = isinstance(half.target, SparseMatrix) and half.beta == 1 and len(half.target.values) > 0
     (_sparse_columns if by_entries else _all_columns)(half, X)
     return X.mT.unsqueeze(0)
@@ -81,6 +85,17 @@ def _sparse_columns(half: DivergenceHalfStep, X: Tensor) -> None:
 def _penalties(half: DivergenceHalfStep, X: Tensor) -> Penalties:
     """Of every entry of X (N, k)."""
     return Penalties(*(None if x is None else x.expand(1, *X.mT.shape)[0].mT for x in half.penalties))
+
+
+def _start(half: DivergenceHalfStep) -> Tensor:
+    """An even one after some multiplicative updates.
+
+    A Newton step from far below a minimum multiplies an entry by no more than (3 − β)/(2 − β): 2 at β = 1.
+    """
+    X, updates = _even_start(half), MU(half.beta)
+    for _ in range(UPDATES):
+        updates.update(half, X, {}, "W")
+    return X
 
 
 def _even_start(half: DivergenceHalfStep) -> Tensor:
@@ -130,19 +145,26 @@ def _newton(columns: DivergenceColumns, start: Tensor) -> Tensor:
 def _newton_step(columns: DivergenceColumns, place: Place) -> Tensor:
     """To the minimum of the model, or, where there is none that can be relied on, a short one. (N, k)"""
     Z, good = _minimum_of_model(columns, place, place.curvature)
-    if not columns.convex:
-        rest = (~good).nonzero().squeeze(1)
-        if len(rest):
-            taken = place.take(rest)
-            Z[rest], good[rest] = _minimum_of_model(columns.take(rest), taken, taken.raised)
+    rest = (~good).nonzero().squeeze(1)
+    if len(rest):
+        taken = place.take(rest)
+        Z[rest], good[rest] = _minimum_of_model(columns.take(rest), taken, taken.raised, DAMPING)
     rest = (~good).nonzero().squeeze(1)
     if len(rest):
         Z[rest] = _short_way(columns.take(rest), place.take(rest))
     return Z - place.X
 
 
-def _minimum_of_model(columns: DivergenceColumns, place: Place, curvature: Tensor) -> tuple[Tensor, Tensor]:
+def _minimum_of_model(
+    columns: DivergenceColumns, place: Place, curvature: Tensor, damping: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """argmin ½ zᵀAz − (Ax − g)ᵀz over z ≥ 0, A from the curvature (N, p) and g the gradient at x.
+
+    Arguments:
+        columns: N problems.
+        place: theirs.
+        curvature: (N, p).
+        damping: share that the diagonal of A is longer by, ≥ 0.
 
     Returns:
         It, (N, k), and where (N,) it is a minimum and lies downhill.
@@ -153,6 +175,7 @@ def _minimum_of_model(columns: DivergenceColumns, place: Place, curvature: Tenso
         A += torch.diag_embed(columns.penalties.ridge)
     diagonal = A.diagonal(dim1=1, dim2=2)
     bent = (diagonal >= 0).all(1)
+    diagonal.mul_(1 + damping)
     scale = one_where_zero(diagonal.clamp(min=0)).sqrt()  # (N, k)
     linear = ((A @ X.unsqueeze(2)).squeeze(2) - gradient) / scale
     size = one_where_zero(linear.amax(1, keepdim=True).clamp_(min=0))
@@ -164,7 +187,7 @@ def _minimum_of_model(columns: DivergenceColumns, place: Place, curvature: Tenso
     solve_the_rest()
     Z = (found.x * size / scale).to(gradient.dtype)
     downhill = torch.linalg.vecdot(gradient, Z - place.X) <= 0  # false for what is not a number
-    return Z, bent & found.solved & (found.factor.pivot > INDEPENDENT_PIVOT) & downhill
+    return Z, bent & found.solved & (found.factor.pivot > 0) & downhill
 
 
 def _short_way(columns: DivergenceColumns, place: Place) -> Tensor:

@@ -132,3 +132,30 @@ def test_weights_where_all_that_an_entry_would_explain_is_zero_or_does_not_count
     torch.testing.assert_close(W[0], W[0, :1].expand(2))
     assert W[0, 0] == pytest.approx(2, rel=0.01)
     assert (W[1] < 1e-5).all()
+
+
+@pytest.mark.parametrize("beta", [0.5, 1, 1.5])
+@pytest.mark.parametrize("ridge", [1e-12, 1e-10])
+def test_weights_of_equal_components_that_a_ridge_alone_tells_apart(beta, ridge):
+    """Too small a ridge to change the slope by more than the bound."""
+    H = random_matrix(30, 20)
+    H = torch.cat((H[:, :1].expand(-1, 20), H), 1)
+    W = random_matrix(40, 20)
+    Y = (H @ torch.where(W < 0.6, W, 0.0)) * (random_matrix(30, 20) + 0.01)
+    assert optimality(H, weights_of(H, Y, None, Loss(beta, ridge=ridge)), Y, beta) < 1e-6
+
+
+@pytest.mark.parametrize("beta", [-2, -1, 0, 0.5, 1, 1.5])
+@pytest.mark.parametrize("span", [3, 6])
+def test_weights_of_one_component_whose_features_are_far_apart(beta, span):
+    """The slope is zero where w Σ h^β = Σ y h^(β−1)."""
+    H, Y = torch.logspace(-span, 0, 20, dtype=torch.float64).unsqueeze(1), random_matrix(20, 50) + 0.1
+    expected = (H.pow(beta - 1) * Y).sum(0) / H.pow(beta).sum()
+    torch.testing.assert_close(weights_of(H, Y, None, Loss(beta))[0], expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("beta", [2.5, 3])
+def test_weights_that_explain_no_more_than_counts_as_zero(beta):
+    """There the slope is that at the floor, and it leads down."""
+    H, Y = torch.tensor([[1.0], [1e-12]]).double(), torch.tensor([[1e-9], [1.0]]).double()
+    assert weights_of(H, Y, None, Loss(beta)) == 0
