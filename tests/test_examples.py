@@ -55,6 +55,14 @@ def test_the_layer_in_a_model_of_ones_own():
     assert len(example.main(steps=3)) == 3
 
 
+@pytest.mark.parametrize("name", ["nmf_parts", "nnls_layer"])
+def test_an_example_without_options_says_what_it_is_when_asked(name, tmp_path):
+    done = run_example(name, "--help", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: ")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("w_solver", W_SOLVERS)
 def test_training_with_every_w_solver(w_solver, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
