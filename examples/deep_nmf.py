@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.autoencoders import DeepNMF
-from diffnmf.data import ImageSet, load_dataset
+from diffnmf.data import DATASETS, ImageSet, load_dataset
 from diffnmf.figures.hierarchy import save_hierarchy
 from diffnmf.interrupts import interruptible
 from diffnmf.metrics import relative_error
@@ -55,7 +55,7 @@ def accuracy(model: DeepNMF, train: tuple[Tensor, Tensor], test: tuple[Tensor, T
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="mnist", help="mnist, fashion, faces, digits")
+    parser.add_argument("--dataset", default="mnist", choices=DATASETS)
     parser.add_argument("--count", type=int, default=4000, help="images to learn from")
     parser.add_argument("--unseen", type=int, default=1000, help="images to judge on")
     parser.add_argument("--hidden", type=int, default=40, help="components of the fine level")

@@ -3,6 +3,8 @@
 Leaves the pictures digits_rank.png and digits_parts.png in the folder it runs in.
 """
 
+import argparse
+
 import torch
 from sklearn.datasets import load_digits
 
@@ -30,5 +32,6 @@ def main(samples: int = 1797) -> int:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()  # it has no options, and refuses some
     with interruptible():
         main()

@@ -1,5 +1,7 @@
 """NNLSLayer in a model of your own: learn a dictionary of parts, with the exact non-negative codes of every sample."""
 
+import argparse
+
 import torch
 
 from diffnmf.interrupts import interruptible
@@ -33,6 +35,7 @@ def main(steps: int = 100) -> list[float]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()  # it has no options, and refuses some
     with interruptible():
         losses = main()
     print(f"mean absolute error: {losses[0]:.4f} at the start, {losses[-1]:.4f} at the end")

@@ -26,7 +26,8 @@ def main(dataset: str = "mnist", output: Path = Path("overview.png"), parts: int
     """Draw it, and return the relative error of the digits that it shows."""
     split = load_dataset(dataset)
     shape = split.train.image_shape
-    train, Y = group_matrix(split.train, torch.arange(images)), group_matrix(split.test, torch.arange(3))
+    learnt_from = torch.arange(min(images, len(split.train)))
+    train, Y = group_matrix(split.train, learnt_from), group_matrix(split.test, torch.arange(3))
     H = factorize(train, parts, init="nndsvda", tol=1e-3, max_iter=300).H
     W = nnls(H, Y).W  # (parts, 3)
     draw(output, H, W, Y, shape)
@@ -58,6 +59,6 @@ def draw(output: Path, H: Tensor, W: Tensor, Y: Tensor, shape: tuple[int, int]) 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="mnist", help="mnist, fashion or digits")
+    parser.add_argument("--dataset", default="mnist", choices=("mnist", "fashion", "digits"))
     parser.add_argument("--output", type=Path, default=Path("overview.png"))
     print(f"relative error {main(**vars(parser.parse_args())):.3f}")

@@ -33,6 +33,7 @@ from torch.nn.functional import softplus
 from diffnmf import NNLSLayer
 from diffnmf.factorization import spa
 from diffnmf.figures.drawing import COLOURS, label_axes, new_figure, save_figure
+from diffnmf.hardware import DEVICE_HELP, device_named
 from diffnmf.interrupts import interruptible
 from diffnmf.studies.report import markdown_table
 
@@ -230,15 +231,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--side", type=int, default=32, help="pixels along an edge of the scene")
     parser.add_argument("--bands", type=int, default=100)
-    parser.add_argument("--k", type=int, default=5, help="endmembers, at most 7")
+    parser.add_argument("--k", type=int, default=5, help=f"endmembers, at most {len(COLOURS)}")
     parser.add_argument("--pure", type=float, default=0.1, help="purer pixels than 1 - PURE hold one endmember alone")
     parser.add_argument("--steps", type=int, default=300, help="of gradient descent")
     parser.add_argument("--longer", type=int, default=10, help="times the steps, for the softmax")
     parser.add_argument("--volume", type=float, default=0.2, help="weight of the volume of the simplex in the loss")
     parser.add_argument("--seed", type=int, default=0, help="of the scene")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--device", default="cpu", help=DEVICE_HELP)
     parser.add_argument("--output", type=Path, default=Path("runs/unmixing"))
     options = parser.parse_args()
+    try:
+        options.device = device_named(options.device)
+    except ValueError as error:
+        parser.error(str(error))
+    if not 2 <= options.k <= len(COLOURS):
+        parser.error(f"k: expected 2 to {len(COLOURS)} endmembers, a colour for each; got {options.k}")
 
     scene = make_scene(options.side, options.bands, options.k, options.pure, options.seed)
     scene = Scene(*(part.to(options.device) for part in (scene.Y, scene.endmembers, scene.abundances, scene.sigma)))

@@ -55,6 +55,33 @@ def test_the_layer_in_a_model_of_ones_own():
     assert len(example.main(steps=3)) == 3
 
 
+@pytest.mark.parametrize("name", ["nmf_parts", "nnls_layer"])
+def test_an_example_without_options_says_what_it_is_when_asked(name, tmp_path):
+    done = run_example(name, "--help", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("deep_nmf", ["--dataset", "nonsense"], "invalid choice: 'nonsense'"),
+        ("unmixing", ["--k", "9"], "k: expected 2 to 7 endmembers, a colour for each; got 9"),
+        ("unmixing", ["--device", "gpu"], "device: expected auto, cpu, cuda or cuda:N; got 'gpu'"),
+        ("sparse_coding", ["--device", "gpu"], "device: expected auto, cpu, cuda or cuda:N; got 'gpu'"),
+        ("attention_factorization", ["--device", "gpu"], "device: expected auto, cpu, cuda or cuda:N; got 'gpu'"),
+    ],
+)
+def test_what_an_example_does_not_take_is_told_in_a_line(name, options, message, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *options])
+    with pytest.raises(SystemExit) as stopped:
+        load_example(name).main()
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("w_solver", W_SOLVERS)
 def test_training_with_every_w_solver(w_solver, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -407,6 +434,6 @@ def test_deep_nmf(tmp_path, monkeypatch):
 
 
 def test_the_picture_of_the_readme(tmp_path):
-    error = load_example("overview").main("digits", tmp_path / "overview.png", parts=16, images=400)
+    error = load_example("overview").main("digits", tmp_path / "overview.png", parts=16)  # has fewer than 5,000 images
     assert error < 0.5
     assert (tmp_path / "overview.png").stat().st_size > 10_000

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from diffnmf.cli.reporting import announce_for, explained
-from diffnmf.hardware import device_named
+from diffnmf.hardware import DEVICE_HELP, device_named
 from diffnmf.runs.large_files import ENDINGS, factorize_large_file, is_large, process_count
 from diffnmf.runs.nmf_files import factorize_table, score_consensus, score_ranks
 
@@ -20,6 +20,7 @@ Data = Annotated[
     ),
 ]
 Output = Annotated[Path, typer.Option(help="The folder for what is written.", show_default=False)]
+OwnOutput = Annotated[Path, typer.Option("--output", help="The folder for what is written.")]  # with a default
 Resize = Annotated[
     tuple[int, int] | None,
     typer.Option(
@@ -50,7 +51,7 @@ def nmf(
             show_default="that of the solver",
         ),
     ] = None,
-    n_init: Annotated[int, typer.Option(min=1, help="Random starts, of which the best is kept.")] = 1,
+    n_init: Annotated[int, typer.Option(min=1, help="Starts, of which the best is kept; several are random.")] = 1,
     alpha_w: Annotated[float, typer.Option(min=0, help="Penalty of the weights, as in scikit-learn.")] = 0.0,
     alpha_h: Annotated[
         float | None, typer.Option(min=0, help="Penalty of the components.", show_default="that of the weights")
@@ -59,7 +60,7 @@ def nmf(
     tol: Annotated[float, typer.Option(min=0, help="Of the projected gradient; 0 runs all iterations.")] = 1e-4,
     max_iter: MaxIter = 1000,
     seed: Seed = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="cpu")] = None,
+    device: Annotated[str | None, typer.Option(help=DEVICE_HELP, show_default="cpu")] = None,
     max_memory: Annotated[
         float,
         typer.Option(help="Megabytes: a larger .npy file is read in blocks, pass after pass.", min=1),
@@ -115,7 +116,7 @@ def nmf(
 def rank(
     data: Data,
     ks: Ks,
-    output: Output = Path("rank"),
+    output: OwnOutput = Path("rank"),
     folds: Annotated[int, typer.Option(min=2, help="Parts of the entries, each of which is hidden once.")] = 5,
     rounds: Annotated[int, typer.Option(min=1, help="Iterations of each fit.")] = 50,
     seed: Seed = 0,
@@ -140,7 +141,7 @@ def rank(
 def consensus(
     data: Data,
     ks: Ks,
-    output: Output = Path("consensus"),
+    output: OwnOutput = Path("consensus"),
     n_init: Annotated[int, typer.Option(min=2, help="Random starts for every k.")] = 20,
     keep: Annotated[float, typer.Option(help="The share of them that counts, the best ones.")] = 0.8,
     tol: Annotated[float, typer.Option(min=0, help="As for nmf.")] = 1e-3,

@@ -1,5 +1,6 @@
 """The commands that use a trained run: ``evaluate``, ``factorize``, ``info``."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from diffnmf.models.pretrained import WITH_WEIGHTS, is_pretrained
 from diffnmf.runs import (
     RunFolder,
     describe_installation,
+    describe_pretrained,
     describe_run,
     evaluate_run,
     factorize_images,
@@ -106,10 +108,14 @@ def factorize(
 
 def info(
     run: Annotated[
-        Path | None, typer.Argument(help="A run folder; none: this installation.", show_default=False)
+        Path | None,
+        typer.Argument(help="A run folder, or a pretrained model; none: this installation.", show_default=False),
     ] = None,
 ) -> None:
     """Show what a run is, how far it is, and how well it does; and what would compute here."""
     with explained():
-        about = describe_installation() if run is None else describe_run(run) | describe_installation()
-    typer.echo(yaml.safe_dump(about, sort_keys=False, allow_unicode=True).rstrip())
+        about = {}
+        if run is not None:
+            about = describe_pretrained(str(run)) if is_pretrained(run) else describe_run(run)
+        about |= describe_installation()
+    typer.echo(yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=math.inf).rstrip())

@@ -157,6 +157,7 @@ def _too_few(images: ImageSet, pools: list[Tensor], group_size: int) -> ValueErr
     fewest = min(len(pool) for pool in pools)
     what = "images" if images.labels is None else f"images of the smallest of {len(pools)} classes"
     return ValueError(
-        f"group_size: expected at most {fewest * len(pools)} for {images.name}, which has {len(images)} images "
-        f"({fewest} {what}); got {group_size}; make the groups smaller or add images"
+        f"group_size: expected at most {fewest * len(pools)} for the part of {images.name} of which groups are made, "
+        f"{len(images)} images ({fewest} {what}; training and test images have groups of their own); got {group_size}; "
+        "make the groups smaller or add images"
     )

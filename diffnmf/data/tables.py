@@ -111,7 +111,10 @@ def _read_numpy(path: Path) -> Table:
     """An array or an archive, whichever the file is: NumPy does not go by the name either."""
     # Opened here, not by NumPy, which leaves the files open that turn out to be damaged.
     with path.open("rb") as stream:
-        loaded = np.load(stream, allow_pickle=False)
+        try:
+            loaded = np.load(stream, allow_pickle=False)
+        except ValueError as error:  # what is pickled, or no array at all
+            raise ValueError(f"expected an array of numbers; {error} (save it anew, without Python objects)") from error
         return _of_array(loaded) if isinstance(loaded, np.ndarray) else _of_archive(loaded, path)
 
 
@@ -123,7 +126,9 @@ def _of_archive(archive: Any, path: Path) -> Table:
         return _of_sparse(load_npz(path))
     name = names[0] if len(names) == 1 else next((x for x in ("X", "images") if x in names), None)
     if name is None:
-        raise ValueError(f"expected one array, or one that is called X; got {', '.join(names) or 'none'}")
+        raise ValueError(
+            f"expected one array, or one that is called X; got {', '.join(names) or 'none'} (numpy.savez(file, X=...))"
+        )
     table = _of_array(archive[name])
     rows, columns = (_names(archive[x]) if x in archive.files else None for x in ("rows", "columns"))
     return Table(table.X, rows, columns, table.image_shape)

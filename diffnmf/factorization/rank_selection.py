@@ -102,6 +102,10 @@ def cross_validate_rank(
     others, and HW is compared with what was hidden: Σ(Y − HW)² / ΣY² over the hidden entries, square root. Too few
     components miss structure, too many fit noise, and both show.
 
+    A prediction is at most the largest entry that is visible. With many components a few hidden entries are predicted
+    a thousand times larger than anything in Y, where hardly a visible one says how much of a component a sample holds;
+    they alone would decide.
+
     Hidden entries do not count in the fit, exactly: it is that of ``factorize`` with a ``mask``.
 
     Why scattered entries and not whole blocks of rows and columns (Owen and Perry 2009, Bi-cross-validation of the SVD
@@ -180,8 +184,10 @@ def _hidden_error(Y: Tensor, known: Tensor | None, hidden: Tensor, k: int, optio
     hidden = hidden if known is None else hidden & known
     whole = Y.expand(len(hidden), *Y.shape)
     factors = factorize(whole, k, mask=visible.expand_as(whole), tol=0.0, **options)
+    # Next to nothing may be visible of a component in a sample: its weight is free then, and what it says of the rest.
+    predicted = torch.minimum(factors.H @ factors.W, torch.where(visible, Y, 0.0).amax((-2, -1), keepdim=True))
     largest = one_where_zero(Y.nan_to_num(0.0).amax((-2, -1), keepdim=True))  # squares of what is large would overflow
-    error = _norm(torch.where(hidden, factors.H @ factors.W - Y, 0.0) / largest)
+    error = _norm(torch.where(hidden, predicted - Y, 0.0) / largest)
     size = _norm(torch.where(hidden, Y, 0.0) / largest)
     return torch.where((size == 0) & (error > 0), math.inf, error / one_where_zero(size))
 

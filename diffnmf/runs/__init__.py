@@ -10,7 +10,7 @@ Example:
 """
 
 from diffnmf.runs.config import DataConfig, ModelConfig, RunConfig
-from diffnmf.runs.description import describe_installation, describe_run
+from diffnmf.runs.description import describe_installation, describe_pretrained, describe_run
 from diffnmf.runs.experiment import ExperimentResult
 from diffnmf.runs.own_images import GroupFactors, factorize_images
 from diffnmf.runs.presets import PRESETS
@@ -28,6 +28,7 @@ __all__ = [
     "RunConfig",
     "RunFolder",
     "describe_installation",
+    "describe_pretrained",
     "describe_run",
     "evaluate_run",
     "factorize_images",

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
+from diffnmf.checks import check_name
 from diffnmf.errors import RunFolderError
 from diffnmf.hardware import AUTO, device_named, hardware
 from diffnmf.kernels import kernel
 from diffnmf.metrics.names import NAMES, with_current_names
+from diffnmf.models.pretrained import registry
 from diffnmf.runs.checkpoints import position
 from diffnmf.runs.recorder import best_of
 from diffnmf.runs.run_folder import RunFolder
@@ -75,6 +77,33 @@ def describe_run(run: str | Path) -> dict[str, Any]:
         about["result"] = f"{NAMES['relative_error']} {error:.2g} on unseen groups ({weights}, epoch {epoch})"
         about["last epoch"] = {name: _rounded(value) for name, value in with_current_names(rows[-1]).items()}
     return {**about, "configuration": config.to_dict()}
+
+
+def describe_pretrained(name: str) -> dict[str, Any]:
+    """What a pretrained model is, and how well it does; plain values, nested.
+
+    Arguments:
+        name: of the registry.
+
+    Raises:
+        ValueError: no model has that name.
+
+    Example:
+        >>> from diffnmf.runs import describe_pretrained
+        >>> describe_pretrained("digits-k16")["result"]
+        'relative error 0.23 on unseen groups (merging alone: 0.24)'
+    """
+    known = registry()
+    entry = known[check_name("name", name, known)]
+    error, of_merging = (scores["relative_error"] for scores in (entry["metrics"], entry["metrics"]["merge"]))
+    return {
+        "pretrained model": name,
+        "result": f"{NAMES['relative_error']} {error:.2g} on unseen groups (merging alone: {of_merging:.2g})",
+        "trained by": f"{entry['command']} --seed {entry['seed']}",
+        "weights": "none, its images are for research" if entry["sha256"] is None else "in the library",
+        "licence of its images": entry["data_licence"],
+        "configuration": {"data": entry["data"], "model": entry["model"]},
+    }
 
 
 def duration(seconds: float) -> str:

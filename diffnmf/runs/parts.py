@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffnmf.data import DataSplit, GroupSampler, ImageSet, load_dataset
 from diffnmf.errors import RunFolderError
-from diffnmf.models import GANUNMF, Critic
+from diffnmf.models import GANUNMF, Critic, GeneratorConfig
 from diffnmf.runs.config import DataConfig, RunConfig
 
 TEST_SEED = 0  # the test groups are the same whatever the seed of a run
@@ -69,13 +69,25 @@ def build_models(
     return model, Critic(image_shape, m, options.critic_width) if config.training.adversarial else None
 
 
+def _differences(own: GeneratorConfig, its: GeneratorConfig) -> str:
+    """The options on which the shape of a U-Net depends, where two have not the same."""
+    names = ("image_shape", "m", "k", "width", "depth", "basis_init", "normalize_maps")
+    pairs = {name: (getattr(its, name), getattr(own, name)) for name in names}
+    return ", ".join(f"{name} is {old} there and {new} here" for name, (old, new) in pairs.items() if old != new)
+
+
 def _start_from(model: GANUNMF, run: str) -> None:
     """Take weights and slots of the generator of a run; the W-head, which may be another, where it is the same."""
-    own, its = model.generator, GANUNMF.load(run, weights="generator").generator
+    source = GANUNMF.load(run, weights="generator")
+    own, its = model.generator, source.generator
     try:
         own.unet.load_state_dict(its.unet.state_dict())
     except RuntimeError as error:
-        raise RunFolderError(f"start_from: the U-Net of {run} is not that of this run: {error}") from error
+        what = _differences(model.config, source.config) or error
+        raise RunFolderError(
+            f"start_from: the U-Net of {run} is not that of this run: {what} "
+            "(give the same options, or leave start_from out)"
+        ) from error
     for name in ("w_head", "mixtures", "start", "slot_head"):
         mine, other = getattr(own, name), getattr(its, name)
         if mine is not None and other is not None and mine.state_dict().keys() == other.state_dict().keys():

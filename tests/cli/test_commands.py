@@ -555,6 +555,14 @@ class TestInfo:
         assert about["device"].startswith("cuda" if torch.cuda.is_available() else "cpu (")
         assert about["kernel on the CPU"].startswith(kernel().name)
 
+    def test_tells_what_a_pretrained_model_is(self):
+        result = invoke("info", "mnist-k10")
+        assert result.exit_code == 0, result.output
+        about = yaml.safe_load(result.stdout)
+        assert about["pretrained model"] == "mnist-k10"
+        assert about["configuration"]["model"]["k"] == 10
+        assert all(": " in line or line.endswith(":") for line in result.stdout.splitlines() if "- " not in line)
+
     def test_no_run(self):
         assert_refused(invoke("info", "missing"), "run", r"missing has no config\.yaml")
 

@@ -617,3 +617,17 @@ class TestTables:
         np.save(tmp_path / "t.npy", np.zeros(shape))
         with pytest.raises(ValueError, match="expected at least one sample and one feature; got shape"):
             read_table(tmp_path / "t.npy")
+
+
+@pytest.mark.parametrize("command", ["rank", "consensus"])
+def test_help_says_where_the_files_go(command):
+    assert re.search(rf"--output .*\[default: {command}\]", re.sub(r"[\s│]+", " ", invoke(command, "--help").output))
+
+
+def test_a_file_of_objects_is_refused_with_what_to_do(tmp_path):
+    np.save(tmp_path / "objects.npy", np.array([[{}]], dtype=object), allow_pickle=True)
+    result = invoke("nmf", "objects.npy", "--k", 1, "--output", "out")
+    assert result.exit_code == 2
+    assert re.search(
+        r"objects\.npy: expected an array of numbers; .*save it anew, without Python objects", result.output
+    )

@@ -91,7 +91,10 @@ class TestUnlabelled:
             GroupSampler(unlabelled(23), 5, order="class")
 
     def test_too_few_images(self):
-        with pytest.raises(ValueError, match=r"group_size: expected at most 23 .*23 images.*got 40; make the groups"):
+        with pytest.raises(
+            ValueError,
+            match=r"group_size: expected at most 23 for the part of unlabelled .*23 images.*got 40; make the groups",
+        ):
             GroupSampler(unlabelled(23))
         assert len(GroupSampler(unlabelled(23), 23)) == 1
 

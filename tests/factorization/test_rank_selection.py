@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from diffnmf.factorization import RankScores, cross_validate_rank, svd_curve, truncated_svd
 from diffnmf.figures.curves import save_rank_selection
@@ -90,6 +91,12 @@ class TestCrossValidation:
         scores = cross_validate_rank(Y, [3], rounds=100)  # the constant is a third part
         noise = (0.1 * math.sqrt(Y.numel()) / torch.linalg.matrix_norm(Y)).item()
         assert noise < scores.mean.item() < 1.1 * noise
+
+    def test_no_few_entries_decide(self):
+        """Where next to nothing is visible of a component, its weight may be anything, times what is hidden."""
+        digits = torch.from_numpy(load_digits().data[:100].T / 16)
+        scores = cross_validate_rank(digits, [8, 12, 16, 20, 24])
+        assert scores.mean.max() < 0.5
 
     def test_a_batch_is_its_problems(self):
         Y = planted(30, 20, noise=0.3, batch=(2, 2))
