@@ -99,13 +99,10 @@ def _start(half: DivergenceHalfStep) -> Tensor:
 
 
 def _even_start(half: DivergenceHalfStep) -> Tensor:
-    """The same share for every component, so that every column of FᵀX has the sum of what its T has within reach."""
+    """The same share for every component, so that every column of FᵀX has the sum of its T."""
     F, T, V = half.fixed, half.target, half.weights
-    within_reach = F.amax(1, keepdim=True).sign()  # (B, 1, p)
-    if isinstance(T, SparseMatrix):
-        mass = T.left_multiplied(within_reach)
-    else:
-        mass = within_reach @ (T if V is None else T * V)
+    ones = F.new_ones(len(F), 1, F.shape[2])
+    mass = T.left_multiplied(ones) if isinstance(T, SparseMatrix) else ones @ (T if V is None else T * V)
     share = F.sum((1, 2), keepdim=True) if V is None else F.sum(1, keepdim=True) @ V
     return (mass / one_where_zero(share)).expand(-1, F.shape[1], -1).clone()
 

@@ -45,6 +45,7 @@ def weights_of(H: Tensor, Y: Tensor, V: Tensor | None, loss: Loss) -> Tensor:
         return exact_weights(H, target, weights=V, l1=loss.l1, ridge=loss.ridge)[0].to(Y.dtype)
     if loss.beta <= 0 and has_zeros(target, V):
         raise zeros_refused("X")
+    target = _within_reach(target, H)
     of_one = torch.ones((), dtype=torch.float64, device=H.device)
     if V is not None:
         V, exponent = weights_in_units(V, V.dtype)
@@ -64,6 +65,16 @@ def weights_of(H: Tensor, Y: Tensor, V: Tensor | None, loss: Loss) -> Tensor:
     penalties = Penalties(scaled_penalty(loss.l1, 1), scaled_penalty(loss.ridge, 2))
     half = DivergenceHalfStep((H / lengths).mT.contiguous(), scaled, penalties, loss.beta, V)
     return (divergence_weights(half) / lengths.mT * sizes)[0].to(Y.dtype)
+
+
+def _within_reach(target: Matrix, H: Tensor) -> Matrix:
+    """Zero in the features that no component has: they cost the same whatever W is, and may be the largest."""
+    reached = H.amax(2) > 0  # (1, n)
+    if bool(reached.all()):
+        return target
+    if isinstance(target, SparseMatrix):
+        return target.without_rows(reached[0])
+    return torch.where(reached.unsqueeze(2), target, 0.0)
 
 
 @torch.no_grad()

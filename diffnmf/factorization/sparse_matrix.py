@@ -90,6 +90,13 @@ class SparseMatrix:
             _with_values(self.columns, self.mT.values / by[self.mT.places[0]]),
         )
 
+    def without_rows(self, kept: Tensor) -> "SparseMatrix":
+        """Zero, though stored, in the rows that are not ``kept`` (n,) bool."""
+        return SparseMatrix(
+            _with_values(self.rows, torch.where(kept[self.places[0]], self.values, 0.0)),
+            _with_values(self.columns, torch.where(kept[self.mT.places[1]], self.mT.values, 0.0)),
+        )
+
     def with_values(self, values: Tensor) -> "SparseMatrix":
         """Other entries (nnz,) in the same places. Only for products from the right: ``columns`` stay as they are."""
         return SparseMatrix(_with_values(self.rows, values), self.columns)

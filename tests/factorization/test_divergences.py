@@ -110,14 +110,19 @@ def test_weights_of_components_that_are_almost_alike(beta, apart, dtype, bound):
 
 
 @pytest.mark.parametrize("beta", [-1, 0, 0.1, 1, 1.5, 3])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_a_feature_that_no_component_has_changes_nothing(beta, weighted):
+@pytest.mark.parametrize("loud", [1.0, 1e9])
+@pytest.mark.parametrize("kind", ["dense", "weighted", "sparse"])
+def test_a_feature_that_no_component_has_changes_nothing(beta, loud, kind):
     H, Y = random_matrix(30, 5), random_matrix(30, 20) + 0.01
-    V = random_matrix(30, 20) if weighted else None
-    expected = weights_of(H, Y, V, Loss(beta, ridge=0.01))
-    H = torch.cat((H, torch.zeros(2, 5)))
-    Y, V = (None if x is None else torch.cat((x, x[:2])) for x in (Y, V))
-    torch.testing.assert_close(weights_of(H, Y, V, Loss(beta, ridge=0.01)), expected, rtol=1e-6, atol=1e-8)
+    V = random_matrix(30, 20) if kind == "weighted" else None
+
+    def found(H, Y, V):
+        return weights_of(H, Y.to_sparse_csr() if kind == "sparse" else Y, V, Loss(beta, ridge=0.01))
+
+    expected = found(H, Y, V)
+    H, Y = torch.cat((H, torch.zeros(2, 5))), torch.cat((Y, loud * Y[:2]))
+    V = None if V is None else torch.cat((V, V[:2]))
+    torch.testing.assert_close(found(H, Y, V), expected, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("beta", [-1, 0, 0.1, 1])
