@@ -35,8 +35,8 @@ PIECE = 2**22
 SMALL = 2**23
 
 # Weights are even when their mean, divided by the largest one, times k is at least this. Then one Gram matrix for all
-# columns (see ``majorizer``) gets further in the time of thirty iterations with one for each: on 2,000 images of MNIST it
-# does at k = 50, on groups of 40 of them at k ≤ 30 it does not.
+# columns (see ``majorizer``) gets further in the time of thirty iterations with one for each: on 2,000 images of MNIST
+# it does at k = 50, on groups of 40 of them at k ≤ 30 it does not.
 EVEN = 30.0
 
 
