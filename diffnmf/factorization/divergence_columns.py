@@ -11,6 +11,7 @@ from torch import Tensor
 
 from diffnmf.factorization.divergence import least_product, power_less_one
 from diffnmf.factorization.nmf_problem import Penalties
+from diffnmf.solvers.constrained.form import weighted_gram
 
 # Of an entry whose curvature is negative, or less than that: this share of what it is where T = P.
 LEAST_CURVATURE = 0.01
@@ -35,27 +36,23 @@ class Bases(Protocol):
         """Those of the columns at ``index``, a list of numbers."""
 
 
+@dataclass(frozen=True)
 class SharedBasis:
     """One F (k, p) for all columns."""
 
-    def __init__(self, F: Tensor) -> None:
-        k = len(F)
-        first, second = torch.triu_indices(k, k, device=F.device)
-        self._F, self._squares, self._pairs = F, F.square(), F[first] * F[second]  # k(k+1)/2 products of two rows
-        self._pair = torch.empty(k, k, dtype=torch.int64, device=F.device)  # the number of (a, b) among the pairs
-        self._pair[first, second] = self._pair[second, first] = torch.arange(len(first), device=F.device)
+    F: Tensor
 
     def product(self, X: Tensor) -> Tensor:
-        return X @ self._F
+        return X @ self.F
 
     def sums(self, R: Tensor) -> Tensor:
-        return R @ self._F.mT
+        return R @ self.F.mT
 
     def square_sums(self, v: Tensor) -> Tensor:
-        return v @ self._squares.mT
+        return v @ self.F.square().mT
 
     def grams(self, v: Tensor) -> Tensor:
-        return (v @ self._pairs.mT)[:, self._pair]
+        return weighted_gram(self.F.mT.unsqueeze(0), v.mT.unsqueeze(0))[0]
 
     def take(self, index: Tensor) -> "SharedBasis":
         return self

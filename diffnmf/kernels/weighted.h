@@ -44,7 +44,7 @@ static void NAME(weigh_residual)(NAME(Tile) *t) {
     }
 }
 
-/* gram += F diag(v) Fᵀ of a chunk of rows, but for what ``mirror`` puts there. */
+/* gram += F diag(v) Fᵀ of a chunk of rows, but for what ``form`` copies. */
 static void NAME(add_gram)(NAME(Tile) *t) {
     for (int64_t a = 0; a < t->k; a++) {
         const int64_t from = a / 4 * 4;
@@ -55,16 +55,30 @@ static void NAME(add_gram)(NAME(Tile) *t) {
     }
 }
 
-/* What lies left of the diagonal, as on its right: without a difference in the last bit. */
-static void NAME(mirror)(NAME(Tile) *t) {
-    for (int64_t a = 0; a < t->k; a++)
+/* What a tile of columns needs of all p rows, from their F, V and T: the Gram matrices, and for the X of the tile the
+   gradient; without T, of any strides as V, the Gram matrices alone. */
+static void NAME(form)(NAME(Tile) *t, const REAL *F, const REAL *weights, int64_t v_row, int64_t v_column, const REAL *T,
+                       int64_t t_row, int64_t t_column, int64_t p, int64_t columns) {
+    memset(t->gradient, 0, t->rows * SPAN * sizeof(REAL));
+    memset(t->gram, 0, t->k * t->rows * SPAN * sizeof(REAL));
+    for (int64_t i = 0; i < p; i += CHUNK) {
+        const int64_t chunk = LESS(p - i, CHUNK);
+        NAME(copy_chunk)(t->F, F, t->k, p, i, chunk);
+        NAME(copy_tile)(t->V, weights + i * v_row, v_row, v_column, chunk, columns);
+        if (T) {
+            NAME(copy_tile)(t->T, T + i * t_row, t_row, t_column, chunk, columns);
+            NAME(weigh_residual)(t);
+            NAME(add_tile)(t->F, t->T, t->gradient, t->rows);
+        }
+        NAME(add_gram)(t);
+    }
+    for (int64_t a = 0; a < t->k; a++) /* left of the diagonal as on its right, without a difference in the last bit */
         for (int64_t b = 0; b < a; b++)
             memcpy(t->gram + (a * t->rows + b) * SPAN, t->gram + (b * t->rows + a) * SPAN, SPAN * sizeof(REAL));
 }
 
 /* Passes over the rows of X: the entry at the minimum of its quadratic, the others held. */
 static void NAME(descend)(NAME(Tile) *t, REAL ridge, int64_t sweeps, REAL zero) {
-    NAME(mirror)(t);
     memset(t->moved, 0, t->rows * SPAN * sizeof(REAL));
     for (int64_t step = 0; step < sweeps * t->k; step++) {
         const int64_t i = step % t->k;
@@ -110,20 +124,9 @@ KERNEL(NAME(diffnmf_weighted_sweep))(const REAL *F, const REAL *T, int64_t t_pro
             const int64_t columns = LESS(end - start, SPAN);
             REAL *x = X + b * k * N + start;
             memset(t.X, 0, t.rows * SPAN * sizeof(REAL));
-            memset(t.gradient, 0, t.rows * SPAN * sizeof(REAL));
-            memset(t.gram, 0, k * t.rows * SPAN * sizeof(REAL));
             for (int64_t a = 0; a < k; a++) memcpy(t.X + a * SPAN, x + a * N, columns * sizeof(REAL));
-            for (int64_t i = 0; i < p; i += CHUNK) {
-                const int64_t chunk = LESS(p - i, CHUNK);
-                NAME(copy_chunk)(t.F, F + b * k * p, k, p, i, chunk);
-                const REAL *of_T = T + b * t_problem + i * t_row + start * t_column;
-                NAME(copy_tile)(t.T, of_T, t_row, t_column, chunk, columns);
-                const REAL *of_V = weights + b * v_problem + i * v_row + start * v_column;
-                NAME(copy_tile)(t.V, of_V, v_row, v_column, chunk, columns);
-                NAME(weigh_residual)(&t);
-                NAME(add_tile)(t.F, t.T, t.gradient, t.rows);
-                NAME(add_gram)(&t);
-            }
+            NAME(form)(&t, F + b * k * p, weights + b * v_problem + start * v_column, v_row, v_column,
+                       T + b * t_problem + start * t_column, t_row, t_column, p, columns);
             const REAL price = l1 ? l1[b] : 0, bend = ridge ? ridge[b] : 0;
             for (int64_t i = 0; i < k * SPAN; i++) t.gradient[i] += price + bend * t.X[i];
             NAME(descend)(&t, bend, sweeps, (REAL)zero);
@@ -151,15 +154,8 @@ KERNEL(NAME(diffnmf_weighted_gram))(const REAL *F, const REAL *weights, int64_t 
         const int64_t b = at / strips, begin = at % strips * STRIP, end = LESS(N, begin + STRIP);
         for (int64_t start = begin; start < end; start += SPAN) {
             const int64_t columns = LESS(end - start, SPAN);
-            memset(t.gram, 0, k * t.rows * SPAN * sizeof(REAL));
-            for (int64_t i = 0; i < p; i += CHUNK) {
-                const int64_t chunk = LESS(p - i, CHUNK);
-                const REAL *of_V = weights + b * v_problem + i * v_row + start * v_column;
-                NAME(copy_chunk)(t.F, F + b * k * p, k, p, i, chunk);
-                NAME(copy_tile)(t.V, of_V, v_row, v_column, chunk, columns);
-                NAME(add_gram)(&t);
-            }
-            NAME(mirror)(&t);
+            NAME(form)(&t, F + b * k * p, weights + b * v_problem + start * v_column, v_row, v_column, NULL, 0, 0, p,
+                       columns);
             for (int64_t l = 0; l < columns; l++)
                 for (int64_t a = 0; a < k; a++)
                     for (int64_t j = 0; j < k; j++)
