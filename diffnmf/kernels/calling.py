@@ -19,8 +19,7 @@ _functions: dict[str, Callable[..., int]] = {}
 def available(*tensors: Tensor) -> bool:
     """Whether the kernels can take these tensors: plain ones on the CPU, seen by no transform, without derivatives."""
     return (
-        not torch.compiler.is_compiling()  # first: the questions below have no place in a graph
-        and kernel().name == "c"
+        kernel().name == "c"
         and all(_is_plain(x) for x in tensors)
         and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
         and not torch._C._are_functorch_transforms_active()

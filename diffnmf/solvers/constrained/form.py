@@ -191,7 +191,8 @@ def weighted_gram(H: Tensor, weights: Tensor) -> Tensor:
     In operations of torch as one product of the weights with the products of two columns of H, (n, k(k+1)/2), of some
     problems at a time.
     """
-    if available(H, weights) and H.dtype in TYPES:
+    # In a graph even the question whether there is a kernel would break it.
+    if not torch.compiler.is_compiling() and available(H, weights) and H.dtype in TYPES:
         return kernels.gram(H.mT, weights)
     n, k = H.shape[-2:]
     i, j = torch.triu_indices(k, k, device=H.device)
