@@ -106,6 +106,15 @@ def compare(
             raise ValueError("frontier: expected it without --accuracy; got both (one after the other)")
         if direct is not None and not frontier:
             raise ValueError("direct: expected --frontier with it; got it alone (add --frontier)")
+        of_preset = ("preset", "config") if runs else ()
+        if frontier or accuracy:
+            mode = "frontier" if frontier else "accuracy"
+            _refuse(
+                context, ("rows", "seeds", "width", "epochs", *of_preset), f"{mode}: expected no options of a training"
+            )
+        elif runs:
+            others = (*training, "rows", "seeds", *of_preset)
+            _refuse(context, others, "runs: expected no options of a training beside run folders")
         if accuracy:
             data, components = _frontier_of(runs or [], given, preset, config)
             ks = {components, *(RunFolder.open(run)[1].model.k for run in runs or [])}
@@ -114,12 +123,6 @@ def compare(
             data, components = _frontier_of(runs or [], given, preset, config)
             measure_frontier(data, components, output, runs=runs or [], direct=direct, **around)
         elif runs:
-            others = [name for name in (*training, "rows", "seeds", "preset", "config") if was_given(context, name)]
-            if others:
-                what = ", ".join(f"--{name.replace('_', '-')}" for name in others)
-                raise ValueError(
-                    f"runs: expected no options of a training beside run folders; got {what} (leave them out)"
-                )
             compare_runs(runs, output, **around)
         else:
             base = preset_with(preset, config).with_options(**given)
@@ -226,6 +229,13 @@ def _frontier_of(runs: list[Path], given: Options, preset: str, config: Path | N
     base = RunFolder.open(runs[0])[1] if runs else preset_with(preset, config)
     chosen = base.with_options(**given)
     return chosen.data, chosen.model.k
+
+
+def _refuse(context: typer.Context, names: tuple[str, ...], expected: str) -> None:
+    """Raise where one of these options was given, rather than pass over it."""
+    given = [f"--{name.replace('_', '-')}" for name in names if was_given(context, name)]
+    if given:
+        raise ValueError(f"{expected}; got {', '.join(given)} (leave them out)")
 
 
 def _integers(name: str, text: str) -> list[int]:

@@ -21,8 +21,6 @@ from diffnmf.factorization.workers import for_each
 from diffnmf.solvers.devices import looking_is_free
 
 CHECK_EVERY = 10  # iterations; a check costs about half an iteration
-# The gradient of a random start is 0.16 to 0.8 of ‖(HᵀY, YWᵀ)‖, that of a good one 0.005 to 0.05.
-LEAST_START = 0.1
 CHUNK_BYTES = 2**24  # of Y and the factors, on the CPU: what a last-level cache holds
 
 
@@ -211,10 +209,8 @@ class _Alternation:
         self.errors[iteration][index] = error
         if now is not None:
             if iteration == 0:
-                self.start_norm[index] = torch.maximum(now.norm, LEAST_START * now.size)
-            wanted = self.budget.tol * self.start_norm[index]
-            wanted = torch.where(wanted.isfinite(), wanted, 0.0)  # from a start too far off to be measured
-            finished[index] = now.norm <= torch.maximum(wanted, now.rounding)
+                self.start_norm[index] = now.of_start
+            finished[index] = now.reaches(self.budget.tol * self.start_norm[index])
 
     def measure(self, problem: NMFProblem, iterate: FactorState) -> tuple[Tensor, Stationarity | None]:
         """The relative errors (B,), and, where that is asked for, how far the iterates are from a stationary point."""

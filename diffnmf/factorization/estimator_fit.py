@@ -128,8 +128,8 @@ def loss_of(model: Any, samples: Samples) -> Loss:
     return Loss(solver_of(model).beta, l1, ridge)
 
 
-def solver_of(model: Any) -> Any:
-    return solver_named(model.solver, model.beta_loss, shuffle=check_flag("shuffle", model.shuffle))
+def solver_of(model: Any, seed: int = 0) -> Any:
+    return solver_named(model.solver, model.beta_loss, shuffle=check_flag("shuffle", model.shuffle), seed=seed)
 
 
 def _penalties(model: Any, samples: Samples) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -150,7 +150,7 @@ def factorize_samples(model: Any, samples: Samples, starts: Starts, Y: Any = Non
     (l1_W, ridge_W), (l1_H, ridge_H) = _penalties(model, samples)
     n_init = check_count("n_init", model.n_init, at_least=1)
     options = {
-        "method": solver_of(model),
+        "method": solver_of(model, seed),
         "tol": check_number("tol", model.tol),
         "max_iter": check_count("max_iter", model.max_iter),
         "l1_W": l1_W,

@@ -125,8 +125,9 @@ def factorize(
         split: with ``group``, what of a tensor Y is split over the processes, in the order of their ranks: "columns" or
             "rows". ``Blocks`` are split along the rows of the file.
         checkpoint: a folder, seen by all processes, in which the run is kept once a minute, and from which the same
-            call goes on, to the same bits; with another number of processes to rounding.
-        progress: show a bar on a terminal.
+            call goes on, to the same bits; with another number of processes to rounding. For what takes ``Blocks``:
+            one dense matrix, and the methods, options and starts named there.
+        progress: show a bar on a terminal, for the same.
 
     Returns:
         The factors with the history of the errors. A problem that holds a NaN or an infinity has NaN factors and
@@ -168,11 +169,14 @@ def factorize(
         return Budget(tol, max_iter, observer if callback else None)
 
     if isinstance(Y, Blocks) or group is not None or checkpoint is not None or progress:
+        beside = "for a matrix in blocks or parts"
+        if isinstance(Y, Tensor) and group is None:
+            option = "progress" if checkpoint is None else "checkpoint"
+            beside = f"beside {option}"
+            _check_takes_parts(option, Y, method)
         for name, value in (("fixed", fixed), ("mask", mask), ("weights", weights)):
             if value is not None:
-                raise ValueError(
-                    f"{name}: expected None for a matrix in blocks or parts; got {type(value).__name__} (leave it out)"
-                )
+                raise ValueError(f"{name}: expected None {beside}; got {type(value).__name__} (leave it out)")
         if not isinstance(Y, Blocks | Tensor):
             check_tensor("Y", Y)  # raises
         penalties = {"l1_H": l1_H, "l1_W": l1_W, "ridge_H": ridge_H, "ridge_W": ridge_W}
@@ -275,3 +279,15 @@ def _complaint(method: Method, finite: Tensor, converged: Tensor, iterations: in
             "tol, or see `converged` of the result"
         )
     return f"{type(method).__name__}: {'. '.join(parts)}"
+
+
+def _check_takes_parts(name: str, Y: Tensor, method: Method) -> None:
+    """Raise where the option ``name`` is given for what is not computed part by part."""
+    if Y.layout != torch.strided or Y.ndim != 2:
+        what = f"shape {tuple(Y.shape)}" if Y.layout == torch.strided else f"layout {Y.layout}"
+        raise ValueError(f"{name}: expected it for one dense matrix (n, m) alone; got Y of {what} (leave {name} out)")
+    if "parts" not in method.takes:
+        raise ValueError(
+            f'{name}: expected it with method "hals", "anls" or "mu" alone; got {type(method).__name__}'
+            f" (leave {name} out)"
+        )

@@ -54,6 +54,7 @@ class HALS(AlternatingMethod):
         revive: give components that have died another start, from the columns of Y that are fitted worst. Not done
             under penalties, where a dead component may be what is asked for.
         shuffle: take the rows of a factor in another random order, which is the same for all problems, in every sweep.
+        seed: of these orders, an int ≥ 0.
 
     Raises:
         TypeError, ValueError: an option is not as above; the message names it.
@@ -74,6 +75,7 @@ class HALS(AlternatingMethod):
     extrapolate: bool = True
     revive: bool = True
     shuffle: bool = False
+    seed: int = 0
 
     def __post_init__(self) -> None:
         set_fields(
@@ -82,6 +84,7 @@ class HALS(AlternatingMethod):
             extrapolate=check_flag("extrapolate", self.extrapolate),
             revive=check_flag("revive", self.revive),
             shuffle=check_flag("shuffle", self.shuffle),
+            seed=check_count("seed", self.seed),
         )
 
     @property
@@ -105,7 +108,7 @@ class HALS(AlternatingMethod):
         if not self.shuffle:
             self._sweep(half, X, memory, past)
             return
-        generator = torch.Generator().manual_seed(int(memory["steps"][0]))
+        generator = torch.Generator().manual_seed(self.seed + int(memory["steps"][0]))
         order = torch.randperm(X.shape[1], generator=generator, device="cpu").to(X.device)
         memory["steps"] += 1
         shuffled = X[:, order]
@@ -123,12 +126,21 @@ class HALS(AlternatingMethod):
         if isinstance(half, Quadratic):
             sweep_(*half.penalized(), X, passes(self.sweeps, half.size, k), past, beta)
             return
-        if float(memory["evenness"].min()) * k < EVEN:
-            weighted_sweep_(half, X, self.sweeps)  # the Gram matrices are what costs
-        else:
-            sweep_(*majorizer(half, X, memory["largest"]), X, 1)
+        self._weighted_sweep(half, X, memory["largest"], even=memory["evenness"].flatten() * k >= EVEN)
         if past is not None and beta is not None:
             extrapolate_(X, past, beta)
+
+    def _weighted_sweep(self, half: WeightedHalfStep, X: Tensor, largest: Tensor, *, even: Tensor) -> None:
+        """Some passes over X in place; ``even`` (B,) bool says which problems share one Gram matrix for all columns."""
+        if even.all():
+            sweep_(*majorizer(half, X, largest), X, 1)
+        elif not even.any():
+            weighted_sweep_(half, X, self.sweeps)  # the Gram matrices are what costs
+        else:  # each as it would be alone
+            for index in (even.nonzero().squeeze(-1), (~even).nonzero().squeeze(-1)):
+                some = X[index]
+                self._weighted_sweep(half.take(index), some, largest[index], even=even[index])
+                X[index] = some
 
     def iterate_small(self, problem: NMFProblem, iterate: FactorState, iterations: int) -> Tensor | None:
         if self.shuffle or not _is_small(problem, iterate):

@@ -84,7 +84,7 @@ def make_nmf_problem(
     penalties = {"l1_H": l1_H, "l1_W": l1_W, "ridge_H": ridge_H, "ridge_W": ridge_W}
     of_W, of_H = make_penalties(root, beta, V_exponent, **penalties)
     H, W, known = (None if x is None else units.scale(x) for x in given)
-    _check_size(H, W)
+    check_start_size(H, W)
     problem = NMFProblem(scaled, _square(scaled, V), k, of_W, of_H, V, held)
     return problem, units, Given(H, W, known)
 
@@ -198,7 +198,7 @@ def _given(name: str, X: Tensor | None, Y: Tensor, shape: tuple[int, ...], dtype
     return expanded.to(dtype).reshape(math.prod(shape[:-2]), *shape[-2:])  # -1 has no answer where it is empty
 
 
-def _check_size(H: Tensor | None, W: Tensor | None) -> None:
+def check_start_size(H: Tensor | None, W: Tensor | None) -> None:
     """Raise where HHᵀ, WWᵀ or ⟨HHᵀ, WWᵀ⟩ of a given start would overflow, in the scaled units."""
     sizes = {name: float(X.max()) if X is not None and X.numel() else 0.0 for name, X in (("H0", H), ("W0", W))}
     dtype = next((X.dtype for X in (H, W) if X is not None), torch.float64)

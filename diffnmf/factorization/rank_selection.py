@@ -26,7 +26,8 @@ class RankScores(NamedTuple):
         ks: the numbers of components that were tried, ascending.
         mean: (len(ks), *batch) float64, the relative error on held-out entries, mean over the folds.
         std: (len(ks), *batch) float64, its standard deviation over the folds.
-        best: (*batch,) int64, the k with the smallest mean; 0 for a problem that is not finite.
+        best: (*batch,) int64, the k with the smallest mean; 0 where none is finite: for a problem that is not, and
+            where a fold hides nothing but zeros.
 
     Example:
         >>> import torch

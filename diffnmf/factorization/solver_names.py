@@ -14,8 +14,8 @@ SOLVERS: dict[str, type[Method]] = {"hals": HALS, "cd": HALS, "anls": ANLS, "mu"
 EXPECTED = f"solver: expected one of {', '.join(SOLVERS)}, or an instance of a method"
 
 
-def solver_named(solver: str | Method, beta_loss: float | str, *, shuffle: bool) -> Method:
-    """The method for ``solver`` and ``beta_loss`` of ``NMF``.
+def solver_named(solver: str | Method, beta_loss: float | str, *, shuffle: bool, seed: int = 0) -> Method:
+    """The method for ``solver`` and ``beta_loss`` of ``NMF``; ``seed`` is that of the orders of ``shuffle``.
 
     Raises:
         TypeError, ValueError: there is no such solver, or it has no use for that loss; the message says what to use.
@@ -38,4 +38,4 @@ def solver_named(solver: str | Method, beta_loss: float | str, *, shuffle: bool)
             f"Invalid beta_loss parameter: solver {solver!r} does not handle beta_loss = {beta_loss!r}"
             ' (beta_loss: expected "frobenius" but for solver "mu")'
         )
-    return replace(method, shuffle=True) if shuffle and isinstance(method, HALS) else method
+    return replace(method, shuffle=True, seed=seed) if shuffle and isinstance(method, HALS) else method

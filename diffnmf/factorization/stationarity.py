@@ -10,6 +10,8 @@ from diffnmf.factorization.half_step import Quadratic
 from diffnmf.factorization.weighted_half_step import WeightedHalfStep
 
 Half = Quadratic | WeightedHalfStep
+# The gradient of a random start is 0.16 to 0.8 of ‖(HᵀY, YWᵀ)‖, that of a good one 0.005 to 0.05.
+LEAST_START = 0.1
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,15 @@ class Stationarity:
     norm: Tensor
     size: Tensor
     rounding: Tensor
+
+    @property
+    def of_start(self) -> Tensor:
+        """(B,), what ``tol`` is relative to, where this is at the start."""
+        return torch.maximum(self.norm, LEAST_START * self.size)
+
+    def reaches(self, wanted: Tensor) -> Tensor:
+        """Whether ``norm`` is as small as ``wanted`` (B,), or rounding; a start may be too far off to be measured."""
+        return self.norm <= torch.maximum(torch.where(wanted.isfinite(), wanted, 0.0), self.rounding)
 
 
 def stationarity(half_W: Half, W: Tensor, half_H: Half, Ht: Tensor) -> Stationarity:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.factorization.half_step import dot
-from diffnmf.factorization.nmf_problem import Penalties, relative
+from diffnmf.factorization.nmf_problem import Index, Penalties, relative
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,10 @@ class WeightedHalfStep:
         """The relative error of X, (B,) float64; square: Σ V T²."""
         residual = self._residual(X)
         return relative(square, dot(residual * self.weights, residual))
+
+    def take(self, index: Index) -> "WeightedHalfStep":
+        """Some problems."""
+        return WeightedHalfStep(self.fixed[index], self.target[index], self.weights[index], self.penalties.take(index))
 
     def reordered(self, order: Tensor) -> "WeightedHalfStep":
         """The same over the rows of X in another order."""

@@ -1,6 +1,5 @@
 """The kernels in C: loading their library, choosing between it and torch, and calling it."""
 
-from diffnmf.kernels import columns, divergence, hals, merging
 from diffnmf.kernels.library import Kernel, kernel
 
-__all__ = ["Kernel", "columns", "divergence", "hals", "kernel", "merging"]
+__all__ = ["Kernel", "kernel"]

@@ -51,6 +51,11 @@ def has_tangent(x: Tensor) -> bool:
     return not below and forward_ad.unpack_dual(x).tangent is not None
 
 
+def side_by_side(X: Tensor) -> Tensor:
+    """X (B, ·, ·), or a copy, with the numbers of a row or of a column beside each other in memory."""
+    return X if 1 in X.stride()[1:] else X.contiguous()
+
+
 def call(name: str, types: Sequence[type], count: int, cost: float, *arguments: Tensor | float | None) -> int:
     """Call a kernel for ``count`` columns, on several threads where that pays; returns what it says.
 

@@ -8,8 +8,9 @@
    free ones follow on the line on which their gradient stays zero. It goes to its own minimum, and becomes free; or to
    its other bound, and rests there; or until a free entry meets a bound, which leaves F, and goes on.
 
-   With a sum the multiplier λ is one more member of F: K = [A_FF a_F; a_Fᵀ 0], and only B = K⁻¹ is kept. The start is a
-   vertex: the entries that gain most are filled until the sum is reached, and the last one is free.
+   With a sum the multiplier λ is one more member of F: K = [A_FF a_F; a_Fᵀ 0], and only B = K⁻¹ is kept. Where the minimum
+   without bounds is outside of few of them, the search starts there; otherwise from a vertex: the entries that gain most
+   are filled until the sum is reached, and the last one is free.
 
    "At most t" is "equal to t" with one more entry that costs nothing; its row of A is zero. */
 
@@ -18,24 +19,31 @@
 static const double INDEPENDENT_PIVOT = 1e-8, WELL_CONDITIONED_PIVOT = 1e-2;
 static const double LEAST_RESIDUAL = 1e-12; /* absolute: a huge x must not hide a residual behind its rounding */
 
+/* As in nnls.c: when an inverse of all of K is worth having, and how many entries may be outside F then, one in so many.
+   It costs as much as a few columns. */
+static const double DENSE_PIVOT = 1e-6;
+static const int MOST = 3, WORTH_INVERTING = 4;
+
 typedef struct {
     int k, width, stride;          /* entries; with padding; of a row of B */
     int sum;                       /* whether aᵀx = t has to hold */
     double t, size_c;              /* size_c = max(1, max |c|) without the prices that keep entries at zero */
     double multiplier;             /* λ */
     double *A, *B;                 /* k × width and (k + 1) × stride */
+    double *whole;                 /* B for all entries in F, in an order that begins with λ and ``first`` */
+    int first, known, invertible;  /* whether ``whole`` was asked for, and is there */
     double *a;                     /* in the order of the entries, as everything below */
     double *c, *r, *x, *lower, *upper;
     double *weight;                /* as in nnls.c */
     double *diagonal;              /* of A */
-    double *curvature;             /* what a step in each entry outside F would meet */
+    double *curvature;             /* what a step in each entry outside F would meet, where it is priced */
     double *inside, *rise, *fall;  /* 1 for a free entry; for one outside F that may go up, or down; otherwise 0 */
     double *column, *score, *far;  /* of the tableau; for choosing */
     double *y, *b;                 /* in the order of the members */
     int *member, *place;           /* the members of F, k for λ; where an entry is among them, or −1 */
     int *nonzero;                  /* room for a list of entries */
     uint8_t *rejected, *wanted;
-    int size, any_rejected;
+    int size, any_rejected, priced;
     int64_t steps;
     void *memory;
 } Bounded;
@@ -46,7 +54,8 @@ static int bounded_new(Bounded *w, int64_t k) {
     w->k = (int)k;
     w->width = width;
     w->stride = stride;
-    const size_t rows = 17, numbers = (size_t)width * width + ((size_t)k + 1) * stride + rows * stride + LINE;
+    const size_t rows = 17, square = ((size_t)k + 1) * stride;
+    const size_t numbers = (size_t)width * width + 2 * square + rows * stride + LINE;
     w->memory = calloc(numbers * sizeof(double) + (size_t)stride * (3 * sizeof(int) + 2), 1);
     if (!w->memory) return 0;
     double *next = at_line(w->memory);
@@ -54,7 +63,8 @@ static int bounded_new(Bounded *w, int64_t k) {
                       &w->inside, &w->rise, &w->fall, &w->column, &w->score, &w->far, &w->y, &w->b};
     w->A = next;
     w->B = next + (size_t)width * width;
-    next = w->B + ((size_t)k + 1) * stride;
+    w->whole = w->B + square;
+    next = w->whole + square;
     for (size_t i = 0; i < rows; i++, next += stride) *row[i] = next;
     w->member = (int *)next;
     w->place = w->member + stride;
@@ -148,12 +158,19 @@ INLINE void times_inverse(const Bounded *w, const double *f, double *out) {
 #undef ROW
 }
 
-/* Column j of the tableau, j outside F: y = B K_Fj over the members, and A_Nj − A_NF y outside, of which −y is the way
-   that the free entries go. */
-INLINE void tableau_column_of(Bounded *w, int j) {
+/* b = K_Fj and y = B K_Fj for entry j outside F. */
+INLINE void image_of(Bounded *w, int j) {
     const double *a = a_row(w, j);
     for (int m = 0; m < w->size; m++) w->b[m] = w->member[m] == w->k ? w->a[j] : a[w->member[m]];
+    for (int m = w->size; m < padded(w->size); m++) w->b[m] = 0;
     times_inverse(w, w->b, w->y);
+}
+
+/* Column j of the tableau, j outside F: y over the members, and A_Nj − A_NF y outside, of which −y is the way that the
+   free entries go. */
+INLINE void tableau_column_of(Bounded *w, int j) {
+    const double *a = a_row(w, j);
+    image_of(w, j);
     combine_rows(w, w->y, w->column);
     for EACH(p, w->width) AT(w->column + p) = READ(a + p) - READ(w->column + p);
     for (int m = w->sum; m < w->size; m++) w->column[w->member[m]] = w->y[m];
@@ -181,7 +198,8 @@ INLINE void join(Bounded *w, int j) {
     }
     for (int p = s; p < padded(s + 1); p++) last[p] = 0;
     last[s] = inverse;
-    for EACH(p, w->width) AT(w->curvature + p) -= READ(w->column + p) * READ(w->column + p) * inverse;
+    if (w->priced)
+        for EACH(p, w->width) AT(w->curvature + p) -= READ(w->column + p) * READ(w->column + p) * inverse;
     add_member(w, j);
 }
 
@@ -191,9 +209,11 @@ INLINE void part(Bounded *w, int i) {
     double *row = w->b, *target = b_row(w, m);
     for EACH(p, width) AT(row + p) = READ(target + p);
     const double inverse = 1 / row[m];
-    combine_rows(w, row, w->column);
-    for EACH(p, w->width) AT(w->curvature + p) += READ(w->column + p) * READ(w->column + p) * inverse;
-    w->curvature[i] = inverse;
+    if (w->priced) {
+        combine_rows(w, row, w->column);
+        for EACH(p, w->width) AT(w->curvature + p) += READ(w->column + p) * READ(w->column + p) * inverse;
+        w->curvature[i] = inverse;
+    }
     for (int q = 0; q < size; q++) {
         const double f = row[q] * inverse;
         double *b = b_row(w, q);
@@ -219,6 +239,7 @@ INLINE void part(Bounded *w, int i) {
 INLINE void clear(Bounded *w) {
     w->size = 0;
     w->any_rejected = 0;
+    w->priced = 1;
     for (int j = 0; j < w->k; j++) w->rejected[j] = 0;
     const Lanes one = (Lanes){0} + 1;
     for EACH(p, w->width) {
@@ -309,13 +330,13 @@ INLINE int begin_at_vertex(Bounded *w) {
 
 /* The entry outside F that promises most, (gradient)²/curvature, or the first one; −1 where none is worth a step. */
 INLINE int choose_of(const Bounded *w, double tolerance, int first) {
-    const Lanes least = (Lanes){0} + flat(w);
+    const Lanes least = (Lanes){0} + flat(w), one = (Lanes){0} + 1;
     Lanes most = {0};
     for EACH(p, w->width) {
         const Lanes up = READ(w->r + p) * READ(w->rise + p), down = -READ(w->r + p) * READ(w->fall + p);
         const Lanes wrong = SELECT(up > down, up, down), curvature = READ(w->curvature + p);
-        const Lanes score = SELECT(wrong > tolerance * READ(w->weight + p),
-                                   wrong * wrong / SELECT(curvature > least, curvature, least), (Lanes){0});
+        const Lanes divisor = w->priced ? SELECT(curvature > least, curvature, least) : one;
+        const Lanes score = SELECT(wrong > tolerance * READ(w->weight + p), wrong * wrong / divisor, (Lanes){0});
         AT(w->score + p) = score;
         most = SELECT(score > most, score, most);
     }
@@ -406,7 +427,7 @@ INLINE int pivot_bounded(Bounded *w, int64_t most) {
     }
 }
 
-/* x over F anew, with the others where they are; r, too. */
+/* x over F anew, with the others where they are; y then begins with λ. */
 INLINE void minimise_free(Bounded *w) {
     for (int m = w->sum; m < w->size; m++) w->x[w->member[m]] = 0;
     residual_of(w);
@@ -419,9 +440,20 @@ INLINE void minimise_free(Bounded *w) {
     for (int p = w->size; p < padded(w->size); p++) rhs[p] = 0;
     times_inverse(w, rhs, w->y);
     for (int m = w->sum; m < w->size; m++) w->x[w->member[m]] = w->y[m];
+}
+
+/* r at the minimum over F that ``minimise_free`` has found. */
+INLINE void residual_at_minimum(Bounded *w) {
     residual_of(w);
     if (w->sum) subtract_multiplier(w, w->y[0]);
     for (int m = w->sum; m < w->size; m++) w->r[w->member[m]] = 0;
+}
+
+INLINE int beyond_bounds(const Bounded *w, int i) { return w->x[i] < w->lower[i] || w->x[i] > w->upper[i]; }
+
+INLINE void rest_at_bound(Bounded *w, int i) {
+    w->x[i] = w->x[i] < w->lower[i] ? w->lower[i] : w->upper[i];
+    part(w, i);
 }
 
 /* F = the entries that are ``wanted``, but for those that depend on others, and the rest where x has it; what is then
@@ -454,14 +486,88 @@ INLINE int begin_free(Bounded *w) {
         left = 0;
         for (int m = w->size - 1; m >= w->sum; m--) {
             const int i = w->member[m];
-            const int below = w->x[i] < w->lower[i];
-            if (!below && !(w->x[i] > w->upper[i])) continue;
+            if (!beyond_bounds(w, i)) continue;
             if (w->sum && w->size == 2) return 0;
-            w->x[i] = below ? w->lower[i] : w->upper[i];
-            part(w, i);
+            rest_at_bound(w, i);
             left = 1;
         }
     }
+    residual_at_minimum(w);
+    return 1;
+}
+
+/* An entry that costs nothing: the room below "at most". */
+INLINE int is_room(const Bounded *w, int j) { return w->diagonal[j] == 0; }
+
+/* F = everything, into ``whole``, once for all columns that share A and a. */
+static void invert_all(Bounded *w) {
+    int q = -1;
+    double smallest = 1;
+    w->known = 1;
+    w->invertible = 0;
+    if (w->sum) {
+        for (int j = 0; j < w->k; j++)
+            if (q < 0 || (!is_room(w, q) && (is_room(w, j) || w->a[j] > w->a[q]))) q = j;
+        begin_with(w, q);
+    } else {
+        clear(w);
+    }
+    w->first = q;
+    w->priced = 0;
+    for (int j = 0; j < w->k; j++) {
+        if (j == q) continue;
+        image_of(w, j);
+        Lanes product = {0};
+        for EACH(p, padded(w->size)) product += READ(w->b + p) * READ(w->y + p);
+        w->column[j] = w->diagonal[j] - total_of(product);
+        smallest = fmin(smallest, w->column[j]);
+        if (!(smallest > DENSE_PIVOT)) return;
+        join(w, j);
+    }
+    memcpy(w->whole, w->B, (size_t)w->size * w->stride * sizeof(double));
+    w->invertible = 1;
+}
+
+/* F = everything, and then what is beyond a bound leaves, as in ``begin_free``. Returns 0 where that is too much, or
+   nothing is known of the whole. */
+INLINE int begin_at_most_of_all(Bounded *w) {
+    if (!w->known) invert_all(w);
+    if (!w->invertible) return 0;
+    w->size = 0;
+    w->any_rejected = 0;
+    w->priced = 0;
+    for (int j = 0; j < w->k; j++) {
+        w->rejected[j] = 0;
+        w->inside[j] = 1;
+        w->rise[j] = w->fall[j] = 0;
+    }
+    if (w->sum) w->member[w->size++] = w->k;
+    if (w->sum) w->member[w->size++] = w->first;
+    for (int j = 0; j < w->k; j++)
+        if (j != w->first) w->member[w->size++] = j;
+    for (int m = w->sum; m < w->size; m++) w->place[w->member[m]] = m;
+    memcpy(w->B, w->whole, (size_t)w->size * w->stride * sizeof(double));
+    for (int missing = 0;;) {
+        int room = -1, beyond = 0;
+        minimise_free(w);
+        for (int m = w->sum; m < w->size; m++) {
+            const int i = w->member[m];
+            if (!beyond_bounds(w, i)) continue;
+            beyond++;
+            if (is_room(w, i)) room = i;
+        }
+        if (beyond == 0) break;
+        if (room >= 0) { /* without it the others are elsewhere */
+            if (w->size == 2) return 0;
+            rest_at_bound(w, room);
+            continue;
+        }
+        missing += beyond;
+        if (MOST * missing > w->k || (w->sum && beyond == w->size - 1)) return 0;
+        for (int m = w->size - 1; m >= w->sum; m--)
+            if (beyond_bounds(w, w->member[m])) rest_at_bound(w, w->member[m]);
+    }
+    residual_at_minimum(w);
     return 1;
 }
 
@@ -510,9 +616,9 @@ INLINE int settle_bounded(Bounded *w) {
     return 1;
 }
 
-/* One column, in c, lower, upper and t. guess: k flags, the first F, with the first x in x; or null. Returns whether x
-   is the solution, as far as A can tell. */
-INLINE int search_bounded(Bounded *w, const uint8_t *guess) {
+/* One column, in c, lower, upper and t. guess: k flags, the first F, with the first x in x; or null. many: whether more
+   columns share A. Returns whether x is the solution, as far as A can tell. */
+INLINE int search_bounded(Bounded *w, const uint8_t *guess, int many) {
     const int64_t most = 10 * (int64_t)w->k + 20;
     int begun = 0;
     w->steps = 0;
@@ -522,6 +628,8 @@ INLINE int search_bounded(Bounded *w, const uint8_t *guess) {
     if (guess) {
         memcpy(w->wanted, guess, (size_t)w->k);
         begun = begin_free(w);
+    } else if (many) {
+        begun = begin_at_most_of_all(w);
     }
     for (int attempt = 1;; attempt++) {
         if (!begun) {
@@ -644,17 +752,19 @@ KERNEL(diffnmf_nnls_bounded)(const double *A, const double *weight, const double
         if (n / m != loaded) {
             loaded = n / m;
             load_bounded(&w, A + loaded * k * k, weight + loaded * k);
+            w.known = 0;
         }
         memcpy(w.c, C + n * k, bytes);
         memcpy(w.lower, lower + n * k, bytes);
         memcpy(w.upper, upper + n * k, bytes);
         w.sum = a != NULL;
         if (a) {
+            if (memcmp(w.a, a + n * k, bytes)) w.known = 0;
             memcpy(w.a, a + n * k, bytes);
             w.t = t[n];
         }
         if (guess) memcpy(w.x, x + n * k, bytes);
-        solved[n] = (uint8_t)search_bounded(&w, guess ? guess + n * k : NULL);
+        solved[n] = (uint8_t)search_bounded(&w, guess ? guess + n * k : NULL, m >= WORTH_INVERTING);
         steps[n] = w.steps;
         for (int j = 0; j < w.k; j++) {
             x[n * k + j] = fmin(fmax(w.x[j], w.lower[j]), w.upper[j]);

@@ -11,8 +11,7 @@
    Here "column j of the tableau" means y = B A_Fj on F and A_Nj − A_NF y on the others, N; the number at j itself is the
    curvature of the objective along that line. */
 
-#include "common.h"
-
+#include "products.h"
 
 /* As in exact/finish.py, exact/columns.py and gram.py, where they are explained. */
 static const double INDEPENDENT_PIVOT = 1e-8, INDEPENDENT_ROW_SUM = 1e8, NEAR_TIE = 1e-9, LARGE_SOLUTION = 1e5;
@@ -534,30 +533,8 @@ KERNEL(diffnmf_nnls_solve)(const double *A, const uint8_t *free_, const double *
     return GOOD;
 }
 
-/* Whether products.h gives YᵀH and not HᵀY: that is the faster one where the rows of H lie side by side, but not of Y. */
-INLINE int transposed(int64_t h_column, int64_t y_column) { return h_column == 1 && y_column != 1; }
-
-#define REAL double
-#define NAME(name) name##_double
-#include "products.h"
-#undef REAL
-#undef NAME
-#define REAL float
-#define NAME(name) name##_float
-#include "products.h"
-#undef REAL
-#undef NAME
-/* A call for the type of H and Y; the first argument is the matrix. */
-#define FOR_TYPE(is_float, call, X, ...) \
-    ((is_float) ? call##_float((const float *)(X), __VA_ARGS__) : call##_double((const double *)(X), __VA_ARGS__))
-
 /* In the range in which no square overflows or vanishes; NaN is not. */
 INLINE int in_range(double square) { return square == 0 || (square >= SMALLEST && square <= LARGEST); }
-
-/* A matrix in the memory of a tensor: where the first number of a problem is, and the strides. */
-#define MATRIX(X) const void *X, int64_t X##_problem, int64_t X##_row, int64_t X##_column
-#define COLUMNS 256 /* of a block: HᵀY is formed for so many at once */
-#define OF_PROBLEM(X, problem) ((const char *)X + (problem) * X##_problem * (is_float ? 4 : 8))
 
 /* A whole batch, from H and Y to W, as long as its numbers are in range.
 

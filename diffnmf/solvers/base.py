@@ -15,7 +15,7 @@ class Solved:
     """What ``NNLSSolver.solve`` returns.
 
     Attributes:
-        W: (B, k, m) ≥ 0 in the dtype of the problem, carrying the gradient.
+        W: (B, k, m) ≥ 0 but for ``signed`` entries, in the dtype of the problem, carrying the gradient.
         iterations: (B,) int64, the work that the hardest column of each problem took.
 
     Example:

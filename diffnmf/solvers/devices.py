@@ -1,5 +1,6 @@
 """What differs between the CPU and an accelerator."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -32,18 +33,19 @@ def has_float64(device: torch.device) -> bool:
 def needs_float64(solve: Solver) -> Solver:
     """Let a function be called with tensors of a device that has no float64: it is computed on the CPU, with a warning.
 
-    Differentiable. What it returns, a tensor or a named tuple of them, comes back to the device, float64 as float32.
+    The device is that of the first argument. Differentiable. What it returns, a tensor or a named tuple of them, comes
+    back to the device, float64 as float32.
     """
+    name_of_first = next(iter(inspect.signature(solve).parameters))
 
     @wraps(solve)
-    def wrapped(H: Tensor, Y: Tensor, *args: Any, **options: Any) -> Any:
-        if not isinstance(H, Tensor) or has_float64(H.device):
-            return solve(H, Y, *args, **options)
-        device = H.device
+    def wrapped(*args: Any, **options: Any) -> Any:
+        first = args[0] if args else options.get(name_of_first)
+        if not isinstance(first, Tensor) or has_float64(first.device):
+            return solve(*args, **options)
+        device = first.device
         _warn_of(device)
-        at_home = [_at_home(x) for x in (H, Y, *args)]
-        options = {name: _at_home(x) for name, x in options.items()}
-        result = solve(*at_home, **options)
+        result = solve(*map(_at_home, args), **{name: _at_home(x) for name, x in options.items()})
         if isinstance(result, Tensor):
             return _returned(result, device)
         return type(result)(*(_returned(x, device) for x in result))

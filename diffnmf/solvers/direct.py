@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.kernels import columns as kernels
-from diffnmf.kernels.calling import available
+from diffnmf.kernels.calling import available, side_by_side
 from diffnmf.kernels.cuda import calling as cuda
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.devices import without_autocast
@@ -50,8 +50,8 @@ def solve_directly(problem: Problem, backward: str) -> Solved | None:
     precise = without_autocast(H.device) if torch.is_autocast_enabled("cpu") else nullcontext()
     with torch.no_grad(), precise:
         found = kernels.direct(
-            _side_by_side(H),
-            _side_by_side(Y),
+            side_by_side(H),
+            side_by_side(Y),
             ridge.double().expand(len(H), H.shape[2], 1),
             l1.double().expand(len(H), H.shape[2], Y.shape[2]),
             None if problem.W0 is None else (problem.W0 > 0).mT,
@@ -148,11 +148,6 @@ def solve_small(
         W = kernels.direct_small(H, Y, ridge, l1, _least_pivot(H.dtype))
         return W if W is None else W.to(H.dtype)
     return None
-
-
-def _side_by_side(X: Tensor) -> Tensor:
-    """X, or a copy, with the numbers of a row or of a column beside each other in memory."""
-    return X if 1 in X.stride()[1:] else X.contiguous()
 
 
 def _least_pivot(dtype: torch.dtype) -> float:

@@ -101,7 +101,7 @@ def nnls_gram(
     W0: Tensor | None = None,
     backward: str = "implicit",
 ) -> NNLSSolution:
-    """``nnls`` for those who have G = HᵀH and C = HᵀY already: min_W ½ Σ w ᵀGw − cᵀw + the penalties, over W ≥ 0.
+    """``nnls`` for those who have G = HᵀH and C = HᵀY already: min_W Σ (½ wᵀGw − cᵀw) + the penalties, W ≥ 0.
 
     It loses what squaring loses: with H at hand ``nnls`` is as accurate as H is, here W is as accurate as G.
 

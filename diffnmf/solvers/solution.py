@@ -27,7 +27,7 @@ class NNLSSolution(NamedTuple):
     """What ``nnls`` returns.
 
     Attributes:
-        W: (*batch, k, m) ≥ 0, in the dtype and on the device of the inputs, differentiable.
+        W: (*batch, k, m) ≥ 0 but for ``signed`` entries, in the dtype and on the device of the inputs, differentiable.
         kkt_residual: (*batch,) float64: with unit columns of H, the largest |min(W, gradient)| / ‖y‖ (docs/nnls.md);
             NaN where an input is not finite.
         iterations: (*batch,) int64, the work that the hardest column of each problem took.

@@ -46,6 +46,9 @@ def test_compare_trains_and_then_compares_the_runs(empty_folder):
     [
         (["compare", "nowhere", "--output", "out"], "nowhere"),
         (["compare", "a", "--k", "3", "--output", "out"], "runs: expected no options of a training .*; got --k"),
+        (["compare", "--frontier", "--seeds", "7", "--output", "out"], "frontier: expected no options .*; got --seeds"),
+        (["compare", "--accuracy", "--rows", "x", "--output", "out"], "accuracy: expected no options .*; got --rows"),
+        (["compare", "a", "--frontier", "--preset", "quick", "--output", "out"], "frontier: .*; got --preset"),
         (["compare", "--rows", "fc,x", "--output", "out"], "rows: expected one of"),
         (["compare", "--preset", "x", "--output", "out"], "preset: expected one of"),
         (["reproduce", "--preset", "x", "--output", "out"], "preset: expected one of paper, smoke; got 'x'"),

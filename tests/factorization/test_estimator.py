@@ -318,3 +318,10 @@ class TestLazyName:
     def test_other_names_are_no_attributes(self):
         with pytest.raises(AttributeError, match="module 'diffnmf' has no attribute 'PCA'"):
             diffnmf.PCA  # noqa: B018
+
+
+def test_the_orders_of_shuffle_are_those_of_the_random_state(X):
+    options = {"init": "nndsvda", "shuffle": True, "max_iter": 10, "tol": 0.0}
+    found = [NMF(3, random_state=seed, **options).fit(X).components_ for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(found[0], found[1])
+    assert not np.allclose(found[0], found[2], rtol=1e-6)

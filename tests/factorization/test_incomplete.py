@@ -258,6 +258,20 @@ class TestEstimator:
             model.fit(X, weights="balanced")
 
 
+def test_problems_with_even_and_uneven_weights_beside_each_other_are_as_alone():
+    """For even weights one Gram matrix serves all columns, for uneven ones each has its own."""
+    Y = random_matrix(3, 60, 50)
+    known = (
+        torch.rand(3, 60, 50, generator=torch.Generator().manual_seed(1))
+        < torch.tensor([0.3, 0.9, 0.95])[:, None, None]
+    )
+    options = {"tol": 0.0, "max_iter": 20, "init": "random"}
+    together = factorize(Y, 40, mask=known, seed=[0, 1, 2], **options)
+    for i in range(3):
+        alone = factorize(Y[i], 40, mask=known[i], seed=i, **options)
+        assert_close(together.errors[:, i], alone.errors, rtol=1e-9, atol=0)
+
+
 def test_the_rows_of_a_factor_are_shuffled_with_weights_too():
     Y, V = random_matrix(15, 12), random_matrix(15, 12, seed=1)
     start = {"H0": random_matrix(15, 4, seed=2), "W0": random_matrix(4, 12, seed=3)}

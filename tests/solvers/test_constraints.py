@@ -560,3 +560,25 @@ def test_a_large_price_on_one_entry_leaves_the_others_their_digits(kernel_, requ
         H = torch.randn(8, 6, generator=random, dtype=torch.float64) * lengths
         Y = torch.randn(8, 4, generator=random, dtype=torch.float64)
         assert max(constrained_kkt(H, Y, nnls(H, Y, **options).W, **options)) <= 1e-14
+
+
+@pytest.mark.parametrize("constraints", [{"total": 1.0}, {"total": 1.1, "total_kind": "at_most"}, {"upper": 2.0}])
+@pytest.mark.usefixtures("every_variant")
+def test_where_most_entries_are_free_the_search_begins_with_all_of_them(constraints):
+    """From a vertex it would take as many steps as there are free entries, 20 here."""
+    H = randn(100, 20, seed=0).abs()
+    W = 0.02 + randn(20, 50, seed=1).abs()
+    solution = nnls(H, H @ (W / W.sum(0)), **constraints)
+    assert solution.iterations == 0
+    torch.testing.assert_close(solution.W, W / W.sum(0))
+
+
+@pytest.mark.parametrize("constraints", [{"total": 1.0}, {"total": 1.0, "total_kind": "at_most"}, {"upper": 0.25}])
+@pytest.mark.usefixtures("every_variant")
+def test_a_search_that_begins_with_all_entries_ends_where_one_from_a_vertex_does(constraints):
+    H = randn(100, 20, seed=0).abs()
+    Y = H @ randn(20, 50, seed=1).abs() / 8 + 0.3 * randn(100, 50, seed=2).abs()
+    many = nnls(H, Y, **constraints)
+    single = [nnls(H, y[:, None], **constraints) for y in Y.T]  # for so few columns nothing is inverted
+    assert many.iterations < max(x.iterations for x in single)
+    torch.testing.assert_close(many.W, torch.cat([x.W for x in single], dim=1))

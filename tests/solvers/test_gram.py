@@ -114,3 +114,8 @@ def test_errors(arguments, options, message):
 def test_a_layer_with_row_weights_has_no_gram_entry():
     with pytest.raises(ValueError, match="weights: expected None with a Gram matrix"):
         NNLSLayer(weights=torch.ones(4, 1)).solve_gram(torch.eye(3), torch.ones(3, 1))
+
+
+def test_arguments_may_be_named():
+    H, Y = torch.rand(20, 3).double(), torch.rand(20, 4).double()
+    torch.testing.assert_close(nnls_gram(G=H.T @ H, C=H.T @ Y).W, nnls(H=H, Y=Y).W)

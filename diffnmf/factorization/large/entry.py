@@ -22,7 +22,7 @@ from diffnmf.factorization.large.run import LargeRun
 from diffnmf.factorization.large.start import Start, start_of
 from diffnmf.factorization.large.survey import survey
 from diffnmf.factorization.nmf_problem import NMFProblem, Units
-from diffnmf.factorization.problem_input import make_penalties
+from diffnmf.factorization.problem_input import check_start_size, make_penalties
 from diffnmf.solvers.devices import check_float64
 
 FACTOR_COPIES = 3  # of each factor: itself, where its last step ended, and the product that its next one begins from
@@ -168,6 +168,7 @@ def _given_start(part: Part, method: AlternatingMethod, H0: Tensor | None, W0: T
         raise ValueError(
             'H0, W0: expected both for method "mu" with a matrix in blocks or parts; got one (give init instead)'
         )
+    check_start_size(H, W)
     Ht = None if H is None else H.mT.contiguous()
     S, D = (W, Ht) if part.split == "W" else (Ht, W)
     return part.fitted(S, D)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffnmf.factorization.alternating import CHECK_EVERY, LEAST_START, AlternatingMethod
+from diffnmf.factorization.alternating import CHECK_EVERY, AlternatingMethod
 from diffnmf.factorization.base import Budget, Run
 from diffnmf.factorization.half_step import TRUSTED_SQUARE, Quadratic
 from diffnmf.factorization.large.checkpoint import Checkpoints
@@ -92,7 +92,7 @@ class LargeRun:
         now = self.measure(state)
         state.errors.append(self.error(state))
         if now is not None:
-            state.start_norm = max(float(now.norm), LEAST_START * float(now.size))
+            state.start_norm = float(now.of_start)
             self.judge(state, now)
         if self.part.problem.tall:  # in memory, too, such a method is told of its start
             self.tell(state)
@@ -214,7 +214,8 @@ class LargeRun:
         state.products = (A, C)
 
     def judge(self, state: State, now: Stationarity) -> None:
-        state.converged = float(now.norm) <= max(self.budget.tol * state.start_norm, float(now.rounding))
+        wanted = torch.tensor(self.budget.tol * state.start_norm, dtype=torch.float64, device=now.norm.device)
+        state.converged = bool(now.reaches(wanted))
 
     def revive(self, state: State) -> None:
         if getattr(self.method, "revive", False) and not self.part.problem.penalized:

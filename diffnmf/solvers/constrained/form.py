@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffnmf.kernels import weighted as kernels
+from diffnmf.kernels import normal_equations, weighted
 from diffnmf.kernels.calling import TYPES, available
 from diffnmf.solvers.constrained.columns import BoundedColumns
 from diffnmf.solvers.exact.chunks import entries_in_cache, max_entries
@@ -125,8 +125,10 @@ def correlation(problem: Problem) -> Tensor:
     """HᵀΩY (B, k, m), in float64."""
     if problem.squared:
         return problem.Y.double()
-    Y, weights = problem.Y.double(), None if problem.constraints is None else problem.constraints.weights
-    return problem.H.double().mT @ (Y if weights is None else Y * weights.double())
+    H, Y, weights = problem.H, problem.Y, None if problem.constraints is None else problem.constraints.weights
+    if weights is None and _compiled(H, Y):
+        return normal_equations.correlation(H, Y)
+    return H.double().mT @ (Y.double() if weights is None else Y.double() * weights.double())
 
 
 def length(problem: Problem, d: Tensor) -> Tensor:
@@ -137,10 +139,14 @@ def length(problem: Problem, d: Tensor) -> Tensor:
     if problem.squared:
         return as_columns((problem.Y.double() / d).abs().amax(-2, keepdim=True))
     assert problem.constraints is not None
-    Y, weights = problem.Y.double(), problem.constraints.weights
-    if weights is None:
-        return as_columns(torch.linalg.vector_norm(Y, dim=-2, keepdim=True))
-    return as_columns((Y.square() * weights.double()).sum(-2, keepdim=True).sqrt())
+    Y, weights = problem.Y, problem.constraints.weights
+    if weights is not None:
+        squares = (Y.double().square() * weights.double()).sum(-2, keepdim=True)
+    elif _compiled(Y):
+        squares = normal_equations.squares(Y)
+    else:
+        squares = Y.double().square().sum(-2, keepdim=True)
+    return as_columns(squares.sqrt())
 
 
 def _scales(diagonal: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,16 +166,16 @@ def has_own_matrices(problem: Problem) -> bool:
 def gram_matrices(problem: Problem) -> tuple[Tensor, Tensor]:
     """HᵀΩH + ridge, (P, k, k), and the diagonal of HᵀΩH, (P, k); P = B, or B·m where every column has its own."""
     assert problem.constraints is not None
-    H, weights, ridge = problem.H.double(), problem.constraints.weights, problem.ridge.double()
+    H, weights, ridge = problem.H, problem.constraints.weights, problem.ridge.double()
     k, m = H.shape[-1], problem.Y.shape[-1]
     own = has_own_matrices(problem)
     if problem.squared:
-        G = (H + H.mT) / 2  # a form wᵀGw knows no other part
+        G = (H.double() + H.double().mT) / 2  # a form wᵀGw knows no other part
         G = G.repeat_interleave(m, dim=0) if own else G
     elif weights is not None:
-        G = weighted_gram(H, weights.double()).flatten(0, 1)
+        G = weighted_gram(H.double(), weights.double()).flatten(0, 1)
     else:
-        G = H.mT @ H
+        G = normal_equations.gram(H) if _compiled(H) else H.double().mT @ H.double()
         G = G.repeat_interleave(m, dim=0) if own else G
     ridge = as_columns(ridge.expand(-1, k, m)) if own else ridge.squeeze(-1).expand(-1, k)
     return G + torch.diag_embed(ridge), G.diagonal(dim1=-2, dim2=-1)
@@ -191,9 +197,8 @@ def weighted_gram(H: Tensor, weights: Tensor) -> Tensor:
     In operations of torch as one product of the weights with the products of two columns of H, (n, k(k+1)/2), of some
     problems at a time.
     """
-    # In a graph even the question whether there is a kernel would break it.
-    if not torch.compiler.is_compiling() and available(H, weights) and H.dtype in TYPES:
-        return kernels.gram(H.mT, weights)
+    if _compiled(H, weights):
+        return weighted.gram(H.mT, weights)
     n, k = H.shape[-2:]
     i, j = torch.triu_indices(k, k, device=H.device)
     size = max(1, entries_in_cache(H.device) // max(1, n * len(i)))
@@ -201,6 +206,11 @@ def weighted_gram(H: Tensor, weights: Tensor) -> Tensor:
     number = torch.zeros(k, k, dtype=torch.int64, device=H.device)
     number[i, j] = number[j, i] = torch.arange(len(i), device=H.device)
     return flat[..., number]
+
+
+def _compiled(*tensors: Tensor) -> bool:
+    """Whether the compiled kernels can take them. In a graph even the question would break it."""
+    return not torch.compiler.is_compiling() and tensors[0].dtype in TYPES and available(*tensors)
 
 
 def _pair_sums(H: Tensor, weights: Tensor, i: Tensor, j: Tensor) -> Tensor:

@@ -196,14 +196,33 @@ class TestOptions:
             assert_equal(factorize(Y, 4, progress=True, split=split, **options), factorize(Y, 4, **options))
         half = factorize(Y.bfloat16(), 4, progress=True, **options)
         assert half.H.dtype == torch.bfloat16
-        with pytest.raises(ValueError, match="single matrix"):
+        with pytest.raises(ValueError, match=r"progress: expected it for one dense matrix .*\(2, 90, 40\)"):
             factorize(Y.expand(2, -1, -1), 4, progress=True)
         with quietly():
             sparse = Y.to_sparse_csr()
-        with pytest.raises(ValueError, match="sparse"):
+        with pytest.raises(ValueError, match=r"progress: .* layout torch.sparse_csr"):
             factorize(sparse, 4, progress=True)
+        with pytest.raises(ValueError, match=r"checkpoint: expected it with method .*; got Merge"):
+            factorize(Y, 4, method="merge", checkpoint="nowhere")
+        with pytest.raises(ValueError, match="mask: expected None beside progress"):
+            factorize(Y, 4, mask=Y > 0, progress=True)
         with pytest.raises(TypeError, match=r"Y: expected a torch.Tensor; got ndarray"):
             factorize(X, 4, progress=True)
+
+    def test_a_start_that_is_far_too_large(self, X):
+        """Its gradient is beyond float32, which must not count as a stationary point."""
+        Y, generator = torch.from_numpy(X).float(), torch.Generator().manual_seed(0)
+        options = {
+            "H0": 1e7 * torch.rand(len(Y), 4, generator=generator),
+            "W0": 1e7 * torch.rand(4, Y.shape[1], generator=generator),
+            "max_iter": 50,
+        }
+        whole, parts = factorize(Y, 4, **options), factorize(Blocks(X.astype(np.float32)), 4, **options)
+        assert parts.iterations > 0 and parts.errors[-1] < 1
+        torch.testing.assert_close(parts.errors[-1], whole.errors[-1], rtol=1e-2, atol=0)
+        options["H0"] = torch.full((len(Y), 4), 1e30)
+        with pytest.raises(ValueError, match="H0: expected entries whose products can be represented"):
+            factorize(Blocks(X.astype(np.float32)), 4, **options)
 
     def test_zeros(self):
         found = factorize(Blocks(np.zeros((20, 10))).mT, 2, max_iter=10)
