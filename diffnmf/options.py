@@ -44,10 +44,6 @@ class Option:
         """The plain value, or the error that names the option."""
         return None if value is None and self.none else self.check(self.name, value)
 
-    def default_in_words(self) -> str:
-        """The default as it is shown to people."""
-        return self.in_words(self.default)
-
     def in_words(self, value: Any) -> str:
         """A value as it is shown to people."""
         if value is None:

@@ -64,7 +64,7 @@ class TestDescriptions:
         assert (minutes.command_line, heat.command_line) == (False, True)
 
     def test_defaults_in_words(self):
-        words = {known.name: known.default_in_words() for known in options_of(Oven)[1:]}
+        words = {known.name: known.in_words(known.default) for known in options_of(Oven)[1:]}
         assert words == {"heat": "0.5", "program": "bread", "minutes": "until it is done", "light": "no"}
 
     def test_the_docstring_has_them_all(self):

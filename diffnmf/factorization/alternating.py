@@ -73,16 +73,16 @@ class AlternatingMethod(Method):
         assert isinstance(target, Tensor)
         return WeightedHalfStep(other, target, weights, penalties)
 
-    def update_beside(self, known: int, half: Any, Ht: Tensor, memory: dict[str, Tensor]) -> None:
-        """Reduce the objective over all columns of H but the first ``known`` ones, in place."""
-        if known == Ht.shape[1]:
+    def update_beside(self, fixed: int, half: Any, Ht: Tensor, memory: dict[str, Tensor]) -> None:
+        """Reduce the objective over all columns of H but the first ``fixed`` ones, in place."""
+        if fixed == Ht.shape[1]:
             return
-        some = Ht[:, known:].clone()
-        part = {**memory, "H": memory["H"][:, known:].clone()} if "H" in memory else memory
-        self.update(half.without_known(known, Ht), some, part, "H")
-        Ht[:, known:] = some
+        some = Ht[:, fixed:].clone()
+        part = {**memory, "H": memory["H"][:, fixed:].clone()} if "H" in memory else memory
+        self.update(half.without_fixed(fixed, Ht), some, part, "H")
+        Ht[:, fixed:] = some
         if "H" in memory:
-            memory["H"][:, known:] = part["H"]
+            memory["H"][:, fixed:] = part["H"]
 
     def begin(self, problem: NMFProblem, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
         """What is remembered of each problem from one iteration to the next, (B, ...) each; may change the start."""
@@ -112,8 +112,8 @@ class AlternatingMethod(Method):
 
     def stationarity(self, problem: NMFProblem, half_W: Any, W: Tensor, half_H: Any, Ht: Tensor) -> Stationarity:
         """How far an iterate is from a stationary point; both half-steps are formed there."""
-        if problem.known:
-            return stationarity(half_W, W, half_H.without_known(problem.known, Ht), Ht[:, problem.known :])
+        if problem.fixed:
+            return stationarity(half_W, W, half_H.without_fixed(problem.fixed, Ht), Ht[:, problem.fixed :])
         return stationarity(half_W, W, half_H, Ht)
 
     def run(self, problem: NMFProblem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:
@@ -172,8 +172,8 @@ class _Alternation:
             self.record(iteration - 1, index, half.error(square, W, may_look=self.may_look), problem, iterate)
         self.method.update(half, W, memory, "W")
         half = self.method.half_step(problem, "H", W)
-        if problem.known:
-            self.method.update_beside(problem.known, half, Ht, memory)
+        if problem.fixed:
+            self.method.update_beside(problem.fixed, half, Ht, memory)
         else:
             self.method.update(half, Ht, memory, "H")
         if not problem.tall and half.knows_error:

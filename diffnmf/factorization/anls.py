@@ -52,7 +52,7 @@ class ANLS(AlternatingMethod):
         solver = ProjectedGradient(max_iter=self.steps)
         penalties = half.penalties.arguments
         if isinstance(half, HalfStep | WeightedHalfStep):
-            H, Y, V = half.fixed.mT, half.target, half.weights if isinstance(half, WeightedHalfStep) else None
+            H, Y, V = half.other.mT, half.target, half.weights if isinstance(half, WeightedHalfStep) else None
             X.copy_(exact_weights(H, Y, weights=V, W0=X, solver=solver, **penalties))
         else:
             layer = NNLSLayer(solver, backward="detached", **penalties)

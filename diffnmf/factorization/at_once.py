@@ -21,6 +21,6 @@ def run_at_once(problem: NMFProblem, half: HalfStep, W: Tensor, budget: Budget) 
     may_look = looking_is_free(W.device)
     errors = [half.error(problem.square, x, may_look=may_look) for x in (torch.zeros_like(W), W)]
     if budget.observer is not None:
-        budget.observer(1, half.fixed.mT, W)
+        budget.observer(1, half.other.mT, W)
     ones = torch.ones(len(W), dtype=torch.int64, device=W.device)
-    return Run(W, half.fixed, torch.stack(errors), ones, ones.bool())
+    return Run(W, half.other, torch.stack(errors), ones, ones.bool())

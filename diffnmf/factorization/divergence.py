@@ -86,14 +86,14 @@ class DivergenceHalfStep:
     """Reduce Σ V d_β(T | FᵀX) + l1 ΣX + ½ ridge ‖X‖² over X (B, k, N) ≥ 0.
 
     Attributes:
-        fixed: F (B, k, p), the other factor.
+        other: F (B, k, p), the other factor.
         target: T (B, p, N).
         penalties: of X.
         beta: β.
         weights: V (B, p, N) ≥ 0, or None where all are 1.
     """
 
-    fixed: Tensor
+    other: Tensor
     target: Matrix
     penalties: Penalties
     beta: float
@@ -162,7 +162,7 @@ class _Piece(NamedTuple):
 
 
 def _pieces(half: DivergenceHalfStep, X: Tensor) -> Iterator[_Piece]:
-    F, T = half.fixed, half.target
+    F, T = half.other, half.target
     assert isinstance(T, Tensor)
     batch, p, width = T.shape
     whole = slice(None)
@@ -180,7 +180,7 @@ def _pieces(half: DivergenceHalfStep, X: Tensor) -> Iterator[_Piece]:
 
 def _dense_sums(half: DivergenceHalfStep, X: Tensor) -> tuple[Tensor, Tensor]:
     """F (V T P^(β−2)) and F (V P^(β−1)), both (B, k, N)."""
-    F, target, beta = half.fixed, half.target, half.beta
+    F, target, beta = half.other, half.target, half.beta
     assert isinstance(target, Tensor)
     whole = beta == 1 and half.weights is None
     down = F.sum(2, keepdim=True).expand_as(X) if whole else torch.zeros_like(X)
@@ -207,7 +207,7 @@ def _dense_sums(half: DivergenceHalfStep, X: Tensor) -> tuple[Tensor, Tensor]:
 
 def _sparse_sums(half: DivergenceHalfStep, X: Tensor) -> tuple[Tensor, Tensor]:
     """The same where T is sparse: the first sum needs P only where T is not zero, the second one column by column."""
-    T, F, beta = half.target, half.fixed, half.beta
+    T, F, beta = half.target, half.other, half.beta
     assert isinstance(T, SparseMatrix)
     turned = T.mT  # (N, p): products with F from the right
     P = turned.sampled_product(X[0], F[0])
@@ -235,7 +235,7 @@ def _sum_of_powers(F: Tensor, X: Tensor, beta: float) -> Tensor:
 
 def _sparse_divergence(half: DivergenceHalfStep, X: Tensor) -> Tensor:
     """Σ d_β(T | P): the entries where T is zero add Σ P^β / β (Σ P at β = 1) over all of them; at β ≤ 0 none is."""
-    T, F, beta = half.target, half.fixed, half.beta
+    T, F, beta = half.target, half.other, half.beta
     assert isinstance(T, SparseMatrix)
     P, values = T.sampled_product(F[0], X[0]), T.values
     if beta == 2:  # ½‖T‖² − ⟨T, P⟩ + ½‖P‖²

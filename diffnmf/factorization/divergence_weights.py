@@ -46,7 +46,7 @@ def divergence_weights(half: DivergenceHalfStep) -> Tensor:
 
 def _all_columns(half: DivergenceHalfStep, X: Tensor) -> None:
     """From X (N, k) to the solutions, in place."""
-    F = half.fixed[0]
+    F = half.other[0]
     k, p = F.shape
     basis, penalties = SharedBasis(F), _penalties(half, X)
     size = max(16, PIECE // max(p, k * k)) if X.device.type == "cpu" else max(1, len(X))
@@ -62,7 +62,7 @@ def _sparse_columns(half: DivergenceHalfStep, X: Tensor) -> None:
 
     Columns of about the same number of them are worked on together, as a batch.
     """
-    T, F = half.target, half.fixed[0]
+    T, F = half.target, half.other[0]
     assert isinstance(T, SparseMatrix)
     k, whole = len(F), F.sum(1)
     starts, rows, values = T.columns.crow_indices(), T.columns.col_indices(), T.columns.values()
@@ -100,7 +100,7 @@ def _start(half: DivergenceHalfStep) -> Tensor:
 
 def _even_start(half: DivergenceHalfStep) -> Tensor:
     """The same share for every component, so that every column of FᵀX has the sum of its T."""
-    F, T, V = half.fixed, half.target, half.weights
+    F, T, V = half.other, half.target, half.weights
     ones = F.new_ones(len(F), 1, F.shape[2])
     mass = T.left_multiplied(ones) if isinstance(T, SparseMatrix) else ones @ (T if V is None else T * V)
     share = F.sum((1, 2), keepdim=True) if V is None else F.sum(1, keepdim=True) @ V

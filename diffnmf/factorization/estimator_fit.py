@@ -136,8 +136,7 @@ def _penalties(model: Any, samples: Samples) -> tuple[tuple[float, float], tuple
     """l1 and ridge of W, then of H, in the scaling of scikit-learn."""
     features, count = samples.Y.shape
     alphas = Alphas.of(model)
-    of_W, of_H = ((x * alphas.l1_ratio, x * (1 - alphas.l1_ratio)) for x in (alphas.W * features, alphas.H * count))
-    return of_W, of_H
+    return alphas.of_W(features), alphas.of_H(count)
 
 
 def factorize_samples(model: Any, samples: Samples, starts: Starts, Y: Any = None, **more: Any) -> Factors:

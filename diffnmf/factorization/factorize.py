@@ -214,7 +214,7 @@ def _check_method(method: Method, problem: NMFProblem) -> None:
     needed = {
         "weights": problem.weights is not None,
         "sparse": isinstance(problem.Y, SparseMatrix),
-        "fixed": problem.known > 0,
+        "fixed": problem.fixed > 0,
     }
     arguments = {"weights": "mask, weights", "sparse": "Y", "fixed": "fixed"}
     for name, wanted in needed.items():
@@ -238,9 +238,9 @@ def _start(problem: NMFProblem, units: Units, method: Method, given: Given, init
         return problem.dense.new_zeros(batch, n, k), problem.dense.new_zeros(batch, k, m)
 
     def drawn() -> Start:
-        if problem.weights is None and given.known is None:
+        if problem.weights is None and given.fixed is None:
             return start(problem, units, init, seed)
-        return partial_start(problem, given.known, lambda whole: start(whole, units, init, seed))
+        return partial_start(problem, given.fixed, lambda whole: start(whole, units, init, seed))
 
     return complete(problem, given, drawn, exact=not method.keeps_zeros)
 

@@ -58,10 +58,10 @@ class Quadratic:
         """The same over the rows of X in another order."""
         return Quadratic(self.A[:, order][:, :, order], self.C[:, order], self.penalties, self.size)
 
-    def without_known(self, known: int, X: Tensor) -> "Quadratic":
-        """The same over all rows of X but the first ``known`` ones, which are held."""
-        C = torch.baddbmm(self.C[:, known:], self.A[:, known:, :known], X[:, :known], alpha=-1)
-        return Quadratic(self.A[:, known:, known:], C, self.penalties, self.size)
+    def without_fixed(self, fixed: int, X: Tensor) -> "Quadratic":
+        """The same over all rows of X but the first ``fixed`` ones, which are held."""
+        C = torch.baddbmm(self.C[:, fixed:], self.A[:, fixed:, :fixed], X[:, :fixed], alpha=-1)
+        return Quadratic(self.A[:, fixed:, fixed:], C, self.penalties, self.size)
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ class HalfStep(Quadratic):
     It serves both factors: X = W with F = Hᵀ and T = Y, and X = Hᵀ with F = W and T = Yᵀ.
 
     Attributes:
-        fixed: F (B, k, p), the other factor.
+        other: F (B, k, p), the other factor.
         target: T (B, p, N).
     """
 
-    fixed: Tensor
+    other: Tensor
     target: Matrix
 
     def error(self, square: Tensor, X: Tensor, *, may_look: bool) -> Tensor:
@@ -101,20 +101,20 @@ class HalfStep(Quadratic):
     def _residual_square(self, index: Index, X: Tensor) -> Tensor:
         """‖FᵀX − T‖² of some problems, in float64."""
         assert isinstance(self.target, Tensor)
-        residual = torch.baddbmm(self.target[index], self.fixed[index].mT, X[index], beta=-1)
+        residual = torch.baddbmm(self.target[index], self.other[index].mT, X[index], beta=-1)
         return torch.linalg.vector_norm(residual, dim=(1, 2), dtype=torch.float64).square()
 
-    def without_known(self, known: int, X: Tensor) -> Quadratic:
+    def without_fixed(self, fixed: int, X: Tensor) -> Quadratic:
         if isinstance(self.target, SparseMatrix):
-            rest = super().without_known(known, X)
-            return HalfStep(rest.A, rest.C, self.penalties, self.size, self.fixed[:, known:], self.target)
-        target = torch.baddbmm(self.target, self.fixed[:, :known].mT, X[:, :known], alpha=-1)
-        return half_step(self.fixed[:, known:], target, self.penalties)
+            rest = super().without_fixed(fixed, X)
+            return HalfStep(rest.A, rest.C, self.penalties, self.size, self.other[:, fixed:], self.target)
+        target = torch.baddbmm(self.target, self.other[:, :fixed].mT, X[:, :fixed], alpha=-1)
+        return half_step(self.other[:, fixed:], target, self.penalties)
 
 
-def half_step(fixed: Tensor, target: Matrix, penalties: Penalties) -> HalfStep:
+def half_step(other: Tensor, target: Matrix, penalties: Penalties) -> HalfStep:
     """Form A and C: F (B, k, p), T (B, p, N)."""
-    return HalfStep(fixed @ fixed.mT, multiply(fixed, target), penalties, fixed.shape[2], fixed, target)
+    return HalfStep(other @ other.mT, multiply(other, target), penalties, other.shape[2], other, target)
 
 
 def dot(X: Tensor, Z: Tensor) -> Tensor:

@@ -104,21 +104,21 @@ def complete(problem: NMFProblem, given: Given, drawn: Callable[[], Start], exac
         exact: the missing factor is the exact non-negative least squares one. Otherwise, for methods that
             never move a zero, it is the drawn one times the best number.
     """
-    H, W, known = given.H, given.W, given.known
+    H, W, fixed = given.H, given.W, given.fixed
     if H is None and W is None:
         H, W = drawn()
     elif W is None:
         assert H is not None
-        H = _with_known(H, known)
+        H = _with_fixed(H, fixed)
         W = _fit(problem, "W", H, None if exact else drawn()[1])
     elif H is None:
         H = _fit(problem, "H", W.mT, None if exact else drawn()[0].mT).mT
     assert H is not None
-    return _with_known(H, known), W
+    return _with_fixed(H, fixed), W
 
 
-def _with_known(H: Tensor, known: Tensor | None) -> Tensor:
-    return H if known is None else torch.cat((known, H[:, :, known.shape[2] :].expand(len(known), -1, -1)), 2)
+def _with_fixed(H: Tensor, fixed: Tensor | None) -> Tensor:
+    return H if fixed is None else torch.cat((fixed, H[:, :, fixed.shape[2] :].expand(len(fixed), -1, -1)), 2)
 
 
 def _fit(problem: NMFProblem, factor: str, H: Tensor, W: Tensor | None) -> Tensor:

@@ -14,7 +14,7 @@ from diffnmf.factorization.estimator_fit import NMFConvergenceWarning
 from diffnmf.factorization.mini_batch_data import Rows, checked_rows, is_stream
 from diffnmf.factorization.mini_batch_fit import Passes, fit_rows, fit_stream, learn_batch
 from diffnmf.factorization.mini_batch_fitted import FittedBatches
-from diffnmf.factorization.mini_batch_learner import Learner, Options
+from diffnmf.factorization.mini_batch_learner import BatchOptions, Learner
 
 __all__ = ["MiniBatchNMF"]
 
@@ -195,7 +195,7 @@ class MiniBatchNMF(FittedBatches):
         if not is_stream(X):
             self._fit_rows(X, W, H)
             return self
-        passes, first = fit_stream(self, Options.of(self), X, W, H)
+        passes, first = fit_stream(self, BatchOptions.of(self), X, W, H)
         self._learnt(passes.learner, first)
         self._passed(passes, level=3)
         return self
@@ -233,7 +233,7 @@ class MiniBatchNMF(FittedBatches):
         -------
         self : MiniBatchNMF
         """
-        options, begun = Options.of(self), hasattr(self, "components_")
+        options, begun = BatchOptions.of(self), hasattr(self, "components_")
         rows = checked_rows(self, X, reset=not begun)
         self._learnt(learn_batch(self, options, self._learner if begun else None, rows, W, H), rows)
         self.n_steps_: int = self.n_steps_ + 1 if begun else 1
@@ -241,7 +241,7 @@ class MiniBatchNMF(FittedBatches):
 
     def _fit_rows(self, X: Any, W: Any, H: Any) -> Any:
         """Set the attributes and return the weights."""
-        options = Options.of(self)
+        options = BatchOptions.of(self)
         rows = checked_rows(self, X, reset=True)
         passes = fit_rows(self, options, rows, W, H)
         self._learnt(passes.learner, rows)

@@ -15,7 +15,7 @@ from diffnmf.factorization.divergence import zeros_refused
 from diffnmf.factorization.estimator_start import check_starts
 from diffnmf.factorization.initialization import initialize
 from diffnmf.factorization.mini_batch_data import Rows, checked_rows, rows_of_batch
-from diffnmf.factorization.mini_batch_learner import Learner, Options
+from diffnmf.factorization.mini_batch_learner import BatchOptions, Learner
 from diffnmf.factorization.mini_batch_rules import Visit, moved
 from diffnmf.factorization.reconstruction import Loss, weights_of
 
@@ -37,7 +37,7 @@ class Watch:
         steps: how many batches there were.
     """
 
-    options: Options
+    options: BatchOptions
     unit: float = 1.0
     costs: dict[int, float] = field(default_factory=dict)
     moves: dict[int, float] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Passes:
     converged: bool
 
 
-def fit_rows(model: Any, options: Options, rows: Rows, W: Any, H: Any) -> Passes:
+def fit_rows(model: Any, options: BatchOptions, rows: Rows, W: Any, H: Any) -> Passes:
     """Passes over a matrix. The weights of every batch are kept, to go on from in the next pass."""
     size = min(options.batch_size, len(rows))
     learner, given = started(model, options, rows, W, H)
@@ -103,7 +103,7 @@ def fit_rows(model: Any, options: Options, rows: Rows, W: Any, H: Any) -> Passes
     return _passes(options, learner, lambda: rows.batches(size), step, once=False)
 
 
-def fit_stream(model: Any, options: Options, X: Any, W: Any, H: Any) -> tuple[Passes, Rows]:
+def fit_stream(model: Any, options: BatchOptions, X: Any, W: Any, H: Any) -> tuple[Passes, Rows]:
     """Passes over batches of which nothing is kept, a single one where X is an iterator; and the first batch."""
     batches = _read(model, X)
     leading: list[Rows] = []  # up to the first one that is not all zeros, from which the start is made
@@ -134,7 +134,7 @@ def fit_stream(model: Any, options: Options, X: Any, W: Any, H: Any) -> tuple[Pa
     return _passes(options, learner, read, step, once=iter(X) is X), leading[0]
 
 
-def learn_batch(model: Any, options: Options, learner: Learner | None, rows: Rows, W: Any, H: Any) -> Learner:
+def learn_batch(model: Any, options: BatchOptions, learner: Learner | None, rows: Rows, W: Any, H: Any) -> Learner:
     """A single step: what ``partial_fit`` does."""
     if learner is not None and learner.beta != options.beta:
         raise ValueError(
@@ -148,7 +148,7 @@ def learn_batch(model: Any, options: Options, learner: Learner | None, rows: Row
     return learner
 
 
-def started(model: Any, options: Options, rows: Rows, W: Any, H: Any) -> tuple[Learner, Tensor | None]:
+def started(model: Any, options: BatchOptions, rows: Rows, W: Any, H: Any) -> tuple[Learner, Tensor | None]:
     """A learner at the start that ``init`` names, and the weights (k, N) of all rows where that has them."""
     check_zeros(options, rows)
     # The names are those of NMF, of which this is what the start depends on.
@@ -176,16 +176,16 @@ def started(model: Any, options: Options, rows: Rows, W: Any, H: Any) -> tuple[L
     return Learner.start(initialize(Y, start.k, start.init, seed)[0].mT, Y, options), None
 
 
-def check_zeros(options: Options, rows: Rows) -> None:
+def check_zeros(options: BatchOptions, rows: Rows) -> None:
     if options.beta <= 0 and rows.has_zeros():
         raise zeros_refused("X")
 
 
 @torch.no_grad()
-def solved_weights(options: Options, rows: Rows, Ht: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def solved_weights(options: BatchOptions, rows: Rows, Ht: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Y (n, b) and its weights (k, b) for Hᵀ (k, n), batch after batch: exact, or after ``transform_max_iter``."""
     check_zeros(options, rows)
-    loss = Loss(options.beta, *options.penalties_of_W(rows.features))
+    loss = Loss(options.beta, *options.alphas.of_W(rows.features))
     Ht = Ht.to(rows.device, rows.dtype)
     for Y in rows.batches(max(options.batch_size, 1024)):
         if options.transform_max_iter is None:
@@ -195,7 +195,7 @@ def solved_weights(options: Options, rows: Rows, Ht: Tensor) -> Iterator[tuple[T
 
 
 def _passes(
-    options: Options,
+    options: BatchOptions,
     learner: Learner,
     read: Callable[[], Iterator[Tensor]],
     step: Callable[[int, Tensor, bool], float],
@@ -213,7 +213,7 @@ def _passes(
     return Passes(learner, iteration, watch.steps, once)
 
 
-def fresh_rho(options: Options, Y: Tensor) -> float:
+def fresh_rho(options: BatchOptions, Y: Tensor) -> float:
     """What a batch leaves of those before where they are new: forget_factor, or more where the batch is small."""
     return options.forget_factor ** min(1.0, Y.shape[1] / options.batch_size)
 

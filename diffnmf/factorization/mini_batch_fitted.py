@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from diffnmf.factorization.fitted_parts import FittedParts
 from diffnmf.factorization.mini_batch_data import Rows, checked_rows
 from diffnmf.factorization.mini_batch_fit import solved_weights
-from diffnmf.factorization.mini_batch_learner import Options
+from diffnmf.factorization.mini_batch_learner import BatchOptions
 from diffnmf.factorization.reconstruction import distance
 from diffnmf.factorization.sample_arrays import tensor_of
 
@@ -35,7 +35,7 @@ class FittedBatches(FittedParts):
 
     def _weights(self, rows: Rows) -> tuple[Any, float]:
         """(N, k) as the user wants it, and how far what they make is from X."""
-        options = Options.of(self)
+        options = BatchOptions.of(self)
         Ht = tensor_of(self.components_).to(rows.device, rows.dtype)
         parts, distances = [], []
         for Y, weights in solved_weights(options, rows, Ht):

@@ -17,7 +17,7 @@ from diffnmf.solvers.devices import precise_products
 
 
 @dataclass(frozen=True)
-class Options:
+class BatchOptions:
     """The parameters of ``MiniBatchNMF``, checked."""
 
     beta: float
@@ -33,14 +33,14 @@ class Options:
     verbose: bool
 
     @staticmethod
-    def of(model: Any) -> "Options":
+    def of(model: Any) -> "BatchOptions":
         """Those of an estimator.
 
         Raises:
             TypeError, ValueError: one of them is not what is expected; the message names it.
         """
         stop, last = model.max_no_improvement, model.transform_max_iter
-        return Options(
+        return BatchOptions(
             beta=check_beta("beta_loss", model.beta_loss),
             batch_size=check_count("batch_size", model.batch_size, at_least=1),
             tol=check_number("tol", model.tol),
@@ -54,20 +54,13 @@ class Options:
             verbose=bool(model.verbose),
         )
 
-    def penalties_of_W(self, features: int) -> tuple[float, float]:
-        """l1 and ridge, in the scaling of scikit-learn."""
-        W, _, l1_ratio = self.alphas
-        return W * l1_ratio * features, W * (1 - l1_ratio) * features
-
     def rule(self, like: Tensor, features: int, root: float = 1.0) -> Rule:
         """How a batch is worked on where Y counts in units of root², in the dtype and on the device of ``like``."""
         units = _power(root, 1 - 2 * self.beta), _power(root, 2 - 2 * self.beta)
         largest = largest_penalty(like.dtype)
-        _, H, l1_ratio = self.alphas
-        per_sample = H * l1_ratio, H * (1 - l1_ratio)
         (l1_W, l1_H), (ridge_W, ridge_H) = (
             [min(x * unit, largest) if x else 0.0 for x in both]
-            for unit, *both in zip(units, self.penalties_of_W(features), per_sample, strict=True)
+            for unit, *both in zip(units, self.alphas.of_W(features), self.alphas.of_H(1), strict=True)
         )
         of_W = Penalties.of(l1_W, ridge_W, like)
         if self.beta == 2:
@@ -94,7 +87,7 @@ class Learner:
     blank: bool
 
     @staticmethod
-    def start(Ht: Tensor, Y: Tensor, options: Options) -> "Learner":
+    def start(Ht: Tensor, Y: Tensor, options: BatchOptions) -> "Learner":
         """From Hᵀ (k, n), for data like Y (n, b), which says what the units are."""
         values = stored_entries(Y)
         largest = float(values.amax()) if values.numel() else 0.0
@@ -116,7 +109,7 @@ class Learner:
 
     @torch.no_grad()
     def step(
-        self, Y: Tensor, options: Options, rho: float, last: Visit | None = None, *, solve: bool = True
+        self, Y: Tensor, options: BatchOptions, rho: float, last: Visit | None = None, *, solve: bool = True
     ) -> tuple[Tensor, float]:
         """Learn from the batch Y (n, b), dense or in torch's CSC layout.
 
@@ -144,7 +137,7 @@ class Learner:
         return W, cost
 
     @torch.no_grad()
-    def weights(self, Y: Tensor, options: Options, iterations: int) -> Tensor:
+    def weights(self, Y: Tensor, options: BatchOptions, iterations: int) -> Tensor:
         """Those of Y (n, b) for the components as they are, (k, b), after some iterations."""
         rule = options.rule(self.Ht, self.Ht.shape[2], self.root)
         half = rule.half_step(self._scaled(Y), self.Ht)

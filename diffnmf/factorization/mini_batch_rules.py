@@ -192,7 +192,7 @@ class DivergenceRule(Rule):
         return DivergenceHalfStep(Ht, Y, self.weights_penalties, self.beta)
 
     def even_weights(self, half: DivergenceHalfStep) -> Tensor:
-        k, width = half.fixed.shape[1], half.target.shape[2]
+        k, width = half.other.shape[1], half.target.shape[2]
         return (half.target.mean((1, 2), keepdim=True) / k).sqrt().expand(1, k, width).clone()
 
     def sweeps(self, half: DivergenceHalfStep) -> int:

@@ -98,18 +98,18 @@ class MU(AlternatingMethod):
         # Entries that go to zero would slow everything down as denormal numbers.
         torch.threshold_(X, negligible(X.dtype), 0.0)
 
-    def update_beside(self, known: int, half: Any, Ht: Tensor, memory: dict[str, Tensor]) -> None:
-        held = Ht[:, :known].clone()
+    def update_beside(self, fixed: int, half: Any, Ht: Tensor, memory: dict[str, Tensor]) -> None:
+        held = Ht[:, :fixed].clone()
         self.update(half, Ht, memory, "H")
-        Ht[:, :known] = held
+        Ht[:, :fixed] = held
 
     def stationarity(self, problem: NMFProblem, half_W: Any, W: Tensor, half_H: Any, Ht: Tensor) -> Stationarity:
         if self.beta == 2:
             return super().stationarity(problem, half_W, W, half_H, Ht)
         parts = []
-        for half, X, known in ((half_W, W, 0), (half_H, Ht, problem.known)):
+        for half, X, fixed in ((half_W, W, 0), (half_H, Ht, problem.fixed)):
             up, down = half.pulls(X)
-            parts.append(((X * (down - up))[:, known:], (X * down)[:, known:]))
+            parts.append(((X * (down - up))[:, fixed:], (X * down)[:, fixed:]))
         return stationarity_of(parts)
 
 

@@ -72,7 +72,7 @@ class NMFProblem:
         basis_penalties: of H, likewise.
         weights: (B, n, m) ≥ 0, of every entry of the error, zero for one that is missing, the largest in [1, 2); None
             where all are 1. With them Y is zero where the weight is, and ``square`` is Σ weights Y².
-        known: how many columns of H, the first ones, are given and stay.
+        fixed: how many columns of H, the first ones, are given and stay.
     """
 
     Y: Matrix
@@ -81,7 +81,7 @@ class NMFProblem:
     weights_penalties: Penalties
     basis_penalties: Penalties
     weights: Tensor | None = None
-    known: int = 0
+    fixed: int = 0
 
     @property
     def tall(self) -> bool:
@@ -102,12 +102,12 @@ class NMFProblem:
     def take(self, index: Index) -> "NMFProblem":
         of_W, of_H = (x.take(index) for x in (self.weights_penalties, self.basis_penalties))
         weights = None if self.weights is None else self.weights[index]
-        return NMFProblem(self.Y[index], self.square[index], self.k, of_W, of_H, weights, self.known)
+        return NMFProblem(self.Y[index], self.square[index], self.k, of_W, of_H, weights, self.fixed)
 
     @property
     def plain(self) -> bool:
         """Whether Y is dense and complete, and all of H is looked for."""
-        return isinstance(self.Y, Tensor) and self.weights is None and self.known == 0
+        return isinstance(self.Y, Tensor) and self.weights is None and self.fixed == 0
 
     @property
     def dense(self) -> Tensor:
@@ -139,7 +139,7 @@ class Units:
         unit: whether every s is 1.
         whole: whether every problem is finite.
         weight_exponent: (B, 1, 1) e, where the weights of the entries have been divided by 2^e; or None.
-        known: how many columns of H, the first ones, stay as they were given.
+        fixed: how many columns of H, the first ones, stay as they were given.
     """
 
     batch_shape: torch.Size
@@ -149,7 +149,7 @@ class Units:
     unit: bool
     whole: bool
     weight_exponent: Tensor | None = None
-    known: int = 0
+    fixed: int = 0
 
     def divergences(self, errors: Tensor, beta: float) -> Tensor:
         """Errors √(2 Σ V d_β), (iterations, B), as the user gets them: d_β(sy | sp) = s^β d_β(y | p)."""
@@ -184,7 +184,7 @@ class Units:
         smaller, larger = torch.minimum(of_H, of_W), torch.maximum(of_H, of_W)
         lost = (smaller > 0) & (smaller < torch.finfo(self.dtype).smallest_normal) & (larger > 1)
         drifted = lost | (larger > torch.finfo(self.dtype).max)
-        drifted[..., : self.known] = False
+        drifted[..., : self.fixed] = False
         size_H, size_W = (x.clamp(min=torch.finfo(H.dtype).tiny).log2() for x in (of_H, of_W))
         exponent = torch.where(drifted, (0.5 * (size_W - size_H)).round(), 0.0)
         return torch.ldexp(H, exponent), torch.ldexp(W, -exponent.mT)

@@ -14,28 +14,28 @@ from diffnmf.solvers.norms import one_where_zero
 Start = tuple[Tensor, Tensor]  # H (B, n, k), W (B, k, m)
 
 
-def partial_start(problem: NMFProblem, known: Tensor | None, whole: Callable[[NMFProblem], Start]) -> Start:
-    """A start of a problem with weights or with known columns of H.
+def partial_start(problem: NMFProblem, fixed: Tensor | None, whole: Callable[[NMFProblem], Start]) -> Start:
+    """A start of a problem with weights or with fixed columns of H.
 
     Arguments:
         problem: B problems.
-        known: (B, n, f), the first columns of H, or None.
+        fixed: (B, n, f), the first columns of H, or None.
         whole: a start of a problem that has neither.
     """
     filled = problem if problem.weights is None else _filled(problem, problem.weights)
-    if known is None:
+    if fixed is None:
         return whole(filled)
-    rest = problem.k - known.shape[2]
-    W_known = exact_weights(known, problem.Y, weights=problem.weights)
+    rest = problem.k - fixed.shape[2]
+    W_fixed = exact_weights(fixed, problem.Y, weights=problem.weights)
     if rest == 0:
-        return known, W_known
+        return fixed, W_fixed
     if isinstance(filled.Y, SparseMatrix):
         left: Matrix = filled.Y  # what is left of it would be dense
     else:
-        left = torch.baddbmm(filled.dense, known, W_known, alpha=-1).clamp_(min=0)
-    H, W = whole(replace(filled, Y=left, k=rest, known=0, weights_penalties=Penalties(), basis_penalties=Penalties()))
-    batch = len(known)
-    return torch.cat((known, H.expand(batch, -1, -1)), 2), torch.cat((W_known, W.expand(batch, -1, -1)), 1)
+        left = torch.baddbmm(filled.dense, fixed, W_fixed, alpha=-1).clamp_(min=0)
+    H, W = whole(replace(filled, Y=left, k=rest, fixed=0, weights_penalties=Penalties(), basis_penalties=Penalties()))
+    batch = len(fixed)
+    return torch.cat((fixed, H.expand(batch, -1, -1)), 2), torch.cat((W_fixed, W.expand(batch, -1, -1)), 1)
 
 
 def _filled(problem: NMFProblem, V: Tensor) -> NMFProblem:

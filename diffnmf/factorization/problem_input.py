@@ -22,11 +22,11 @@ from diffnmf.solvers.ranges import times_power
 
 @dataclass(frozen=True)
 class Given:
-    """What is given of the factors, in the scaled units, or None: H0 (B, n, k), W0 (B, k, m), known (B, n, f)."""
+    """What is given of the factors, in the scaled units, or None: H0 (B, n, k), W0 (B, k, m), fixed (B, n, f)."""
 
     H: Tensor | None = None
     W: Tensor | None = None
-    known: Tensor | None = None
+    fixed: Tensor | None = None
 
 
 def make_nmf_problem(
@@ -61,8 +61,8 @@ def make_nmf_problem(
     if V is not None:
         assert isinstance(flat, Tensor)
         flat = torch.where(V > 0, flat, 0.0)  # whatever stands where nothing is known
-    known = _known(fixed, Y, batch, n, k, dtype)
-    given = [_given("H0", H0, Y, (*batch, n, k), dtype), _given("W0", W0, Y, (*batch, k, m), dtype), known]
+    fixed = _fixed(fixed, Y, batch, n, k, dtype)
+    given = [_given("H0", H0, Y, (*batch, n, k), dtype), _given("W0", W0, Y, (*batch, k, m), dtype), fixed]
     smallest, largest = _extremes(flat)  # in one pass: Y may be large
     finite = smallest.isfinite() & largest.isfinite()
     for x in given:
@@ -78,15 +78,15 @@ def make_nmf_problem(
     exponent = scale_exponent(largest)
     unit = not bool(exponent.any())
     root = torch.ldexp(torch.ones_like(largest), exponent)[:, None, None]  # (B, 1, 1)
-    held = 0 if known is None else known.shape[2]
-    units = Units(torch.Size(batch), Y.dtype, root, finite, unit, whole, V_exponent, held)
+    count = 0 if fixed is None else fixed.shape[2]
+    units = Units(torch.Size(batch), Y.dtype, root, finite, unit, whole, V_exponent, count)
     scaled = flat if unit else in_units(flat, root)
     penalties = {"l1_H": l1_H, "l1_W": l1_W, "ridge_H": ridge_H, "ridge_W": ridge_W}
     of_W, of_H = make_penalties(root, beta, V_exponent, **penalties)
-    H, W, known = (None if x is None else units.scale(x) for x in given)
+    H, W, fixed = (None if x is None else units.scale(x) for x in given)
     check_start_size(H, W)
-    problem = NMFProblem(scaled, _square(scaled, V), k, of_W, of_H, V, held)
-    return problem, units, Given(H, W, known)
+    problem = NMFProblem(scaled, _square(scaled, V), k, of_W, of_H, V, count)
+    return problem, units, Given(H, W, fixed)
 
 
 def scale_exponent(largest: Tensor) -> Tensor:
@@ -140,14 +140,14 @@ def _check_not_empty(Y: Tensor) -> None:
         raise ValueError(f"Y: expected at least one row and one column; got {tuple(Y.shape)} (leave empty ones out)")
 
 
-def _known(fixed: Tensor | None, Y: Tensor, batch: list[int], n: int, k: int, dtype: torch.dtype) -> Tensor | None:
+def _fixed(fixed: Tensor | None, Y: Tensor, batch: list[int], n: int, k: int, dtype: torch.dtype) -> Tensor | None:
     if fixed is None:
         return None
     count = check_matrix("fixed", fixed).shape[-1]
     if count > k:
         raise ValueError(f"fixed: expected at most k = {k} columns; got {tuple(fixed.shape)} (raise k)")
-    known = _given("fixed", fixed, Y, (*batch, n, count), dtype)
-    return known if count else None
+    fixed = _given("fixed", fixed, Y, (*batch, n, count), dtype)
+    return fixed if count else None
 
 
 def _extremes(X: Matrix) -> tuple[Tensor, Tensor]:

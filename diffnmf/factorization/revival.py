@@ -23,7 +23,7 @@ def revive_(problem: NMFProblem, W: Tensor, Ht: Tensor) -> Tensor:
         The components that have a new start, (B, k).
     """
     dead = vanished(W, Ht)
-    dead[:, : problem.known] = False
+    dead[:, : problem.fixed] = False
     some = dead.any(-1).nonzero().squeeze(-1)
     revived = torch.zeros_like(dead)
     if len(some) == 0:

@@ -18,13 +18,13 @@ class WeightedHalfStep:
     """Reduce ½ Σ V (T − FᵀX)² + l1 ΣX + ½ ridge ‖X‖² over X (B, k, N) ≥ 0.
 
     Attributes:
-        fixed: F (B, k, p), the other factor.
+        other: F (B, k, p), the other factor.
         target: T (B, p, N).
         weights: V (B, p, N) ≥ 0.
         penalties: of X.
     """
 
-    fixed: Tensor
+    other: Tensor
     target: Tensor
     weights: Tensor
     penalties: Penalties
@@ -37,15 +37,15 @@ class WeightedHalfStep:
     @cached_property
     def C(self) -> Tensor:
         """F(V ∘ T), (B, k, N): the gradient at zero, but for its sign and the penalties."""
-        return self.fixed @ (self.target * self.weights)
+        return self.other @ (self.target * self.weights)
 
     def pulls(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """What makes X grow and what makes it shrink, (B, k, N) each: the gradient is the second less the first."""
-        return self.C, self.penalties.added(self.fixed @ ((self.fixed.mT @ X) * self.weights), X)
+        return self.C, self.penalties.added(self.other @ ((self.other.mT @ X) * self.weights), X)
 
     def gradient(self, X: Tensor) -> Tensor:
         """Of the objective with respect to X, (B, k, N)."""
-        return self.penalties.added(self.fixed @ (self._residual(X) * self.weights), X)
+        return self.penalties.added(self.other @ (self._residual(X) * self.weights), X)
 
     def error(self, square: Tensor, X: Tensor, *, may_look: bool) -> Tensor:
         """The relative error of X, (B,) float64; square: Σ V T²."""
@@ -54,17 +54,17 @@ class WeightedHalfStep:
 
     def take(self, index: Index) -> "WeightedHalfStep":
         """Some problems."""
-        return WeightedHalfStep(self.fixed[index], self.target[index], self.weights[index], self.penalties.take(index))
+        return WeightedHalfStep(self.other[index], self.target[index], self.weights[index], self.penalties.take(index))
 
     def reordered(self, order: Tensor) -> "WeightedHalfStep":
         """The same over the rows of X in another order."""
-        return WeightedHalfStep(self.fixed[:, order], self.target, self.weights, self.penalties)
+        return WeightedHalfStep(self.other[:, order], self.target, self.weights, self.penalties)
 
-    def without_known(self, known: int, X: Tensor) -> "WeightedHalfStep":
-        """The same over all rows of X but the first ``known`` ones, which are held."""
-        target = torch.baddbmm(self.target, self.fixed[:, :known].mT, X[:, :known], alpha=-1)
-        return WeightedHalfStep(self.fixed[:, known:], target, self.weights, self.penalties)
+    def without_fixed(self, fixed: int, X: Tensor) -> "WeightedHalfStep":
+        """The same over all rows of X but the first ``fixed`` ones, which are held."""
+        target = torch.baddbmm(self.target, self.other[:, :fixed].mT, X[:, :fixed], alpha=-1)
+        return WeightedHalfStep(self.other[:, fixed:], target, self.weights, self.penalties)
 
     def _residual(self, X: Tensor) -> Tensor:
         """FᵀX − T, (B, p, N)."""
-        return torch.baddbmm(self.target, self.fixed.mT, X, beta=-1)
+        return torch.baddbmm(self.target, self.other.mT, X, beta=-1)

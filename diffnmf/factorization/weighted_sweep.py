@@ -18,7 +18,7 @@ PAIRS = 2**24  # entries of the products of pairs at a time
 
 def weighted_sweep_(half: WeightedHalfStep, X: Tensor, sweeps: int) -> None:
     """Reduce the objective of ``half`` over X (B, k, N) ≥ 0 in place, by ``sweeps`` passes."""
-    F, V = half.fixed, half.weights
+    F, V = half.other, half.weights
     if available(F, half.target, V, X) and X.is_contiguous() and X.dtype in TYPES:
         kernels.sweep_(F, half.target, V, X, *half.penalties, sweeps, negligible(X.dtype))
         return
@@ -52,7 +52,7 @@ def majorizer(half: WeightedHalfStep, X: Tensor, largest: Tensor) -> tuple[Tenso
         X: (B, k, N) ≥ 0.
         largest: (B, 1, 1), of the weights.
     """
-    A = largest * (half.fixed @ half.fixed.mT)
+    A = largest * (half.other @ half.other.mT)
     if half.penalties.ridge is not None:
         A = A + half.penalties.ridge * torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     return A, torch.baddbmm(half.gradient(X), A, X, beta=-1)

@@ -12,8 +12,6 @@ from diffnmf.solvers.entry import with_options
 from diffnmf.solvers.nnls import solve_nnls, solve_nnls_gram
 from diffnmf.solvers.problem import check_penalty
 
-OF_THE_CALL = ("ridge", "l1", "allowed", "weights", "total", "upper", "signed")
-
 
 class NNLSLayer(nn.Module):
     """Non-negative least squares as a layer: W = argmin ½‖Y − HW‖²_F + Σ l1 W + ½ Σ ridge W², W ≥ 0.
@@ -132,22 +130,40 @@ class NNLSLayer(nn.Module):
         """Whether the layer asks for columns and for W ≥ 0 alone."""
         return not self.rows and self.allowed is self.weights is self.total is self.upper is self.signed is None
 
-    def solve_gram(self, G: Tensor, C: Tensor, *, W0: Tensor | None = None) -> Tensor:
+    def solve_gram(
+        self,
+        G: Tensor,
+        C: Tensor,
+        *,
+        W0: Tensor | None = None,
+        ridge: float | Tensor | None = None,
+        l1: float | Tensor | None = None,
+        allowed: Tensor | None = None,
+        total: float | Tensor | None = None,
+        total_kind: str | None = None,
+        upper: float | Tensor | None = None,
+        signed: Tensor | None = None,
+        tol: float | None = None,
+        max_iter: int | None = None,
+    ) -> Tensor:
         """W (*batch, k, m) from G = HᵀH (*batch, k, k) and C = HᵀY (*batch, k, m), see ``diffnmf.nnls_gram``.
 
-        With ``rows`` C and W are (*batch, m, k). Row weights belong into G and C.
+        With ``rows`` C and W are (*batch, m, k). Row weights belong into G and C. The other arguments are those of
+        ``forward``.
 
         Raises:
             ValueError: the layer has weights.
         """
-        ridge, l1, asked = self._asked(dict.fromkeys(OF_THE_CALL), None)
+        given = {"ridge": ridge, "l1": l1, "allowed": allowed, "total": total, "upper": upper, "signed": signed}
+        ridge, l1, asked = self._asked({**given, "weights": None}, total_kind)
         if asked.weights is not None:
             raise ValueError(
                 "weights: expected None with a Gram matrix, which they belong into; got a tensor (weigh H and Y before)"
             )
         if self.rows:
             C, W0 = check_matrix("C", C).mT, _transposed(W0)
-        W = solve_nnls_gram(G, C, self.solver, ridge, l1, W0, self.backward_mode, asked)
+        solver = with_options(self.solver, tol, max_iter)
+        W = solve_nnls_gram(G, C, solver, ridge, l1, W0, self.backward_mode, asked)
         return W.mT if self.rows else W
 
     def _asked(self, given: dict[str, Any], total_kind: str | None) -> tuple[float | Tensor, float | Tensor, Asked]:

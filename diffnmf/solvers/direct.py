@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.kernels import columns as kernels
-from diffnmf.kernels.calling import available, side_by_side
+from diffnmf.kernels.calling import GOOD, OUT_OF_RANGE, available, side_by_side
 from diffnmf.kernels.cuda import calling as cuda
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.devices import without_autocast
@@ -91,13 +91,13 @@ def solve_on_device(problem: Problem, backward: str) -> Solved | None:
         )
         factor, difficult = MaskedFactor(None, found.free.flatten(0, 1), found.pivot.flatten()), None
         if H.is_cuda and torch.cuda.is_current_stream_capturing():
-            found.W.masked_fill_((code != cuda.GOOD).reshape(batch, m, 1), torch.nan)
+            found.W.masked_fill_((code != GOOD).reshape(batch, m, 1), torch.nan)
         else:
             worst = int(code.amax())  # the one wait
-            if worst == cuda.OUT_OF_RANGE:
+            if worst == OUT_OF_RANGE:
                 return None
-            if worst != cuda.GOOD:
-                difficult = _with_care(problem, found, factor, code == cuda.GOOD)
+            if worst != GOOD:
+                difficult = _with_care(problem, found, factor, code == GOOD)
     return _solved(problem, found, FreeSystems(found.A, factor, difficult), backward)
 
 

@@ -100,6 +100,8 @@ def nnls_gram(
     signed: Tensor | None = None,
     W0: Tensor | None = None,
     backward: str = "implicit",
+    tol: float | None = None,
+    max_iter: int | None = None,
 ) -> NNLSSolution:
     """``nnls`` for those who have G = HᵀH and C = HᵀY already: min_W Σ (½ wᵀGw − cᵀw) + the penalties, W ≥ 0.
 
@@ -128,7 +130,8 @@ def nnls_gram(
         True
     """
     asked = Asked(allowed, None, total, total_kind, upper, signed)
-    return solve_and_judge(make_gram_problem(G, C, ridge, l1, W0, asked), get_solver(solver), backward)
+    problem = make_gram_problem(G, C, ridge, l1, W0, asked)
+    return solve_and_judge(problem, with_options(get_solver(solver), tol, max_iter), backward)
 
 
 @needs_float64

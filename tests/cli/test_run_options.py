@@ -54,7 +54,7 @@ def test_an_option_of_the_run_is_one_of_the_command(known):
 @pytest.mark.parametrize("known", OF_A_RUN)
 def test_every_option_has_a_help_and_a_default_that_passes_its_check(known):
     assert known.help.endswith(".")
-    assert known.default_in_words()
+    assert known.in_words(known.default)
     assert known.checked(known.default) == known.default
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from diffnmf import NMF, MiniBatchNMF, non_negative_factorization
 from diffnmf.factorization import HALS
 from diffnmf.factorization.mini_batch_fit import Watch
-from diffnmf.factorization.mini_batch_learner import Options
+from diffnmf.factorization.mini_batch_learner import BatchOptions
 from diffnmf.factorization.mini_batch_rules import Visit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -64,7 +64,7 @@ class TestScikitLearn:
         assert model.components_.shape == (3, 12)
         assert W.shape == (300, 3)
         assert min(W.min(), model.components_.min()) >= 0
-        assert model.n_components_ == model._n_components == 3
+        assert model.n_components_ == 3
         assert model.n_features_in_ == 12
         assert 0 <= 6 * model.n_iter_ - model.n_steps_ < 6
         assert model.reconstruction_err_ == pytest.approx(np.linalg.norm(X - W @ model.components_), rel=1e-12)
@@ -148,7 +148,7 @@ class TestFit:
         model = made(forget_factor=forget_factor, max_iter=4, tol=0.0, max_no_improvement=None).fit(X)
         seen, parts = {}, batches(X)
         model.set_params(fresh_restarts=True, fresh_restarts_max_iter=1)
-        learner, options = model._learner, Options.of(model)
+        learner, options = model._learner, BatchOptions.of(model)
         learner.memory = options.rule(learner.Ht, 12).remember(learner.Ht)
         for step in range(9):
             number, rho = step % 3, 0.9
@@ -315,19 +315,19 @@ class TestStreams:
 
 class TestStopping:
     def test_the_first_pass_is_never_cut_short(self):
-        watch = Watch(Options.of(MiniBatchNMF(max_no_improvement=1, tol=0.5)))
+        watch = Watch(BatchOptions.of(MiniBatchNMF(max_no_improvement=1, tol=0.5)))
         assert not any(watch.done(number, 1.0, 0.0, first_pass=True) for number in range(5))
         assert watch.done(0, 1.0, 0.0, first_pass=False)
 
     def test_what_differs_between_batches_is_no_improvement(self):
-        watch = Watch(Options.of(MiniBatchNMF(max_no_improvement=3, tol=0.0)))
+        watch = Watch(BatchOptions.of(MiniBatchNMF(max_no_improvement=3, tol=0.0)))
         costs = [1.0, 5.0, 3.0]
         ended = [
             watch.done(number, cost, 1.0, first_pass=not turn) for turn in range(3) for number, cost in enumerate(costs)
         ]
         assert ended[:6] == [False] * 6
         assert ended[6]
-        watch = Watch(Options.of(MiniBatchNMF(max_no_improvement=3, tol=0.0)))
+        watch = Watch(BatchOptions.of(MiniBatchNMF(max_no_improvement=3, tol=0.0)))
         assert not any(
             watch.done(number, cost - 0.01 * turn, 1.0, first_pass=not turn)
             for turn in range(20)
@@ -335,7 +335,7 @@ class TestStopping:
         )
 
     def test_small_moves(self):
-        watch = Watch(Options.of(MiniBatchNMF(max_no_improvement=None, tol=0.1)))
+        watch = Watch(BatchOptions.of(MiniBatchNMF(max_no_improvement=None, tol=0.1)))
         moves = [1.0, 0.01, 0.01, 0.01]  # the first one until batch 0 comes again
         assert [watch.done(i % 2, 1.0, move, first_pass=i < 2) for i, move in enumerate(moves)] == [
             False,

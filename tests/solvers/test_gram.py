@@ -119,3 +119,18 @@ def test_a_layer_with_row_weights_has_no_gram_entry():
 def test_arguments_may_be_named():
     H, Y = torch.rand(20, 3).double(), torch.rand(20, 4).double()
     torch.testing.assert_close(nnls_gram(G=H.T @ H, C=H.T @ Y).W, nnls(H=H, Y=Y).W)
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_call_of_the_layer_replaces_its_own_options(rows):
+    H, Y = torch.rand(20, 3).double(), torch.rand(20, 4).double()
+    layer, C = NNLSLayer(total=2.0, rows=rows), (H.T @ Y).T if rows else H.T @ Y
+    ridge, allowed = torch.rand(3, 1).double(), torch.arange(3)[:, None] > 0
+    call = {"total": 1.0, "total_kind": "at_most", "l1": 0.1, "ridge": ridge, "allowed": allowed}
+    given = {name: x.T if rows and isinstance(x, torch.Tensor) else x for name, x in call.items()}
+    W = layer.solve_gram(H.T @ H, C, **given)
+    torch.testing.assert_close(W.T if rows else W, nnls(H, Y, **call).W)
+    with pytest.raises(ValueError, match="max_iter"):
+        layer.solve_gram(H.T @ H, C, max_iter=-1)
+    with pytest.raises(ValueError, match="max_iter"):
+        nnls_gram(H.T @ H, H.T @ Y, max_iter=-1)

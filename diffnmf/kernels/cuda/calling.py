@@ -15,7 +15,6 @@ MAX_COMPONENTS = 64  # beyond, the tableau of a column has no place in the regis
 MAX_COMPONENTS_OF_OTHERS = 32  # on cards that are not ``DATA_CENTRE``: nor have the sums of ``gram``
 LARGEST_K_OF_ONE_WARP = 32
 WARPS_BEYOND = 8
-GOOD, WANTS_CARE, OUT_OF_RANGE = range(3)  # what ``search`` says of a column
 BLACKWELL = (10, 0)  # Triton 3.6 would multiply 64 rows of float64 in its tensor memory, and fails
 DATA_CENTRE = {(8, 0), (9, 0), BLACKWELL}  # multiply matrices of float64 in hardware, and hold their sums spread out
 INPUTS = (torch.float32, torch.float64)
