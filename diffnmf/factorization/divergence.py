@@ -13,7 +13,7 @@ product that they are held against.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,14 +73,6 @@ def zeros_refused(name: str) -> ValueError:
     )
 
 
-class Pulling(Protocol):
-    """A half-step of a divergence as the updates see it."""
-
-    def pulls(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        """What makes X grow and what makes it shrink, (B, k, N) each: the gradient is the second less the first."""
-        ...
-
-
 @dataclass(frozen=True)
 class DivergenceHalfStep:
     """Reduce Σ V d_β(T | FᵀX) + l1 ΣX + ½ ridge ‖X‖² over X (B, k, N) ≥ 0.
@@ -105,9 +97,11 @@ class DivergenceHalfStep:
         return False
 
     def pulls(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        """What makes X grow and what makes it shrink, (B, k, N) each: the gradient is the second less the first."""
         up, down = (_sparse_sums if isinstance(self.target, SparseMatrix) else _dense_sums)(self, X)
         return up, self.penalties.added(down, X)
+
+    def slopes(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        return slopes_of_pulls(X, *self.pulls(X))
 
     def error(self, square: Tensor, X: Tensor, *, may_look: bool) -> Tensor:
         """√(2 Σ V d_β), (B,) float64, as scikit-learn reports it; in the scaled units."""
@@ -121,6 +115,11 @@ class DivergenceHalfStep:
                     terms = torch.where(piece.V > 0, piece.V * terms, 0.0)  # infinite, maybe, of what is not known
                 total += terms.sum(1).sum(1, dtype=torch.float64)
         return (2 * total.clamp(min=0)).sqrt()
+
+
+def slopes_of_pulls(X: Tensor, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+    """``slopes`` for multiplicative updates: X ∘ ∇, which is zero at their fixed points."""
+    return X * (down - up), X * down
 
 
 def divergences(T: Tensor, P: Tensor, beta: float) -> Tensor:

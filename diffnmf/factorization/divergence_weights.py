@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffnmf.factorization.divergence import DivergenceHalfStep
 from diffnmf.factorization.divergence_columns import DivergenceColumns, OwnBases, Place, SharedBasis
-from diffnmf.factorization.multiplicative import MU
+from diffnmf.factorization.multiplicative_step import multiplicative_step_, safe_exponent
 from diffnmf.factorization.nmf_problem import Penalties
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
 from diffnmf.solvers.exact.columns import GramColumns
@@ -92,9 +92,9 @@ def _start(half: DivergenceHalfStep) -> Tensor:
 
     A Newton step from far below a minimum multiplies an entry by no more than (3 − β)/(2 − β): 2 at β = 1.
     """
-    X, updates = _even_start(half), MU(half.beta)
+    X = _even_start(half)
     for _ in range(UPDATES):
-        updates.update(half, X, {}, "W")
+        multiplicative_step_(half, X, safe_exponent(half.beta))
     return X
 
 

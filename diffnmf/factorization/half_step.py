@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,6 +12,20 @@ from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, multiply
 
 # Below this relative error, squared, ‖Y‖² − 2⟨C, X⟩ + ⟨A, XXᵀ⟩ is mostly rounding.
 TRUSTED_SQUARE = {torch.float32: 1e-3, torch.float64: 1e-8}
+
+
+class Half(Protocol):
+    """A half-step as methods see it: what is reduced over a factor X (B, k, N) ≥ 0 while the other one is held."""
+
+    @property
+    def penalties(self) -> Penalties:
+        """Of X."""
+
+    def pulls(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """What makes X grow and what makes it shrink, (B, k, N) each: the gradient is the second less the first."""
+
+    def slopes(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """What is zero at a stationary point, and what to measure it by, (B, k, N) each."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,13 @@ class Quadratic:
         """Of the objective with respect to X, (B, k, N)."""
         A, C = self.penalized()
         return torch.baddbmm(C, A, X, beta=-1)
+
+    def pulls(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        return self.C, self.penalties.added(self.A @ X, X)
+
+    def slopes(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """∇ᴾ, and what the gradient would be at zero."""
+        return projected(self.gradient(X), X), self.C
 
     def error_square(self, square: Tensor, X: Tensor) -> Tensor:
         """‖T − FᵀX‖² = ‖T‖² − 2⟨C, X⟩ + ⟨A, XXᵀ⟩, (B,) float64; mostly rounding where it is a small part of ‖T‖²."""
@@ -115,6 +137,11 @@ class HalfStep(Quadratic):
 def half_step(other: Tensor, target: Matrix, penalties: Penalties) -> HalfStep:
     """Form A and C: F (B, k, p), T (B, p, N)."""
     return HalfStep(other @ other.mT, multiply(other, target), penalties, other.shape[2], other, target)
+
+
+def projected(gradient: Tensor, X: Tensor) -> Tensor:
+    """∇ᴾ of the gradient at X ≥ 0."""
+    return torch.where(X > 0, gradient, gradient.clamp(max=0))
 
 
 def dot(X: Tensor, Z: Tensor) -> Tensor:

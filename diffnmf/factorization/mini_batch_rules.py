@@ -23,7 +23,7 @@ from torch import Tensor
 from diffnmf.factorization.divergence import DivergenceHalfStep
 from diffnmf.factorization.half_step import HalfStep, Quadratic, half_step, negligible
 from diffnmf.factorization.hals import passes, sweep_
-from diffnmf.factorization.multiplicative import MU, safe_exponent
+from diffnmf.factorization.multiplicative_step import multiplicative_step_, safe_exponent
 from diffnmf.factorization.nmf_problem import Penalties
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, multiply
 from diffnmf.solvers.norms import one_where_zero
@@ -200,7 +200,7 @@ class DivergenceRule(Rule):
 
     def improve_weights(self, half: DivergenceHalfStep, W: Tensor, sweeps: int) -> None:
         for _ in range(sweeps):
-            MU(self.beta).update(half, W, {}, "W")
+            multiplicative_step_(half, W, safe_exponent(self.beta))
 
     def improve_components(
         self, memory: Memory, rho: float, Y: Matrix, W: Tensor, last: Visit | None, Ht: Tensor

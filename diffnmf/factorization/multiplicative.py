@@ -1,15 +1,14 @@
 """Method "mu": multiplicative updates, for the squared error and every other beta-divergence."""
 
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from diffnmf.checks import check_flag, set_fields
 from diffnmf.factorization.alternating import AlternatingMethod
-from diffnmf.factorization.divergence import DivergenceHalfStep, Pulling, check_beta
-from diffnmf.factorization.half_step import HalfStep, Quadratic, negligible
+from diffnmf.factorization.divergence import DivergenceHalfStep, check_beta
+from diffnmf.factorization.half_step import Half, HalfStep
+from diffnmf.factorization.multiplicative_step import multiplicative_step_, safe_exponent
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.stationarity import Stationarity, stationarity_of
 
@@ -87,44 +86,21 @@ class MU(AlternatingMethod):
             return {}
         return {"W": W.clone(), "H": Ht.clone(), "t": W.new_ones(len(W), 1, 1)}
 
-    def update(self, half: Any, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
+    def update(self, half: Half, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         if self.extrapolate:
             _extrapolate_(X, memory, factor)
-        up, down = _pulls(half, X)
-        # Where the denominator is zero, so is the numerator, or X already is.
-        down = down.clamp(min=torch.finfo(X.dtype).tiny)
-        exponent = OVERRELAXATION if self.extrapolate else safe_exponent(self.beta)
-        X.mul_(up).div_(down) if exponent == 1 else X.mul_((up / down).pow_(exponent))
-        # Entries that go to zero would slow everything down as denormal numbers.
-        torch.threshold_(X, negligible(X.dtype), 0.0)
+        multiplicative_step_(half, X, OVERRELAXATION if self.extrapolate else safe_exponent(self.beta))
 
-    def update_beside(self, fixed: int, half: Any, Ht: Tensor, memory: dict[str, Tensor]) -> None:
+    def update_beside(self, fixed: int, half: Half, Ht: Tensor, memory: dict[str, Tensor]) -> None:
         held = Ht[:, :fixed].clone()
         self.update(half, Ht, memory, "H")
         Ht[:, :fixed] = held
 
-    def stationarity(self, problem: NMFProblem, half_W: Any, W: Tensor, half_H: Any, Ht: Tensor) -> Stationarity:
+    def stationarity(self, problem: NMFProblem, half_W: Half, W: Tensor, half_H: Half, Ht: Tensor) -> Stationarity:
         if self.beta == 2:
             return super().stationarity(problem, half_W, W, half_H, Ht)
-        parts = []
-        for half, X, fixed in ((half_W, W, 0), (half_H, Ht, problem.fixed)):
-            up, down = half.pulls(X)
-            parts.append(((X * (down - up))[:, fixed:], (X * down)[:, fixed:]))
-        return stationarity_of(parts)
-
-
-def safe_exponent(beta: float) -> float:
-    """With which a multiplicative update never increases the divergence."""
-    if beta < 1:
-        return 1 / (2 - beta)
-    return 1 / (beta - 1) if beta > 2 else 1.0
-
-
-def _pulls(half: Quadratic | Pulling, X: Tensor) -> tuple[Tensor, Tensor]:
-    """Numerator and denominator, (B, k, N) each."""
-    if not isinstance(half, Quadratic):
-        return half.pulls(X)
-    return half.C, half.penalties.added(half.A @ X, X)
+        slopes, at_zero = half_H.slopes(Ht)
+        return stationarity_of([half_W.slopes(W), (slopes[:, problem.fixed :], at_zero[:, problem.fixed :])])
 
 
 def _extrapolate_(X: Tensor, memory: dict[str, Tensor], factor: str) -> None:

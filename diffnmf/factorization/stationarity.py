@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.factorization.half_step import Quadratic
-from diffnmf.factorization.weighted_half_step import WeightedHalfStep
+from diffnmf.factorization.half_step import Half
 
-Half = Quadratic | WeightedHalfStep
 # The gradient of a random start is 0.16 to 0.8 of ‖(HᵀY, YWᵀ)‖, that of a good one 0.005 to 0.05.
 LEAST_START = 0.1
 
@@ -43,17 +41,12 @@ class Stationarity:
 
 def stationarity(half_W: Half, W: Tensor, half_H: Half, Ht: Tensor) -> Stationarity:
     """At (H, W): both half-steps are formed there."""
-    return stationarity_of([(projected(half.gradient(X), X), half.C) for half, X in ((half_W, W), (half_H, Ht))])
-
-
-def projected(gradient: Tensor, X: Tensor) -> Tensor:
-    """∇ᴾ of the gradient at X ≥ 0."""
-    return torch.where(X > 0, gradient, gradient.clamp(max=0))
+    return stationarity_of([half_W.slopes(W), half_H.slopes(Ht)])
 
 
 def stationarity_of(factors: Sequence[tuple[Tensor, Tensor]]) -> Stationarity:
-    """From ∇ᴾ of each factor, and what its gradient would be at zero, (B, k, N) each."""
-    norm, size = (sum(map(_square, parts)) for parts in zip(*factors, strict=True))
+    """From the ``slopes`` of each factor, (B, k, N) each."""
+    norm, size = (sum(map(square_of, parts)) for parts in zip(*factors, strict=True))
     return stationarity_of_squares(norm, size, factors[0][0].dtype)  # type: ignore[arg-type]
 
 
@@ -63,6 +56,6 @@ def stationarity_of_squares(norm: Tensor, size: Tensor, dtype: torch.dtype) -> S
     return Stationarity(norm, size, 4 * torch.finfo(dtype).eps * size)
 
 
-def _square(X: Tensor) -> Tensor:
+def square_of(X: Tensor) -> Tensor:
     """Squared Frobenius norms, (B,) float64: rows in the dtype at hand, then summed in float64."""
     return X.square().sum(-1).sum(-1, dtype=torch.float64)

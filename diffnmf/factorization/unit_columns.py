@@ -25,11 +25,11 @@ from diffnmf.checks import check_count, check_flag, check_floating, check_number
 from diffnmf.factorization.alternating import AlternatingMethod, FactorState
 from diffnmf.factorization.base import Budget, Run
 from diffnmf.factorization.extrapolation import extrapolate_, forget_
-from diffnmf.factorization.half_step import HalfStep, negligible
+from diffnmf.factorization.half_step import HalfStep, negligible, projected
 from diffnmf.factorization.hals import passes, sweep_
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.revival import revive_
-from diffnmf.factorization.stationarity import Stationarity, projected, stationarity_of
+from diffnmf.factorization.stationarity import Stationarity, stationarity_of
 from diffnmf.solvers.norms import one_where_zero, safe_norm, with_unit_columns
 
 # How much of its last step a factor goes on by. H turns on a sphere, and would overshoot with the step of W.
@@ -177,7 +177,7 @@ class UnitColumns(AlternatingMethod):
         supported = pull.amax(-1, keepdim=True) > 0
         along = (pull * Ht).sum(-1, keepdim=True)
         gradient = torch.where(supported, along * Ht - pull, 0.0)
-        return stationarity_of([(projected(half_W.gradient(W), W), half_W.C), (projected(gradient, Ht), half_H.C)])
+        return stationarity_of([half_W.slopes(W), (projected(gradient, Ht), half_H.C)])
 
     def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:
         if not self.revive or self.sparsity or self.overlap or self.closeness:

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from diffnmf.factorization.half_step import dot
+from diffnmf.factorization.half_step import dot, projected
 from diffnmf.factorization.nmf_problem import Index, Penalties, relative
 
 
@@ -40,12 +40,15 @@ class WeightedHalfStep:
         return self.other @ (self.target * self.weights)
 
     def pulls(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        """What makes X grow and what makes it shrink, (B, k, N) each: the gradient is the second less the first."""
         return self.C, self.penalties.added(self.other @ ((self.other.mT @ X) * self.weights), X)
 
     def gradient(self, X: Tensor) -> Tensor:
         """Of the objective with respect to X, (B, k, N)."""
         return self.penalties.added(self.other @ (self._residual(X) * self.weights), X)
+
+    def slopes(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """∇ᴾ, and what the gradient would be at zero."""
+        return projected(self.gradient(X), X), self.C
 
     def error(self, square: Tensor, X: Tensor, *, may_look: bool) -> Tensor:
         """The relative error of X, (B,) float64; square: Σ V T²."""

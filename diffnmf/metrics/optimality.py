@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_expands, check_floating, check_tensor
-from diffnmf.factorization.stationarity import projected
+from diffnmf.factorization.half_step import projected
 from diffnmf.metrics.matrices import check_factors, check_same_matrix
 from diffnmf.solvers.constraints import Asked
 from diffnmf.solvers.entry import ranged_problem

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from diffnmf.factorization.alternating import CHECK_EVERY, AlternatingMethod
 from diffnmf.factorization.base import Budget, Run
-from diffnmf.factorization.half_step import TRUSTED_SQUARE, Quadratic
+from diffnmf.factorization.half_step import TRUSTED_SQUARE, Half, Quadratic
 from diffnmf.factorization.large.checkpoint import Checkpoints
 from diffnmf.factorization.large.part import Part
 from diffnmf.factorization.large.revival import revive_
 from diffnmf.factorization.large.summed_pulls import SummedPulls
 from diffnmf.factorization.nmf_problem import Penalties, relative
-from diffnmf.factorization.stationarity import Stationarity, projected, stationarity_of_squares
+from diffnmf.factorization.stationarity import Stationarity, square_of, stationarity_of_squares
 
 
 @dataclass
@@ -243,11 +243,6 @@ def _bar(part: Part, budget: Budget) -> Any:
     return tqdm(total=part.rows.count * budget.max_iter, unit="row", unit_scale=True, leave=False, disable=None)
 
 
-def _squares(half: Any, X: Tensor) -> Tensor:
-    """‖∇ᴾ‖² over X, and what it would be at zero: (2,) float64."""
-    if isinstance(half, Quadratic):
-        parts = (projected(half.gradient(X), X), half.C)
-    else:
-        up, down = half.pulls(X)
-        parts = (X * (down - up), X * down)
-    return torch.stack([x.square().sum(-1).sum(dtype=torch.float64) for x in parts])
+def _squares(half: Half, X: Tensor) -> Tensor:
+    """Of the ``slopes`` at X (1, k, N): (2,) float64."""
+    return torch.cat([square_of(x) for x in half.slopes(X)])

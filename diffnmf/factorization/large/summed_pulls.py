@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffnmf.factorization.divergence import DivergenceHalfStep
+from diffnmf.factorization.divergence import DivergenceHalfStep, slopes_of_pulls
 from diffnmf.factorization.large.part import Part
 from diffnmf.factorization.nmf_problem import Penalties
 
@@ -29,6 +29,10 @@ class SummedPulls:
             down += less
         up, down = (x.to(X.dtype) for x in self.part.processes.sums(up, down))
         return up, self.penalties.added(down, X)
+
+    def slopes(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``DivergenceHalfStep.slopes``."""
+        return slopes_of_pulls(X, *self.pulls(X))
 
     def error(self, X: Tensor) -> Tensor:
         """√(2 Σ d_β), (1,) float64."""
