@@ -1,5 +1,6 @@
 """Which device is meant by a name, and what it is called."""
 
+import argparse
 import platform
 
 import torch
@@ -34,6 +35,14 @@ def device_named(name: str) -> torch.device:
             f"device: torch sees {torch.cuda.device_count()} CUDA devices; got {name!r} (use --device cpu)"
         )
     return device
+
+
+def device_option(name: str) -> torch.device:
+    """``device_named`` as the ``type`` of an option of ``argparse``, which shows its message."""
+    try:
+        return device_named(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def hardware(device: torch.device | str) -> str:

@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from diffnmf.figures.montages import save_panels
-from diffnmf.hardware import DEVICE_HELP, device_named
+from diffnmf.hardware import DEVICE_HELP, device_option
 from diffnmf.interrupts import interruptible
 from diffnmf.studies.report import markdown_table, mean_std
 
@@ -189,13 +189,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200, help="of every training")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of every model")
     parser.add_argument("--blocks", nargs="+", default=list(BLOCKS), choices=BLOCKS, help="which models")
-    parser.add_argument("--device", default="cpu", help=DEVICE_HELP)
+    parser.add_argument("--device", type=device_option, default="cpu", help=DEVICE_HELP)
     parser.add_argument("--output", type=Path, default=Path("runs/attention"))
     options = parser.parse_args()
-    try:
-        options.device = device_named(options.device)
-    except ValueError as error:
-        parser.error(str(error))
 
     rows, panels = compare(options)
     table = markdown_table(HEADER, rows)

@@ -34,7 +34,7 @@ from diffnmf.data import GroupSampler, group_matrix
 from diffnmf.factorization import HALS, Factors, factorize, initialize
 from diffnmf.factorization.base import Method
 from diffnmf.figures.drawing import COLOURS
-from diffnmf.hardware import AUTO, DEVICE_HELP, device_named
+from diffnmf.hardware import AUTO, DEVICE_HELP, device_option
 from diffnmf.interrupts import interruptible
 from diffnmf.metrics import projected_gradient, relative_error
 
@@ -65,7 +65,7 @@ class Point:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default=AUTO, help=DEVICE_HELP)
+    parser.add_argument("--device", type=device_option, default=AUTO, help=DEVICE_HELP)
     parser.add_argument("--groups", type=int, default=1355, help="groups of 40 images; 0 leaves this part out")
     parser.add_argument("--k", type=int, default=30, help="components of a group")
     parser.add_argument("--columns", type=int, default=60_000, help="images in the big matrix; 0 leaves it out")
@@ -78,7 +78,6 @@ def main() -> None:
     parser.add_argument("--data-dir")
     parser.add_argument("--output", type=Path, default=Path("benchmark"))
     options = parser.parse_args()
-    options.device = str(device_named(options.device))
     if options.threads:
         torch.set_num_threads(options.threads)
 
@@ -160,8 +159,8 @@ def _by_factorize(call: Callable[..., Any], checkpoints: list[int], options: arg
             break
 
 
-def _now(device: str) -> float:
-    if device.startswith("cuda"):
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 

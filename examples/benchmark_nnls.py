@@ -25,7 +25,7 @@ from torch import Tensor
 
 from diffnmf import __version__
 from diffnmf.data import GroupSampler, group_matrix
-from diffnmf.hardware import AUTO, DEVICE_HELP, device_named
+from diffnmf.hardware import AUTO, DEVICE_HELP, device_option
 from diffnmf.interrupts import interruptible
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers.optimality import optimality
@@ -52,7 +52,7 @@ class Row:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default=AUTO, help=DEVICE_HELP)
+    parser.add_argument("--device", type=device_option, default=AUTO, help=DEVICE_HELP)
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32, 256], metavar="B")
     parser.add_argument("--k", type=int, nargs="+", default=[10, 30, 50])
@@ -63,7 +63,6 @@ def main() -> None:
     parser.add_argument("--data-dir")
     parser.add_argument("--output", type=Path, default=Path("benchmark"))
     options = parser.parse_args()
-    options.device = str(device_named(options.device))
     if options.threads:
         torch.set_num_threads(options.threads)
 
@@ -178,8 +177,8 @@ def _median_time(call: Callable[[], object], options: argparse.Namespace) -> flo
     return statistics.median(times)
 
 
-def _synchronize(device: str) -> None:
-    if device.startswith("cuda"):
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
         torch.cuda.synchronize()
 
 

@@ -25,7 +25,7 @@ import torch
 from cuda_measuring import Row, Section, milliseconds
 
 from diffnmf.errors import ConvergenceWarning
-from diffnmf.hardware import AUTO, DEVICE_HELP, device_named, hardware
+from diffnmf.hardware import AUTO, DEVICE_HELP, device_option, hardware
 from diffnmf.kernels.cuda import calling
 
 
@@ -147,11 +147,11 @@ def _short(value: object) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default=AUTO, help=DEVICE_HELP)
+    parser.add_argument("--device", type=device_option, default=AUTO, help=DEVICE_HELP)
     parser.add_argument("--output", type=Path, default=Path("cuda_check"), help="The folder for the results.")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="By default all.")
     options = parser.parse_args()
-    device = device_named(options.device)
+    device = options.device
     if device.index is not None:
         torch.cuda.set_device(device)  # events, streams and the profiler are those of the current device
     result = run(device, options.sections, options.output)

@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from diffnmf.cli import announce
-from diffnmf.hardware import AUTO, DEVICE_HELP, device_named
+from diffnmf.hardware import AUTO, DEVICE_HELP, device_option
 from diffnmf.interrupts import interruptible
 from diffnmf.runs import PRESETS
 from diffnmf.studies.w_solvers import compare_w_solvers
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--limit-groups", type=int, help="groups in an epoch")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of every W-solver")
     parser.add_argument("--data-dir", help="where the data sets are, or go (default: $DIFFNMF_DATA, ~/.cache/diffnmf)")
-    parser.add_argument("--device", default=AUTO, help=DEVICE_HELP)
+    parser.add_argument("--device", type=device_option, default=AUTO, help=DEVICE_HELP)
     parser.add_argument("--output", type=Path, default=Path("runs/w-solvers"))
     options = parser.parse_args()
 
@@ -44,7 +44,7 @@ def main() -> None:
         rows=options.rows,
         seeds=range(options.seeds),
         data_dir=options.data_dir,
-        device=device_named(options.device),
+        device=options.device,
         announce=announce,
     )
     print((options.output / "comparison.md").read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ from itertools import islice
 import torch
 
 from diffnmf.data import GroupSampler
-from diffnmf.hardware import AUTO, DEVICE_HELP, device_named
+from diffnmf.hardware import AUTO, DEVICE_HELP, device_option
 from diffnmf.interrupts import interruptible
 from diffnmf.models import W_SOLVERS
 from diffnmf.runs import DataConfig, ModelConfig, RunConfig
@@ -72,9 +72,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="steps that are timed")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--data-dir", help="where the data sets are, or go (default: $DIFFNMF_DATA, ~/.cache/diffnmf)")
-    parser.add_argument("--device", default=AUTO, help=DEVICE_HELP)
+    parser.add_argument("--device", type=device_option, default=AUTO, help=DEVICE_HELP)
     options = parser.parse_args()
-    device = device_named(options.device)
 
     data = DataConfig(options.dataset, options.group_size)
     training = TrainingConfig(batch_size=options.batch_size, precision=options.precision)
@@ -82,7 +81,7 @@ def main() -> None:
     for w_solver in options.w_solvers:
         model = ModelConfig(options.k, w_solver, width=options.width, critic_width=options.critic_width)
         config = RunConfig(data, model, training)
-        profiles[w_solver] = profile(config, options.data_dir, device, options.steps)
+        profiles[w_solver] = profile(config, options.data_dir, options.device, options.steps)
     images = load_run_data(data, seed=0, data_dir=options.data_dir, device="cpu").split.train
     groups = len(GroupSampler(images, options.group_size))
     print(f"{options.dataset}, k = {options.k}, {groups} groups an epoch, {options.batch_size} in a step\n")

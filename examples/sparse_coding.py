@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from diffnmf import NNLSCoder
 from diffnmf.figures.comparisons import save_lines
 from diffnmf.figures.montages import save_panels, unit_peak
-from diffnmf.hardware import DEVICE_HELP, device_named
+from diffnmf.hardware import DEVICE_HELP, device_option
 from diffnmf.interrupts import interruptible
 from diffnmf.studies.report import markdown_table
 
@@ -181,13 +181,9 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=40, help="components: columns of the dictionary")
     parser.add_argument("--l1", type=float, nargs="+", default=list(PENALTIES), help="penalties of the codes")
     parser.add_argument("--epochs", type=int, default=40, help="of every training")
-    parser.add_argument("--device", default="cpu", help=DEVICE_HELP)
+    parser.add_argument("--device", type=device_option, default="cpu", help=DEVICE_HELP)
     parser.add_argument("--output", type=Path, default=Path("runs/sparse-coding"))
     options = parser.parse_args()
-    try:
-        options.device = device_named(options.device)
-    except ValueError as error:
-        parser.error(str(error))
 
     rows, dictionaries = compare(load_digits(options.device), options.k, options.l1, options.epochs)
     table = markdown_table(HEADER, rows)

@@ -47,6 +47,8 @@ def main() -> int:
     parser.add_argument("--solvers", nargs="+", default=SOLVERS, choices=SOLVERS)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     options = parser.parse_args()
+    if options.problems < 1:
+        parser.error(f"argument --problems: expected at least 1; got {options.problems}")
     print(f"{options.problems} problems, seed {options.seed}, torch {torch.__version__}, scipy {scipy.__version__}\n")
     rows = stress(options.problems, options.seed, options.solvers, options.kinds)
     print("| kind | solver | problems | not converged | bad | worst excess | where converged | false | seconds |")

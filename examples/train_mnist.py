@@ -7,7 +7,7 @@ python examples/train_mnist.py --w-solver cvxpylayer --limit-groups 8 --epochs 2
 import argparse
 
 from diffnmf.cli import announce, print_epoch, print_result, progress_bar
-from diffnmf.hardware import AUTO, DEVICE_HELP, device_named
+from diffnmf.hardware import AUTO, DEVICE_HELP, device_option
 from diffnmf.interrupts import interruptible
 from diffnmf.options import options_of
 from diffnmf.runs import PRESETS, DataConfig, ModelConfig, run_experiment
@@ -27,7 +27,7 @@ def main() -> None:
             parser.add_argument(flag, type=option.kind, default=preset[option.name], help=text)
     parser.add_argument("--data-dir", help="Where the data sets are, or go (default: $DIFFNMF_DATA, ~/.cache/diffnmf)")
     parser.add_argument("--output", help="The run folder (default: a new one below runs/)")
-    parser.add_argument("--device", default=AUTO, help=DEVICE_HELP)
+    parser.add_argument("--device", type=device_option, default=AUTO, help=DEVICE_HELP)
     options = parser.parse_args()
 
     try:
@@ -38,7 +38,7 @@ def main() -> None:
         config,
         options.output,
         data_dir=options.data_dir,
-        device=device_named(options.device),
+        device=options.device,
         on_epoch=print_epoch,
         progress=progress_bar,
         announce=announce,

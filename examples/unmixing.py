@@ -33,7 +33,7 @@ from torch.nn.functional import softplus
 from diffnmf import NNLSLayer
 from diffnmf.factorization import spa
 from diffnmf.figures.drawing import COLOURS, label_axes, new_figure, save_figure
-from diffnmf.hardware import DEVICE_HELP, device_named
+from diffnmf.hardware import DEVICE_HELP, device_option
 from diffnmf.interrupts import interruptible
 from diffnmf.studies.report import markdown_table
 
@@ -237,13 +237,9 @@ def main() -> None:
     parser.add_argument("--longer", type=int, default=10, help="times the steps, for the softmax")
     parser.add_argument("--volume", type=float, default=0.2, help="weight of the volume of the simplex in the loss")
     parser.add_argument("--seed", type=int, default=0, help="of the scene")
-    parser.add_argument("--device", default="cpu", help=DEVICE_HELP)
+    parser.add_argument("--device", type=device_option, default="cpu", help=DEVICE_HELP)
     parser.add_argument("--output", type=Path, default=Path("runs/unmixing"))
     options = parser.parse_args()
-    try:
-        options.device = device_named(options.device)
-    except ValueError as error:
-        parser.error(str(error))
     if not 2 <= options.k <= len(COLOURS):
         parser.error(f"k: expected 2 to {len(COLOURS)} endmembers, a colour for each; got {options.k}")
 

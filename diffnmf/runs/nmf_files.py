@@ -202,6 +202,8 @@ def _announced(data: str | Path, resize: tuple[int, int] | None, announce: Annou
     if isinstance(table.X, np.ndarray):
         unknown = np.isnan(table.X).mean()
         more = f", {unknown:.1%} missing" if unknown else ""
+        more += _without_any("samples", table.X, table.rows, "weights")
+        more += _without_any("features", table.X.T, table.columns, "components")
     else:
         more = f", {table.X.nnz / max(1, samples * features):.2%} stored"
     if announce is not None:
@@ -210,6 +212,16 @@ def _announced(data: str | Path, resize: tuple[int, int] | None, announce: Annou
         names = f", named {' to '.join(map(repr, dict.fromkeys((named[0], named[-1]))))}," if named else ""
         announce(f"{data}: {samples} samples{names} of {features} features{more}")
     return table
+
+
+def _without_any(what: str, X: np.ndarray, names: Sequence[str] | None, factor: str) -> str:
+    """A remark on the rows of X, samples or features, of which every value is missing: nothing is known of them."""
+    empty = np.asarray(np.isnan(X).all(axis=1))
+    if not empty.any():
+        return ""
+    first = int(empty.argmax())
+    name = repr(names[first]) if names else f"number {first + 1}"
+    return f"; {int(empty.sum())} {what} have no value at all (the first is {name}), and are zero in the {factor}"
 
 
 def remove_others(files: Sequence[Path]) -> None:

@@ -88,6 +88,14 @@ class TestResize:
 
 
 class TestNMF:
+    def test_samples_and_features_without_any_value_are_named(self, X, tmp_path):
+        save_csv(tmp_path / "t.csv", X, hidden={(2, j) for j in range(6)} | {(5, j) for j in range(6)})
+        result = invoke("nmf", "t.csv", "--k", 2, "--output", "out", "--max-iter", 20, "--tol", 0)
+        told = "10.0% missing; 2 samples have no value at all (the first is 's2'), and are zero in the weights"
+        assert told in result.stderr
+        _, _, W = written(tmp_path / "out" / "weights.csv")
+        assert (W[[2, 5]] == 0).all()
+
     def test_names_are_kept_and_missing_cells_do_not_count(self, X, tmp_path):
         save_csv(tmp_path / "t.csv", X, hidden={(2, 3), (7, 0)})
         result = invoke("nmf", "t.csv", "--k", 3, "--output", "out", "--tol", "1e-6", "--max-iter", 5000)

@@ -47,6 +47,12 @@ def test_it_says_how_far_it_is(first_call):
     assert re.search(rf"\({total} of {total}, about \d+ (s|min) left\)$", counted[-1])
 
 
+def test_more_components_than_can_be_merged_are_refused_before_anything_is_measured(tmp_path):
+    with pytest.raises(ValueError, match="k: expected at most 64, .* of a group of digits, 64 and 10; got 65"):
+        reproduce(replace(SMOKE, ks=(5, 65)), tmp_path / "new")
+    assert not list((tmp_path / "new").iterdir())
+
+
 @pytest.mark.parametrize(("ks", "told"), [((5, 500, 10), "500, 10"), ((9,), None)])
 def test_as_many_components_as_images_are_told_of(tmp_path, ks, told):
     """Before anything is measured: with 500 the first row alone takes minutes."""

@@ -16,7 +16,7 @@ from diffnmf.studies.paper.claims import claims
 from diffnmf.studies.paper.pictures import Picture, save_pictures
 from diffnmf.studies.paper.saved_study import check_study, save_study
 from diffnmf.studies.paper.study import Study
-from diffnmf.studies.paper.workbench import Workbench
+from diffnmf.studies.paper.workbench import Groups, Workbench
 from diffnmf.studies.progress import Announce, Progress
 from diffnmf.studies.report import check_folder, definition_list, markdown_table, write_report
 
@@ -60,6 +60,7 @@ def reproduce(
         The HTML report.
 
     Raises:
+        ValueError: there are more components than there is anything to merge into them.
         RunFolderError: OUTPUT contains a reproduction with other options, or cannot be written.
         DataUnavailableError: a data set could neither be found nor downloaded.
     """
@@ -68,7 +69,9 @@ def reproduce(
     check_study(study, output)
     bench = Workbench(study, output, data_dir=data_dir, device=device, announce=announce, measure=not report_only)
     for dataset in study.datasets:
-        bench.groups(dataset)  # a data set that is unavailable is noticed before anything is written
+        groups = bench.groups(dataset)  # a data set that is unavailable is noticed before anything is written
+        if not report_only:
+            _check_ks(study, dataset, groups)
     for order in ORDERS:
         bases.groups(bench, order)
     save_study(study, output)
@@ -86,6 +89,16 @@ def reproduce(
     if study.smoke:
         announce(SMOKE)  # again, since the first one has scrolled away
     return page
+
+
+def _check_ks(study: Study, dataset: str, groups: Groups) -> None:
+    """Raise where there is nothing to merge into so many components: some rows of the tables could not be measured."""
+    n, m = groups.test.shape[-2:]
+    if max(study.ks) > max(n, m):
+        raise ValueError(
+            f"k: expected at most {max(n, m)}, the larger of the pixels and the images of a group of {dataset}, {n} and"
+            f" {m}; got {max(study.ks)}"
+        )
 
 
 def _warnings(study: Study) -> list[str]:
