@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,7 +110,8 @@ def factorize(
         fixed: (*batch, n, f) or broadcastable to it, f ≤ k, non-negative: the first f columns of H, which stay as they
             are. The others begin with what they leave of Y. For "hals", "anls" and "mu".
         mask: (*batch, n, m) or broadcastable to it, bool, True where Y is known; elsewhere Y may hold anything, NaN
-            too. The error is that of the known entries. For "hals", "anls" and "mu".
+            too. The error is that of the known entries; where nothing is known of a row or a column, its entries of H
+            or W are zero. For "hals", "anls" and "mu".
         weights: likewise, numbers ≥ 0: the squared error becomes ½ Σ weights (Y − HW)². Zero is not known. Their unit
             does not matter but beside penalties.
         l1_H: a number ≥ 0.
@@ -203,7 +205,7 @@ def factorize(
 
     with precise_products(Y.device):
         W, Ht = in_own_memory(problem, *_start(problem, units, method, given, init, seed))
-        run = method.run(problem, W, Ht, budget(units))
+        run = _without_unknown(method.run(problem, W, Ht, budget(units)), problem)
     return _factors(run, units, method, may_warn=tol > 0 and not stopped)
 
 
@@ -243,6 +245,16 @@ def _start(problem: NMFProblem, units: Units, method: Method, given: Given, init
         return partial_start(problem, given.fixed, lambda whole: start(whole, units, init, seed))
 
     return complete(problem, given, drawn, exact=not method.keeps_zeros)
+
+
+def _without_unknown(run: Run, problem: NMFProblem) -> Run:
+    """Zeros in the rows of H and the columns of W that nothing is known of, where a method leaves its start."""
+    if problem.weights is None:
+        return run
+    known = problem.weights > 0
+    Ht = torch.where(known.any(2).unsqueeze(1), run.Ht, 0.0)
+    Ht[:, : problem.fixed] = run.Ht[:, : problem.fixed]
+    return replace(run, W=torch.where(known.any(1).unsqueeze(1), run.W, 0.0), Ht=Ht)
 
 
 def _factors(run: Run, units: Units, method: Method, *, may_warn: bool) -> Factors:

@@ -258,6 +258,20 @@ class TestEstimator:
             model.fit(X, weights="balanced")
 
 
+@methods
+def test_what_nothing_is_known_of_is_zero(method):
+    """Not what the start happened to hold there."""
+    Y, known = random_matrix(2, 12, 10), mask_of(2, 12, 10)
+    known[0, 3], known[1, :, 4] = False, False
+    found = factorize(Y, 3, mask=known, method=method, init="random", tol=0.0, max_iter=5)
+    assert (found.H == 0).all(-1).nonzero().tolist() == [[0, 3]]
+    assert (found.W == 0).all(-2).nonzero().tolist() == [[1, 4]]
+    fixed = torch.rand(12, 1).double()
+    kept = factorize(Y, 3, mask=known, method=method, fixed=fixed, tol=0.0, max_iter=5)
+    assert_close(kept.H[..., :1], fixed.expand(2, -1, -1))
+    assert (kept.H[0, 3, 1:] == 0).all()
+
+
 def test_problems_with_even_and_uneven_weights_beside_each_other_are_as_alone():
     """For even weights one Gram matrix serves all columns, for uneven ones each has its own."""
     Y = random_matrix(3, 60, 50)
