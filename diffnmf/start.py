@@ -3,8 +3,10 @@
 Imports as little as can be: until ``main`` runs, Ctrl-C gives a trace.
 """
 
+import io
 import os
 import signal
+import sys
 
 
 def main() -> None:
@@ -17,6 +19,9 @@ def main() -> None:
 
     if listens:
         signal.signal(signal.SIGINT, before)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a sign that its encoding lacks must not end a command that is done
+            stream.reconfigure(errors="replace")
     try:
         run()
     finally:

@@ -31,6 +31,8 @@ def rows_of(name: str, data: Any, width: int, like: Tensor, interval: str = "(-i
         raise ValueError(f"{name}: expected rows (N, {width}); got {tuple(rows.shape)} (flatten or transpose them)")
     # The same rounding whatever the memory is like: learning would make other weights of it.
     rows = rows.to(like).contiguous()
+    if torch.compiler.is_compiling():
+        return rows  # a graph is made for other numbers than these
     if rows.is_inference() and not torch.is_inference_mode_enabled():
         rows = rows.clone()  # of which a gradient can be taken
     # Nothing can be read on the meta device, nor inside of torch.func.vmap.

@@ -35,6 +35,8 @@ Ks = Annotated[
     typer.Option("--k", help="Numbers of components: 2:20 for 2 to 20, 5:50:5 in steps, or 3,5,8.", show_default=False),
 ]
 
+MOST_NUMBERS = 1000  # of components that are tried: each takes a fit at least
+
 
 def nmf(
     data: Data,
@@ -167,7 +169,7 @@ def numbers_of(text: str) -> list[int]:
     """The numbers of "2:20", "5:50:5" or "3,5,8".
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: it is none of these, or more than 1,000 numbers.
     """
     try:
         found: list[int] = []
@@ -176,9 +178,13 @@ def numbers_of(text: str) -> list[int]:
             first, last, step = ends[0], ends[min(1, len(ends) - 1)], ends[2] if len(ends) > 2 else 1
             if len(ends) > 3 or first < 1 or last < first or step < 1:
                 raise ValueError
-            found += range(first, last + 1, step)
+            numbers = range(first, last + 1, step)
+            if len(found) + len(numbers) > MOST_NUMBERS:
+                raise ValueError
+            found += numbers
     except ValueError:
-        raise ValueError(f"k: expected numbers ≥ 1 such as 2:20, 5:50:5 or 3,5,8; got {text!r}") from None
+        expected = f"expected numbers ≥ 1 such as 2:20, 5:50:5 or 3,5,8, at most {MOST_NUMBERS} of them"
+        raise ValueError(f"k: {expected}; got {text!r}") from None
     return found
 
 

@@ -24,10 +24,9 @@ _SPLIT_SEED = 0
 def data_root(data_dir: str | Path | None) -> Path:
     """The folder of the data files: ``data_dir``, else $DIFFNMF_DATA, else ``diffnmf`` in the user's cache folder.
 
-    Raises
-    ------
-    DataUnavailableError
-        When a folder was named and does not exist: a slip in a path should not start a download somewhere else.
+    Raises:
+        DataUnavailableError: a folder was named and does not exist: a slip in a path should not start a download
+            somewhere else.
     """
     if data_dir is not None:
         return _existing(Path(data_dir), "data_dir")

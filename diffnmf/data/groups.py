@@ -16,40 +16,29 @@ class GroupSampler:
     With labels every group holds equally many images of each class; a group smaller than the number of classes holds
     one image of each of the first classes. Without labels a group is any m images.
 
-    Parameters
-    ----------
-    images : ImageSet
-        What is drawn from.
-    group_size : int
-        Images a group, m: a multiple of the number of classes, or fewer than there are classes.
-    order : {"random", "class"}
-        The columns of a group: permuted for every group by itself, or sorted by class, so that a slot keeps its meaning
-        from group to group.
-    seed : int
-        The same seed and epoch give the same groups; zero or more.
-    limit : int, optional
-        Groups an epoch at most: the first ones of those that would be drawn without a limit.
+    Arguments:
+        images: what is drawn from.
+        group_size: images a group, m: a multiple of the number of classes, or fewer than there are classes.
+        order: of the columns of a group: "random", permuted for every group by itself, or "class", sorted by class, so
+            that a slot keeps its meaning from group to group.
+        seed: an int ≥ 0; the same seed and epoch give the same groups.
+        limit: groups an epoch at most: the first ones of those that would be drawn without a limit; None for no limit.
 
-    Attributes
-    ----------
-    left_out : int
-        Images in no group of an epoch: the remainder, what a class has more than the smallest one, the classes that
-        are not used. What ``limit`` cuts off is not counted.
+    Attributes:
+        left_out: images in no group of an epoch: the remainder, what a class has more than the smallest one, the
+            classes that are not used. What ``limit`` cuts off is not counted.
 
-    Raises
-    ------
-    TypeError, ValueError
-        When an argument is not as above, or the images do not fill a single group.
+    Raises:
+        TypeError, ValueError: an argument is not as above, or the images do not fill a single group.
 
-    Examples
-    --------
-    >>> from diffnmf.data import GroupSampler, load_dataset
-    >>> images = load_dataset("digits").train
-    >>> groups = GroupSampler(images, group_size=20, limit=5).epoch(0)
-    >>> groups.shape
-    torch.Size([5, 20])
-    >>> images.labels[groups[0]].bincount()  # two of each digit
-    tensor([2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
+    Example:
+        >>> from diffnmf.data import GroupSampler, load_dataset
+        >>> images = load_dataset("digits").train
+        >>> groups = GroupSampler(images, group_size=20, limit=5).epoch(0)
+        >>> groups.shape
+        torch.Size([5, 20])
+        >>> images.labels[groups[0]].bincount()  # two of each digit
+        tensor([2, 2, 2, 2, 2, 2, 2, 2, 2, 2])
     """
 
     def __init__(
@@ -76,6 +65,23 @@ class GroupSampler:
             raise _too_few(images, self._pools, self.group_size)
         self.left_out = len(images) - self._drawn * self.group_size
 
+    @property
+    def remark(self) -> str | None:
+        """What is to be known where some images are in no group: whole classes, or more than half of all."""
+        m, pools = self.group_size, len(self._pools)
+        if self.images.labels is not None and pools < (classes := len(self.images.labels.unique())):
+            return (
+                f"groups of {m} images hold one of each of the first {pools} of the {classes} classes of"
+                f" {self.images.name}: images of the other {classes - pools} are in none (take groups of a multiple of"
+                f" {classes})"
+            )
+        if 2 * self.left_out > len(self.images):
+            return (
+                f"{self.left_out} of {len(self.images)} images of {self.images.name} are in no group of an epoch: the"
+                f" smallest of {pools} classes has {min(map(len, self._pools))}, and groups hold as many of each"
+            )
+        return None
+
     def __len__(self) -> int:
         """Groups an epoch."""
         return self._drawn if self.limit is None else min(self._drawn, self.limit)
@@ -99,31 +105,23 @@ class GroupSampler:
 def group_matrix(images: ImageSet, indices: Tensor) -> Tensor:
     """The groups as matrices Y, whose columns are the images flattened row by row.
 
-    Parameters
-    ----------
-    images : ImageSet
-        Images of h×w = n pixels.
-    indices : integer Tensor (*batch, m)
-        Which images are in each group.
+    Arguments:
+        images: of h×w = n pixels.
+        indices: (*batch, m), integers: which images are in each group.
 
-    Returns
-    -------
-    Tensor (*batch, n, m)
-        float32 values in [0, 1].
+    Returns:
+        (*batch, n, m), float32 values in [0, 1].
 
-    Raises
-    ------
-    TypeError, ValueError
-        When the indices are no integers, or a single one.
+    Raises:
+        TypeError, ValueError: the indices are no integers, or a single one.
 
-    Examples
-    --------
-    >>> import torch
-    >>> from diffnmf.data import ImageSet, group_matrix
-    >>> images = ImageSet("noise", torch.rand(10, 4, 5), labels=None)
-    >>> Y = group_matrix(images, torch.tensor([[0, 1, 2], [7, 8, 9]]))  # two groups of three
-    >>> Y.shape, torch.equal(Y[1, :, 2], images.images[9].flatten())
-    (torch.Size([2, 20, 3]), True)
+    Example:
+        >>> import torch
+        >>> from diffnmf.data import ImageSet, group_matrix
+        >>> images = ImageSet("noise", torch.rand(10, 4, 5), labels=None)
+        >>> Y = group_matrix(images, torch.tensor([[0, 1, 2], [7, 8, 9]]))  # two groups of three
+        >>> Y.shape, torch.equal(Y[1, :, 2], images.images[9].flatten())
+        (torch.Size([2, 20, 3]), True)
     """
     if check_tensor("indices", indices, "of integers").ndim == 0:
         raise ValueError(

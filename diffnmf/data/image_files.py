@@ -35,30 +35,20 @@ class _RefusedError(Exception):
 def read_image_files(files: Sequence[Path], source: Path, *, resize: tuple[int, int] | None = None) -> np.ndarray:
     """Read image files, turned as a viewer shows them.
 
-    Parameters
-    ----------
-    files : sequence of Path
-        N files, at least one.
-    source : Path
-        Where they come from; named in the warning.
-    resize : (int, int), optional
-        Scale each to this height and width. They must be of one size unless given.
+    Arguments:
+        files: N files, at least one.
+        source: where they come from; named in the warning.
+        resize: (height, width) that each is scaled to. They must be of one size unless it is given.
 
-    Returns
-    -------
-    ndarray (N, h, w)
-        uint8; uint16 where every file is 16 bits deep; float32 in [0, 1] where they differ in depth.
+    Returns:
+        (N, h, w), uint8; uint16 where every file is 16 bits deep; float32 in [0, 1] where they differ in depth.
 
-    Raises
-    ------
-    ValueError
-        For a file that cannot be read, that has several frames, transparent pixels or more pixels than Pillow trusts,
-        or that is of another size than the first one; names the files.
+    Raises:
+        ValueError: a file cannot be read, has several frames, transparent pixels or more pixels than Pillow trusts, or
+            is of another size than the first one; names the files.
 
-    Warns
-    -----
-    ImageWarning
-        Once, if files were in colour, or lost some of their depth; says how many.
+    Warns:
+        ImageWarning: once, if files were in colour, or lost some of their depth; says how many.
     """
     arrays: list[np.ndarray] = []
     losses: Counter[str] = Counter()

@@ -14,30 +14,23 @@ _INTEGER_DTYPES = (torch.int8, torch.int16, torch.int32, torch.int64)
 class ImageSet:
     """Greyscale images of one size.
 
-    Parameters
-    ----------
-    name : str
-        What the images are called in tables and figures.
-    images : Tensor (N, h, w)
-        uint8 with values 0 to 255, or floating with values in [0, 1], which is kept as float32.
-    labels : Tensor (N,) or None
-        The class of each image, kept as int64; None where no classes are known.
+    Attributes:
+        name: what the images are called in tables and figures.
+        images: (N, h, w), uint8 with values 0 to 255, or floating with values in [0, 1], which is kept as float32.
+        labels: (N,), the class of each image, kept as int64; None where no classes are known.
 
-    Raises
-    ------
-    TypeError, ValueError
-        When the shapes, the dtypes or the values are not these.
+    Raises:
+        TypeError, ValueError: the shapes, the dtypes or the values are not these.
 
-    Examples
-    --------
-    >>> import torch
-    >>> from diffnmf.data import ImageSet
-    >>> bright = torch.full((10, 4, 5), 255, dtype=torch.uint8)
-    >>> images = ImageSet("bright", bright, labels=torch.arange(10) % 2)
-    >>> len(images), images.image_shape, images.pixels(torch.tensor([3, 7])).mean()
-    (10, (4, 5), tensor(1.))
-    >>> images.subset(torch.tensor([3, 7])).labels
-    tensor([1, 1])
+    Example:
+        >>> import torch
+        >>> from diffnmf.data import ImageSet
+        >>> bright = torch.full((10, 4, 5), 255, dtype=torch.uint8)
+        >>> images = ImageSet("bright", bright, labels=torch.arange(10) % 2)
+        >>> len(images), images.image_shape, images.pixels(torch.tensor([3, 7])).mean()
+        (10, (4, 5), tensor(1.))
+        >>> images.subset(torch.tensor([3, 7])).labels
+        tensor([1, 1])
     """
 
     name: str
@@ -61,14 +54,11 @@ class ImageSet:
     def pixels(self, indices: Tensor) -> Tensor:
         """The images at these indices as float32 values in [0, 1].
 
-        Parameters
-        ----------
-        indices : integer Tensor (*S)
-            Positions in the set, in any shape, the empty shape of a single index included.
+        Arguments:
+            indices: (*S), integers: positions in the set, in any shape, the empty shape of a single index included.
 
-        Returns
-        -------
-        Tensor (*S, h, w)
+        Returns:
+            (*S, h, w).
         """
         check_tensor("indices", indices, "of integers")
         if indices.dtype not in (torch.int32, torch.int64):
@@ -86,26 +76,20 @@ class ImageSet:
 class DataSplit:
     """The images to train on and those held out, which share no image and have one size.
 
-    Attributes
-    ----------
-    train : ImageSet
-        To train on.
-    test : ImageSet
-        Held out.
+    Attributes:
+        train: to train on.
+        test: held out.
 
-    Raises
-    ------
-    ValueError
-        When the two are of different sizes.
+    Raises:
+        ValueError: the two are of different sizes.
 
-    Examples
-    --------
-    >>> import torch
-    >>> from diffnmf.data import DataSplit, ImageSet
-    >>> images = ImageSet("noise", torch.rand(10, 4, 5), labels=None)
-    >>> split = DataSplit(train=images.subset(torch.arange(8)), test=images.subset(torch.arange(8, 10)))
-    >>> len(split.train), len(split.test)
-    (8, 2)
+    Example:
+        >>> import torch
+        >>> from diffnmf.data import DataSplit, ImageSet
+        >>> images = ImageSet("noise", torch.rand(10, 4, 5), labels=None)
+        >>> split = DataSplit(train=images.subset(torch.arange(8)), test=images.subset(torch.arange(8, 10)))
+        >>> len(split.train), len(split.test)
+        (8, 2)
     """
 
     train: ImageSet

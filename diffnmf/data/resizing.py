@@ -9,17 +9,12 @@ from diffnmf.data.images import ImageSet
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """One image scaled as a whole; its proportions change where those of the size are others.
 
-    Parameters
-    ----------
-    image : ndarray (h, w)
-        Finite.
-    size : (int, int)
-        The height and width to come.
+    Arguments:
+        image: (h, w), finite.
+        size: (height, width) to come.
 
-    Returns
-    -------
-    ndarray (*size)
-        In the dtype and within the range of the image: averages of its pixels where it is made smaller, linear
+    Returns:
+        (*size), in the dtype and within the range of the image: averages of its pixels where it is made smaller, linear
         interpolation where it is made larger.
     """
     from PIL import Image

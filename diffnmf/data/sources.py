@@ -29,60 +29,45 @@ def load_dataset(
 ) -> DataSplit:
     """Load images and split them into train and test, before any group is drawn from either.
 
-    Parameters
-    ----------
-    dataset : str or Path
-        A name in ``DATASETS``, or a path to one's own images (``./digits`` for a folder that is called like a name):
+    Arguments:
+        dataset: a name in ``DATASETS``, or a path to one's own images (``./digits`` for a folder that is called like a
+            name):
 
-        - a folder of image files of one size, unless ``resize`` is given, turned to greyscale; its immediate
-          sub-folders are the classes if it has any; hidden files and files of other kinds are ignored;
-        - a ``.npy`` file of images (N, h, w);
-        - a ``.npz`` file with such an array as ``images``, or as its only one, and optionally ``labels`` (N,).
+            - a folder of image files of one size, unless ``resize`` is given, turned to greyscale; its immediate
+              sub-folders are the classes if it has any; hidden files and files of other kinds are ignored;
+            - a ``.npy`` file of images (N, h, w);
+            - a ``.npz`` file with such an array as ``images``, or as its only one, and optionally ``labels`` (N,).
 
-        Arrays are uint8, uint16, bool, or floats in [0, 1]. Labels are integers or strings.
-    data_dir : str or Path, optional
-        Where the files of ``mnist``, ``fashion`` and ``faces`` are, or are downloaded to. The environment variable
-        DIFFNMF_DATA unless given; without that, ``diffnmf`` in the user's cache folder. Where several processes start
-        together, let one load first: they would unpack the files over each other.
-    seed : int
-        Which fifth of one's own images is held out for the test. The named data sets have fixed splits.
-    resize : (int, int), optional
-        Scale every image to this height and width; its proportions change where they are not those.
+            Arrays are uint8, uint16, bool, or floats in [0, 1]. Labels are integers or strings.
+        data_dir: where the files of ``mnist``, ``fashion`` and ``faces`` are, or are downloaded to. The environment
+            variable DIFFNMF_DATA unless given; without that, ``diffnmf`` in the user's cache folder. Where several
+            processes start together, let one load first: they would unpack the files over each other.
+        seed: which fifth of one's own images is held out for the test. The named data sets have fixed splits.
+        resize: (height, width) that every image is scaled to if given; its proportions change where they are not those.
 
-    Returns
-    -------
-    DataSplit
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: the name is unknown, or the images cannot be used; says which and why.
+        DataUnavailableError: the files of a named data set are neither there nor to be had.
 
-    Raises
-    ------
-    TypeError
-        When an argument is of the wrong kind.
-    ValueError
-        For an unknown name, and for images that cannot be used; says which and why.
-    DataUnavailableError
-        When the files of a named data set are neither there nor to be had.
+    Warns:
+        ImageWarning: once, when image files were in colour, or lost some of their depth; says how many.
 
-    Warns
-    -----
-    ImageWarning
-        Once, when image files were in colour, or lost some of their depth; says how many.
+    Example:
+        >>> from diffnmf.data import load_dataset
+        >>> split = load_dataset("digits")  # it comes with scikit-learn
+        >>> split.train.image_shape, len(split.train) > len(split.test)
+        ((8, 8), True)
 
-    Examples
-    --------
-    >>> from diffnmf.data import load_dataset
-    >>> split = load_dataset("digits")  # it comes with scikit-learn
-    >>> split.train.image_shape, len(split.train) > len(split.test)
-    ((8, 8), True)
+        Your own images:
 
-    Your own images:
-
-    >>> import numpy as np
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     np.save(f"{folder}/mine.npy", np.random.rand(50, 20, 30))
-    ...     split = load_dataset(f"{folder}/mine.npy", resize=(10, 15))
-    >>> split.train.name, split.train.image_shape, len(split.train), len(split.test)
-    ('mine', (10, 15), 40, 10)
+        >>> import numpy as np
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/mine.npy", np.random.rand(50, 20, 30))
+        ...     split = load_dataset(f"{folder}/mine.npy", resize=(10, 15))
+        >>> split.train.name, split.train.image_shape, len(split.train), len(split.test)
+        ('mine', (10, 15), 40, 10)
     """
     seed = check_count("seed", seed)
     resize = None if resize is None else check_image_shape(resize, "resize")

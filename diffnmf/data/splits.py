@@ -17,19 +17,13 @@ def split_images(images: ImageSet, *, seed: int, class_names: Sequence[str] | No
 
     Both parts keep the order of the images, and have at least one image of every class.
 
-    Parameters
-    ----------
-    images : ImageSet
-        N images.
-    seed : int
-        The same seed gives the same split; zero or more.
-    class_names : sequence of str, optional
-        What the labels 0, 1, ... are called in an error; the numbers themselves unless given.
+    Arguments:
+        images: N images.
+        seed: an int ≥ 0; the same seed gives the same split.
+        class_names: what the labels 0, 1, ... are called in an error; the numbers themselves unless given.
 
-    Raises
-    ------
-    TypeError, ValueError
-        When the seed is not such a number, or a class, or the set without labels, has a single image.
+    Raises:
+        TypeError, ValueError: the seed is not such a number, or a class, or the set without labels, has a single image.
     """
     rng = np.random.default_rng(check_count("seed", seed))
     held_out = torch.zeros(len(images), dtype=torch.bool)

@@ -59,7 +59,9 @@ def read_table(path: str | Path, *, resize: tuple[int, int] | None = None) -> Ta
     if not path.exists():
         raise ValueError(f"data: expected a folder of images, or a file; {path} does not exist")
     if path.is_dir():
-        return _images(load_images(path, resize=resize).images.numpy(), names_of_images(path))
+        images = load_images(path, resize=resize).images.numpy()
+        # Those with more than 8 bits come as [0, 1].
+        return _images(images if images.dtype == np.uint8 else 255 * images, names_of_images(path))
     if resize is not None:
         raise ValueError(f"resize: expected a folder of images as data; got the file {path} (leave --resize out)")
     readers = {

@@ -40,7 +40,7 @@ def read_text(path: Path) -> tuple[np.ndarray, list[str] | None, list[str] | Non
     columns = None
     if header:  # some programs leave out the corner
         columns = lines[0] if len(lines[0]) == width - start else lines[0][start:]
-    X = np.array([_numbers(line[start:], number, width - start) for number, line in enumerate(body, 1 + header)])
+    X = np.array([_numbers(line, number, width, start) for number, line in enumerate(body, 1 + header)])
     return X, [line[0] for line in body] if named else None, columns
 
 
@@ -107,17 +107,18 @@ def _has_names(header: list[str] | None, body: list[list[str]]) -> bool:
     return True
 
 
-def _numbers(cells: list[str], line: int, width: int) -> list[float]:
+def _numbers(cells: list[str], line: int, width: int, start: int) -> list[float]:
+    """Those of a line from the cell ``start`` on, which is 1 where there are names."""
     if len(cells) != width:
-        raise ValueError(f"line {line}: expected {width} numbers, as in the first; got {len(cells)}")
-    values = [_number(cell) for cell in cells]
+        raise ValueError(f"line {line}: expected {width - start} numbers, as in the first; got {len(cells) - start}")
+    values = [_number(cell) for cell in cells[start:]]
     if None in values:
-        place = values.index(None)
+        place = values.index(None) + start
         cell = cells[place]
         hints = [NO_UNITS] if WITH_UNITS.fullmatch(cell.strip()) else []
         hints += [TO_NAME] if place == 0 else []
-        hint = f" ({'; '.join(hints)})" if hints else ""
-        raise ValueError(f"line {line}: expected numbers; got {cell!r}{hint}")
+        hint = "; ".join(hints) or f"in column {place + 1}"
+        raise ValueError(f"line {line}: expected numbers; got {cell!r} ({hint})")
     return [x for x in values if x is not None]
 
 

@@ -18,19 +18,13 @@ ARRAY_SUFFIXES = (".npy", ".npz")
 def load_user_images(path: Path, *, seed: int, resize: tuple[int, int] | None = None) -> DataSplit:
     """Read a folder or an array file and split it 80/20.
 
-    Parameters
-    ----------
-    path : Path
-        A folder, whose immediate sub-folders are the classes where it has any, or a ``.npy`` or ``.npz`` file.
-    seed : int
-        Which images are held out for the test.
-    resize : (int, int), optional
-        As for ``load_dataset``.
+    Arguments:
+        path: a folder, whose immediate sub-folders are the classes where it has any, or a ``.npy`` or ``.npz`` file.
+        seed: which images are held out for the test.
+        resize: as for ``load_dataset``.
 
-    Raises
-    ------
-    ValueError
-        Names the file, or the folder, and what is wrong with it.
+    Raises:
+        ValueError: names the file, or the folder, and what is wrong with it.
     """
     image_set, classes = _read(path, resize)
     try:
@@ -42,39 +36,28 @@ def load_user_images(path: Path, *, seed: int, resize: tuple[int, int] | None = 
 def load_images(path: str | Path, *, resize: tuple[int, int] | None = None) -> ImageSet:
     """Read a folder or an array file, all of it, in the order of its files or of the array.
 
-    Parameters
-    ----------
-    path : str or Path
-        As for ``load_dataset``.
-    resize : (int, int), optional
-        As for ``load_dataset``.
+    Arguments:
+        path: as for ``load_dataset``.
+        resize: as for ``load_dataset``.
 
-    Raises
-    ------
-    TypeError
-        When an argument is of the wrong kind.
-    ValueError
-        Names the file, or the folder, and what is wrong with it.
+    Returns:
+        The images, with the classes as numbers from 0, in the order of their names.
 
-    Warns
-    -----
-    ImageWarning
-        As ``load_dataset``.
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: names the file, or the folder, and what is wrong with it.
 
-    Returns
-    -------
-    ImageSet
-        With the classes as numbers from 0, in the order of their names.
+    Warns:
+        ImageWarning: as ``load_dataset``.
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from tempfile import TemporaryDirectory
-    >>> from diffnmf.data import load_images
-    >>> with TemporaryDirectory() as folder:
-    ...     np.savez(f"{folder}/mine.npz", images=np.random.rand(3, 8, 8), labels=["b", "a", "b"])
-    ...     load_images(f"{folder}/mine.npz").labels
-    tensor([1, 0, 1])
+    Example:
+        >>> import numpy as np
+        >>> from tempfile import TemporaryDirectory
+        >>> from diffnmf.data import load_images
+        >>> with TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/mine.npz", images=np.random.rand(3, 8, 8), labels=["b", "a", "b"])
+        ...     load_images(f"{folder}/mine.npz").labels
+        tensor([1, 0, 1])
     """
     resize = None if resize is None else check_image_shape(resize, "resize")
     expected = "images: expected the path to a folder of images, or to a .npy or .npz file"
@@ -176,6 +159,13 @@ def _read_folder(folder: Path, resize: tuple[int, int] | None) -> tuple[np.ndarr
     """The images (N, h, w) of a folder, sorted by path, and the names of their sub-folders (N,)."""
     files = _image_files(folder)
     by_class = {sub: _image_files(sub) for sub in _visible(folder) if sub.is_dir()}
+    for sub, members in by_class.items():
+        # Left out in silence, nobody would know of them.
+        if (members or files) and (deeper := _first_below(sub)):
+            raise ValueError(
+                f"{folder}: expected images in the folder, or in its immediate sub-folders, one a class; found some"
+                f" further down, such as {deeper.relative_to(folder)}; move them up, or name the folder above them"
+            )
     if not files and not any(by_class.values()):
         raise ValueError(
             f"{folder}: expected image files ({', '.join(IMAGE_SUFFIXES)}) in the folder or in its immediate "
@@ -197,6 +187,16 @@ def _read_folder(folder: Path, resize: tuple[int, int] | None) -> tuple[np.ndarr
     names = [sub.name for sub, members in by_class.items() for _ in members]
     in_order = [file for members in by_class.values() for file in members]
     return read_image_files(in_order, folder, resize=resize), np.array(names)
+
+
+def _first_below(folder: Path) -> Path | None:
+    """An image in a sub-folder of the folder, however deep."""
+    for sub in _visible(folder):
+        if sub.is_dir() and not sub.is_symlink():  # links may lead round in circles
+            found = next(iter(_image_files(sub)), None) or _first_below(sub)
+            if found is not None:
+                return found
+    return None
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -40,6 +40,11 @@ def check_starts(model: Any, Y: Tensor, W: Any, H: Any, *, update_H: bool) -> St
             f"init: expected a fitted NMF, or a name; got {init}, which is not fitted (clone, and so a grid search,"
             " forgets what was learnt: give FrozenEstimator(model) of sklearn.frozen)"
         )
+    elif init is not None and not isinstance(init, str):
+        raise ValueError(
+            f"init: expected a name, or a fitted NMF; got {type(init).__name__} (give init='custom' with"
+            " fit_transform(X, W=..., H=...))"
+        )
     elif init is not None and init != "custom":
         check_name("init", init, (*INITS, "custom"))
     if not update_H:

@@ -168,12 +168,21 @@ def started(model: Any, options: BatchOptions, rows: Rows, W: Any, H: Any) -> tu
     most = max(START_ROWS, options.batch_size, 2 * start.k)
     if len(rows) <= most:
         Y = rows.take(slice(None))
-        basis, weights = initialize(Y, start.k, start.init, seed)
+        basis, weights = _living_start(Y, start.k, start.init, seed)
         return Learner.start(basis.mT, Y, options), weights
     # Not every so-manieth row: data may have a period.
     chosen = np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))
     Y = rows.take(chosen)
-    return Learner.start(initialize(Y, start.k, start.init, seed)[0].mT, Y, options), None
+    return Learner.start(_living_start(Y, start.k, start.init, seed)[0].mT, Y, options), None
+
+
+def _living_start(Y: Tensor, k: int, init: str | None, seed: int) -> tuple[Tensor, Tensor]:
+    """H (n, k) and W (k, N), drawn at random where ``init`` has nothing for a component, as of few samples.
+
+    A component of zeros would be learnt from what the others leave of a batch: rounding, where they fit it exactly.
+    """
+    H, W = initialize(Y, k, init, seed)
+    return initialize(Y, k, "random", seed) if bool((H.amax(0) == 0).any()) else (H, W)
 
 
 def check_zeros(options: BatchOptions, rows: Rows) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from diffnmf.checks import check_count, check_floating, check_name
 from diffnmf.factorization import factorize
 from diffnmf.layers import NNLSLayer
-from diffnmf.solvers import NNLSSolver
+from diffnmf.solvers import NNLSSolver, get_solver
 from diffnmf.solvers.norms import with_unit_columns
 
 INITS = ("nmf", "spa", "kmeans")
@@ -107,6 +107,8 @@ class NNLSCoder(nn.Module):
         self.in_features = check_count("in_features", in_features, at_least=1)
         self.k = check_count("k", k, at_least=1)
         asked: dict[str, Any] = {"total": total, "upper": upper, "signed": signed, "allowed": allowed}
+        solver = get_solver(solver)
+        asked["backward"] = "implicit" if solver.exact else solver.backwards[0]
         self.nnls = NNLSLayer(solver, rows=True, ridge=ridge, l1=l1, total_kind=total_kind, **asked)
         self.weight = nn.Parameter(torch.empty(self.in_features, self.k))
         with torch.no_grad():

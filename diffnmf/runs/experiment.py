@@ -114,6 +114,8 @@ class Experiment:
             return ExperimentResult(folder.path, {})
         callbacks.announce(f"run folder: {folder.path}")
         callbacks.announce(f"computing on {self.accelerator.device} ({hardware(self.accelerator.device)})")
+        if self.data.sampler.remark is not None:
+            callbacks.announce(self.data.sampler.remark)
         if self.other_kernel is not None:
             callbacks.announce(
                 f"until now this run was computed with the kernel {self.other_kernel!r}, from here with"

@@ -174,6 +174,9 @@ def score_consensus(
             for k, found in zip(scores.ks, scores.found, strict=True):
                 names = [f"component_{i + 1}" for i in range(k)]
                 save_named(unfinished / f"components_{k}.csv", found.H.T.numpy(), names, table.columns)
+        for file in output.glob("components_*.csv"):  # those of an earlier call, for other k
+            if file.name not in files and file.stem.removeprefix("components_").isdecimal():
+                file.unlink()
     return scores
 
 

@@ -90,5 +90,9 @@ def _start_from(model: GANUNMF, run: str) -> None:
         ) from error
     for name in ("w_head", "mixtures", "start", "slot_head"):
         mine, other = getattr(own, name), getattr(its, name)
-        if mine is not None and other is not None and mine.state_dict().keys() == other.state_dict().keys():
+        if mine is not None and other is not None and _shapes(mine) == _shapes(other):
             mine.load_state_dict(other.state_dict())
+
+
+def _shapes(module: torch.nn.Module) -> dict[str, torch.Size]:
+    return {name: x.shape for name, x in module.state_dict().items()}

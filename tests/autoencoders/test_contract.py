@@ -269,3 +269,12 @@ def test_gradients_of_each_sample(name, fitted):
 def test_arrays_with_weights_in_bfloat16(name):
     model = AUTOENCODERS[name](SIZE, K, **SHORT[name]).bfloat16()
     assert model.fit(samples().numpy()[:20]).encode(samples().numpy()).dtype == np.float32
+
+
+def test_codes_can_be_compiled_as_one_graph_and_exported(fitted):
+    """Whether the numbers are good is a question to them, for which a graph has no place."""
+    X = samples()[:5]
+    compiled = torch.compile(fitted, fullgraph=True, backend="eager")
+    exported = torch.export.export(fitted, (X,)).module()
+    torch.testing.assert_close(compiled(X), fitted(X))
+    torch.testing.assert_close(exported(X), fitted(X))

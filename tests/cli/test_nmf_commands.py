@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -416,6 +417,53 @@ def test_consensus(X, tmp_path):
     assert written(tmp_path / "out" / "components_3.csv")[0] == [f"f{j}" for j in range(6)]
     assert (tmp_path / "out" / "consensus.png").stat().st_size > 1000
     assert written(tmp_path / "out" / "consensus.csv")[1] == ["2", "3"]
+
+
+def test_components_of_an_earlier_consensus_do_not_stay(X, tmp_path):
+    save_csv(tmp_path / "t.csv", X)
+    options = ("--n-init", 2, "--output", "out", "--max-iter", 5, "--tol", 0)
+    assert invoke("consensus", "t.csv", "--k", "2:4", *options).exit_code == 0
+    (tmp_path / "out" / "components_mine.csv").touch()
+    assert invoke("consensus", "t.csv", "--k", "2:3", *options, "--overwrite").exit_code == 0
+    names = {file.name for file in (tmp_path / "out").glob("components_*")}
+    assert names == {"components_2.csv", "components_3.csv", "components_mine.csv"}
+
+
+@pytest.mark.parametrize("corner", ["", "id"])
+def test_a_second_column_of_texts_is_named(tmp_path, corner):
+    """To leave the corner empty would not help."""
+    (tmp_path / "t.csv").write_text(f"{corner},group,a\nx,u,1\ny,v,2\n")
+    result = invoke("nmf", "t.csv", "--k", 1, "--output", "out")
+    assert result.exit_code == 2
+    assert "line 2: expected numbers; got 'u' (in column 2)" in result.stderr
+
+
+def test_a_range_of_components_without_an_end_is_refused(X, tmp_path):
+    save_csv(tmp_path / "t.csv", X)
+    result = invoke("rank", "t.csv", "--k", "1:1000000000", "--output", "out")
+    assert result.exit_code == 2 and "at most 1000 of them; got '1:1000000000'" in " ".join(result.stderr.split())
+
+
+def test_pictures_have_one_scale_whatever_their_depth(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 4))
+    for name, array in (("eight", pixels.astype(np.uint8)), ("sixteen", (257 * pixels).astype(np.uint16))):
+        (tmp_path / name).mkdir()
+        for i, one in enumerate(array):
+            Image.fromarray(one).save(tmp_path / name / f"{i}.png")
+    eight, sixteen = (read_table(tmp_path / name).X for name in ("eight", "sixteen"))
+    np.testing.assert_allclose(eight, sixteen, rtol=1e-6)
+
+
+def test_a_stream_whose_encoding_lacks_a_sign_does_not_end_a_command(X, tmp_path):
+    """As on Windows, where output to a file is in the code page of the system."""
+    save_csv(tmp_path / "t.csv", X)
+    command = [sys.executable, "-m", "diffnmf", "nmf", "t.csv", "--k", "2", "--solver", "mu", "--beta-loss", "1"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run(
+        [*command, "--output", "out"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "factors.npz" in done.stdout
 
 
 def test_paths_may_begin_with_the_home_of_the_user(X, tmp_path, monkeypatch):

@@ -217,3 +217,17 @@ class TestRealData:
         sampler = GroupSampler(split.train, 10, order="class")
         assert (len(sampler), sampler.left_out) == (8, 240)
         assert torch.equal(split.train.labels[sampler.epoch(0)], torch.arange(10).expand(8, 10))
+
+
+class TestRemark:
+    def test_whole_classes_in_no_group(self):
+        sampler = GroupSampler(labelled(9, 9, 9, 9, 9), 3)
+        assert "the first 3 of the 5 classes of labelled: images of the other 2 are in none" in sampler.remark
+
+    def test_most_images_in_no_group(self):
+        sampler = GroupSampler(labelled(160, 4), 4)
+        assert "156 of 164 images of labelled are in no group of an epoch: the smallest of 2 classes" in sampler.remark
+
+    @pytest.mark.parametrize("images", [labelled(20, 15), unlabelled(20)])
+    def test_nothing_to_say(self, images):
+        assert GroupSampler(images, 6).remark is None

@@ -128,6 +128,14 @@ class TestFolder:
         with pytest.raises(ValueError, match=r"in every sub-folder.*none in dogs"):
             load_dataset(tmp_path)
 
+    @pytest.mark.parametrize("above", ["", "cats"])
+    def test_images_further_down_than_others(self, tmp_path, above):
+        """They would be left out, and nobody would know."""
+        save_images(tmp_path / above, 3)
+        save_images(tmp_path / above / "more" / "deep", 3)
+        with pytest.raises(ValueError, match=r"found some further down, such as .*deep.00\.png; move them up"):
+            load_dataset(tmp_path)
+
     def test_images_beside_classes(self, tmp_path):
         save_images(tmp_path, 3)
         save_images(tmp_path / "cats", 3)

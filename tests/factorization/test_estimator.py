@@ -325,3 +325,8 @@ def test_the_orders_of_shuffle_are_those_of_the_random_state(X):
     found = [NMF(3, random_state=seed, **options).fit(X).components_ for seed in (1, 1, 2)]
     np.testing.assert_array_equal(found[0], found[1])
     assert not np.allclose(found[0], found[2], rtol=1e-6)
+
+
+def test_a_start_given_as_init_is_told_where_to_go(X):
+    with pytest.raises(ValueError, match=r"init: expected a name, .*; got ndarray \(give init='custom' with"):
+        NMF(2, init=np.ones((2, 6))).fit(X)

@@ -212,3 +212,9 @@ def test_a_weight_that_is_computed_cannot_begin_with_data(samples):
     for coder in (parametrized, pruned):
         with pytest.raises(ValueError, match="weight: expected a parameter of its own; .*call initialize before"):
             coder.initialize(samples)
+
+
+def test_a_solver_that_is_not_exact_is_differentiated_in_its_own_way(samples):
+    coder = NNLSCoder(16, 5, solver="ls_hals", seed=0)
+    (samples - coder.reconstruct(samples)).square().mean().backward()
+    assert coder.weight.grad.isfinite().all() and coder.weight.grad.any()

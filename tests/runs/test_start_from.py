@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -53,6 +54,20 @@ def test_slots_come_along(tmp_path):
     assert torch.equal(weights(child)["start.prototypes"], prototypes)
     resume_experiment(folder, epochs=2, brief=True)
     assert torch.equal(weights(folder)["start.prototypes"], prototypes)
+
+
+def test_slots_of_images_of_another_size_stay_behind(tmp_path):
+    images = np.random.default_rng(0).random((200, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "larger.npy", images.repeat(2, 1).repeat(2, 2))
+    options = {"basis_init": "merge", "w_solver": "unrolled", "epochs": 0, "depth": 1}
+    config = FC.with_options(dataset=str(tmp_path / "images.npy"), **options)
+    folder = run_experiment(config, tmp_path / "parent", brief=True).folder
+    larger = config.with_options(dataset=str(tmp_path / "larger.npy"), start_from=str(folder))
+    child = run_experiment(larger, tmp_path / "child", brief=True).folder
+    assert weights(child)["start.prototypes"].shape == (256, 4)
+    before, after = weights(folder), weights(child)
+    assert all(torch.equal(after[name], before[name]) for name in after if name.startswith("unet."))
 
 
 @pytest.mark.parametrize(

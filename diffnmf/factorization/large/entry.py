@@ -62,6 +62,8 @@ def factorize_large(
         raise ValueError(f"seed: expected one int for a matrix in blocks or parts; got {seed!r} (one start serves all)")
     k = check_count("k", k, at_least=1)
     progress = check_flag("progress", progress)
+    if checkpoint is not None and Path(checkpoint).exists() and not Path(checkpoint).is_dir():
+        raise ValueError(f"checkpoint: expected a folder, which may be new; got the file {checkpoint} (name another)")
     part = make_part(Y, k, group, split, penalties, method.beta, fingerprint=checkpoint is not None)
     limits = budget(part.units)
     checkpoints = None

@@ -1,6 +1,7 @@
 """Where the rows of a large matrix come from: a file, a folder of files, an array that is read when it is asked for."""
 
 import os
+import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from pathlib import Path
@@ -135,7 +136,7 @@ def _source_of_path(path: Path) -> Source:
     if suffix in (".h5", ".hdf5"):
         return _source_of_hdf5(path)
     if path.is_dir():
-        shards = sorted(path.glob("*.npy"))
+        shards = sorted(path.glob("*.npy"), key=_in_order)
         if not shards:
             raise ValueError(f"{path}: expected a folder with .npy files; found none")
         return Shards([NpyFile(shard) for shard in shards], str(path))
@@ -145,6 +146,12 @@ def _source_of_path(path: Path) -> Source:
             f"got {suffix or 'none of them'} (save it as one)"
         )
     return NpyFile(path)
+
+
+def _in_order(shard: Path) -> list[tuple[bool, int, str]]:
+    """By name, numbers in it as numbers: part2 before part10."""
+    parts = re.split(r"(\d+)", shard.name)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def _source_of_hdf5(path: Path) -> Source:

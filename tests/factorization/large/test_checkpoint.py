@@ -228,3 +228,9 @@ def test_killed(tmp_path, X):
     assert killed >= 3
     assert go("parts", 0).returncode == 0
     assert np.array_equal(np.load(tmp_path / "parts.npy"), np.load(tmp_path / "whole.npy"))
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused_before_the_first_pass(tmp_path):
+    (tmp_path / "b.npy").touch()
+    with pytest.raises(ValueError, match=r"checkpoint: expected a folder, which may be new; got the file .*b.npy"):
+        factorize(torch.rand(20, 10), 2, checkpoint=tmp_path / "b.npy")
