@@ -19,6 +19,8 @@
 static const double INDEPENDENT_PIVOT = 1e-8, WELL_CONDITIONED_PIVOT = 1e-2;
 static const double LEAST_RESIDUAL = 1e-12; /* absolute: a huge x must not hide a residual behind its rounding */
 
+static const double MOST_BEYOND = 1e-9; /* of Σ|x|, by which rounding may take an entry beyond its bound */
+
 /* As in nnls.c: when an inverse of all of K is worth having, and how many entries may be outside F then, one in so many.
    It costs as much as a few columns. */
 static const double DENSE_PIVOT = 1e-6;
@@ -606,8 +608,11 @@ INLINE int settle_bounded(Bounded *w) {
     }
     const double least = LEAST_RESIDUAL * size_of(w);
     if (!(worst <= 2 * tolerance && worst <= least)) return 0;
+    double size = 1;
+    for (int j = 0; j < w->k; j++) size += fabs(w->x[j]);
+    const double beyond = fmin(tolerance, MOST_BEYOND * size); /* enormous prices leave x no digits: it starts anew */
     for (int j = 0; j < w->k; j++) {
-        if (!(w->x[j] >= w->lower[j] - tolerance && w->x[j] <= w->upper[j] + tolerance)) return 0;
+        if (!(w->x[j] >= w->lower[j] - beyond && w->x[j] <= w->upper[j] + beyond)) return 0;
         if (w->inside[j] > 0) continue;
         const double limit = fmin(2 * tolerance, least) * w->weight[j];
         if (w->x[j] < w->upper[j] && !(w->r[j] <= limit)) return 0;

@@ -7,7 +7,7 @@ import torch
 from helpers import EXACT_TO_ROUNDING, randn
 from nnls_problems import constrained_kkt, random_problem
 
-from diffnmf import nnls
+from diffnmf import nnls, nnls_gram
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.kernels import kernel
 from diffnmf.layers import NNLSLayer
@@ -582,3 +582,26 @@ def test_a_search_that_begins_with_all_entries_ends_where_one_from_a_vertex_does
     single = [nnls(H, y[:, None], **constraints) for y in Y.T]  # for so few columns nothing is inverted
     assert many.iterations < max(x.iterations for x in single)
     torch.testing.assert_close(many.W, torch.cat([x.W for x in single], dim=1))
+
+
+@pytest.mark.usefixtures("every_variant")
+@pytest.mark.parametrize(("n", "k", "step"), [(30, 64, 2), (9, 23, 2), (20, 40, 1)])
+def test_signed_entries_of_dependent_columns(n, k, step):
+    """No bound stops them: an inverse that had lost its digits gave weights of 1e60, and no way on from there."""
+    signed = (torch.arange(k) % step == 0)[:, None]
+    for seed in range(5):
+        H, Y = randn(n, k, seed=seed).abs(), randn(n, 20, seed=100 + seed)
+        solution = nnls(H, Y, signed=signed)
+        assert solution.converged
+        assert (Y - H @ solution.W).norm() < 1e-10 * Y.norm()
+        from_gram = nnls_gram(H.T @ H, H.T @ Y, signed=signed).W
+        assert (Y - H @ from_gram).norm() < 1e-5 * Y.norm()
+
+
+@pytest.mark.usefixtures("every_variant")
+def test_a_warm_start_beside_enormous_prices_keeps_the_sum():
+    """Beside a price of 1e16 an entry that was 27 below its bound counted as there, but for rounding."""
+    for seed in range(30):
+        H, Y, W0 = randn(1, 7, seed=seed).abs(), torch.zeros(1, 8).double(), 2 * randn(7, 8, seed=seed).abs()
+        W = NNLSLayer(total=1.0, l1=1e16)(H, Y, W0=W0)
+        torch.testing.assert_close(W.sum(0), torch.ones(8).double())

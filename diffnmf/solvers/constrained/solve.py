@@ -14,6 +14,7 @@ from diffnmf.solvers.constrained.refinement import refine
 from diffnmf.solvers.constrained.runs import part, runs
 from diffnmf.solvers.constrained.systems import BorderedSystems
 from diffnmf.solvers.constrained.unsquared import active_set, few, hidden_sum, reduced
+from diffnmf.solvers.exact.chunks import index_chunks
 from diffnmf.solvers.exact.columns import GramColumns
 from diffnmf.solvers.exact.finish import MAX_EXCHANGES
 from diffnmf.solvers.exact.masked import from_columns
@@ -143,6 +144,9 @@ def search_bounded(form: ConstrainedForm, start: tuple[Tensor, Tensor] | None, *
         start = None if start is None else _with_room_left(columns, *start)
     if available(columns.A, columns.c):
         found = BoundedSolution(*_compiled(columns, start))
+        # It keeps an inverse, which may lose its digits where columns of H depend on each other; a tableau keeps more.
+        for numbers in index_chunks((~found.solved).nonzero().squeeze(-1), columns.c.shape[-1]):
+            found.put(numbers, principal_pivoting(columns.take(numbers), None))
     else:
         found = principal_pivoting(columns, start)
     return _without_room(found, k)

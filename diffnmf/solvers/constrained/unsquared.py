@@ -104,7 +104,7 @@ def _multiplies(columns: BoundedColumns, free: Tensor) -> Tensor:
 
 def _last(free: Tensor, x: Tensor, columns: BoundedColumns) -> Tensor:
     """Of the free entries the one nearest to a bound, (N, k) bool: it has just entered, and not moved."""
-    room = torch.minimum(x - columns.lower, columns.upper - x)
+    room = torch.minimum(x - columns.lower, columns.upper - x).clamp(max=torch.finfo(x.dtype).max)
     nearest = torch.where(free, room, torch.inf).argmin(-1, keepdim=True)
     return torch.zeros_like(free).scatter(1, nearest, True)
 
