@@ -20,8 +20,8 @@ class Blocks:
 
     Arguments:
         data: a path of a .npy file (in C order), a .zarr array, an .h5 file with one matrix, or a folder of .npy
-            shards, one below the other in the order of their names; or a memory map, an array of zarr, a dataset of
-            HDF5, or anything else with ``shape``, ``dtype`` and slices of rows.
+            shards, one below the other in the order of their names, part2 before part10; or a memory map, an array of
+            zarr, a dataset of HDF5, or anything else with ``shape``, ``dtype`` and slices of rows.
         max_memory: bytes for blocks and factors together, a number > 0; what Python and torch need comes on top.
         device: where to compute, such as "cuda"; the factors are there, too.
         dtype: what is computed in, torch.float32 or torch.float64; None is float64 for float64 and integers of 32 bits

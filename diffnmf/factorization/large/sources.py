@@ -99,8 +99,8 @@ def source_of(data: Any) -> Source:
 
     Arguments:
         data: a path of a .npy file, a zarr array (.zarr), an HDF5 file (.h5, .hdf5) with one matrix, or a folder of
-            .npy shards, which are read in the order of their names; a memory map, an array, a dataset of HDF5, an
-            array of zarr, or anything else with shape, dtype and slices of rows.
+            .npy shards, which are read in the order of their names, part2 before part10; a memory map, an array, a
+            dataset of HDF5, an array of zarr, or anything else with shape, dtype and slices of rows.
 
     Raises:
         TypeError: it is nothing of this kind.

@@ -41,6 +41,11 @@ class TestSources:
         part = np.load(tmp_path / "x.npy", mmap_mode="r")[20:90:2]
         assert torch.equal(read(Blocks(part, max_memory=2000))[0], torch.from_numpy(X[20:90:2]))
 
+    def test_numbers_in_the_names_of_shards_are_numbers(self, tmp_path):
+        for i in range(12):
+            np.save(tmp_path / f"part{i}.npy", np.full((1, 2), float(i)))
+        assert read(Blocks(tmp_path))[0][:, 0].tolist() == list(range(12))
+
     def test_shards(self, tmp_path, X):
         for number, part in enumerate(np.split(X, [40, 41, 80])):
             np.save(tmp_path / f"part-{number}.npy", part)
