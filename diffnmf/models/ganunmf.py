@@ -111,7 +111,7 @@ class GANUNMF(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, *, weights: str | None = None, device: torch.device | str = "cpu") -> "GANUNMF":
-        """Read a folder that ``save`` or a training run has written.
+        """Read a folder that ``save`` or a training run has written, in the dtype that it was in.
 
         Arguments:
             path: the folder.

@@ -75,7 +75,7 @@ def save_weights(state: dict[str, Tensor], file: Path, metadata: dict[str, Any] 
 
 
 def load_weights(generator: nn.Module, folder: Path, weights: str | None = None) -> None:
-    """Give a generator the weights of a folder.
+    """Give a generator the weights of a folder, in their dtype.
 
     Arguments:
         generator: made by the configuration of the folder.
@@ -89,7 +89,11 @@ def load_weights(generator: nn.Module, folder: Path, weights: str | None = None)
     name = default_weights(folder) if weights is None else check_name("weights", weights, WEIGHTS)
     file = folder / f"{name}.safetensors"
     try:
-        generator.load_state_dict(safetensors.load_file(file))
+        state = safetensors.load_file(file)
+        kept = {x.dtype for x in state.values() if x.is_floating_point()}
+        if len(kept) == 1:
+            generator.to(kept.pop())  # the same numbers as before, and not their nearest ones in float32
+        generator.load_state_dict(state)
     except FileNotFoundError as error:
         raise RunFolderError(f"{file}: expected the weights of a model; there is no such file") from error
     except (OSError, SafetensorError) as error:

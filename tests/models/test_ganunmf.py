@@ -207,3 +207,12 @@ def test_gradients_pass_through(model):
     groups = Y[0]
     (model(groups).Y_hat - groups).abs().mean().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_saved_model_comes_back_in_its_dtype(tmp_path, dtype):
+    model = GANUNMF(image_shape=(8, 8), m=5, k=2, width=4).to(dtype).eval()
+    model.save(tmp_path / "model")
+    loaded = GANUNMF.load(tmp_path / "model")
+    for name, x in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], x) and loaded.state_dict()[name].dtype == x.dtype, name
