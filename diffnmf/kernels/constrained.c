@@ -741,13 +741,13 @@ INLINE double independence_of(Bounded *w) {
    a, t              (N, k) and (N), or both null
    guess             (N, k) flags of the first free set, with the first x in x; or null
    x, free           (N, k), the solution and the flags of the free set
-   multiplies        (N), 1 where the sum holds some entry: there is a λ
+   binds        (N), 1 where the sum holds some entry: there is a λ
    pivot, solved, steps   (N), as in diffnmf_nnls_search
 
    Returns GOOD or NO_MEMORY. */
 KERNEL(diffnmf_nnls_bounded)(const double *A, const double *weight, const double *C, const double *lower,
                              const double *upper, const double *a, const double *t, const uint8_t *guess, double *x,
-                             uint8_t *free_, uint8_t *multiplies, double *pivot_, uint8_t *solved, int64_t *steps,
+                             uint8_t *free_, uint8_t *binds, double *pivot_, uint8_t *solved, int64_t *steps,
                              int64_t m, int64_t k, int64_t first, int64_t last) {
     Bounded w;
     int64_t loaded = -1;
@@ -775,8 +775,8 @@ KERNEL(diffnmf_nnls_bounded)(const double *A, const double *weight, const double
             x[n * k + j] = fmin(fmax(w.x[j], w.lower[j]), w.upper[j]);
             free_[n * k + j] = w.inside[j] > 0;
         }
-        multiplies[n] = w.sum && w.size > 0;
-        w.sum = multiplies[n];
+        binds[n] = w.sum && w.size > 0;
+        w.sum = binds[n];
         pivot_[n] = independence_of(&w); /* takes B */
     }
     free(w.memory);
@@ -785,9 +785,9 @@ KERNEL(diffnmf_nnls_bounded)(const double *A, const double *weight, const double
 
 /* v (N, k) and multiplier (N) with A_FF v_F + λ a_F = b_F, a_Fᵀ v_F = e, and v zero off F; zero where that is singular.
 
-   free, multiplies   (N, k) and (N), as above
+   free, binds   (N, k) and (N), as above
    b, e               (N, k) and (N); a and e may be null */
-KERNEL(diffnmf_nnls_solve_bounded)(const double *A, const double *a, const uint8_t *free_, const uint8_t *multiplies,
+KERNEL(diffnmf_nnls_solve_bounded)(const double *A, const double *a, const uint8_t *free_, const uint8_t *binds,
                                    const double *b, const double *e, double *v, double *multiplier, int64_t m,
                                    int64_t k, int64_t first, int64_t last) {
     Bounded w;
@@ -800,7 +800,7 @@ KERNEL(diffnmf_nnls_solve_bounded)(const double *A, const double *a, const uint8
         }
         const double *from = b + n * k;
         double *to = v + n * k, *z = w.y;
-        const int sum = a && multiplies[n];
+        const int sum = a && binds[n];
         if (sum) memcpy(w.a, a + n * k, k * sizeof(double));
         const int q = gather_members(&w, free_ + n * k, sum);
         memset(to, 0, k * sizeof(double));

@@ -15,11 +15,11 @@ _SOLVE = [_POINTER] * 8 + [_COUNT] * 4
 
 
 class BoundedSearch(NamedTuple):
-    """Of N columns: x (N, k), free (N, k) bool, multiplies and solved (N,) bool, pivot (N,), steps (N,) int64."""
+    """Of N columns: x (N, k), free (N, k) bool, binds and solved (N,) bool, pivot (N,), steps (N,) int64."""
 
     x: Tensor
     free: Tensor
-    multiplies: Tensor
+    binds: Tensor
     pivot: Tensor
     solved: Tensor
     steps: Tensor
@@ -63,15 +63,15 @@ def search(
     return found
 
 
-def solve(A: Tensor, a: Tensor | None, free: Tensor, multiplies: Tensor, b: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
-    """v (N, k) and λ (N,) with A_FF v_F + λ a_F = b_F and a_Fᵀ v_F = e, v zero off F; λ only where it ``multiplies``.
+def solve(A: Tensor, a: Tensor | None, free: Tensor, binds: Tensor, b: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
+    """v (N, k) and λ (N,) with A_FF v_F + λ a_F = b_F and a_Fᵀ v_F = e, v zero off F; λ only where it ``binds``.
 
     Zero where that is singular. Arguments as in ``search``; b (N, k), e (N,).
     """
-    A, free, multiplies, b, e = (v.contiguous() for v in (A, free, multiplies, b, e))
+    A, free, binds, b, e = (v.contiguous() for v in (A, free, binds, b, e))
     a = None if a is None else a.contiguous()
     columns, k = b.shape
     v, multiplier = torch.empty_like(b), torch.empty_like(e)
-    tensors = (A, a, free, multiplies, b, e, v, multiplier)
+    tensors = (A, a, free, binds, b, e, v, multiplier)
     call("diffnmf_nnls_solve_bounded", _SOLVE, columns, k * k, *tensors, columns // max(1, len(A)), k)
     return v, multiplier

@@ -179,7 +179,7 @@ def reach() -> dict[str, object]:
     mine, theirs = found["cpu"], found["cuda"]
     return {
         "W": float((mine.x - theirs.x).abs().max()),
-        "multiplies": torch.equal(mine.multiplies, theirs.multiplies),
+        "binds": torch.equal(mine.binds, theirs.binds),
         "solved": torch.equal(mine.solved, theirs.solved) and mine.solved.tolist() == [False, True, True, True],
         "columns": len(mine.x),
     }

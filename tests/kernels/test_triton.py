@@ -110,7 +110,7 @@ def test_constraints_are_walked_to_the_end_and_the_same_as_torch(found, name):
 
 def test_a_sum_out_of_reach_and_one_that_leaves_a_single_point(found):
     row = found["reach"]
-    assert row == {"W": 0.0, "multiplies": True, "solved": True, "columns": 4}
+    assert row == {"W": 0.0, "binds": True, "solved": True, "columns": 4}
 
 
 def test_a_warm_start_changes_nothing(found):

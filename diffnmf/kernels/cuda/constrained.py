@@ -11,11 +11,11 @@ from diffnmf.kernels.cuda.trying import runs
 
 
 class Walked(NamedTuple):
-    """Of N columns: x (N, k), free (N, k) and multiplies (N,) bool, ended and reached (N,) bool, steps (N,) int64."""
+    """Of N columns: x (N, k), free (N, k) and binds (N,) bool, ended and reached (N,) bool, steps (N,) int64."""
 
     x: Tensor
     free: Tensor
-    multiplies: Tensor
+    binds: Tensor
     ended: Tensor
     reached: Tensor
     steps: Tensor
@@ -48,14 +48,14 @@ def walk(
     A, weight, c, lower, upper = (v.contiguous() for v in (A, weight, c, lower, upper))
     columns, k = c.shape
     x, free = torch.empty_like(c), c.new_empty(columns, k, dtype=torch.bool)
-    multiplies = c.new_empty(columns, dtype=torch.bool)
+    binds = c.new_empty(columns, dtype=torch.bool)
     state, steps = c.new_empty(columns, dtype=torch.int32), c.new_empty(columns, dtype=torch.int32)
     share, total = (c, c) if a is None or t is None else (a.contiguous(), t.contiguous())
     if columns:
         bounded.walk[(columns,)](
-            *(A, weight, c, lower, upper, share, total, x, free.view(torch.int8), multiplies.view(torch.int8)),
+            *(A, weight, c, lower, upper, share, total, x, free.view(torch.int8), binds.view(torch.int8)),
             *(state, steps, columns // len(A), most, 2 * k * EPS),
             **column_sizes(k),
             SUM=a is not None,
         )
-    return Walked(x, free, multiplies, state == 0, state != 2, steps.long())
+    return Walked(x, free, binds, state == 0, state != 2, steps.long())

@@ -89,7 +89,7 @@ class BoundedSolution:
     Attributes:
         x: (N, k), within the bounds.
         free: (N, k) bool, the entries that are held by no bound.
-        multiplies: (N,) bool, whether the sum holds a free entry, so that it has a multiplier.
+        binds: (N,) bool, whether the sum holds a free entry, so that it has a multiplier.
         pivot: (N,), how independent the free columns of H are, see ``BorderedSystems``.
         solved: (N,) bool.
         steps: (N,) int64.
@@ -97,7 +97,7 @@ class BoundedSolution:
 
     x: Tensor
     free: Tensor
-    multiplies: Tensor
+    binds: Tensor
     pivot: Tensor
     solved: Tensor
     steps: Tensor
@@ -105,5 +105,5 @@ class BoundedSolution:
     def put(self, index: Tensor, other: "BoundedSolution") -> None:
         """Replace the columns at ``index`` (numbers) in place; the steps are added."""
         self.steps[index] += other.steps
-        for name in ("x", "free", "multiplies", "pivot", "solved"):
+        for name in ("x", "free", "binds", "pivot", "solved"):
             getattr(self, name)[index] = getattr(other, name)

@@ -36,7 +36,7 @@ class _Walk:
     free: Tensor
     rejected: Tensor
     entering: Tensor
-    multiplies: Tensor
+    binds: Tensor
 
     def take(self, index: Tensor) -> "_Walk":
         return _Walk(*(getattr(self, field.name)[index] for field in fields(self)))
@@ -60,8 +60,8 @@ def principal_pivoting(columns: BoundedColumns, start: tuple[Tensor, Tensor] | N
         if len(left) == 0:
             break
         part = columns.take(left)
-        x, free, multiplies, _ = warm(part, found.x[left], found.free[left]) if again else vertex(part)
-        found.put(left, _attempt(part, x, free, multiplies))
+        x, free, binds, _ = warm(part, found.x[left], found.free[left]) if again else vertex(part)
+        found.put(left, _attempt(part, x, free, binds))
         left = left[~found.solved[left]]
     found.x = columns.clipped(found.x)
     return found
@@ -70,25 +70,25 @@ def principal_pivoting(columns: BoundedColumns, start: tuple[Tensor, Tensor] | N
 def _first(columns: BoundedColumns, start: tuple[Tensor, Tensor] | None) -> tuple[BoundedSolution, Tensor]:
     """The first attempt, and which columns there is something to be found for, (N,) bool."""
     columns = columns.take(torch.arange(len(columns.c), device=columns.c.device))  # a matrix each
-    x, free, multiplies, reachable = vertex(columns) if start is None else warm(columns, *start)
+    x, free, binds, reachable = vertex(columns) if start is None else warm(columns, *start)
     nothing = torch.zeros_like(reachable, dtype=torch.int64)
-    found = BoundedSolution(x, free, multiplies, torch.ones_like(x[:, 0]), reachable, nothing)
+    found = BoundedSolution(x, free, binds, torch.ones_like(x[:, 0]), reachable, nothing)
     # Where a sum holds no entry there is one point only, or none.
-    movable = reachable if columns.a is None else reachable & multiplies
+    movable = reachable if columns.a is None else reachable & binds
     left = movable.nonzero().squeeze(-1)
     if len(left):
-        found.put(left, _attempt(columns.take(left), x[left], free[left], multiplies[left]))
+        found.put(left, _attempt(columns.take(left), x[left], free[left], binds[left]))
     return found, movable
 
 
 def _first_on_device(columns: BoundedColumns) -> tuple[BoundedSolution, Tensor]:
     """As ``_first`` in one launch. It begins at a vertex: to make a tableau of other free sets would cost more."""
-    x, free, multiplies, ended, reached, steps = kernels.walk(
+    x, free, binds, ended, reached, steps = kernels.walk(
         *(columns.A, columns.weight, columns.c, columns.lower, columns.upper, columns.a, columns.t),
         most=columns.most_steps,
     )
-    found = _judged(columns, x, free, multiplies, ended, steps)
-    movable = reached if columns.a is None else reached & multiplies
+    found = _judged(columns, x, free, binds, ended, steps)
+    movable = reached if columns.a is None else reached & binds
     # The others have one point only, or none.
     found.x = torch.where(movable[:, None], found.x, x)
     found.pivot = torch.where(movable, found.pivot, 1.0)
@@ -96,17 +96,17 @@ def _first_on_device(columns: BoundedColumns) -> tuple[BoundedSolution, Tensor]:
     return found, movable
 
 
-def _begin(columns: BoundedColumns, x: Tensor, free: Tensor, multiplies: Tensor) -> _Walk:
+def _begin(columns: BoundedColumns, x: Tensor, free: Tensor, binds: Tensor) -> _Walk:
     """The tableau of a free set, and x and r minimal over it."""
-    x = minimum_over(columns, x, free, multiplies)
+    x = minimum_over(columns, x, free, binds)
     K, border = columns.A, None
     k = x.shape[-1]
     if columns.a is not None:
-        border = torch.where(multiplies[:, None], columns.a, 0.0)
+        border = torch.where(binds[:, None], columns.a, 0.0)
         K = torch.cat(
             (torch.cat((K, border.unsqueeze(-2)), -2), torch.nn.functional.pad(border, (0, 1)).unsqueeze(-1)), -1
         )
-        members = torch.cat((free, multiplies[:, None]), -1)
+        members = torch.cat((free, binds[:, None]), -1)
     else:
         members = free
     pair = members.unsqueeze(-1) & members.unsqueeze(-2)
@@ -120,18 +120,18 @@ def _begin(columns: BoundedColumns, x: Tensor, free: Tensor, multiplies: Tensor)
     M = torch.where(free.unsqueeze(-1) & free.unsqueeze(-2), -inverse[:, :k, :k], M)
     r = columns.c - columns.times_A(x)
     if border is not None:
-        r = r - columns.multiplier(r, free & multiplies[:, None]) * border
+        r = r - columns.multiplier(r, free & binds[:, None]) * border
     r = torch.where(free, 0.0, r)
     nothing = torch.zeros_like(free)
-    return _Walk(M, x, r, free.clone(), nothing, torch.full_like(multiplies, -1, dtype=torch.int64), multiplies)
+    return _Walk(M, x, r, free.clone(), nothing, torch.full_like(binds, -1, dtype=torch.int64), binds)
 
 
-def _attempt(columns: BoundedColumns, x: Tensor, free: Tensor, multiplies: Tensor) -> BoundedSolution:
+def _attempt(columns: BoundedColumns, x: Tensor, free: Tensor, binds: Tensor) -> BoundedSolution:
     """Pivot from a feasible start until every column is solved or out of steps, and judge the results."""
     most = columns.most_steps
-    walk = _begin(columns, x, free, multiplies)
+    walk = _begin(columns, x, free, binds)
     ended = walk.take(torch.arange(len(x), device=x.device))
-    steps = torch.full_like(multiplies, most, dtype=torch.int64)
+    steps = torch.full_like(binds, most, dtype=torch.int64)
     running, part = torch.arange(len(x), device=x.device), columns
     for step in range(most + 1):
         walk.entering = torch.where(walk.entering >= 0, walk.entering, _choose(part, walk, first=step > most // 2))
@@ -144,7 +144,7 @@ def _attempt(columns: BoundedColumns, x: Tensor, free: Tensor, multiplies: Tenso
             if len(left) == 0:
                 break
         _step(part, walk)
-    return _judged(columns, ended.x, ended.free, ended.multiplies, ended.entering < 0, steps)
+    return _judged(columns, ended.x, ended.free, ended.binds, ended.entering < 0, steps)
 
 
 def _choose(columns: BoundedColumns, walk: _Walk, *, first: bool) -> Tensor:
@@ -154,7 +154,7 @@ def _choose(columns: BoundedColumns, walk: _Walk, *, first: bool) -> Tensor:
     wrong = torch.maximum(up, down)
     # r is without the multiplier already; where there is no sum there is none.
     descent = walk.r if columns.a is None else columns.c - columns.times_A(walk.x)
-    multiplier = columns.multiplier(descent, walk.free & walk.multiplies[:, None])
+    multiplier = columns.multiplier(descent, walk.free & walk.binds[:, None])
     wanted = (wrong > columns.tolerance(walk.x, multiplier)) & ~walk.free & ~walk.rejected
     curvature = walk.M.diagonal(dim1=-2, dim2=-1).clamp(min=_flat(walk.x))
     score = torch.where(wanted, wrong.square() / curvature, 0.0)
@@ -197,7 +197,7 @@ def _step(columns: BoundedColumns, walk: _Walk) -> None:
     walk.rejected = (walk.rejected & (move == 0)) | (at_j & stuck)
     walk.entering = torch.where(leaves.squeeze(1), walk.entering, -1)
     # The one free entry of a vertex has met a bound: that of j instead.
-    changes = leaves.squeeze(1) & walk.multiplies & (walk.free.sum(-1) == 1)
+    changes = leaves.squeeze(1) & walk.binds & (walk.free.sum(-1) == 1)
     swept = (enters | leaves).squeeze(1) & ~changes
     _sweep(walk, torch.where(leaves, i, j).squeeze(1), swept)
     walk.free = (walk.free & ~at_i) | (at_j & (enters | changes[:, None]))
@@ -205,7 +205,7 @@ def _step(columns: BoundedColumns, walk: _Walk) -> None:
     anew = changes.nonzero().squeeze(-1)
     if len(anew):
         part = columns.take(anew)
-        walk.put(anew, _begin(part, walk.x[anew], walk.free[anew], walk.multiplies[anew]))
+        walk.put(anew, _begin(part, walk.x[anew], walk.free[anew], walk.binds[anew]))
 
 
 def _sweep(walk: _Walk, p: Tensor, wanted: Tensor) -> None:
@@ -226,16 +226,16 @@ def _sweep(walk: _Walk, p: Tensor, wanted: Tensor) -> None:
 
 
 def _judged(
-    columns: BoundedColumns, x: Tensor, free: Tensor, multiplies: Tensor, ended: Tensor, steps: Tensor
+    columns: BoundedColumns, x: Tensor, free: Tensor, binds: Tensor, ended: Tensor, steps: Tensor
 ) -> BoundedSolution:
     """One step of refinement, and whether no entry is wrong by more than rounding; only what has ``ended`` can be."""
-    systems = BorderedSystems(columns.A, columns.a, free, multiplies)
+    systems = BorderedSystems(columns.A, columns.a, free, binds)
     wrong, multiplier = torch.zeros_like(x), torch.zeros_like(x[:, :1])
     for again in (True, False):
         wrong = columns.c - columns.times_A(x)
         left = torch.zeros_like(x[:, 0])
         if columns.a is not None and columns.t is not None:
-            left = torch.where(multiplies, columns.t - (columns.a * x).sum(-1), 0.0)
+            left = torch.where(binds, columns.t - (columns.a * x).sum(-1), 0.0)
             multiplier = columns.multiplier(wrong, free)
             wrong = wrong - multiplier * columns.a
         if again:
@@ -246,4 +246,4 @@ def _judged(
     gradient = torch.where(free, wrong.abs(), torch.maximum(up, down))
     outside = torch.maximum(columns.lower - x, x - columns.upper)
     good = (gradient <= tolerance).all(-1) & (outside <= columns.entry_tolerance(x, multiplier)).all(-1) & ended
-    return BoundedSolution(x, free, multiplies, systems.pivot, good, steps)
+    return BoundedSolution(x, free, binds, systems.pivot, good, steps)

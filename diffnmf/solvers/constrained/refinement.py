@@ -41,12 +41,12 @@ def _correct(
     ``problem`` and ``form`` hold these columns alone.
     """
     columns = form.columns
-    x, free, multiplies = found.x[numbers], found.free[numbers], found.multiplies[numbers]
+    x, free, binds = found.x[numbers], found.free[numbers], found.binds[numbers]
     descent = -form.gradient(objective_gradient(problem, form.unscale(x)) + problem.l1.double())
     left = torch.zeros_like(x[:, 0])
     if columns.a is not None and columns.t is not None:
-        left = torch.where(multiplies, columns.t - (columns.a * x).sum(-1), 0.0)
-    correction, multiplier = BorderedSystems(columns.A, columns.a, free, multiplies).solve(descent, left)
+        left = torch.where(binds, columns.t - (columns.a * x).sum(-1), 0.0)
+    correction, multiplier = BorderedSystems(columns.A, columns.a, free, binds).solve(descent, left)
     corrected = x + correction
     gradient = descent - columns.times_A(correction)
     if columns.a is not None:
@@ -59,7 +59,7 @@ def _correct(
         (up & (x < columns.upper)) | (down & (x > columns.lower)),
     ).any(-1)
     if columns.a is not None:
-        wrong = wrong & (multiplies | ~_is_one_point(columns, x, free))
+        wrong = wrong & (binds | ~_is_one_point(columns, x, free))
     large = correction.abs().amax(-1) > TRUSTED_CORRECTION * x.abs().amax(-1)
     suspect = wanted & (wrong | large)
     corrected = columns.clipped(corrected)

@@ -113,7 +113,7 @@ def _solve_form(problem: Problem, form: ConstrainedForm) -> ConstrainedSolution:
     return ConstrainedSolution(
         _at_bounds(problem, form, found),
         from_columns(found.free, batch),
-        found.multiplies.reshape(batch, 1, m),
+        found.binds.reshape(batch, 1, m),
         found.pivot.reshape(batch, 1, m),
         suspect.reshape(batch, 1, m) & (not problem.squared),
         found.steps.reshape(batch, m).amax(1),
@@ -159,7 +159,7 @@ def _without_room(found: BoundedSolution, k: int) -> BoundedSolution:
     """
     room = found.free[:, k:].any(-1)
     x, free = found.x[:, :k].contiguous(), found.free[:, :k].contiguous()
-    return replace(found, x=x, free=free, multiplies=found.multiplies & ~room & free.any(-1))
+    return replace(found, x=x, free=free, binds=found.binds & ~room & free.any(-1))
 
 
 def _compiled(columns: BoundedColumns, start: tuple[Tensor, Tensor] | None) -> kernels.BoundedSearch:

@@ -58,18 +58,18 @@ def warm(columns: BoundedColumns, x: Tensor, free: Tensor) -> tuple[Tensor, Tens
             break
         x = torch.where(below, columns.lower, torch.where(above, columns.upper, x))
         free = free & ~below & ~above
-    multiplies = summed & free.any(-1)
-    x0, free0, multiplies0, reachable = vertex(columns)
-    good = ~summed | (multiplies & multiplies0 & reachable)  # otherwise there is one point only
+    binds = summed & free.any(-1)
+    x0, free0, binds0, reachable = vertex(columns)
+    good = ~summed | (binds & binds0 & reachable)  # otherwise there is one point only
     # Entries that can replace each other have no minimum of their own.
-    good = good & (BorderedSystems(columns.A, columns.a, free, multiplies).pivot > INDEPENDENT_PIVOT)
+    good = good & (BorderedSystems(columns.A, columns.a, free, binds).pivot > INDEPENDENT_PIVOT)
     x = torch.where(good[:, None], x, x0)
-    return x, torch.where(good[:, None], free, free0), torch.where(good, multiplies, multiplies0), reachable
+    return x, torch.where(good[:, None], free, free0), torch.where(good, binds, binds0), reachable
 
 
-def minimum_over(columns: BoundedColumns, x: Tensor, free: Tensor, multiplies: Tensor) -> Tensor:
+def minimum_over(columns: BoundedColumns, x: Tensor, free: Tensor, binds: Tensor) -> Tensor:
     """x minimal over ``free``, with the other entries where they are."""
-    systems = BorderedSystems(columns.A, columns.a, free, multiplies)
+    systems = BorderedSystems(columns.A, columns.a, free, binds)
     fixed = torch.where(free, 0.0, x)
     left = torch.zeros_like(x[:, 0])
     if columns.a is not None and columns.t is not None:

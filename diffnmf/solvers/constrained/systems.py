@@ -28,20 +28,20 @@ class BorderedSystems:
         A: (P, k, k), N/P columns in a row share one.
         a: (N, k), or None.
         free: (N, k) bool.
-        multiplies: (N,) bool; only where some entry is free, and only with a.
+        binds: (N,) bool; only where some entry is free, and only with a.
         factor: of Ã, where it is known from something better than A.
     """
 
     A: Tensor
     a: Tensor | None
     free: Tensor
-    multiplies: Tensor
+    binds: Tensor
     factor: MaskedFactor | None = None
 
     def solve(self, b: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
         """v (N, k), zero off F, and λ (N,), in memory that is bounded; zero where the system is singular."""
         if available(self.A, b):
-            return kernels.solve(self.A, self.a, self.free, self.multiplies, b, e)
+            return kernels.solve(self.A, self.a, self.free, self.binds, b, e)
         parts = []
         for numbers in index_chunks(torch.arange(len(b), device=b.device), b.shape[-1]):
             parts.append(self.take(numbers).solve_here(b[numbers], e[numbers]))
@@ -52,7 +52,7 @@ class BorderedSystems:
         """The systems at ``index`` (numbers), each with a matrix of its own."""
         per_matrix = len(self.free) // len(self.A)
         a = None if self.a is None else self.a[index]
-        return BorderedSystems(self.A[index // per_matrix], a, self.free[index], self.multiplies[index])
+        return BorderedSystems(self.A[index // per_matrix], a, self.free[index], self.binds[index])
 
     def solve_here(self, b: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
         """As ``solve``, at once and in operations of torch, which may be differentiated."""
@@ -62,14 +62,14 @@ class BorderedSystems:
         hidden, w = self.hidden, self.share
         row, b_q = self._row, (b * hidden).sum(-1, keepdim=True)
         A_qq = (row * hidden).sum(-1, keepdim=True)
-        rest = torch.where(self.multiplies, e, 0.0)[:, None] / self._a_q  # of v_q
+        rest = torch.where(self.binds, e, 0.0)[:, None] / self._a_q  # of v_q
         b_others = b - w * (b_q - A_qq * rest) - row * rest
         v = factor.solve(b_others)
         v_q = rest - (w * v).sum(-1, keepdim=True)
         v = torch.where(hidden, v_q, v)
         v = torch.where(factor.regular[:, None], v, 0.0)
         gradient = b_q.squeeze(-1) - (row * v).sum(-1)
-        multiplier = torch.where(self.multiplies & factor.regular, gradient / self._a_q.squeeze(-1), 0.0)
+        multiplier = torch.where(self.binds & factor.regular, gradient / self._a_q.squeeze(-1), 0.0)
         return v, multiplier
 
     @property
@@ -85,7 +85,7 @@ class BorderedSystems:
         diagonal = self._own.detach().diagonal(dim1=-2, dim2=-1)
         price = torch.where(diagonal == 0, torch.inf, self.a.detach())
         q = torch.where(self.free, price, -torch.inf).argmax(-1, keepdim=True)
-        return torch.zeros_like(self.free).scatter(1, q, True) & self.multiplies[:, None]
+        return torch.zeros_like(self.free).scatter(1, q, True) & self.binds[:, None]
 
     @cached_property
     def _own(self) -> Tensor:
@@ -96,13 +96,13 @@ class BorderedSystems:
     def _a_q(self) -> Tensor:
         assert self.a is not None
         a_q = torch.where(self.hidden, self.a, 0.0).sum(-1, keepdim=True)
-        return torch.where(self.multiplies[:, None], a_q, 1.0)
+        return torch.where(self.binds[:, None], a_q, 1.0)
 
     @cached_property
     def share(self) -> Tensor:
         """(N, k), w = a/a_q: how much of the hidden entry goes for each other one; zero where nothing is hidden."""
         assert self.a is not None
-        return torch.where(self.multiplies[:, None], self.a / self._a_q, 0.0)
+        return torch.where(self.binds[:, None], self.a / self._a_q, 0.0)
 
     @cached_property
     def _row(self) -> Tensor:

@@ -69,8 +69,8 @@ def active_set(columns: BoundedColumns, unsquared: ReducedColumns, start: Tensor
     running, rejected = torch.ones_like(free[:, 0]), torch.zeros_like(free)
     pivot = torch.ones_like(x[:, 0])
     for _ in range(most):
-        multiplies = _multiplies(columns, free)
-        z, minimum = _minimum(columns, unsquared, x, free, multiplies)
+        binds = _binds(columns, free)
+        z, minimum = _minimum(columns, unsquared, x, free, binds)
         regular = minimum.factor.regular | ~free.any(-1)
         low, high = free & (z < columns.lower), free & (z > columns.upper)
         inside = ~(low | high).any(-1) & regular
@@ -94,11 +94,11 @@ def active_set(columns: BoundedColumns, unsquared: ReducedColumns, start: Tensor
         last = torch.where(dependent[:, None], free & _last(free, x, columns), False)
         rejected = rejected | last
         free = (free | entering) & ~last
-    multiplies = _multiplies(columns, free)
-    return BoundedSolution(x, free, multiplies, pivot, ~running, steps)
+    binds = _binds(columns, free)
+    return BoundedSolution(x, free, binds, pivot, ~running, steps)
 
 
-def _multiplies(columns: BoundedColumns, free: Tensor) -> Tensor:
+def _binds(columns: BoundedColumns, free: Tensor) -> Tensor:
     return free.any(-1) if columns.a is not None else torch.zeros_like(free[:, 0])
 
 
@@ -110,10 +110,10 @@ def _last(free: Tensor, x: Tensor, columns: BoundedColumns) -> Tensor:
 
 
 def _minimum(
-    columns: BoundedColumns, unsquared: ReducedColumns, x: Tensor, free: Tensor, multiplies: Tensor
+    columns: BoundedColumns, unsquared: ReducedColumns, x: Tensor, free: Tensor, binds: Tensor
 ) -> tuple[Tensor, Minimum]:
     """The minimum over ``free`` with the others where they are, and what it says of all entries."""
-    systems = BorderedSystems(columns.A, columns.a, free, multiplies)
+    systems = BorderedSystems(columns.A, columns.a, free, binds)
     fixed = torch.where(free, 0.0, x)
     rest = torch.zeros_like(x[:, :1])
     if columns.a is not None and columns.t is not None:
