@@ -132,20 +132,6 @@ def _finite_or_none(value: Any) -> Any:
     return [_finite_or_none(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-def with_sorted_metadata(content: bytes) -> bytes:
-    """The bytes of a safetensors file with its metadata in the order of their names.
-
-    The library that makes them keeps metadata in a hash table, so that equal files differ in their headers.
-    """
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    if "__metadata__" in header:
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # what follows is aligned
-    return len(text).to_bytes(8, "little") + text + content[8 + size :]
-
-
 def write_csv(path: str | os.PathLike[str], rows: Sequence[Mapping[str, object]]) -> None:
     """Write all rows, with a column for every name in any of them, in order of appearance."""
     names = list(dict.fromkeys(name for row in rows for name in row))

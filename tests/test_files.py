@@ -8,7 +8,8 @@ import torch
 from safetensors import torch as safetensors
 
 from diffnmf.errors import RunFolderError
-from diffnmf.files import explained_errors, read_json, replacing, with_sorted_metadata, write_json
+from diffnmf.files import explained_errors, read_json, replacing, write_json
+from diffnmf.models.saved_model import with_sorted_metadata
 
 
 def names(folder):

@@ -104,6 +104,11 @@ class AlternatingMethod(Method):
         """The relative errors (B,), and how far the iterates are from a stationary point; None as ``iterate_small``."""
         return None
 
+    @property
+    def revives(self) -> bool:
+        """Whether dead components are brought back to life."""
+        return False
+
     def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:
         """Bring dead components back to life, in place, without raising the error; called now and then."""
 

@@ -62,6 +62,10 @@ class ANLS(AlternatingMethod):
     def takes(self) -> frozenset[str]:
         return frozenset({"weights", "sparse", "fixed", "parts"})
 
+    @property
+    def revives(self) -> bool:
+        return self.revive
+
     def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:
         if self.revive and not problem.penalized:
             revive_(problem, iterate.W, iterate.Ht)

@@ -160,6 +160,10 @@ class HALS(AlternatingMethod):
         error, norm, size = found.unbind(1)
         return error, stationarity_of_squares(norm, size, W.dtype)
 
+    @property
+    def revives(self) -> bool:
+        return self.revive
+
     def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:
         if self.revive and not problem.penalized:
             revived = revive_(problem, iterate.W, iterate.Ht)

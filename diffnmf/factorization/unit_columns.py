@@ -179,8 +179,12 @@ class UnitColumns(AlternatingMethod):
         gradient = torch.where(supported, along * Ht - pull, 0.0)
         return stationarity_of([half_W.slopes(W), (projected(gradient, Ht), half_H.C)])
 
+    @property
+    def revives(self) -> bool:
+        return self.revive and not (self.sparsity or self.overlap or self.closeness)
+
     def revive_dead(self, problem: NMFProblem, iterate: FactorState) -> None:
-        if not self.revive or self.sparsity or self.overlap or self.closeness:
+        if not self.revives:
             return
         revived = revive_(problem, iterate.W, iterate.Ht)
         _normalise_(iterate.Ht)

@@ -1,5 +1,6 @@
 """The files of a model: model.yaml, which says what it is, and its weights as safetensors."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from diffnmf.checks import check_name
 from diffnmf.errors import RunFolderError
-from diffnmf.files import replacing, with_sorted_metadata
+from diffnmf.files import replacing
 from diffnmf.models.generator_config import GeneratorConfig
 from diffnmf.options import options_of
 
@@ -72,6 +73,20 @@ def save_weights(state: dict[str, Tensor], file: Path, metadata: dict[str, Any] 
     content = safetensors.save(tensors, {name: str(value) for name, value in (metadata or {}).items()} or None)
     with replacing(file) as unfinished:
         unfinished.write_bytes(with_sorted_metadata(content))
+
+
+def with_sorted_metadata(content: bytes) -> bytes:
+    """The bytes of a safetensors file with its metadata in the order of their names.
+
+    The library that makes them keeps metadata in a hash table, so that equal files differ in their headers.
+    """
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # what follows is aligned
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def load_weights(generator: nn.Module, folder: Path, weights: str | None = None) -> None:

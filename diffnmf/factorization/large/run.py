@@ -218,7 +218,7 @@ class LargeRun:
         state.converged = bool(now.reaches(wanted))
 
     def revive(self, state: State) -> None:
-        if getattr(self.method, "revive", False) and not self.part.problem.penalized:
+        if self.method.revives and not self.part.problem.penalized:
             revived = revive_(self.part, state.S, state.D)
             if bool(revived.any()):
                 W, Ht = self.part.factors(state.S, state.D)
