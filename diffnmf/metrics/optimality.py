@@ -18,14 +18,20 @@ def nnls_kkt_residual(
     Y: Tensor,
     W: Tensor,
     *,
-    l1: float | Tensor = 0.0,
     ridge: float | Tensor = 0.0,
+    l1: float | Tensor = 0.0,
+    allowed: Tensor | None = None,
+    weights: Tensor | None = None,
+    total: float | Tensor | None = None,
+    total_kind: str = "equal",
     upper: float | Tensor | None = None,
+    signed: Tensor | None = None,
 ) -> Tensor:
-    """How far W is from the minimum of ½‖Y − HW‖² + Σ l1 W + ½ Σ ridge W² over 0 ≤ W ≤ upper, however it came.
+    """How far W is from the minimum of ½‖Y − HW‖² + Σ l1 W + ½ Σ ridge W² over W ≥ 0, however it came.
 
-    The largest |min(W̃, g̃)| / ‖y‖ over the entries of each column and over the columns, where W̃ = DW, D = diag(‖h_i‖)
-    and g̃ = D⁻¹(Hᵀ(HW − Y) + l1 + ridge W): what ``nnls`` reports about its own W.
+    Of the problem with the constraints of ``nnls``, where some are given. It is the largest |min(W̃, g̃)| / ‖y‖ over the
+    entries of each column and over the columns, where W̃ = DW, D = diag(‖h_i‖) and g̃ = D⁻¹(Hᵀ(HW − Y) + l1 + ridge W):
+    what ``nnls`` reports about its own W.
 
     In [0, ∞): 0 at a solution only, so a negative entry of W shows as well. At l1 = ridge = 0 it does not change
     when a column of H is scaled and its row of W by the inverse, or a column of Y and that of W together.
@@ -34,9 +40,11 @@ def nnls_kkt_residual(
         H: (*batch, n, k), floating point.
         Y: (*batch, n, m), floating point. Batch dimensions broadcast.
         W: (*batch, k, m) or broadcastable to it, floating point.
-        l1: ≥ 0, a number or a tensor that broadcasts to W, (*batch, k, m).
-        ridge: as l1.
-        upper: ≥ 0, likewise; None for no bound. With one it is |W̃ − clip(W̃ − g̃)|, clipped to the bounds of W̃.
+        ridge: ≥ 0, a number or a tensor that broadcasts to W, (*batch, k, m).
+        l1: as ridge.
+        allowed, weights, total, total_kind, upper, signed: as in ``nnls``. With bounds or a sum it is
+            |W̃ − clip(W̃ − g̃)|, clipped to the bounds of W̃, with the multiplier of the sum in g̃; what W lacks of the sum
+            counts, too.
 
     Returns:
         (*batch,), float64, without gradient; NaN for a problem that is not finite.
@@ -53,7 +61,8 @@ def nnls_kkt_residual(
         >>> nnls_kkt_residual(H, Y, Y) > 0.7  # what plain least squares says
         tensor(True)
     """
-    problem = make_problem(H, Y, ridge=ridge, l1=l1, asked=None if upper is None else Asked(upper=upper))
+    asked = Asked(allowed, weights, total, total_kind, upper, signed)
+    problem = make_problem(H, Y, ridge=ridge, l1=l1, asked=asked if asked else None)
     check_floating("W", W)
     shape = (*problem.batch_shape, H.shape[-1], Y.shape[-1])
     expanded = check_expands("W", W, shape, "(*batch, k, m) of H and Y,", "expand H or Y to compare several W")

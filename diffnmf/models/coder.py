@@ -63,7 +63,7 @@ class NNLSCoder(nn.Module):
         solver: as in ``diffnmf.nnls``.
         ridge, l1: numbers ≥ 0 or tensors that broadcast to the codes, (k,) for one a component. See
             ``diffnmf.solvers.largest_useful_l1`` for the l1 from which on every code is zero.
-        total, total_kind, upper, signed, allowed: constraints of the codes, as in ``diffnmf.nnls``, against rows:
+        allowed, total, total_kind, upper, signed: constraints of the codes, as in ``diffnmf.nnls``, against rows:
             total=1.0 gives mixtures on the simplex.
         seed: of the random dictionary that it begins with, uniform in [0, 1) before its columns are scaled.
 
@@ -96,17 +96,17 @@ class NNLSCoder(nn.Module):
         solver: str | NNLSSolver = "unrolled",
         ridge: float | Tensor = 0.0,
         l1: float | Tensor = 0.0,
+        allowed: Tensor | None = None,
         total: float | Tensor | None = None,
         total_kind: str = "equal",
         upper: float | Tensor | None = None,
         signed: Tensor | None = None,
-        allowed: Tensor | None = None,
         seed: int | None = None,
     ) -> None:
         super().__init__()
         self.in_features = check_count("in_features", in_features, at_least=1)
         self.k = check_count("k", k, at_least=1)
-        asked: dict[str, Any] = {"total": total, "upper": upper, "signed": signed, "allowed": allowed}
+        asked: dict[str, Any] = {"allowed": allowed, "total": total, "upper": upper, "signed": signed}
         solver = get_solver(solver)
         asked["backward"] = "implicit" if solver.exact else solver.backwards[0]
         self.nnls = NNLSLayer(solver, rows=True, ridge=ridge, l1=l1, total_kind=total_kind, **asked)

@@ -108,8 +108,21 @@ class TestKKTResidual:
 
     @pytest.mark.parametrize(
         "options",
-        [{}, {"l1": 0.3}, {"ridge": 0.2}, {"upper": 0.2}, {"upper": rand(4, 1), "l1": 0.3}, {"ridge": rand(4, 7)}],
-        ids=["plain", "l1", "ridge", "upper", "upper of each component", "ridge of each entry"],
+        [
+            {},
+            {"l1": 0.3},
+            {"ridge": 0.2},
+            {"ridge": rand(4, 7)},
+            {"upper": 0.2},
+            {"upper": rand(4, 1), "l1": 0.3},
+            {"allowed": rand(4, 7) > 0.4},
+            {"weights": rand(12, 7)},
+            {"total": 1.0},
+            {"total": 0.2, "total_kind": "at_most"},
+            {"signed": torch.arange(4)[:, None] > 2},
+            {"total": 1.0, "upper": 0.6, "weights": rand(12, 7), "allowed": rand(4, 7) > 0.2, "ridge": 0.1},
+        ],
+        ids=lambda options: " ".join(options) or "plain",
     )
     def test_is_what_nnls_reports(self, options):
         H, Y = rand(3, 12, 4), rand(2, 1, 12, 7, seed=1)
