@@ -41,7 +41,7 @@ def check_starts(model: Any, Y: Tensor, W: Any, H: Any, *, update_H: bool) -> St
             " forgets what was learnt: give FrozenEstimator(model) of sklearn.frozen)"
         )
     elif init is not None and not isinstance(init, str):
-        raise ValueError(
+        raise TypeError(
             f"init: expected a name, or a fitted NMF; got {type(init).__name__} (give init='custom' with"
             " fit_transform(X, W=..., H=...))"
         )

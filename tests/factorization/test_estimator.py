@@ -328,5 +328,5 @@ def test_the_orders_of_shuffle_are_those_of_the_random_state(X):
 
 
 def test_a_start_given_as_init_is_told_where_to_go(X):
-    with pytest.raises(ValueError, match=r"init: expected a name, .*; got ndarray \(give init='custom' with"):
+    with pytest.raises(TypeError, match=r"init: expected a name, .*; got ndarray \(give init='custom' with"):
         NMF(2, init=np.ones((2, 6))).fit(X)
