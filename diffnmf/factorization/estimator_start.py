@@ -4,6 +4,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from torch import Tensor
@@ -40,7 +41,7 @@ def check_starts(model: Any, Y: Tensor, W: Any, H: Any, *, update_H: bool) -> St
             f"init: expected a fitted NMF, or a name; got {init}, which is not fitted (clone, and so a grid search,"
             " forgets what was learnt: give FrozenEstimator(model) of sklearn.frozen)"
         )
-    elif init is not None and not isinstance(init, str):
+    elif isinstance(init, np.ndarray | Tensor | list | tuple):
         raise TypeError(
             f"init: expected a name, or a fitted NMF; got {type(init).__name__} (give init='custom' with"
             " fit_transform(X, W=..., H=...))"

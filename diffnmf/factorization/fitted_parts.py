@@ -43,6 +43,11 @@ class FittedParts(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """How many names get_feature_names_out makes."""
         return self.n_components_
 
+    @property
+    def _n_components(self) -> int:
+        """The name under which scikit-learn's own class keeps it, and its tests look for it."""
+        return self.n_components_
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = True
