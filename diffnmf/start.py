@@ -19,9 +19,8 @@ def main() -> None:
 
     if listens:
         signal.signal(signal.SIGINT, before)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a sign that its encoding lacks must not end a command that is done
-            stream.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # a sign that its encoding lacks must not end a command that is done
     try:
         run()
     finally:

@@ -71,9 +71,8 @@ class GroupSampler:
         m, pools = self.group_size, len(self._pools)
         if self.images.labels is not None and pools < (classes := len(self.images.labels.unique())):
             return (
-                f"groups of {m} images hold one of each of the first {pools} of the {classes} classes of"
-                f" {self.images.name}: images of the other {classes - pools} are in none (take groups of a multiple of"
-                f" {classes})"
+                f"groups of size {m} hold one image of each of {pools} classes, the first of the {classes} of"
+                f" {self.images.name}; no group has images of the others (take groups of a multiple of {classes})"
             )
         if 2 * self.left_out > len(self.images):
             return (

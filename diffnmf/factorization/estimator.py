@@ -58,7 +58,8 @@ class NMF(FittedParts):
     max_iter : int, default=200
         Iterations at the most.
     random_state : int, RandomState instance or None, default=None
-        Of a random start. An int makes the result reproducible; 'auto' draws nothing but for very large X.
+        Of a random start, and of the orders of ``shuffle``. An int makes the result reproducible; 'auto' draws nothing
+        but for very large X.
     alpha_W : float, default=0.0
         Penalty of the weights. A penalty on one factor alone has no minimum, since that factor can shrink while the
         other grows: give the other one, too.
@@ -69,7 +70,8 @@ class NMF(FittedParts):
     verbose : int, default=0
         Print the iterations; for X in blocks show a bar on a terminal.
     shuffle : bool, default=False
-        Take the components in a random order in every sweep of 'hals'.
+        Take the components in a random order in every sweep of 'hals', by random_state; a ``HALS`` given as solver has
+        its own seed.
     missing : {'error', 'ignore'}, default='error'
         What a NaN in X, or a masked entry of a masked array, is: an error, or an entry that is not known and does not
         count.

@@ -111,7 +111,7 @@ def factorize(
             are. The others begin with what they leave of Y. For "hals", "anls" and "mu".
         mask: (*batch, n, m) or broadcastable to it, bool, True where Y is known; elsewhere Y may hold anything, NaN
             too. The error is that of the known entries; where nothing is known of a row or a column, its entries of H
-            or W are zero. For "hals", "anls" and "mu".
+            or W are zero (and remain so where these are a start for "mu"). For "hals", "anls" and "mu".
         weights: likewise, numbers ≥ 0: the squared error becomes ½ Σ weights (Y − HW)². Zero is not known. Their unit
             does not matter but beside penalties.
         l1_H: a number ≥ 0.

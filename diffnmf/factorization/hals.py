@@ -7,6 +7,7 @@ factorizations: every row of a factor in turn at its optimum, the others held.
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -108,7 +109,8 @@ class HALS(AlternatingMethod):
         if not self.shuffle:
             self._sweep(half, X, memory, past)
             return
-        generator = torch.Generator().manual_seed(self.seed + int(memory["steps"][0]))
+        state = np.random.SeedSequence([self.seed, int(memory["steps"][0])]).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(state[0]))
         order = torch.randperm(X.shape[1], generator=generator, device="cpu").to(X.device)
         memory["steps"] += 1
         shuffled = X[:, order]

@@ -36,8 +36,8 @@ class MiniBatchNMF(FittedBatches):
         Number of parts. 'auto' is that of a given H, otherwise, and for None, all features.
     init : {'random', 'nndsvd', 'nndsvda', 'nndsvdar', 'custom', 'auto', 'merge', 'spa', 'uniform'}, NMF or None
         Where to start, default=None, as for ``NMF``. Of a matrix with more than 2,048 samples it is that of so many
-        (or of batch_size) of them, chosen at random; of a stream that of its first batch. 'custom' takes ``H`` of
-        ``fit``, and ``W`` if that is given.
+        (or of batch_size) of them, chosen at random; of a stream that of its first batch. Where these leave a part all
+        zero, as few samples do, it is 'random'. 'custom' takes ``H`` of ``fit``, and ``W`` if that is given.
     batch_size : int, default=1024
         Number of samples in a batch of a matrix; batches of a stream have the size that they have.
     beta_loss : {'frobenius', 'kullback-leibler', 'itakura-saito'} or float, default='frobenius'

@@ -33,7 +33,7 @@ class Watch:
             batches.
         moves: of H, by every batch when it was seen last: a batch of zeros, say, moves nothing.
         best: the smallest mean.
-        waited: how many batches have not brought a mean that is better by ``tol``.
+        waited: how many batches that cost something have not brought a mean that is better by ``tol``.
         steps: how many batches there were.
     """
 
@@ -58,7 +58,8 @@ class Watch:
             self._say("H hardly moves any more")
             return True
         better = mean < (1 - options.tol) * self.best
-        self.best, self.waited = (mean, 0) if better else (self.best, self.waited + 1)
+        nothing = cost == 0  # a batch of zeros, which says nothing of the others
+        self.best, self.waited = (mean, 0) if better else (self.best, self.waited + (not nothing))
         if options.max_no_improvement is None or self.waited < options.max_no_improvement:
             return False
         self._say("the cost does not improve any more")

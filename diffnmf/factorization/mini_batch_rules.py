@@ -29,6 +29,7 @@ from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, multiply
 from diffnmf.solvers.norms import one_where_zero
 
 SWEEPS = 3  # over a factor, where they cost less than forming what they work on
+ROUNDING = 8  # times the distance of two numbers
 
 
 @dataclass
@@ -159,6 +160,9 @@ class SquaredErrorRule(Rule):
 
     def improve_weights(self, half: HalfStep, W: Tensor, sweeps: int) -> None:
         sweep_(*half.penalized(), W, sweeps)
+        # What is rounding beside the other weights of its sample is not to be learnt from, once nothing else is left.
+        rounding = ROUNDING * torch.finfo(W.dtype).eps * W.amax(1, keepdim=True)
+        W.masked_fill_(rounding >= W, 0.0)
 
     def improve_components(
         self, memory: Memory, rho: float, Y: Matrix, W: Tensor, last: Visit | None, Ht: Tensor
@@ -169,6 +173,11 @@ class SquaredErrorRule(Rule):
             share = last.share
             pull, hold = W - share * last.W, hold - share * (last.W @ last.W.mT)
         memory.add(multiply(pull, Y.mT), hold, (1 - share) * samples, rho)
+        # A component that has not been seen for so long that the sums are hardly numbers stays as it is.
+        unseen = (memory.hold.diagonal(dim1=1, dim2=2) < forgotten(Ht.dtype)).unsqueeze(-1)
+        memory.pull.sub_((memory.hold * unseen.mT) @ Ht)  # what the others leave of Y is without it, as before
+        memory.hold.masked_fill_(unseen | unseen.mT, 0.0)
+        memory.pull.masked_fill_(unseen, 0.0)
         half = Quadratic(memory.hold, memory.pull, self._basis_penalties(memory.samples, Ht), samples)
         sweep_(*half.penalized(), Ht, passes(SWEEPS, samples, k))
 
@@ -209,11 +218,18 @@ class DivergenceRule(Rule):
         up, down = DivergenceHalfStep(W, Y.mT, self._basis_penalties(samples, Ht), self.beta).pulls(Ht)
         memory.add(up * Ht.pow(1 / exponent), down, samples, rho)
         ratio = memory.pull / memory.hold.clamp(min=torch.finfo(Ht.dtype).tiny)
-        Ht.copy_(ratio if exponent == 1 else ratio.pow_(exponent))
+        improved = ratio if exponent == 1 else ratio.pow_(exponent)
+        Ht.copy_(torch.where(memory.hold < forgotten(Ht.dtype), Ht, improved))
         torch.threshold_(Ht, negligible(Ht.dtype), 0.0)
 
     def divergence(self, half: DivergenceHalfStep, Y: Matrix, W: Tensor) -> float:
         return 0.5 * float(half.error(W.new_ones(1), W, may_look=True)) ** 2
+
+
+def forgotten(dtype: torch.dtype) -> float:
+    """Below which sums that are discounted again and again have lost their digits."""
+    limits = torch.finfo(dtype)
+    return limits.tiny / limits.eps
 
 
 def moved(before: Tensor, now: Tensor) -> float:

@@ -85,6 +85,7 @@ def make_nmf_problem(
     of_W, of_H = make_penalties(root, beta, V_exponent, **penalties)
     H, W, fixed = (None if x is None else units.scale(x) for x in given)
     check_start_size(H, W)
+    _check_fixed_size(fixed)
     problem = NMFProblem(scaled, _square(scaled, V), k, of_W, of_H, V, count)
     return problem, units, Given(H, W, fixed)
 
@@ -208,6 +209,21 @@ def check_start_size(H: Tensor | None, W: Tensor | None) -> None:
         raise ValueError(
             f"{name}: expected entries whose products can be represented in {dtype}; got one {sizes[name]:.1e} times"
             " what suits Y (scale H0 and W0 so that H0 @ W0 is of the size of Y)"
+        )
+
+
+def _check_fixed_size(fixed: Tensor | None) -> None:
+    """Raise where the squares of fixed columns, in the scaled units, leave the range of their dtype."""
+    if fixed is None or not fixed.numel():
+        return
+    limits = torch.finfo(fixed.dtype)
+    least, most = math.exp2(math.log2(limits.tiny) // 2 + 8), math.exp2(math.log2(limits.max) // 2 - 8)
+    sizes = torch.linalg.vector_norm(fixed.double(), dim=1)
+    wrong = (sizes != 0) & ((sizes < least) | (sizes > most))  # NaN has an error of its own
+    if bool(wrong.any()):
+        raise ValueError(
+            f"fixed: expected columns whose squares can be represented in {fixed.dtype}; got one of norm"
+            f" {float(sizes[wrong][0]):.1e} times what suits Y (scale it: only its direction counts)"
         )
 
 

@@ -15,7 +15,7 @@ EXPECTED = f"solver: expected one of {', '.join(SOLVERS)}, or an instance of a m
 
 
 def solver_named(solver: str | Method, beta_loss: float | str, *, shuffle: bool, seed: int = 0) -> Method:
-    """The method for ``solver`` and ``beta_loss`` of ``NMF``; ``seed`` is that of the orders of ``shuffle``.
+    """The method for ``solver`` and ``beta_loss`` of ``NMF``; ``seed`` is that of its orders, but for an instance.
 
     Raises:
         TypeError, ValueError: there is no such solver, or it has no use for that loss; the message says what to use.
@@ -38,4 +38,6 @@ def solver_named(solver: str | Method, beta_loss: float | str, *, shuffle: bool,
             f"Invalid beta_loss parameter: solver {solver!r} does not handle beta_loss = {beta_loss!r}"
             ' (beta_loss: expected "frobenius" but for solver "mu")'
         )
-    return replace(method, shuffle=True, seed=seed) if shuffle and isinstance(method, HALS) else method
+    if not (shuffle and isinstance(method, HALS)):
+        return method
+    return replace(method, shuffle=True, seed=method.seed if isinstance(solver, Method) else seed)

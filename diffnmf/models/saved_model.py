@@ -104,11 +104,7 @@ def load_weights(generator: nn.Module, folder: Path, weights: str | None = None)
     name = default_weights(folder) if weights is None else check_name("weights", weights, WEIGHTS)
     file = folder / f"{name}.safetensors"
     try:
-        state = safetensors.load_file(file)
-        kept = {x.dtype for x in state.values() if x.is_floating_point()}
-        if len(kept) == 1:
-            generator.to(kept.pop())  # the same numbers as before, and not their nearest ones in float32
-        generator.load_state_dict(state)
+        generator.load_state_dict(safetensors.load_file(file), assign=True)  # in their dtypes, not in float32
     except FileNotFoundError as error:
         raise RunFolderError(f"{file}: expected the weights of a model; there is no such file") from error
     except (OSError, SafetensorError) as error:

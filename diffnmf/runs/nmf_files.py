@@ -205,8 +205,8 @@ def _announced(data: str | Path, resize: tuple[int, int] | None, announce: Annou
     if isinstance(table.X, np.ndarray):
         unknown = np.isnan(table.X).mean()
         more = f", {unknown:.1%} missing" if unknown else ""
-        more += _without_any("samples", table.X, table.rows, "weights")
-        more += _without_any("features", table.X.T, table.columns, "components")
+        more += _without_any("samples", table.X, table.rows)
+        more += _without_any("features", table.X.T, table.columns)
     else:
         more = f", {table.X.nnz / max(1, samples * features):.2%} stored"
     if announce is not None:
@@ -217,14 +217,14 @@ def _announced(data: str | Path, resize: tuple[int, int] | None, announce: Annou
     return table
 
 
-def _without_any(what: str, X: np.ndarray, names: Sequence[str] | None, factor: str) -> str:
+def _without_any(what: str, X: np.ndarray, names: Sequence[str] | None) -> str:
     """A remark on the rows of X, samples or features, of which every value is missing: nothing is known of them."""
     empty = np.asarray(np.isnan(X).all(axis=1))
     if not empty.any():
         return ""
     first = int(empty.argmax())
     name = repr(names[first]) if names else f"number {first + 1}"
-    return f"; {int(empty.sum())} {what} have no value at all (the first is {name}), and are zero in the {factor}"
+    return f"; {int(empty.sum())} {what} without any value, such as {name}, of which nothing can be said"
 
 
 def remove_others(files: Sequence[Path]) -> None:

@@ -116,7 +116,7 @@ def factorize_images(
     Y = group_matrix(image_set, indices)  # (G, n, m)
     announce(f"{images}: {len(image_set)} images in {len(Y)} groups of {model.config.m}")
     result = model.factorize(Y)
-    H, W, Y_hat = (part.cpu() for part in result)
+    H, W, Y_hat = (part.float().cpu() for part in result)  # NumPy and pictures know no bfloat16
     scores = (score(Y, Y_hat).numpy() for score in (column_error, relative_error))
     factors = GroupFactors(H.numpy(), W.numpy(), Y_hat.numpy(), indices.numpy(), *scores)
     with explained_errors(output):

@@ -58,7 +58,7 @@ def solve_problem(problem: Problem, solver: NNLSSolver, backward: str) -> Solved
 
 def _has_entries(problem: Problem) -> bool:
     """Whether W has any: with a sum there is one to find even where there are no rows."""
-    return len(problem.H) * problem.H.shape[-1] * problem.Y.shape[-1] > 0
+    return problem.H.shape[0] * problem.H.shape[-1] * problem.Y.shape[-1] > 0
 
 
 def _solve_in_range(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:

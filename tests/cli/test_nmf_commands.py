@@ -92,7 +92,7 @@ class TestNMF:
     def test_samples_and_features_without_any_value_are_named(self, X, tmp_path):
         save_csv(tmp_path / "t.csv", X, hidden={(2, j) for j in range(6)} | {(5, j) for j in range(6)})
         result = invoke("nmf", "t.csv", "--k", 2, "--output", "out", "--max-iter", 20, "--tol", 0)
-        told = "10.0% missing; 2 samples have no value at all (the first is 's2'), and are zero in the weights"
+        told = "10.0% missing; 2 samples without any value, such as 's2', of which nothing can be said"
         assert told in result.stderr
         _, _, W = written(tmp_path / "out" / "weights.csv")
         assert (W[[2, 5]] == 0).all()

@@ -222,7 +222,7 @@ class TestRealData:
 class TestRemark:
     def test_whole_classes_in_no_group(self):
         sampler = GroupSampler(labelled(9, 9, 9, 9, 9), 3)
-        assert "the first 3 of the 5 classes of labelled: images of the other 2 are in none" in sampler.remark
+        assert "one image of each of 3 classes, the first of the 5 of labelled; no group has" in sampler.remark
 
     def test_most_images_in_no_group(self):
         sampler = GroupSampler(labelled(160, 4), 4)

@@ -330,3 +330,12 @@ def test_the_orders_of_shuffle_are_those_of_the_random_state(X):
 def test_a_start_given_as_init_is_told_where_to_go(X):
     with pytest.raises(TypeError, match=r"init: expected a name, .*; got ndarray \(give init='custom' with"):
         NMF(2, init=np.ones((2, 6))).fit(X)
+
+
+def test_a_method_that_is_given_keeps_its_seed(X):
+    found = []
+    for seed in (0, 7):
+        solver = HALS(shuffle=True, seed=seed)
+        model = NMF(3, solver=solver, shuffle=True, random_state=0, init="nndsvda", tol=0, max_iter=9)
+        found.append(model.fit(X).components_)
+    assert not np.allclose(*found, rtol=1e-6)

@@ -172,3 +172,19 @@ class TestReplicates:
     def test_as_many_seeds_as_problems(self):
         with pytest.raises(ValueError, match="seed: expected an int, or 3 of them"):
             factorize(torch.rand(3, 5, 4), 2, init="random", seed=[1, 2])
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_fixed_columns_whose_squares_leave_the_range_are_refused(scale):
+    """W would be zero or no number, without a word."""
+    Y, fixed = random_matrix(20, 15).float(), random_matrix(20, 2).float()
+    with pytest.raises(ValueError, match="fixed: expected columns whose squares can be represented in torch.float32"):
+        factorize(Y, 3, fixed=fixed * scale)
+    for fine in (1e-12, 1e12):
+        found = factorize(Y, 3, fixed=fixed * fine, init="random", tol=0.0, max_iter=20)
+        assert_close(
+            found.errors[-1],
+            factorize(Y, 3, fixed=fixed, init="random", tol=0.0, max_iter=20).errors[-1],
+            rtol=1e-2,
+            atol=0,
+        )

@@ -106,3 +106,11 @@ def test_published_hals_keeps_columns_of_equal_norm():
     result = factorize(random_matrix(4, 50, 20), 6, **PAPER["hals"])
     length = torch.linalg.vector_norm(result.H, dim=-2)
     torch.testing.assert_close(length, length.mean(-1, keepdim=True).expand_as(length))
+
+
+def test_orders_of_one_seed_are_not_those_of_the_next_a_step_later(monkeypatch):
+    drawn, plain = [], torch.randperm
+    monkeypatch.setattr(torch, "randperm", lambda *x, **y: drawn.append(plain(*x, **y)) or drawn[-1])
+    for seed in (0, 1, 2**70):
+        factorize(random_matrix(20, 15), 10, method=HALS(shuffle=True, seed=seed), init="random", tol=0.0, max_iter=3)
+    assert len(drawn) == len({tuple(order.tolist()) for order in drawn}) > 12

@@ -422,3 +422,37 @@ def test_a_first_batch_of_one_sample_leaves_no_components_of_rounding_noise(dtyp
     largest = model.components_.max(1)
     assert largest.min() > 1e-2 * largest.max()
     assert np.linalg.norm(X - model.transform(X) @ model.components_) < 0.45 * np.linalg.norm(X)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_has_been_learnt_survives_any_number_of_batches_of_zeros(X, dtype, loss):
+    """The sums are discounted until they are no numbers any more, and with them the components went."""
+    X = X.astype(dtype)
+    model = made(beta_loss=loss, forget_factor=0.01, max_iter=20, tol=0.0, max_no_improvement=None).fit(X)
+    before = model.components_.copy()
+    error = np.linalg.norm(X - model.transform(X) @ before)
+    for _ in range(200):
+        model.partial_fit(np.zeros((50, 12), dtype))
+    assert np.isfinite(model.components_).all()
+    assert np.linalg.norm(X - model.transform(X) @ model.components_) < 1.01 * error
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_part_that_is_not_seen_for_long_is_not_learnt_from_rounding(dtype):
+    random, parts = np.random.default_rng(0), np.kron(np.eye(3), [1.0, 2, 3, 2, 1])
+    model = made(init="merge")
+    samples = ((0.1 + random.random((50, 3))) @ parts).astype(dtype)
+    for i in range(400):
+        seen = [1, 1, 1] if i < 50 else [1, 1, 0]
+        model.partial_fit(((0.1 + random.random((50, 3))) * seen @ parts).astype(dtype))
+    error = np.linalg.norm(samples - model.transform(samples) @ model.components_)
+    assert error < 1e-5 * np.linalg.norm(samples)
+
+
+def test_batches_of_zeros_do_not_end_a_fit():
+    X = np.random.default_rng(0).random((1000, 3)) @ np.random.default_rng(1).random((3, 12))
+    alone = made(batch_size=100).fit(X)
+    beside = made(batch_size=100).fit(np.concatenate([X, np.zeros((1000, 12))]))
+    assert beside.n_iter_ > 10
+    assert beside.reconstruction_err_ < 2 * alone.reconstruction_err_

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from diffnmf.errors import RunFolderError
 from diffnmf.layers import NNLSLayer
 from diffnmf.models import GANUNMF, W_SOLVERS, GeneratorConfig
+from diffnmf.runs import factorize_images
 
 OPTIONS = {"image_shape": (6, 5), "m": 4, "k": 3, "width": 8}
 Y = torch.rand(2, 3, 30, 4, generator=torch.Generator().manual_seed(0))
@@ -216,3 +217,7 @@ def test_a_saved_model_comes_back_in_its_dtype(tmp_path, dtype):
     loaded = GANUNMF.load(tmp_path / "model")
     for name, x in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], x) and loaded.state_dict()[name].dtype == x.dtype, name
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).random((10, 8, 8)).astype(np.float32))
+    factors = factorize_images(tmp_path / "model", tmp_path / "images.npy", tmp_path / "out")
+    assert factors.H.shape == (2, 64, 2) and np.isfinite(factors.Y_hat).all()

@@ -605,3 +605,25 @@ def test_a_warm_start_beside_enormous_prices_keeps_the_sum():
         H, Y, W0 = randn(1, 7, seed=seed).abs(), torch.zeros(1, 8).double(), 2 * randn(7, 8, seed=seed).abs()
         W = NNLSLayer(total=1.0, l1=1e16)(H, Y, W0=W0)
         torch.testing.assert_close(W.sum(0), torch.ones(8).double())
+
+
+@pytest.mark.parametrize("asked", [{"total": 1.0}, {"upper": 5.0}, {"weights": torch.ones(9, 1)}])
+def test_a_negative_ridge_makes_its_columns_nan(asked):
+    """There may be no minimum, or several."""
+    H, Y, ridge = randn(9, 4, seed=0), randn(9, 3, seed=1), torch.zeros(4, 3).double()
+    ridge[2, 1] = -3.0
+    with pytest.warns(ConvergenceWarning):
+        solution = nnls(H, Y, ridge=ridge, **asked)
+    assert not solution.converged
+    assert solution.W.isnan().any(0).tolist() == [False, True, False]
+    torch.testing.assert_close(solution.W[:, [0, 2]], nnls(H, Y[:, [0, 2]], **asked).W)
+
+
+@pytest.mark.parametrize("asked", [{"total": 1.0}, {"upper": 0.3}, {"total": 1.0, "upper": 0.5, "l1": 0.1}])
+def test_export_with_any_batch(asked):
+    H, Y, batch = torch.rand(3, 9, 4), torch.rand(3, 9, 6), torch.export.Dim("B")
+    layer = NNLSLayer(**asked)
+    exported = torch.export.export(layer, (H, Y), dynamic_shapes={"H": {0: batch}, "Y": {0: batch}}).module()
+    for count in (3, 5):
+        H, Y = torch.rand(count, 9, 4), torch.rand(count, 9, 6)
+        torch.testing.assert_close(exported(H, Y), layer(H, Y))

@@ -1,6 +1,8 @@
 """``factorize`` for a matrix that is read in blocks, or that several processes share."""
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,7 @@ def factorize_large(
             " (others take a matrix in memory)"
         )
     if not isinstance(seed, int):
-        raise ValueError(f"seed: expected one int for a matrix in blocks or parts; got {seed!r} (one start serves all)")
+        raise ValueError(f"seed: expected one int for a single matrix; got {seed!r} (one start serves all)")
     k = check_count("k", k, at_least=1)
     progress = check_flag("progress", progress)
     if checkpoint is not None and Path(checkpoint).exists() and not Path(checkpoint).is_dir():
@@ -68,7 +70,10 @@ def factorize_large(
     limits = budget(part.units)
     checkpoints = None
     if checkpoint is not None:
-        checkpoints = Checkpoints(Path(checkpoint), _identity(part, method, init, limits, penalties, seed))
+        identity = _identity(part, method, init, limits, penalties, seed)
+        if H0 is not None or W0 is not None:
+            identity |= {"init": "given", "H0": _mark(H0), "W0": _mark(W0)}
+        checkpoints = Checkpoints(Path(checkpoint), identity)
 
     def race(start: Start) -> tuple[Start, float]:
         run = LargeRun(part, HALS(), Budget(tol=0.0, max_iter=RACE, observer=None)).run(*start)
@@ -194,7 +199,21 @@ def _identity(
     _, n, m = part.problem.Y.shape
     # In the order in which differences are told: what the user chose, then what follows from the data.
     plain = {"n": n, "m": m, "k": part.problem.k, "split": part.split, "dtype": str(part.rows.dtype)}
-    plain |= {"method": repr(method), "init": init, "seed": seed, "tol": budget.tol, **penalties}
+    plain |= {"method": _described(method), "init": init, "seed": seed, "tol": budget.tol, **penalties}
     # ‖Y‖² in the scaled units, and these, by their root: penalties are not alike in others.
     plain |= {"square": float(part.problem.square), "scale": float(part.units.root)}
     return plain | {"fingerprint": part.fingerprint}
+
+
+def _mark(X: Tensor | None) -> str:
+    """What a given factor is known by."""
+    return "" if X is None else hashlib.sha256(X.detach().cpu().contiguous().view(torch.uint8).numpy().data).hexdigest()
+
+
+def _described(method: Method) -> str:
+    """A method by the options that are not the default ones: another option, added later, makes no other run of it."""
+    assert is_dataclass(method)
+    default = type(method)()
+    options = {field.name: getattr(method, field.name) for field in fields(method)}
+    chosen = [f"{name}={x!r}" for name, x in options.items() if x != getattr(default, name)]
+    return f"{type(method).__name__}({', '.join(chosen)})"

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from diffnmf.solvers.constrained.form import correlation, gram_matrices
+from diffnmf.solvers.constrained.form import correlation, gram_matrices, has_own_matrices
 from diffnmf.solvers.constrained.systems import without_hidden
 from diffnmf.solvers.exact.masked import as_columns, cholesky, from_columns, mask_matrix
 from diffnmf.solvers.norms import one_where_zero
@@ -41,7 +41,7 @@ def solve_again_constrained(problem: Problem, W: Tensor, free: Tensor, binds: Te
     """
     asked = problem.constraints
     assert asked is not None
-    batch, m = len(W), W.shape[-1]
+    batch, m = W.shape[0], W.shape[-1]  # with len a graph would be one for this batch alone
     held = torch.zeros_like(W)
     if asked.upper is not None:
         at_upper = rests_above(problem, W, free, binds)
@@ -49,7 +49,7 @@ def solve_again_constrained(problem: Problem, W: Tensor, free: Tensor, binds: Te
     G, _ = gram_matrices(problem)
     d = one_where_zero(G.detach().diagonal(dim1=-2, dim2=-1)).sqrt()  # constant scales: any will do
     A = G / d.unsqueeze(-1) / d.unsqueeze(-2)
-    each = batch * m // max(1, len(A))
+    each = 1 if has_own_matrices(problem) else m
     A = A.repeat_interleave(each, dim=0, output_size=batch * m) if each > 1 else A
     d = d.repeat_interleave(each, dim=0, output_size=batch * m)
     F, a = as_columns(free), 1 / d

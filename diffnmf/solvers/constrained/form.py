@@ -15,6 +15,7 @@ from diffnmf.solvers.norms import one_where_zero
 from diffnmf.solvers.problem import Problem
 
 LARGEST_COST = 1e100  # whose square is still a number
+IN_CACHE = 2**17  # numbers of float64
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ def correlation(problem: Problem) -> Tensor:
     if problem.squared:
         return problem.Y.double()
     H, Y, weights = problem.H, problem.Y, None if problem.constraints is None else problem.constraints.weights
-    if weights is None and _compiled(H, Y):
+    # A library's product is the faster one where H leaves the cache, unless copies in float64 have to be made for it.
+    if weights is None and (H.dtype != torch.float64 or H[0].numel() <= IN_CACHE) and _compiled(H, Y):
         return normal_equations.correlation(H, Y)
     return H.double().mT @ (Y.double() if weights is None else Y.double() * weights.double())
 

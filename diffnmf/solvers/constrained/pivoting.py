@@ -2,7 +2,7 @@
 
 Cottle and Dantzig (1968), Complementary pivot theory of mathematical programming. The compiled kernel does the same
 column by column (``kernels/constrained.c`` tells how), and so does the program for CUDA (``kernels/cuda/bounded.py``);
-this is the reference, the way on other devices, and the second attempt on CUDA.
+this is the reference, the way on other devices, and the second attempt after either.
 
 Let F be the free entries and N the others, each at a bound. The tableau M is what the symmetric sweep of A on F leaves,
 with the multiplier of the sum swept in first, where there is one; its own row is not needed again:

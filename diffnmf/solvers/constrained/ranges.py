@@ -27,7 +27,8 @@ def constrained_in_range(problem: Problem, *, may_look: bool) -> InRange:
     assert problem.constraints is not None
     asked = problem.constraints
     upper, signed = _bounds(problem)
-    feasible = _is_feasible(asked, upper, signed, problem.dtype)
+    positive = problem.ridge.detach() >= 0
+    feasible = _is_feasible(asked, upper, signed, problem.dtype).to(positive.device) & positive.all(-2, keepdim=True)
     if may_look and bool(feasible.all()) and _is_usual(problem):
         total = None if asked.total is None else _within_reach(asked, upper)
         constraints = replace(asked, upper=upper, signed=signed, total=total)
@@ -48,7 +49,7 @@ def constrained_in_range(problem: Problem, *, may_look: bool) -> InRange:
         problem,
         H=torch.where(whole, problem.H, 0.0),
         Y=torch.where(fits, Y, 0.0),
-        ridge=torch.where(whole, problem.ridge, 0.0),
+        ridge=torch.where(whole & positive, problem.ridge, 0.0),
         l1=torch.where(fits, problem.l1, 0.0),
         allowed=None,
         constraints=Constraints(
@@ -66,7 +67,7 @@ def constrained_in_range(problem: Problem, *, may_look: bool) -> InRange:
     if asked.total is not None:  # a sum has one unit
         largest = largest.amax(-1, keepdim=True).expand_as(largest)
     if problem.squared:  # whose squares are there already
-        return InRange(clean, fits.expand(len(clean.H), 1, clean.Y.shape[-1]))
+        return InRange(clean, fits.expand(clean.H.shape[0], 1, clean.Y.shape[-1]))
     usual, weight_exponent = _with_usual_weights(clean)
     return replace(_scaled(usual, fits, range_exponent(largest), target_exponent), weight_exponent=weight_exponent)
 
@@ -163,7 +164,7 @@ def _scaled(clean: Problem, fits: Tensor, basis_exponent: Tensor, target_exponen
     """``scaled``, with the bounds and the sum in the units of W."""
     asked, shift = clean.constraints, basis_exponent.mT - target_exponent  # W' = 2^shift W
     assert asked is not None
-    ranged = scaled(clean, fits.expand(len(clean.H), 1, clean.Y.shape[-1]), basis_exponent, target_exponent)
+    ranged = scaled(clean, fits.expand(clean.H.shape[0], 1, clean.Y.shape[-1]), basis_exponent, target_exponent)
     constraints = replace(
         asked,
         total=None if asked.total is None else times_power(asked.total, shift[:, :1]),

@@ -21,6 +21,7 @@ from diffnmf.solvers.exact.masked import from_columns
 from diffnmf.solvers.exact.search import search
 from diffnmf.solvers.problem import Problem
 
+TRIED = 4  # columns that the kernel has not solved, to see whether there is another way
 # Sums of scaled unknowns, in units of ‖√Ω y‖. Hardly any column needs the first, and none the last but one.
 ENOUGH = (10.0, 1e3, 1e5, 1e7, 1e9, 1e12, 1e15, torch.inf)
 
@@ -144,12 +145,24 @@ def search_bounded(form: ConstrainedForm, start: tuple[Tensor, Tensor] | None, *
         start = None if start is None else _with_room_left(columns, *start)
     if available(columns.A, columns.c):
         found = BoundedSolution(*_compiled(columns, start))
-        # It keeps an inverse, which may lose its digits where columns of H depend on each other; a tableau keeps more.
-        for numbers in index_chunks((~found.solved).nonzero().squeeze(-1), columns.c.shape[-1]):
-            found.put(numbers, principal_pivoting(columns.take(numbers), None))
+        _solve_the_rest(columns, found)
     else:
         found = principal_pivoting(columns, start)
     return _without_room(found, k)
+
+
+def _solve_the_rest(columns: BoundedColumns, found: BoundedSolution) -> None:
+    """The columns that the kernel has not solved, in place.
+
+    It keeps an inverse, which may lose its digits where columns of H depend on each other; a tableau keeps more. Where
+    it solves none of the first few it is given up: it takes much longer, and no Gram matrix may be able to decide.
+    """
+    numbers = (~found.solved).nonzero().squeeze(-1)
+    for some in (numbers[:TRIED], *index_chunks(numbers[TRIED:], columns.c.shape[-1])):
+        if len(some):
+            found.put(some, principal_pivoting(columns.take(some), None))
+            if not found.solved[some].any():
+                break
 
 
 def _without_room(found: BoundedSolution, k: int) -> BoundedSolution:

@@ -234,3 +234,24 @@ def test_a_file_in_the_place_of_the_folder_is_refused_before_the_first_pass(tmp_
     (tmp_path / "b.npy").touch()
     with pytest.raises(ValueError, match=r"checkpoint: expected a folder, which may be new; got the file .*b.npy"):
         factorize(torch.rand(20, 10), 2, checkpoint=tmp_path / "b.npy")
+
+
+def test_a_run_is_known_by_the_options_that_were_chosen():
+    """An option that a later version adds makes no other run of one that does not use it."""
+    assert [entry._described(method) for method in (HALS(), HALS(sweeps=2, extrapolate=False), MU(1.0))] == [
+        "HALS()",
+        "HALS(sweeps=2, extrapolate=False)",
+        "MU(beta_loss=1.0)",
+    ]
+
+
+def test_another_start_that_is_given_is_another_run(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    Y, H, W = (torch.rand(*shape, generator=generator).double() for shape in ((40, 30), (40, 3), (3, 30)))
+    options = {"tol": 0.0, "max_iter": 2, "checkpoint": tmp_path / "run"}
+    first = factorize(Blocks(Y.numpy()), 3, H0=H, W0=W, **options)
+    again = factorize(Blocks(Y.numpy()), 3, H0=H, W0=W, **options)
+    assert torch.equal(first.H, again.H)
+    for other in ({"H0": H + 1, "W0": W}, {"H0": H, "W0": W + 1}, {"H0": H}, {}):
+        with pytest.raises(RunFolderError, match="holds another run"):
+            factorize(Blocks(Y.numpy()), 3, **other, **options)
