@@ -1,6 +1,5 @@
 """``factorize`` for a matrix that is read in blocks, or that several processes share."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from diffnmf.factorization.large.processes import Processes, share
 from diffnmf.factorization.large.rows import Rows, SourceRows, TensorRows, rows_per_block
 from diffnmf.factorization.large.run import LargeRun
 from diffnmf.factorization.large.start import Start, start_of
-from diffnmf.factorization.large.survey import survey
+from diffnmf.factorization.large.survey import mark_of_all, mark_of_rows, survey
 from diffnmf.factorization.nmf_problem import NMFProblem, Units
 from diffnmf.factorization.problem_input import check_start_size, make_penalties
 from diffnmf.solvers.devices import check_float64
@@ -72,7 +71,7 @@ def factorize_large(
     if checkpoint is not None:
         identity = _identity(part, method, init, limits, penalties, seed)
         if H0 is not None or W0 is not None:
-            identity |= {"init": "given", "H0": _mark(H0), "W0": _mark(W0)}
+            identity |= {"init": "given", **_marks(part, H0, W0)}
         checkpoints = Checkpoints(Path(checkpoint), identity)
 
     def race(start: Start) -> tuple[Start, float]:
@@ -168,9 +167,7 @@ def _empty(part: Part) -> Start:
 
 def _given_start(part: Part, method: AlternatingMethod, H0: Tensor | None, W0: Tensor | None) -> Start:
     """S and D of factors that are given: of the split one the part of this process. A missing one fits the other."""
-    k, like = part.problem.k, part.rows
-    n, m = (like.width, like.count) if part.split == "W" else (like.count, like.width)
-    H, W = (_given(name, X, shape, part) for name, X, shape in (("H0", H0, (n, k)), ("W0", W0, (k, m))))
+    H, W = _given_factors(part, H0, W0)
     if (H is None or W is None) and method.keeps_zeros:
         raise ValueError(
             'H0, W0: expected both for method "mu" with a matrix in blocks or parts; got one (give init instead)'
@@ -179,6 +176,13 @@ def _given_start(part: Part, method: AlternatingMethod, H0: Tensor | None, W0: T
     Ht = None if H is None else H.mT.contiguous()
     S, D = (W, Ht) if part.split == "W" else (Ht, W)
     return part.fitted(S, D)
+
+
+def _given_factors(part: Part, H0: Tensor | None, W0: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """H0 (1, n, k) and W0 (1, k, m), of the split one the part of this process, checked and in the scaled units."""
+    k, like = part.problem.k, part.rows
+    n, m = (like.width, like.count) if part.split == "W" else (like.count, like.width)
+    return _given("H0", H0, (n, k), part), _given("W0", W0, (k, m), part)
 
 
 def _given(name: str, X: Tensor | None, shape: tuple[int, int], part: Part) -> Tensor | None:
@@ -205,9 +209,19 @@ def _identity(
     return plain | {"fingerprint": part.fingerprint}
 
 
-def _mark(X: Tensor | None) -> str:
-    """What a given factor is known by."""
-    return "" if X is None else hashlib.sha256(X.detach().cpu().contiguous().view(torch.uint8).numpy().data).hexdigest()
+def _marks(part: Part, H0: Tensor | None, W0: Tensor | None) -> dict[str, str]:
+    """What given factors are known by, however many processes share them."""
+    marks = {}
+    for name, X in zip(("H0", "W0"), _given_factors(part, H0, W0), strict=True):
+        if X is None:
+            marks[name] = ""
+            continue
+        rows = X[0] if name == "H0" else X[0].mT.contiguous()
+        if part.split == name[0]:
+            marks[name] = mark_of_all(mark_of_rows(rows, part.start), part.processes, part.rows.device)
+        else:  # every process has all of it
+            marks[name] = f"{mark_of_rows(rows, 0):016x}"
+    return marks
 
 
 def _described(method: Method) -> str:

@@ -61,8 +61,7 @@ def survey(rows: Rows, start: int, total: int, processes: Processes, *, fingerpr
     root = 2.0 ** int(scale_exponent(torch.tensor(largest, dtype=torch.float64)))
     here = torch.tensor(size.in_units(root), dtype=torch.float64, device=rows.device)
     mean, square = processes.sums(here)[0].tolist()
-    marks = processes.gather(torch.tensor([_signed(mark)], device=rows.device)).tolist() if fingerprint else []
-    return Survey(-smallest, root, mean, square, f"{sum(marks) % 2**64:016x}" if fingerprint else "")
+    return Survey(-smallest, root, mean, square, mark_of_all(mark, processes, rows.device) if fingerprint else "")
 
 
 class _Size:
@@ -99,6 +98,12 @@ def mark_of_rows(X: Tensor, first: int) -> int:
     rows = (bits * columns.to(bits.dtype)).sum(1, dtype=bits.dtype).long()
     numbers = torch.arange(first, first + len(X), device=X.device)
     return int(_scrambled(rows + _scrambled(numbers)).sum()) % 2**64
+
+
+def mark_of_all(mark: int, processes: Processes, device: torch.device) -> str:
+    """The mark of the rows of all processes, from that of the rows of this one."""
+    marks = processes.gather(torch.tensor([_signed(mark)], device=device)).tolist()
+    return f"{sum(marks) % 2**64:016x}"
 
 
 def _scrambled(x: Tensor) -> Tensor:

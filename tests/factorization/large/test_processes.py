@@ -233,3 +233,28 @@ def test_command(tmp_path):
     again = [sys.executable, "-m", "diffnmf", *command, "--output", "two"]
     done = subprocess.run(again, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "--overwrite" in done.stderr
+
+
+def _started(folder, iterations):
+    X = torch.from_numpy(data())
+    generator = torch.Generator().manual_seed(0)
+    H0, W0 = (torch.rand(*shape, generator=generator, dtype=X.dtype) for shape in ((X.shape[1], 4), (4, len(X))))
+    options = {"H0": H0, "tol": 0.0, "max_iter": iterations, "checkpoint": folder / "run"}
+    if not distributed.is_initialized():
+        return factorize(X.mT, 4, W0=W0, **options)
+    rows = slice(0, 50) if distributed.get_rank() == 0 else slice(50, None)
+    return factorize(X[rows].mT, 4, W0=W0[:, rows], group=distributed.group.WORLD, **options)
+
+
+def _given_start(folder):
+    for iterations in (3, 5):
+        assert _started(folder, iterations).iterations == iterations
+
+
+@pytest.mark.filterwarnings("ignore::diffnmf.errors.ConvergenceWarning")
+def test_a_run_from_given_factors_goes_on_with_another_number_of_processes(tmp_path):
+    """Each process has a part of one of them: what they are known by must not depend on the parts."""
+    spawn(_given_start, 2, tmp_path)
+    assert _started(tmp_path, 7).iterations == 7
+    whole = _started(tmp_path / "other", 7)
+    assert float(whole.errors[-1]) == pytest.approx(float(_started(tmp_path, 7).errors[-1]), rel=1e-9)
