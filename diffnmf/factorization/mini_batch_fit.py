@@ -169,12 +169,13 @@ def started(model: Any, options: BatchOptions, rows: Rows, W: Any, H: Any) -> tu
     most = max(START_ROWS, options.batch_size, 2 * start.k)
     if len(rows) <= most:
         Y = rows.take(slice(None))
-        basis, weights = _living_start(Y, start.k, start.init, seed)
+        basis, weights = _balanced(*_living_start(Y, start.k, start.init, seed), options)
         return Learner.start(basis.mT, Y, options), weights
     # Not every so-manieth row: data may have a period.
     chosen = np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))
     Y = rows.take(chosen)
-    return Learner.start(_living_start(Y, start.k, start.init, seed)[0].mT, Y, options), None
+    basis, _ = _balanced(*_living_start(Y, start.k, start.init, seed), options)
+    return Learner.start(basis.mT, Y, options), None
 
 
 def _living_start(Y: Tensor, k: int, init: str | None, seed: int) -> tuple[Tensor, Tensor]:
@@ -184,6 +185,20 @@ def _living_start(Y: Tensor, k: int, init: str | None, seed: int) -> tuple[Tenso
     """
     H, W = initialize(Y, k, init, seed)
     return initialize(Y, k, "random", seed) if bool((H.amax(0) == 0).any()) else (H, W)
+
+
+def _balanced(H: Tensor, W: Tensor, options: BatchOptions) -> tuple[Tensor, Tensor]:
+    """The same HW, each component of H (n, k) and W (k, N) at the scale, a power of two, where its penalties are least.
+
+    Otherwise the penalty of one factor may bring it to zero before the other has grown, and zero is not left again.
+    """
+    (l1_W, ridge_W), (l1_H, ridge_H) = options.alphas.of_W(len(H)), options.alphas.of_H(1)  # for each sample
+    c = torch.exp2(torch.arange(-20, 21, dtype=torch.float64, device=H.device))[:, None]
+    of_W = l1_W * c * W.double().mean(1) + 0.5 * ridge_W * (c * c) * W.double().square().mean(1)  # (41, k)
+    of_H = l1_H / c * H.double().sum(0) + 0.5 * ridge_H / (c * c) * H.double().square().sum(0)
+    live = (of_W > 0).all(0) & (of_H > 0).all(0)  # a penalty of one factor alone has no minimum
+    best = torch.where(live, c.squeeze(1)[(of_W + of_H).argmin(0)], 1.0).to(H)
+    return H / best, W * best[:, None]
 
 
 def check_zeros(options: BatchOptions, rows: Rows) -> None:

@@ -456,3 +456,21 @@ def test_batches_of_zeros_do_not_end_a_fit():
     beside = made(batch_size=100).fit(np.concatenate([X, np.zeros((1000, 12))]))
     assert beside.n_iter_ > 10
     assert beside.reconstruction_err_ < 2 * alone.reconstruction_err_
+
+
+@pytest.mark.parametrize("batch_size", [100, 1797])
+@pytest.mark.parametrize("init", [None, "merge", "random"])
+def test_penalties_do_not_bring_a_start_of_another_scale_to_zero(batch_size, init):
+    X = load_digits().data / 16
+    samples, features = X.shape
+
+    def objective(model):
+        W = model.fit_transform(X)
+        H, of_W, of_H = model.components_, 0.015 * features, 0.015 * samples
+        penalties = of_W * (W.sum() + 0.5 * (W**2).sum()) + of_H * (H.sum() + 0.5 * (H**2).sum())
+        return 0.5 * ((X - W @ H) ** 2).sum() + penalties
+
+    penalties = {"alpha_W": 0.03, "l1_ratio": 0.5, "random_state": 0}
+    whole = objective(NMF(6, **penalties))
+    assert whole < 0.25 * (X**2).sum()  # zero costs twice as much
+    assert objective(MiniBatchNMF(6, init=init, batch_size=batch_size, **penalties)) < 1.01 * whole
