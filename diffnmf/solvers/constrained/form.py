@@ -111,7 +111,7 @@ def constrained_form(problem: Problem, enough: float = torch.inf) -> Constrained
     if total is not None:
         s = torch.maximum(s, total.abs() / scaled.unit)
     s = one_where_zero(s)
-    descent = as_columns(correlation(problem) - problem.l1.double())
+    descent = as_columns(_correlation(problem) - problem.l1.double())
     # Under a sum some entry has to be there, however much all of them cost: the differences count.
     c = (descent / scaled.d / s).clamp(min=-LARGEST_DESCENT if total is None else -LARGEST_COST)
     infinite = c.new_full((), torch.inf).expand_as(c)
@@ -126,11 +126,19 @@ def correlation(problem: Problem) -> Tensor:
     """HᵀΩY (B, k, m), in float64."""
     if problem.squared:
         return problem.Y.double()
-    H, Y, weights = problem.H, problem.Y, None if problem.constraints is None else problem.constraints.weights
+    Y, weights = problem.Y.double(), None if problem.constraints is None else problem.constraints.weights
+    return problem.H.double().mT @ (Y if weights is None else Y * weights.double())
+
+
+def _correlation(problem: Problem) -> Tensor:
+    """``correlation``, to rounding, by the kernel where that is the faster way."""
+    assert problem.constraints is not None
+    H, Y = problem.H, problem.Y
     # A library's product is the faster one where H leaves the cache, unless copies in float64 have to be made for it.
-    if weights is None and (H.dtype != torch.float64 or H[0].numel() <= IN_CACHE) and _compiled(H, Y):
+    small = H.dtype != torch.float64 or H.shape[-2] * H.shape[-1] <= IN_CACHE
+    if not problem.squared and problem.constraints.weights is None and small and _compiled(H, Y):
         return normal_equations.correlation(H, Y)
-    return H.double().mT @ (Y.double() if weights is None else Y.double() * weights.double())
+    return correlation(problem)
 
 
 def length(problem: Problem, d: Tensor) -> Tensor:
