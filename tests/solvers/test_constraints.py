@@ -627,3 +627,15 @@ def test_export_with_any_batch(asked):
     for count in (3, 5):
         H, Y = torch.rand(count, 9, 4), torch.rand(count, 9, 6)
         torch.testing.assert_close(exported(H, Y), layer(H, Y))
+
+
+def test_what_no_gram_matrix_can_decide_stays_small_and_is_told():
+    """Half of 60 overlapping bumps are signed: the search ended at weights of 1e25."""
+    points, centres = torch.linspace(0, 1, 40).double()[:, None], torch.linspace(0, 1, 60).double()
+    H = torch.exp(-200 * (points - centres).square())
+    Y = randn(40, 20, seed=0).abs()
+    with pytest.warns(ConvergenceWarning):
+        solution = nnls_gram(H.T @ H, H.T @ Y, signed=(torch.arange(60) % 2 == 0)[:, None], total=1.0)
+    assert not solution.converged
+    assert solution.W.abs().max() < 1e8
+    torch.testing.assert_close(solution.W.sum(0), torch.ones(20).double())

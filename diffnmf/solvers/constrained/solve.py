@@ -12,11 +12,12 @@ from diffnmf.solvers.constrained.form import ConstrainedForm, ScaledGram, constr
 from diffnmf.solvers.constrained.pivoting import principal_pivoting
 from diffnmf.solvers.constrained.refinement import refine
 from diffnmf.solvers.constrained.runs import part, runs
+from diffnmf.solvers.constrained.starts import vertex
 from diffnmf.solvers.constrained.systems import BorderedSystems
 from diffnmf.solvers.constrained.unsquared import active_set, few, hidden_sum, reduced
 from diffnmf.solvers.exact.chunks import index_chunks
 from diffnmf.solvers.exact.columns import GramColumns
-from diffnmf.solvers.exact.finish import MAX_EXCHANGES
+from diffnmf.solvers.exact.finish import LARGE_SOLUTION, MAX_EXCHANGES
 from diffnmf.solvers.exact.masked import from_columns
 from diffnmf.solvers.exact.search import search
 from diffnmf.solvers.problem import Problem
@@ -163,6 +164,10 @@ def _solve_the_rest(columns: BoundedColumns, found: BoundedSolution) -> None:
             found.put(some, principal_pivoting(columns.take(some), None))
             if not found.solved[some].any():
                 break
+    # From where a search that has failed has left a signed entry there is no way back: its start is better.
+    lost = (~found.solved & (found.x.abs().sum(-1) > LARGE_SOLUTION)).nonzero().squeeze(-1)
+    if len(lost):
+        found.x[lost], found.free[lost], found.binds[lost], _ = vertex(columns.take(lost))
 
 
 def _without_room(found: BoundedSolution, k: int) -> BoundedSolution:
