@@ -63,6 +63,10 @@ class ANLS(AlternatingMethod):
         return frozenset({"weights", "sparse", "fixed", "parts"})
 
     @property
+    def balances(self) -> bool:
+        return True
+
+    @property
     def revives(self) -> bool:
         return self.revive
 

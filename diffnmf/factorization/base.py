@@ -75,6 +75,11 @@ class Method(ABC):
         return frozenset()
 
     @property
+    def balances(self) -> bool:
+        """Whether factors that are given are brought to one size first: not by methods that do so, or must not."""
+        return False
+
+    @property
     def beta(self) -> float:
         """β of the divergence that is reduced; 2 is the squared error."""
         return 2.0
@@ -97,6 +102,24 @@ class Method(ABC):
         Raises:
             ValueError: the method has no use for an argument that was given.
         """
+
+
+def balance_(W: Tensor, Ht: Tensor, squares: Tensor | None = None) -> None:
+    """Bring the components of W (B, k, m) and Hᵀ (B, k, n) to one size in both, in place, by powers of two: HW stays.
+
+    Otherwise the larger gradient of the two factors alone would say how far they are from a stationary point.
+
+    Arguments:
+        W: ≥ 0.
+        Ht: ≥ 0.
+        squares: (B, k) float64, of the rows of W, where these are parts of longer ones.
+    """
+    of_W = W.double().square().sum(-1) if squares is None else squares
+    of_H = Ht.double().square().sum(-1)
+    live = (of_W > 0) & (of_H > 0)
+    exponent = torch.where(live, torch.log2(torch.where(live, of_H / of_W, 1.0)) / 4, 0.0).round()
+    W.mul_(torch.exp2(exponent).to(W).unsqueeze(-1))
+    Ht.mul_(torch.exp2(-exponent).to(Ht).unsqueeze(-1))
 
 
 def in_own_memory(problem: NMFProblem, H: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_number, check_tensor
 from diffnmf.errors import ConvergenceWarning
-from diffnmf.factorization.base import Budget, Method, Run, in_own_memory
+from diffnmf.factorization.base import Budget, Method, Run, balance_, in_own_memory
 from diffnmf.factorization.divergence import has_zeros, zeros_refused
 from diffnmf.factorization.initialization import Seed, check_start, complete, start
 from diffnmf.factorization.large.blocks import Blocks
@@ -205,6 +205,9 @@ def factorize(
 
     with precise_products(Y.device):
         W, Ht = in_own_memory(problem, *_start(problem, units, method, given, init, seed))
+        is_given = given.H is not None or given.W is not None
+        if method.balances and is_given and max_iter > 0 and not (problem.penalized or problem.fixed):
+            balance_(W, Ht)
         run = _without_unknown(method.run(problem, W, Ht, budget(units)), problem)
     return _factors(run, units, method, may_warn=tol > 0 and not stopped)
 

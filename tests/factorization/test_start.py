@@ -6,7 +6,7 @@ import torch
 from nmf_problems import random_matrix, relative_errors
 from sklearn.decomposition._nmf import _initialize_nmf
 
-from diffnmf import nnls
+from diffnmf import Blocks, nnls
 from diffnmf.factorization import ANLS, HALS, MU, factorize, initialize, spa
 from diffnmf.factorization.sparse_matrix import quietly
 
@@ -121,3 +121,22 @@ def test_zeros_of_singular_vectors_are_filled_though_they_come_with_rounding(ini
     with quietly():
         H, W = initialize(Y.to_sparse_csr() if sparse else Y, 2, init)
     assert torch.minimum(H.min(), W.min()) > 1e-6 * Y.mean()
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_when_to_stop_does_not_depend_on_the_unit_of_data_beside_a_given_factor(blocks):
+    """Between factors of other sizes one gradient dwarfed the other: ANLS stopped at 2.5 times the error."""
+    Y = random_matrix(40, 30, rank=3) + 0.02 * random_matrix(40, 30, seed=1)
+    H0 = random_matrix(40, 3, seed=2)
+    options = {"method": "anls", "H0": H0 / H0.norm(dim=0), "tol": 1e-4, "max_iter": 3000}
+    errors = []
+    for unit in (1e-4, 1.0, 255.0, 1e4):
+        data = Blocks((unit * Y).numpy()) if blocks else unit * Y
+        errors.append(float(factorize(data, 3, **options).errors[-1]))
+    assert max(errors) < 1.001 * min(errors)
+
+
+def test_factors_that_are_given_come_back_as_they_are_where_nothing_is_done():
+    Y, H0, W0 = random_matrix(12, 7), random_matrix(12, 3, seed=1), 100 * random_matrix(3, 7, seed=2)
+    found = factorize(Y, 3, method="anls", H0=H0, W0=W0, max_iter=0, tol=0.0)
+    assert torch.equal(found.H, H0) and torch.equal(found.W, W0)

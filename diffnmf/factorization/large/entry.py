@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_expands, check_flag, check_matrix, check_name, check_same_device
 from diffnmf.factorization.alternating import AlternatingMethod
-from diffnmf.factorization.base import Budget, Method, Run
+from diffnmf.factorization.base import Budget, Method, Run, balance_
 from diffnmf.factorization.divergence import zeros_refused
 from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.initialization import RACE
@@ -86,6 +86,8 @@ def factorize_large(
         S, D = start_of(part, init, seed, race)
     else:
         S, D = _given_start(part, method, H0, W0)
+        if method.balances and limits.max_iter > 0 and not part.problem.penalized:
+            balance_(S, D, part.processes.sums(S.double().square().sum(-1))[0])
     return LargeRun(part, method, limits, checkpoints, progress).run(S, D), part.units
 
 
