@@ -175,9 +175,10 @@ class SquaredErrorRule(Rule):
         memory.add(multiply(pull, Y.mT), hold, (1 - share) * samples, rho)
         # A component that has not been seen for so long that the sums are hardly numbers stays as it is.
         unseen = (memory.hold.diagonal(dim1=1, dim2=2).abs() < forgotten(Ht.dtype)).unsqueeze(-1)
-        memory.pull.sub_((memory.hold * unseen.mT) @ Ht)  # what the others leave of Y is without it, as before
-        memory.hold.masked_fill_(unseen | unseen.mT, 0.0)
-        memory.pull.masked_fill_(unseen, 0.0)
+        if unseen.any():
+            memory.pull.sub_((memory.hold * unseen.mT) @ Ht)  # what the others leave of Y is without it, as before
+            memory.hold.masked_fill_(unseen | unseen.mT, 0.0)
+            memory.pull.masked_fill_(unseen, 0.0)
         half = Quadratic(memory.hold, memory.pull, self._basis_penalties(memory.samples, Ht), samples)
         sweep_(*half.penalized(), Ht, passes(SWEEPS, samples, k))
 

@@ -501,19 +501,27 @@ INLINE int begin_free(Bounded *w) {
 /* An entry that costs nothing: the room below "at most". */
 INLINE int is_room(const Bounded *w, int j) { return w->diagonal[j] == 0; }
 
+/* The one of the ``wanted`` entries, or of all where that is null, that is the best to hide the sum in: the one with the
+   largest a; or one that costs nothing, with which nothing changes. −1 where there is none. */
+INLINE int best_to_hide_in(const Bounded *w, const uint8_t *wanted) {
+    int q = -1;
+    for (int j = 0; j < w->k; j++) {
+        if (wanted && !wanted[j]) continue;
+        if (q < 0 || (!is_room(w, q) && (is_room(w, j) || w->a[j] > w->a[q]))) q = j;
+    }
+    return q;
+}
+
 /* F = everything, into ``whole``, once for all columns that share A and a. */
 static void invert_all(Bounded *w) {
-    int q = -1;
+    const int q = w->sum ? best_to_hide_in(w, NULL) : -1;
     double smallest = 1;
     w->known = 1;
     w->invertible = 0;
-    if (w->sum) {
-        for (int j = 0; j < w->k; j++)
-            if (q < 0 || (!is_room(w, q) && (is_room(w, j) || w->a[j] > w->a[q]))) q = j;
+    if (w->sum)
         begin_with(w, q);
-    } else {
+    else
         clear(w);
-    }
     w->first = q;
     w->priced = 0;
     for (int j = 0; j < w->k; j++) {
@@ -700,16 +708,9 @@ INLINE double factorise_bounded(Bounded *w, int q) {
     return smallest;
 }
 
-/* The members that are ``wanted``, without the one that the sum is hidden in: the free entry with the largest a; its
-   number, or −1. An entry that costs nothing (the room below "at most") is taken first: nothing changes then. */
+/* The members that are ``wanted``, without the one that the sum is hidden in; its number, or −1. */
 INLINE int gather_members(Bounded *w, const uint8_t *wanted, int sum) {
-    int q = -1;
-    if (sum)
-        for (int j = 0; j < w->k; j++) {
-            if (!wanted[j]) continue;
-            const int costs_nothing = a_row(w, j)[j] == 0;
-            if (q < 0 || (a_row(w, q)[q] != 0 && (costs_nothing || w->a[j] > w->a[q]))) q = j;
-        }
+    const int q = sum ? best_to_hide_in(w, wanted) : -1;
     w->size = 0;
     for (int j = 0; j < w->k; j++)
         if (wanted[j] && j != q) w->member[w->size++] = j;
@@ -741,7 +742,7 @@ INLINE double independence_of(Bounded *w) {
    a, t              (N, k) and (N), or both null
    guess             (N, k) flags of the first free set, with the first x in x; or null
    x, free           (N, k), the solution and the flags of the free set
-   binds        (N), 1 where the sum holds some entry: there is a λ
+   binds             (N), 1 where the sum holds some entry: there is a λ
    pivot, solved, steps   (N), as in diffnmf_nnls_search
 
    Returns GOOD or NO_MEMORY. */
@@ -786,7 +787,7 @@ KERNEL(diffnmf_nnls_bounded)(const double *A, const double *weight, const double
 /* v (N, k) and multiplier (N) with A_FF v_F + λ a_F = b_F, a_Fᵀ v_F = e, and v zero off F; zero where that is singular.
 
    free, binds   (N, k) and (N), as above
-   b, e               (N, k) and (N); a and e may be null */
+   b, e          (N, k) and (N); a and e may be null */
 KERNEL(diffnmf_nnls_solve_bounded)(const double *A, const double *a, const uint8_t *free_, const uint8_t *binds,
                                    const double *b, const double *e, double *v, double *multiplier, int64_t m,
                                    int64_t k, int64_t first, int64_t last) {

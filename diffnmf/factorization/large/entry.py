@@ -229,7 +229,6 @@ def _marks(part: Part, H0: Tensor | None, W0: Tensor | None) -> dict[str, str]:
 def _described(method: Method) -> str:
     """A method by the options that are not the default ones: another option, added later, makes no other run of it."""
     assert is_dataclass(method)
-    default = type(method)()
-    options = {field.name: getattr(method, field.name) for field in fields(method)}
-    chosen = [f"{name}={x!r}" for name, x in options.items() if x != getattr(default, name)]
+    options = [(option.name, option.default, getattr(method, option.name)) for option in fields(method)]
+    chosen = [f"{name}={value!r}" for name, default, value in options if value != default]
     return f"{type(method).__name__}({', '.join(chosen)})"

@@ -165,7 +165,7 @@ def _solve_the_rest(columns: BoundedColumns, found: BoundedSolution) -> None:
             if not found.solved[some].any():
                 break
     # From where a search that has failed has left a signed entry there is no way back: its start is better.
-    lost = (~found.solved & (found.x.abs().sum(-1) > LARGE_SOLUTION)).nonzero().squeeze(-1)
+    lost = numbers[~found.solved[numbers] & (found.x[numbers].abs().sum(-1) > LARGE_SOLUTION)]
     if len(lost):
         found.x[lost], found.free[lost], found.binds[lost], _ = vertex(columns.take(lost))
 
