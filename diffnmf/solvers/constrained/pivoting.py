@@ -24,6 +24,7 @@ from diffnmf.kernels.cuda import constrained as kernels
 from diffnmf.solvers.constrained.columns import LEAST_RESIDUAL, BoundedColumns, BoundedSolution
 from diffnmf.solvers.constrained.starts import minimum_over, vertex, warm
 from diffnmf.solvers.constrained.systems import BorderedSystems
+from diffnmf.solvers.exact.finish import LARGE_SOLUTION
 
 
 @dataclass
@@ -63,8 +64,20 @@ def principal_pivoting(columns: BoundedColumns, start: tuple[Tensor, Tensor] | N
         x, free, binds, _ = warm(part, found.x[left], found.free[left]) if again else vertex(part)
         found.put(left, _attempt(part, x, free, binds))
         left = left[~found.solved[left]]
+    if len(left):
+        bring_back(columns, found, left)
     found.x = columns.clipped(found.x)
     return found
+
+
+def bring_back(columns: BoundedColumns, found: BoundedSolution, numbers: Tensor) -> None:
+    """Of the columns ``numbers`` those that no search has solved and that are lost, to where it began, in place.
+
+    From where a search that has failed has left a signed entry there is no way back.
+    """
+    lost = numbers[~found.solved[numbers] & (found.x[numbers].abs().sum(-1) > LARGE_SOLUTION)]
+    if len(lost):
+        found.x[lost], found.free[lost], found.binds[lost], _ = vertex(columns.take(lost))
 
 
 def _first(columns: BoundedColumns, start: tuple[Tensor, Tensor] | None) -> tuple[BoundedSolution, Tensor]:

@@ -9,15 +9,14 @@ from diffnmf.kernels import constrained as kernels
 from diffnmf.kernels.calling import available
 from diffnmf.solvers.constrained.columns import BoundedColumns, BoundedSolution
 from diffnmf.solvers.constrained.form import ConstrainedForm, ScaledGram, constrained_form, with_room
-from diffnmf.solvers.constrained.pivoting import principal_pivoting
+from diffnmf.solvers.constrained.pivoting import bring_back, principal_pivoting
 from diffnmf.solvers.constrained.refinement import refine
 from diffnmf.solvers.constrained.runs import part, runs
-from diffnmf.solvers.constrained.starts import vertex
 from diffnmf.solvers.constrained.systems import BorderedSystems
 from diffnmf.solvers.constrained.unsquared import active_set, few, hidden_sum, reduced
 from diffnmf.solvers.exact.chunks import index_chunks
 from diffnmf.solvers.exact.columns import GramColumns
-from diffnmf.solvers.exact.finish import LARGE_SOLUTION, MAX_EXCHANGES
+from diffnmf.solvers.exact.finish import MAX_EXCHANGES
 from diffnmf.solvers.exact.masked import from_columns
 from diffnmf.solvers.exact.search import search
 from diffnmf.solvers.problem import Problem
@@ -163,11 +162,8 @@ def _solve_the_rest(columns: BoundedColumns, found: BoundedSolution) -> None:
         if len(some):
             found.put(some, principal_pivoting(columns.take(some), None))
             if not found.solved[some].any():
+                bring_back(columns, found, numbers)
                 break
-    # From where a search that has failed has left a signed entry there is no way back: its start is better.
-    lost = numbers[~found.solved[numbers] & (found.x[numbers].abs().sum(-1) > LARGE_SOLUTION)]
-    if len(lost):
-        found.x[lost], found.free[lost], found.binds[lost], _ = vertex(columns.take(lost))
 
 
 def _without_room(found: BoundedSolution, k: int) -> BoundedSolution:
