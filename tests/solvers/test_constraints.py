@@ -619,7 +619,16 @@ def test_a_negative_ridge_makes_its_columns_nan(asked):
     torch.testing.assert_close(solution.W[:, [0, 2]], nnls(H, Y[:, [0, 2]], **asked).W)
 
 
-@pytest.mark.parametrize("asked", [{"total": 1.0}, {"upper": 0.3}, {"total": 1.0, "upper": 0.5, "l1": 0.1}])
+EXPORTED = [
+    {"total": 1.0},
+    {"upper": 0.3},
+    {"total": 1.0, "upper": 0.5, "l1": 0.1},
+    {"weights": torch.linspace(0.5, 2.0, 54).reshape(9, 6)},
+    {"weights": torch.linspace(0.5, 2.0, 9)[:, None], "total": 1.0},
+]
+
+
+@pytest.mark.parametrize("asked", EXPORTED)
 def test_export_with_any_batch(asked):
     H, Y, batch = torch.rand(3, 9, 4), torch.rand(3, 9, 6), torch.export.Dim("B")
     layer = NNLSLayer(**asked)

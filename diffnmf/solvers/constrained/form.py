@@ -211,8 +211,13 @@ def weighted_gram(H: Tensor, weights: Tensor) -> Tensor:
         return weighted.gram(H.mT, weights)
     n, k = H.shape[-2:]
     i, j = torch.triu_indices(k, k, device=H.device)
-    size = max(1, entries_in_cache(H.device) // max(1, n * len(i)))
-    flat = torch.cat([_pair_sums(h, w, i, j) for h, w in zip(H.split(size), weights.split(size), strict=True)])
+    if isinstance(H.shape[0], torch.SymInt):  # in the graph of an export for any batch, which cannot count pieces
+        flat = _pair_sums(H, weights, i, j, n)
+    else:
+        size = max(1, entries_in_cache(H.device) // max(1, n * len(i)))
+        rows = max(1, max_entries(H.device) // max(1, min(size, len(H)) * len(i)))  # whose products may be in memory
+        pieces = zip(H.split(size), weights.split(size), strict=True)
+        flat = torch.cat([_pair_sums(h, w, i, j, rows) for h, w in pieces])
     number = torch.zeros(k, k, dtype=torch.int64, device=H.device)
     number[i, j] = number[j, i] = torch.arange(len(i), device=H.device)
     return flat[..., number]
@@ -223,10 +228,9 @@ def _compiled(*tensors: Tensor) -> bool:
     return not torch.compiler.is_compiling() and tensors[0].dtype in TYPES and available(*tensors)
 
 
-def _pair_sums(H: Tensor, weights: Tensor, i: Tensor, j: Tensor) -> Tensor:
-    """Σ over rows of weights · h_i · h_j, (B, m, pairs)."""
+def _pair_sums(H: Tensor, weights: Tensor, i: Tensor, j: Tensor, step: int) -> Tensor:
+    """Σ over rows of weights · h_i · h_j, (B, m, pairs), ``step`` rows at a time."""
     rows = H.mT.contiguous()  # picking columns of H itself would take twice as long as the products
-    step = max(1, max_entries(H.device) // max(1, len(H) * len(i)))  # of n whose products may be in memory
     runs = zip(rows.split(step, dim=-1), weights.split(step, dim=-2), strict=True)
     sums = sum(w.mT @ (h.index_select(-2, i) * h.index_select(-2, j)).mT for h, w in runs)
     assert isinstance(sums, Tensor)
