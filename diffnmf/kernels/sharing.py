@@ -1,6 +1,7 @@
 """Sharing the columns of a call among threads. A function in C runs without Python's lock."""
 
 import os
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import pairwise
@@ -29,13 +30,16 @@ def share(work: Callable[[int, int], int], count: int, cost: float) -> int:
         return work(0, count)
     pieces = min(count, PIECES * threads)
     edges = [count * i // pieces for i in range(pieces + 1)]
-    ranges = iter(list(pairwise(edges)))  # a list's iterator gives every range once
+    ranges = deque(pairwise(edges))  # gives every range once, in a Python without a lock, too
 
     def take() -> int:
         result = 0
-        for first, last in ranges:
+        while True:
+            try:
+                first, last = ranges.popleft()
+            except IndexError:
+                return result
             result = max(result, work(first, last))
-        return result
 
     others: list[Future[int]] = []
     try:
@@ -43,8 +47,7 @@ def share(work: Callable[[int, int], int], count: int, cost: float) -> int:
         return max([take(), *(other.result() for other in others)])  # this thread works, too
     finally:
         # Nobody may leave while another thread still writes: what is written to would be freed, after Ctrl-C say.
-        for _ in ranges:
-            pass
+        ranges.clear()
         _wait_for_all(others)
 
 
