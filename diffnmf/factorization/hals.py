@@ -51,7 +51,7 @@ class HALS(AlternatingMethod):
         sweeps: passes over a factor at the most, an int ≥ 1, while its Gram matrix and its cross product are fresh:
             more than one where they are cheaper than forming those two.
         extrapolate: move each factor a little further in the direction of its last step; how far is chosen for every
-            problem by itself (see above).
+            problem by itself (Ang and Gillis 2019).
         revive: give components that have died another start, from the columns of Y that are fitted worst. Not done
             under penalties, where a dead component may be what is asked for.
         shuffle: take the rows of a factor in another random order, which is the same for all problems, in every sweep.
@@ -60,8 +60,10 @@ class HALS(AlternatingMethod):
     Raises:
         TypeError, ValueError: an option is not as above; the message names it.
 
-    Sources: Cichocki and Phan (2009), see above; Gillis and Glineur (2012), Accelerated multiplicative updates
-    and hierarchical ALS algorithms for nonnegative matrix factorization, Neural Computation 24(4), for the sweeps.
+    Sources: Cichocki and Phan (2009), Fast local algorithms for large scale nonnegative matrix and tensor
+    factorizations; Gillis and Glineur (2012), Accelerated multiplicative updates and hierarchical ALS algorithms for
+    nonnegative matrix factorization, Neural Computation 24(4), for the sweeps; Ang and Gillis (2019), Accelerating
+    nonnegative matrix factorization algorithms using extrapolation, Neural Computation 31(2).
 
     Example:
         >>> import torch

@@ -35,9 +35,10 @@ class MiniBatchNMF(FittedBatches):
     n_components : int, 'auto' or None, default='auto'
         Number of parts. 'auto' is that of a given H, otherwise, and for None, all features.
     init : {'random', 'nndsvd', 'nndsvda', 'nndsvdar', 'custom', 'auto', 'merge', 'spa', 'uniform'}, NMF or None
-        Where to start, default=None, as for ``NMF``. Of a matrix with more than 2,048 samples it is that of so many
-        (or of batch_size) of them, chosen at random; of a stream that of its first batch. Where these leave a part all
-        zero, as few samples do, it is 'random'. 'custom' takes ``H`` of ``fit``, and ``W`` if that is given.
+        Where to start, default=None, as for ``NMF``. Of a matrix with more than 2,048 samples (batch_size or 2k, if
+        that is more) it is that of so many of them, chosen at random; of a stream that of its first batch. Where these
+        leave a part all zero, as few samples do, it is 'random'. 'custom' takes ``H`` of ``fit``, and ``W`` if that is
+        given.
     batch_size : int, default=1024
         Number of samples in a batch of a matrix; batches of a stream have the size that they have.
     beta_loss : {'frobenius', 'kullback-leibler', 'itakura-saito'} or float, default='frobenius'
@@ -57,8 +58,8 @@ class MiniBatchNMF(FittedBatches):
     l1_ratio : float, default=0.0
         Share of the sum in the penalties, in [0, 1]; the rest is half the squared norm.
     forget_factor : float, default=0.7
-        What is left of the past, in [0, 1]. ``fit`` on a matrix: after a pass. In the first pass, on a stream, and in
-        ``partial_fit``: after batch_size samples, or after a batch where that is larger.
+        What is left of the past, in [0, 1]. ``fit`` on a matrix: after a pass. In the first pass under the squared
+        error, on a stream, and in ``partial_fit``: after batch_size samples, or after a batch where that is larger.
     fresh_restarts : bool, default=False
         Solve for the weights of a batch each time, rather than improve a little those that it had in the pass before.
         Batches of a stream and of ``partial_fit`` have none from before, and are always solved for.

@@ -47,10 +47,10 @@ class UnitColumns(AlternatingMethod):
     Each weight is what an H that is wholly dense, all alike, or nothing like the prototypes costs, in units of relative
     error²: a useful one is a few times the relative error². It does not depend on the units or the size of Y.
 
-    Choose it to trade error for a sparser, more distinct or more constant H; with all weights zero it is ``HALS``. It
-    is best started from a factorisation (init "merge"). Every iteration costs about one of HALS. Without extrapolation
-    the objective never increases. A column that nothing supports any more, since all that is left of it lies below its
-    penalty, stays as it was. The ``l1`` and ``ridge`` of
+    Choose it to trade error for a sparser, more distinct or more constant H; with all weights zero it is ``HALS`` with
+    columns of H at unit norm, which takes other steps. It is best started from a factorisation (init "merge"). Every
+    iteration costs about one of HALS. Without extrapolation the objective never increases. A column that nothing
+    supports any more, since all that is left of it lies below its penalty, stays as it was. The ``l1`` and ``ridge`` of
     ``factorize`` are refused.
 
     Options:

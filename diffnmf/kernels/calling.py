@@ -29,6 +29,11 @@ def available(*tensors: Tensor) -> bool:
     )
 
 
+def multiplies(*tensors: Tensor) -> bool:
+    """``available`` for tensors of any dtype; not in a graph of torch.compile, which even the question would break."""
+    return not torch.compiler.is_compiling() and all(x.dtype in TYPES for x in tensors) and available(*tensors)
+
+
 def _is_plain(x: Tensor) -> bool:
     """Whether the numbers of a tensor are what its memory holds."""
     return (

@@ -162,8 +162,13 @@ def direct(
     return found if result != OUT_OF_RANGE else None
 
 
-def direct_small(H: Tensor, Y: Tensor, ridge: float, l1: float, least_pivot: float) -> Tensor | None:
-    """W (k, m) float64 of one small problem, H (n, k) and Y (n, m); None where it is not as simple as that."""
+def direct_small(
+    H: Tensor, Y: Tensor, ridge: float, l1: float, least_pivot: float, steps: Tensor | None = None
+) -> Tensor | None:
+    """W (k, m) float64 of one small problem, H (n, k) and Y (n, m); None where it is not as simple as that.
+
+    ``steps`` (m,) int64 receives what each column took.
+    """
     (n, k), m = H.shape, Y.shape[1]
     W = torch.empty(m, k, dtype=torch.float64, device="cpu")
     result = function("diffnmf_nnls_direct", _DIRECT)(
@@ -184,7 +189,10 @@ def direct_small(H: Tensor, Y: Tensor, ridge: float, l1: float, least_pivot: flo
         None,
         least_pivot,
         W.data_ptr(),
-        *[None] * 6,
+        None,
+        None,
+        None if steps is None else steps.data_ptr(),
+        *[None] * 3,
         n,
         m,
         k,

@@ -12,6 +12,7 @@ _MATRIX = [_POINTER] + [_COUNT] * 3
 _GRAM = [_COUNT, *_MATRIX, _POINTER] + [_COUNT] * 4
 _CORRELATION = [_COUNT, *_MATRIX, *_MATRIX, _POINTER] + [_COUNT] * 5
 _SQUARES = _GRAM
+_RESIDUAL = [_COUNT, *_MATRIX, *_MATRIX, *[_POINTER] * 3] + [_COUNT] * 5
 
 
 def gram(H: Tensor) -> Tensor:
@@ -40,3 +41,13 @@ def squares(Y: Tensor) -> Tensor:
     found = Y.new_empty(batch, 1, m, dtype=torch.float64)
     call("diffnmf_squares", _SQUARES, batch * m, n / 8, Y.dtype == torch.float32, Y, *Y.stride(), found, n, m)
     return found
+
+
+def residual_gradient(H: Tensor, Y: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
+    """Hᵀ(HW − Y) (B, k, m) and ‖y − Hw‖² (B, 1, m) of H (B, n, k), Y (B, n, m) and W (B, k, m) float64."""
+    H, Y, W = side_by_side(H), side_by_side(Y), W.mT.contiguous()
+    (batch, n, k), m = H.shape, Y.shape[2]
+    gradient, squares = torch.empty_like(W), W.new_empty(batch, 1, m)
+    name, cost, is_float = "diffnmf_residual_gradient", n * k / 4, H.dtype == torch.float32
+    call(name, _RESIDUAL, batch * m, cost, is_float, H, *H.stride(), Y, *Y.stride(), W, gradient, squares, n, m, k)
+    return gradient.mT, squares

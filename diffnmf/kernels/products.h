@@ -28,4 +28,10 @@ INLINE int transposed(int64_t h_column, int64_t y_column) { return h_column == 1
 #define COLUMNS 256 /* of a block: HᵀY is formed for so many at once */
 #define OF_PROBLEM(X, problem) ((const char *)X + (problem) * X##_problem * (is_float ? 4 : 8))
 
+/* A run of columns of one problem, from number ``start`` of all B·m on: at most ``most``. */
+INLINE int64_t end_of_run(int64_t start, int64_t m, int64_t last, int64_t most) {
+    const int64_t of_problem = (start / m + 1) * m, end = start + most < of_problem ? start + most : of_problem;
+    return end < last ? end : last;
+}
+
 #endif

@@ -171,6 +171,18 @@ INLINE void NAME(squares)(const REAL *X, int64_t n, int64_t stride_row, int64_t 
     }
 }
 
+/* Some rows and columns of X as double, into rows of ``width`` numbers. */
+INLINE void NAME(as_double)(const REAL *X, int64_t x_row, int64_t x_column, int64_t row, int64_t rows, int64_t column,
+                            int64_t columns, double *out, int64_t width) {
+    X += row * x_row + column * x_column;
+    if (x_column == 1)
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < columns; j++) out[i * width + j] = X[i * x_row + j];
+    else
+        for (int64_t j = 0; j < columns; j++)
+            for (int64_t i = 0; i < rows; i++) out[i * width + j] = X[i * x_row + j * x_column];
+}
+
 /* Whether a column is zero, and not only its square. */
 INLINE int NAME(is_zero)(const REAL *X, int64_t n, int64_t stride_row, int64_t stride_column, int64_t j) {
     for (int64_t i = 0; i < n; i++)

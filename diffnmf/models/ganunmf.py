@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from diffnmf.checks import check_count, check_tensor
 from diffnmf.factorization import factorize
+from diffnmf.layers import NNLSLayer
 from diffnmf.models.generator import Factorization, Generator
 from diffnmf.models.generator_config import GeneratorConfig
 from diffnmf.models.pretrained import pretrained_config, pretrained_state
@@ -61,8 +62,9 @@ class GANUNMF(nn.Module):
 
         Arguments:
             Y: (n, m) or (*batch, n, m), floating, pixels in [0, 1]: the columns are images flattened row by row.
-            refine: rounds of HALS on top of the prediction, an int ≥ 0: each lowers the error, and leads away from what
-                the model has learnt beside it. They see the squared error alone.
+            refine: rounds of HALS on top of the prediction, an int ≥ 0, under a bound (``upper``) of exact half-steps:
+                they lower the error, and lead away from what the model has learnt beside it. They see the squared error
+                alone.
 
         Returns:
             H (*batch, n, k), W (*batch, k, m) and Y_hat (*batch, n, m), of the device and dtype of the model.
@@ -93,10 +95,21 @@ class GANUNMF(nn.Module):
         result = self.generator(Y)
         if refine == 0:
             return result
+        if self.config.upper is not None:
+            return self._refined_within(self.config.upper, Y, result.W, refine)
         H, W, *_ = factorize(Y, self.config.k, H0=result.H, W0=result.W, max_iter=refine, tol=0.0)
         if self.config.unit_norm:
             length = safe_norm(H, dim=-2).to(W.dtype)
             H, W = with_unit_columns(H), W * length.unsqueeze(-1)
+        return Factorization(H, W, H @ W)
+
+    def _refined_within(self, upper: float, Y: Tensor, W: Tensor, rounds: int) -> Factorization:
+        """H and W in turn at the minimum with entries up to ``upper``."""
+        solve = NNLSLayer(upper=upper)
+        for _ in range(rounds):
+            H = solve(W.mT, Y.mT).mT
+            H = with_unit_columns(H) if self.config.unit_norm else H
+            W = solve(H, Y)
         return Factorization(H, W, H @ W)
 
     def save(self, path: str | Path) -> None:

@@ -14,22 +14,22 @@ step, may lower the residual by much. Two bounds on f = ½‖y − Hx‖² + w�
 import torch
 from torch import Tensor
 
+from diffnmf.solvers import products
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.exact.accurate_residual import accurate_residual
 from diffnmf.solvers.exact.chunks import index_chunks
 from diffnmf.solvers.exact.columns import DEPENDENT, reduced_columns
 from diffnmf.solvers.exact.finish import INDEPENDENT_PIVOT
 from diffnmf.solvers.exact.masked import as_columns, inverse_row_sums
-from diffnmf.solvers.gram import GramForm, bounded_price, gram_form, penalty_in_units
+from diffnmf.solvers.gram import bounded_price, gram_form, penalty_in_units, scale_gram
+from diffnmf.solvers.optimality import ALLOWED_EXCESS, Optimality
 from diffnmf.solvers.problem import Problem
 
-# Of √(2f) over the least possible, in units of ‖y‖. The rounding of W alone costs up to 1.1e-16 Σ ‖hᵢ‖ wᵢ / ‖y‖.
-ALLOWED_EXCESS = 9e-10
 MAX_ROUNDS = 4  # in which M may grow
 
 
 @torch.no_grad()
-def is_best(problem: Problem, W: Tensor) -> Tensor:
+def is_best(problem: Problem, W: Tensor, judgement: Optimality) -> Tensor:
     """Which problems (B,) have a W that is certainly within ``ALLOWED_EXCESS`` of the best; False for NaN.
 
     It looks at what it finds to pick columns out, which an accelerator waits for.
@@ -37,38 +37,47 @@ def is_best(problem: Problem, W: Tensor) -> Tensor:
     Arguments:
         problem: B problems.
         W: (B, k, m) ≥ 0.
+        judgement: ``optimality`` of it.
     """
-    form, W, m = gram_form(problem), W.double(), W.shape[-1]
-    X = as_columns(W * form.row_scale / form.column_scale)
-    residual = torch.baddbmm(problem.Y.double(), problem.H.double(), W, alpha=-1)
-    value, gradient = _value_and_gradient(problem, form, W, residual)
+    if judgement.certain is not None and looking_is_free(W.device) and judgement.certain.all():
+        return judgement.certain
+    assert judgement.squares is not None
+    A, *scales = scale_gram(products.gram(problem.H), products.squares(problem.Y), problem.ridge.double())
+    row_scale, column_scale = scales
+    W, m = W.double(), W.shape[-1]
+    X = as_columns(W * row_scale / column_scale)
+    value, gradient = _value_and_gradient(problem, W, judgement.squares, judgement.gradient, *scales)
     violation = torch.maximum(-gradient.amin(-1), torch.finfo(value.dtype).eps * value)
     gap = (X * gradient).abs().sum(-1)
     best = value <= ALLOWED_EXCESS
     for solution_bound in (_one_sided_bound, _independent_bound):  # the second takes as long as the rest
         if looking_is_free(W.device) and best.all():
             break
-        size = solution_bound(form.A).repeat_interleave(m)
+        size = solution_bound(A).repeat_interleave(m)
         best = best | (2 * (gap + violation * size) <= ALLOWED_EXCESS * value)
     undecided = (~best & value.isfinite()).nonzero().squeeze(-1)
     if len(undecided):
-        value, gradient = _value_and_gradient(
-            problem, form, W, accurate_residual(problem.H.double(), problem.Y.double(), W)
-        )
-    for numbers in index_chunks(undecided, W.shape[-2]):
-        R = reduced_columns(problem, form, numbers).R
-        best[numbers] = _excess(R, X[numbers] > 0, value[numbers], gradient[numbers]) <= ALLOWED_EXCESS
+        form, H = gram_form(problem), problem.H.double()
+        residual = accurate_residual(H, problem.Y.double(), W)
+        gradient = problem.ridge.double() * W - H.mT @ residual
+        value, gradient = _value_and_gradient(problem, W, residual.square().sum(-2, keepdim=True), gradient, *scales)
+        for numbers in index_chunks(undecided, W.shape[-2]):
+            R = reduced_columns(problem, form, numbers).R
+            best[numbers] = _excess(R, X[numbers] > 0, value[numbers], gradient[numbers]) <= ALLOWED_EXCESS
     return best.reshape(len(W), m).all(1)
 
 
-def _value_and_gradient(problem: Problem, form: GramForm, W: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-    """√(2f) (B·m,) and the gradient (B·m, k), from W (B, k, m) and the residual Y − HW (B, n, m)."""
+def _value_and_gradient(
+    problem: Problem, W: Tensor, squares: Tensor, gradient: Tensor, row_scale: Tensor, column_scale: Tensor
+) -> tuple[Tensor, Tensor]:
+    """√(2f) (B·m,) and the gradient (B·m, k) in scaled units.
+
+    From W (B, k, m), ‖y − Hw‖² (B, 1, m), and the gradient without the l1 (B, k, m).
+    """
     ridge, l1 = (penalty.double() for penalty in (problem.ridge, problem.l1))
-    residual = residual / form.column_scale
-    gradient = (ridge * W / form.column_scale - problem.H.double().mT @ residual) / form.row_scale
-    gradient = gradient + bounded_price(l1, form.row_scale, form.column_scale)
-    penalty = penalty_in_units(l1, ridge, W, form.column_scale)
-    return (residual.square().sum(-2) + penalty).sqrt().flatten(), as_columns(gradient)
+    gradient = gradient / column_scale / row_scale + bounded_price(l1, row_scale, column_scale)
+    penalty = penalty_in_units(l1, ridge, W, column_scale)
+    return ((squares / column_scale / column_scale).squeeze(-2) + penalty).sqrt().flatten(), as_columns(gradient)
 
 
 def _one_sided_bound(A: Tensor) -> Tensor:

@@ -123,11 +123,18 @@ def _with_care(
 
 
 def solve_small(
-    H: Tensor, Y: Tensor, solver: NNLSSolver, ridge: float | Tensor, l1: float | Tensor, backward: str
+    H: Tensor,
+    Y: Tensor,
+    solver: NNLSSolver,
+    ridge: float | Tensor,
+    l1: float | Tensor,
+    backward: str,
+    steps: Tensor | None = None,
 ) -> Tensor | None:
     """W (k, m) of one small problem as the user gave it, where no gradient is wanted; None in every other case.
 
     A check of each argument would cost more than solving it: whatever is not just so is left to those who check.
+    ``steps`` (m,) int64 receives what each column took.
     """
     if (
         solver.finishes
@@ -145,7 +152,7 @@ def solve_small(
         and 0 < H.shape[0] * H.shape[1] * (H.shape[1] + 2 * Y.shape[1]) <= 2 * kernels.SMALL
         and Y.shape[1] > 0
     ):
-        W = kernels.direct_small(H, Y, ridge, l1, _least_pivot(H.dtype))
+        W = kernels.direct_small(H, Y, ridge, l1, _least_pivot(H.dtype), steps)
         return W if W is None else W.to(H.dtype)
     return None
 

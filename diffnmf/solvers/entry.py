@@ -11,7 +11,7 @@ from diffnmf.solvers.constraints import Constraints
 from diffnmf.solvers.devices import looking_is_free, without_autocast
 from diffnmf.solvers.direct import solve_by_kernel
 from diffnmf.solvers.problem import Problem
-from diffnmf.solvers.ranges import InRange, in_range
+from diffnmf.solvers.ranges import InRange, in_range, with_penalty_for_allowed
 from diffnmf.solvers.registry import name_of_solver
 from diffnmf.solvers.transforms import solve_again, solve_transformed, transformed
 
@@ -40,8 +40,12 @@ def ranged_problem(problem: Problem) -> InRange:
     return constrained_in_range(with_a_row(problem), may_look=may_look(problem))
 
 
-def solve_problem(problem: Problem, solver: NNLSSolver, backward: str) -> Solved:
-    """Solve B problems as the user gave them: in range or not, empty or not, under a transform or not."""
+def solve_problem(problem: Problem, solver: NNLSSolver, backward: str) -> tuple[Solved, InRange]:
+    """Solve B problems as the user gave them: in range or not, empty or not, under a transform or not.
+
+    Returns:
+        What is found, in the units of the user, and the problems in range.
+    """
     check_name("backward", backward, BACKWARDS)
     if problem.allowed is not None and solver.takes_constraints and not solver.finishes:
         problem = replace(problem, constraints=problem.constraints or Constraints())  # no l1 stands for it there
@@ -50,10 +54,10 @@ def solve_problem(problem: Problem, solver: NNLSSolver, backward: str) -> Solved
     if wanted and not transformed(problem):
         solved = solve_by_kernel(problem, backward)
         if solved is not None:  # in range, as nearly all problems are
-            return solved
+            return solved, InRange(with_penalty_for_allowed(problem))
     ranged = ranged_problem(problem)
     solved = _solve_in_range(ranged.problem, solver, backward)
-    return Solved(ranged.weights(solved.W), solved.iterations)
+    return Solved(ranged.weights(solved.W), solved.iterations), ranged
 
 
 def _has_entries(problem: Problem) -> bool:

@@ -57,22 +57,25 @@ class GramForm:
 
 def gram_form(problem: Problem) -> GramForm:
     """Build the scaled Gram form of a problem in range. Differentiable, so that iterations on it can be unrolled."""
-    H, Y = problem.H.double(), problem.Y.double()
-    ridge, l1 = problem.ridge.double(), problem.l1.double()
-    gram = H.mT @ H  # (B, k, k)
-    correlation = H.mT @ Y  # (B, k, m)
-    diagonal = gram.diagonal(dim1=-2, dim2=-1) + ridge.squeeze(-1)  # (B, k)
-    row_scale = one_where_zero(diagonal).sqrt().unsqueeze(-1)  # (B, k, 1)
+    H, Y, l1 = problem.H.double(), problem.Y.double(), problem.l1.double()
     # Not vector_norm, whose second derivative is NaN at a column of zeros.
-    column_scale = one_where_zero(Y.square().sum(-2, keepdim=True)).sqrt()  # (B, 1, m)
-    # The diagonal is 1 by the choice of d; written down, it is so without rounding, and for a zero column of H too.
-    A = torch.diagonal_scatter(gram / row_scale / row_scale.mT, torch.ones_like(diagonal), dim1=-2, dim2=-1)
+    A, row_scale, column_scale = scale_gram(H.mT @ H, Y.square().sum(-2, keepdim=True), problem.ridge.double())
     if row_scale.requires_grad or column_scale.requires_grad:
         # Bounded before it is divided: infinity in the way of a gradient of zero makes NaN of it.
         l1 = torch.minimum(l1, 2 * LARGEST_DESCENT * (row_scale * column_scale).detach())
     # An l1 beyond this already keeps an entry at zero, and float32 has room for it.
-    C = ((correlation - l1) / row_scale / column_scale).clamp(min=-LARGEST_DESCENT)
+    C = ((H.mT @ Y - l1) / row_scale / column_scale).clamp(min=-LARGEST_DESCENT)
     return GramForm(A, C, row_scale, column_scale)
+
+
+def scale_gram(gram: Tensor, squares: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A, the row scale and the column scale of ``gram_form``, from HᵀH, ‖y‖² (B, 1, m) and the ridge."""
+    diagonal = gram.diagonal(dim1=-2, dim2=-1) + ridge.squeeze(-1)  # (B, k)
+    row_scale = one_where_zero(diagonal).sqrt().unsqueeze(-1)  # (B, k, 1)
+    column_scale = one_where_zero(squares).sqrt()  # (B, 1, m)
+    # The diagonal is 1 by the choice of d; written down, it is so without rounding, and for a zero column of H too.
+    A = torch.diagonal_scatter(gram / row_scale / row_scale.mT, torch.ones_like(diagonal), dim1=-2, dim2=-1)
+    return A, row_scale, column_scale
 
 
 def penalty_in_units(l1: Tensor, ridge: Tensor, W: Tensor, column_scale: Tensor) -> Tensor:

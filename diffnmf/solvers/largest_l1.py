@@ -44,13 +44,18 @@ def largest_useful_l1(H: Tensor, Y: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def largest_l1(ranged: InRange, allowed: Tensor | None = None) -> Tensor:
+def largest_l1(ranged: InRange, allowed: Tensor | None = None, known: Tensor | None = None) -> Tensor:
     """``largest_useful_l1`` of B problems in range: (B,), in their dtype, or that of weights that are more precise.
 
-    ``allowed`` (B, k, m) is as in ``Problem``.
+    Arguments:
+        ranged: the problems.
+        allowed: (B, k, m), as in ``Problem``.
+        known: (B,) float64, the largest HᵀY of every problem, if that has been found already.
     """
-    problem = ranged.problem
-    gains, dtype = ranged.gradient(correlation(problem)), problem.H.dtype
+    problem, dtype = ranged.problem, ranged.problem.H.dtype
+    if known is not None and ranged.finite is None and allowed is None:
+        return _rounded_up(known, dtype)
+    gains = ranged.gradient(correlation(problem))
     if problem.constraints is not None and problem.constraints.weights is not None:
         dtype = torch.promote_types(dtype, problem.constraints.weights.dtype)
     if allowed is not None:
@@ -63,8 +68,12 @@ def largest_l1(ranged: InRange, allowed: Tensor | None = None) -> Tensor:
         exact = torch.where(never, torch.inf, exact)
     if ranged.finite is not None:
         exact = torch.where(ranged.finite.flatten(1).any(1), exact, torch.nan)
+    return _rounded_up(exact, dtype)
+
+
+def _rounded_up(exact: Tensor, dtype: torch.dtype) -> Tensor:
+    """In ``dtype``, and so that W is zero at the result itself."""
     rounded = exact.to(dtype)
-    # Rounded up, so that W is zero at the result itself.
     return torch.where(rounded.double() < exact, rounded * (1 + torch.finfo(dtype).eps), rounded).clamp(min=0)
 
 

@@ -10,7 +10,7 @@ from diffnmf.solvers.direct import solve_small
 from diffnmf.solvers.entry import solve_problem, with_options
 from diffnmf.solvers.problem import Problem, make_gram_problem, make_problem
 from diffnmf.solvers.registry import get_solver
-from diffnmf.solvers.solution import NNLSSolution, solve_and_judge
+from diffnmf.solvers.solution import NNLSSolution, solve_and_judge, solve_and_judge_small
 
 
 @needs_float64
@@ -81,8 +81,12 @@ def nnls(
                 [0.]])
     """
     asked = Asked(allowed, weights, total, total_kind, upper, signed)
-    problem = make_problem(H, Y, ridge, l1, W0, asked)
-    return solve_and_judge(problem, with_options(get_solver(solver), tol, max_iter), backward)
+    solver = with_options(get_solver(solver), tol, max_iter)
+    if W0 is None and not asked and not torch.compiler.is_compiling():
+        small = solve_and_judge_small(H, Y, solver, ridge, l1, backward)
+        if small is not None:
+            return small
+    return solve_and_judge(make_problem(H, Y, ridge, l1, W0, asked), solver, backward)
 
 
 @needs_float64
@@ -169,5 +173,5 @@ def solve_nnls_gram(
 
 
 def _weights(problem: Problem, solver: NNLSSolver, backward: str) -> Tensor:
-    W = solve_problem(problem, solver, backward).W.to(problem.dtype)
+    W = solve_problem(problem, solver, backward)[0].W.to(problem.dtype)
     return W.reshape(*problem.batch_shape, *W.shape[1:])

@@ -5,8 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffnmf.kernels import judgement as kernels
+from diffnmf.kernels.calling import multiplies
+from diffnmf.solvers import products
 from diffnmf.solvers.norms import one_where_zero
 from diffnmf.solvers.problem import Problem
+
+# Of √(2f) over the least possible, in units of ‖y‖. The rounding of W alone costs up to 1.1e-16 Σ ‖hᵢ‖ wᵢ / ‖y‖.
+ALLOWED_EXCESS = 9e-10
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,10 @@ class Optimality:
         size: (B,), float64, the largest ‖W‖₁ / ‖y‖ with unit columns of H, which rounding in the residual grows with.
             About 1 for a well-conditioned or non-negative H, and large where columns of H nearly cancel each other.
         gradient: (B, k, m), float64, of ½‖√Ω(Y − HW)‖² + ½ Σ ridge W² by W: the l1 is left out.
+        squares: (B, 1, m), float64, ‖y − Hw‖²; None for constrained problems.
+        gains: (B,), float64, the largest HᵀY, where that is at hand; or None.
+        certain: (B,) bool, the problems whose residual norms are certainly within ``ALLOWED_EXCESS`` of the least
+            possible, as far as that is at hand; or None.
         total_dual: (B, 1, m), float64, the derivative of the minimum by the total; 0 without one.
     """
 
@@ -26,37 +36,57 @@ class Optimality:
     size: Tensor
     gradient: Tensor
     total_dual: Tensor
+    squares: Tensor | None = None
+    gains: Tensor | None = None
+    certain: Tensor | None = None
 
 
 @torch.no_grad()
 def optimality(problem: Problem, W: Tensor) -> Optimality:
     """Judge W (B, k, m) by B problems in range (see ``ranges.py``)."""
     W = W.double()
-    judge = _plain if problem.constraints is None else _constrained
-    return judge(problem, W, objective_gradient(problem, W))
+    return _plain(problem, W) if problem.constraints is None else _constrained(problem, W)
 
 
 def objective_gradient(problem: Problem, W: Tensor) -> Tensor:
     """HᵀΩ(HW − Y) + ridge W, (B, k, m), in float64."""
-    H = problem.H.double()
+    ridge = problem.ridge.double()
     if problem.squared:
-        return 0.5 * (H + H.mT) @ W + problem.ridge.double() * W - problem.Y.double()
+        H = problem.H.double()
+        return 0.5 * (H + H.mT) @ W + ridge * W - problem.Y.double()
+    if problem.constraints is None or problem.constraints.weights is None:
+        return products.residual_gradient(problem.H, problem.Y, W)[0] + ridge * W
+    H = problem.H.double()
     residual = torch.baddbmm(problem.Y.double(), H, W, beta=-1)
-    if problem.constraints is not None and problem.constraints.weights is not None:
-        residual = residual * problem.constraints.weights.double()
-    return H.mT @ residual + problem.ridge.double() * W
+    return H.mT @ (residual * problem.constraints.weights.double()) + ridge * W
 
 
-def _plain(problem: Problem, W: Tensor, gradient: Tensor) -> Optimality:
+def _plain(problem: Problem, W: Tensor) -> Optimality:
     """The largest |min(W̃, g̃)| / ‖y‖, with the columns of H scaled to unit norm: W̃ = DW, g̃ = D⁻¹(gradient + l1).
 
     It is zero at the solution only and does not change when a column of H or Y is scaled (at ridge = l1 = 0).
     """
-    norms = one_where_zero(torch.linalg.vector_norm(problem.H.double(), dim=-2)).unsqueeze(-1)  # (B, k, 1)
-    lengths = one_where_zero(torch.linalg.vector_norm(problem.Y.double(), dim=-2, keepdim=True))  # (B, 1, m)
+    if multiplies(*problem.inputs, W) and problem.H.numel() and problem.Y.numel():
+        return _by_kernel(problem, W)
+    gradient, squares = products.residual_gradient(problem.H, problem.Y, W)
+    gradient = gradient + problem.ridge.double() * W
+    norms = one_where_zero(products.squares(problem.H)).sqrt().mT  # (B, k, 1)
+    lengths = one_where_zero(products.squares(problem.Y)).sqrt()  # (B, 1, m)
     violation = torch.minimum(W * norms, (gradient + problem.l1.double()) / norms).abs() / lengths
     size = (W * norms).sum(-2, keepdim=True) / lengths
-    return Optimality(_largest(violation), _largest(size), gradient, torch.zeros_like(size))
+    return Optimality(_largest(violation), _largest(size), gradient, torch.zeros_like(size), squares)
+
+
+def _by_kernel(problem: Problem, W: Tensor) -> Optimality:
+    """The same from one pass over H and Y."""
+    H, Y = problem.H, problem.Y
+    ridge = problem.ridge.double().expand(*H.shape[::2], 1)
+    l1 = problem.l1.double().expand_as(W)
+    judged = kernels.judge(H, Y, ridge, l1, W, ALLOWED_EXCESS)
+    residual, size, gains = (x.amax(1) for x in (judged.residual, judged.size, judged.gain))
+    squares = judged.squares.unsqueeze(1)
+    nothing = torch.zeros_like(squares)
+    return Optimality(residual, size, judged.gradient, nothing, squares, gains, judged.certain.all(1))
 
 
 def _largest(x: Tensor) -> Tensor:
@@ -64,12 +94,12 @@ def _largest(x: Tensor) -> Tensor:
     return x.flatten(1).amax(1) if x[0:1].numel() else x.new_zeros(len(x))
 
 
-def _constrained(problem: Problem, W: Tensor, gradient: Tensor) -> Optimality:
+def _constrained(problem: Problem, W: Tensor) -> Optimality:
     """The largest |W̃ − clip(W̃ − g̃)| / ‖y‖, clipped to the bounds of W̃, with the multiplier of the sum in g̃.
 
     Without bounds above and a sum that is |min(W̃, g̃)| / ‖y‖. How far the sum is from what it should be counts, too.
     """
-    asked = problem.constraints
+    asked, gradient = problem.constraints, objective_gradient(problem, W)
     assert asked is not None
     if W.numel() == 0:
         return Optimality(W.new_zeros(len(W)), W.new_zeros(len(W)), gradient, W.new_zeros(len(W), 1, W.shape[-1]))
@@ -115,19 +145,19 @@ def _units(problem: Problem) -> tuple[Tensor, Tensor]:
     A zero column of H gets the smallest d of the others.
     """
     assert problem.constraints is not None
-    H, Y, weights = problem.H.double(), problem.Y.double(), problem.constraints.weights
+    H, Y, weights = problem.H, problem.Y, problem.constraints.weights
     if problem.squared:
-        norms, lengths = H.diagonal(dim1=-2, dim2=-1).unsqueeze(-1), None
+        norms, lengths = H.double().diagonal(dim1=-2, dim2=-1).unsqueeze(-1), None
     elif weights is None:
-        norms, lengths = H.square().sum(-2).unsqueeze(-1), Y.square().sum(-2, keepdim=True)
+        norms, lengths = products.squares(H).mT, products.squares(Y)
     else:
-        norms = H.square().mT @ weights.double()
-        lengths = (Y.square() * weights.double()).sum(-2, keepdim=True)
+        norms = H.double().square().mT @ weights.double()
+        lengths = (Y.double().square() * weights.double()).sum(-2, keepdim=True)
     norms = norms + problem.ridge.double()
     least = torch.where(norms > 0, norms, torch.inf).amin(-2, keepdim=True)
     norms = torch.where(norms > 0, norms, torch.where(least.isfinite(), least, 1.0))
     norms = norms.sqrt()
-    return norms, (Y / norms).abs().amax(-2, keepdim=True) if lengths is None else lengths.sqrt()
+    return norms, (Y.double() / norms).abs().amax(-2, keepdim=True) if lengths is None else lengths.sqrt()
 
 
 def _multiplier(slope: Tensor, W: Tensor, lower: Tensor, upper: Tensor, norms: Tensor) -> Tensor:

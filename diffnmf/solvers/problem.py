@@ -100,13 +100,7 @@ def make_problem(
     check_matrix("Y", Y)
     check_same_device("Y", Y, "H", H.device)
     check_same_rows("H", H, "Y", Y)
-    try:
-        batch_shape = torch.broadcast_shapes(H.shape[:-2], Y.shape[:-2])
-    except RuntimeError:
-        raise ValueError(
-            f"H and Y: expected batch dimensions that broadcast; got H {tuple(H.shape)} and Y {tuple(Y.shape)}"
-            " (give one of them, or one for each)"
-        ) from None
+    batch_shape = _batch_shape(H, Y)
     dtype = torch.promote_types(H.dtype, Y.dtype)
     compute_dtype = torch.promote_types(dtype, torch.float32)  # half precision is solved in float32
     (n, k), m = H.shape[-2:], Y.shape[-1]
@@ -133,6 +127,18 @@ def make_problem(
         allowed=allowed,
         constraints=constraints,
     )
+
+
+def _batch_shape(H: Tensor, Y: Tensor) -> torch.Size:
+    if H.shape[:-2] == Y.shape[:-2]:  # to broadcast takes a noticeable part of the time of a small problem
+        return H.shape[:-2]
+    try:
+        return torch.broadcast_shapes(H.shape[:-2], Y.shape[:-2])
+    except RuntimeError:
+        raise ValueError(
+            f"H and Y: expected batch dimensions that broadcast; got H {tuple(H.shape)} and Y {tuple(Y.shape)}"
+            " (give one of them, or one for each)"
+        ) from None
 
 
 def make_gram_problem(

@@ -26,6 +26,8 @@ SOLVERS: dict[str, type[NNLSSolver]] = {
     "cvxpylayer": ConeProgram,
 }
 
+_DEFAULTS = {name: cls() for name, cls in SOLVERS.items()}  # frozen: one of each serves everybody
+
 
 def get_solver(solver: str | NNLSSolver) -> NNLSSolver:
     """The solver of that name with its default options, or the instance itself.
@@ -41,6 +43,9 @@ def get_solver(solver: str | NNLSSolver) -> NNLSSolver:
         >>> get_solver(BlockPivoting(max_iter=5))
         BlockPivoting(max_iter=5)
     """
+    default = _DEFAULTS.get(solver) if isinstance(solver, str) else None
+    if default is not None and type(default) is SOLVERS[solver]:  # type: ignore[index]
+        return default
     return check_instance("solver", solver, NNLSSolver, SOLVERS)  # type: ignore[type-abstract]
 
 

@@ -7,13 +7,15 @@ import torch
 from torch import Tensor
 
 from diffnmf.errors import ConvergenceWarning
-from diffnmf.solvers.base import NNLSSolver
+from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.certificate import is_best
 from diffnmf.solvers.constrained.form import is_positive_semidefinite
-from diffnmf.solvers.entry import ranged_problem, solve_problem
+from diffnmf.solvers.direct import solve_small
+from diffnmf.solvers.entry import solve_problem
 from diffnmf.solvers.largest_l1 import largest_l1
 from diffnmf.solvers.optimality import Optimality, optimality
 from diffnmf.solvers.problem import Problem
+from diffnmf.solvers.ranges import InRange
 from diffnmf.solvers.transforms import transformed
 
 # What rounding alone may leave of the KKT residual, by the dtype of the result, for a solution of size one.
@@ -65,20 +67,38 @@ class NNLSSolution(NamedTuple):
 
 def solve_and_judge(problem: Problem, solver: NNLSSolver, backward: str) -> NNLSSolution:
     """Solve B problems and judge the result."""
-    solved = solve_problem(problem, solver, backward)
+    return _judged(problem, *solve_problem(problem, solver, backward), solver)
+
+
+def solve_and_judge_small(
+    H: Tensor, Y: Tensor, solver: NNLSSolver, ridge: float | Tensor, l1: float | Tensor, backward: str
+) -> NNLSSolution | None:
+    """The same for one small problem as the user gave it, where no gradient is wanted; None in every other case."""
+    if not (isinstance(Y, Tensor) and Y.ndim == 2):
+        return None
+    steps = torch.empty(Y.shape[1], dtype=torch.int64, device="cpu")
+    W = solve_small(H, Y, solver, ridge, l1, backward, steps)
+    if W is None:
+        return None
+    penalties = [torch.full((1, 1, 1), float(x), dtype=torch.float64, device="cpu") for x in (ridge, l1)]
+    problem = Problem(H.unsqueeze(0), Y.unsqueeze(0), penalties[0], penalties[1], None, H.shape[:0], H.dtype)
+    return _judged(problem, Solved(W.unsqueeze(0), steps.amax(0, keepdim=True)), InRange(problem), solver)
+
+
+def _judged(problem: Problem, solved: Solved, ranged: InRange, solver: NNLSSolver) -> NNLSSolution:
     W = solved.W.to(problem.dtype)
-    ranged = ranged_problem(problem)
     judged = ranged.scaled(W)  # what the user gets is judged, rounded to half precision or not
     judgement = optimality(ranged.problem, judged)
     residual = judgement.residual
     converged = residual <= _expected_residual(judgement, problem, solver)  # False for NaN
     certified = solver.exact and solver.tolerance == 0 and problem.dtype == torch.float64 and W.numel() > 0
-    if certified and problem.constraints is None and not transformed(problem):
-        converged = converged & is_best(ranged.problem, judged)
+    # A transform has no single answer to such questions, and a compiled graph no place for a warning.
+    may_ask = not transformed(problem)
+    if certified and problem.constraints is None and may_ask:
+        converged = converged & is_best(ranged.problem, judged, judgement)
     if problem.squared:
         converged = converged & is_positive_semidefinite(ranged.problem.H.detach())
-    # A transform has no single answer to the question, and a compiled graph no place for a warning.
-    if not transformed(problem) and not (converged.all() and (ranged.finite is None or ranged.finite.all())):
+    if may_ask and not (converged.all() and (ranged.finite is None or ranged.finite.all())):
         warnings.warn(_complaint(solver, residual, converged, ranged.finite), ConvergenceWarning, stacklevel=4)
     dual = ranged.gradient(judgement.gradient) + problem.l1.detach().double()
     total_dual = ranged.gradient(judgement.total_dual)[:, :1]  # with a sum all entries have one unit
@@ -96,7 +116,7 @@ def solve_and_judge(problem: Problem, solver: NNLSSolver, backward: str) -> NNLS
         of_user(residual),
         of_user(solved.iterations),
         of_user(converged),
-        of_user(largest_l1(ranged, problem.allowed)),
+        of_user(largest_l1(ranged, problem.allowed, judgement.gains)),
         of_user(dual),
         of_user(total_dual),
     )

@@ -3,7 +3,7 @@ A matrix larger than memory
 ===========================
 
 ``Blocks`` reads a matrix from a file, block by block, with the memory that you allow. The factors are those that the
-matrix has in memory.
+matrix has in memory, to rounding; in float32 the run may stop at another check, at nearly the same error.
 """
 
 import tempfile

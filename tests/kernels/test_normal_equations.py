@@ -26,6 +26,11 @@ def test_products_are_those_of_float64(batch, n, k, m, dtype, turned):
     torch.testing.assert_close(normal_equations.gram(H), H.double().mT @ H.double(), **close)
     torch.testing.assert_close(normal_equations.correlation(H, Y), H.double().mT @ Y.double(), **close)
     torch.testing.assert_close(normal_equations.squares(Y), Y.double().square().sum(1, keepdim=True), **close)
+    W = torch.rand(batch, k, m, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    residual = H.double() @ W - Y.double()
+    gradient, squares = normal_equations.residual_gradient(H, Y, W)
+    torch.testing.assert_close(gradient, H.double().mT @ residual, rtol=1e-12, atol=1e-12 * n * k)
+    torch.testing.assert_close(squares, residual.square().sum(1, keepdim=True), rtol=1e-12, atol=1e-12 * n * k)
 
 
 def test_one_basis_for_a_batch_and_every_second_number():

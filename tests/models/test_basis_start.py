@@ -151,6 +151,15 @@ class TestRefine:
         if options.get("unit_norm"):
             torch.testing.assert_close(H.norm(dim=0), torch.ones(K))
 
+    def test_they_obey_the_bound_of_the_model(self, Y):
+        made, errors = model(upper=0.4), []
+        for rounds in (0, 1, 5):
+            H, W, Y_hat = made.factorize(Y, refine=rounds)
+            assert H.max() <= 0.4 and W.max() <= 0.4 and min(H.min(), W.min()) >= 0
+            torch.testing.assert_close(Y_hat, H @ W)
+            errors.append(relative_error(Y, Y_hat).mean())
+        assert errors[0] > errors[1] > errors[2]
+
     def test_they_are_those_of_factorize(self, Y):
         made = model()
         start = made.factorize(Y)

@@ -10,6 +10,7 @@ from helpers import EXACT_TO_ROUNDING, rand, randn
 from nnls_problems import kkt, random_problem, residual_norms, scipy_nnls, with_condition
 
 from diffnmf import nnls
+from diffnmf.errors import ConvergenceWarning
 from diffnmf.solvers import ProjectedGradient
 
 
@@ -161,3 +162,26 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert float(result.stdout) < 1.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("ridge", "l1"), [(0.0, 0.0), (0.3, 0.2)])
+def test_a_small_problem_alone_is_as_in_a_batch(dtype, ridge, l1):
+    """It takes a shorter way."""
+    generator = torch.Generator().manual_seed(0)
+    H, Y = (torch.randn(30, x, generator=generator, dtype=dtype) for x in (6, 5))
+    alone = nnls(H, Y, ridge=ridge, l1=l1)
+    batch = nnls(H.expand(2, -1, -1), Y.expand(2, -1, -1), ridge=ridge, l1=l1)
+    for name, x in alone._asdict().items():
+        expected = getattr(batch, name)[0]
+        assert (x.shape, x.dtype) == (expected.shape, expected.dtype), name
+        torch.testing.assert_close(x, expected, msg=name)
+
+
+@pytest.mark.parametrize("spoilt", ["H", "Y"])
+def test_a_small_problem_that_is_not_finite_is_told(spoilt):
+    H, Y = torch.rand(20, 4), torch.rand(20, 3)
+    (H if spoilt == "H" else Y)[0, 0] = torch.nan
+    with pytest.warns(ConvergenceWarning, match="not finite"):
+        solution = nnls(H, Y)
+    assert not solution.converged and solution.kkt_residual.isnan()

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffnmf.kernels import normal_equations, weighted
-from diffnmf.kernels.calling import TYPES, available
+from diffnmf.kernels import weighted
+from diffnmf.kernels.calling import multiplies
+from diffnmf.solvers import products
 from diffnmf.solvers.constrained.columns import BoundedColumns
 from diffnmf.solvers.exact.chunks import entries_in_cache, max_entries
 from diffnmf.solvers.exact.masked import as_columns, from_columns
@@ -15,7 +16,6 @@ from diffnmf.solvers.norms import one_where_zero
 from diffnmf.solvers.problem import Problem
 
 LARGEST_COST = 1e100  # whose square is still a number
-IN_CACHE = 2**17  # numbers of float64
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def constrained_form(problem: Problem, enough: float = torch.inf) -> Constrained
     if total is not None:
         s = torch.maximum(s, total.abs() / scaled.unit)
     s = one_where_zero(s)
-    descent = as_columns(_correlation(problem) - problem.l1.double())
+    descent = as_columns(correlation(problem) - problem.l1.double())
     # Under a sum some entry has to be there, however much all of them cost: the differences count.
     c = (descent / scaled.d / s).clamp(min=-LARGEST_DESCENT if total is None else -LARGEST_COST)
     infinite = c.new_full((), torch.inf).expand_as(c)
@@ -126,19 +126,9 @@ def correlation(problem: Problem) -> Tensor:
     """HᵀΩY (B, k, m), in float64."""
     if problem.squared:
         return problem.Y.double()
-    Y, weights = problem.Y.double(), None if problem.constraints is None else problem.constraints.weights
-    return problem.H.double().mT @ (Y if weights is None else Y * weights.double())
-
-
-def _correlation(problem: Problem) -> Tensor:
-    """``correlation``, to rounding, by the kernel where that is the faster way."""
-    assert problem.constraints is not None
-    H, Y = problem.H, problem.Y
-    # A library's product is the faster one where H leaves the cache, unless copies in float64 have to be made for it.
-    small = H.dtype != torch.float64 or H.shape[-2] * H.shape[-1] <= IN_CACHE
-    if not problem.squared and problem.constraints.weights is None and small and _compiled(H, Y):
-        return normal_equations.correlation(H, Y)
-    return correlation(problem)
+    if problem.constraints is None or problem.constraints.weights is None:
+        return products.correlation(problem.H, problem.Y)
+    return problem.H.double().mT @ (problem.Y.double() * problem.constraints.weights.double())
 
 
 def length(problem: Problem, d: Tensor) -> Tensor:
@@ -150,13 +140,9 @@ def length(problem: Problem, d: Tensor) -> Tensor:
         return as_columns((problem.Y.double() / d).abs().amax(-2, keepdim=True))
     assert problem.constraints is not None
     Y, weights = problem.Y, problem.constraints.weights
-    if weights is not None:
-        squares = (Y.double().square() * weights.double()).sum(-2, keepdim=True)
-    elif _compiled(Y):
-        squares = normal_equations.squares(Y)
-    else:
-        squares = Y.double().square().sum(-2, keepdim=True)
-    return as_columns(squares.sqrt())
+    if weights is None:
+        return as_columns(products.squares(Y).sqrt())
+    return as_columns((Y.double().square() * weights.double()).sum(-2, keepdim=True).sqrt())
 
 
 def _scales(diagonal: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,7 +171,7 @@ def gram_matrices(problem: Problem) -> tuple[Tensor, Tensor]:
     elif weights is not None:
         G = weighted_gram(H.double(), weights.double()).flatten(0, 1)
     else:
-        G = normal_equations.gram(H) if _compiled(H) else H.double().mT @ H.double()
+        G = products.gram(H)
         G = G.repeat_interleave(m, dim=0) if own else G
     ridge = as_columns(ridge.expand(-1, k, m)) if own else ridge.squeeze(-1).expand(-1, k)
     return G + torch.diag_embed(ridge), G.diagonal(dim1=-2, dim2=-1)
@@ -207,7 +193,7 @@ def weighted_gram(H: Tensor, weights: Tensor) -> Tensor:
     In operations of torch as one product of the weights with the products of two columns of H, (n, k(k+1)/2), of some
     problems at a time.
     """
-    if _compiled(H, weights):
+    if multiplies(H, weights):
         return weighted.gram(H.mT, weights)
     n, k = H.shape[-2:]
     i, j = torch.triu_indices(k, k, device=H.device)
@@ -221,11 +207,6 @@ def weighted_gram(H: Tensor, weights: Tensor) -> Tensor:
     number = torch.zeros(k, k, dtype=torch.int64, device=H.device)
     number[i, j] = number[j, i] = torch.arange(len(i), device=H.device)
     return flat[..., number]
-
-
-def _compiled(*tensors: Tensor) -> bool:
-    """Whether the compiled kernels can take them. In a graph even the question would break it."""
-    return not torch.compiler.is_compiling() and tensors[0].dtype in TYPES and available(*tensors)
 
 
 def _pair_sums(H: Tensor, weights: Tensor, i: Tensor, j: Tensor, step: int) -> Tensor:

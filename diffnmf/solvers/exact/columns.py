@@ -184,7 +184,7 @@ class ReducedProblems:
 
 def reduced_problems(problem: Problem, form: GramForm, index: Tensor) -> ReducedProblems:
     """The columns at ``index`` (N,), numbers among the B·m of the batch, unsquared."""
-    m = form.C.shape[-1]
+    m = problem.Y.shape[-1]
     problems, owner = torch.unique(index // m, return_inverse=True)
     row_scale, column_scale = form.row_scale[problems], form.column_scale[problems]
     # Ridge is k more rows √ridge I below H, and zeros below Y.
