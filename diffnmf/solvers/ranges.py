@@ -66,7 +66,7 @@ def in_range(problem: Problem, *, may_look: bool) -> InRange:
         return InRange(with_penalty_for_allowed(problem))
     size_H, size_Y = (X.detach().abs().amax(-2, keepdim=True).double() for X in (problem.H, problem.Y))
     ridge = problem.ridge.detach().double()
-    usable = size_H.isfinite(), ridge.isfinite() & (ridge >= 0), problem.l1.detach().isfinite()
+    usable = size_H.isfinite(), (ridge >= 0) & (ridge < torch.inf), problem.l1.detach().isfinite()
     whole = torch.stack([x.flatten(1).all(1) for x in usable]).all(0)
     whole = whole[:, None, None]
     finite = whole & size_Y.isfinite()
