@@ -19,7 +19,7 @@ CHOICES = ("w_solver", "dataset", "k", "group_size", "epochs", "limit_groups", "
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    preset = {name: value for section in PRESETS["default"].to_dict().values() for name, value in section.items()}
+    preset = PRESETS["default"].options()
     for option in (*options_of(DataConfig), *options_of(ModelConfig), *options_of(TrainingConfig)):
         if option.name in CHOICES:
             text = f"{option.help} (default: {option.in_words(preset[option.name])})"

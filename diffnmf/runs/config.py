@@ -110,6 +110,10 @@ class RunConfig:
         """The sections as plain values."""
         return _plain(asdict(self))
 
+    def options(self) -> dict[str, Any]:
+        """Every option under its own name, whatever its section, as a plain value."""
+        return {option: value for section in self.to_dict().values() for option, value in section.items()}
+
     @classmethod
     def from_yaml(cls, path: Path, base: "RunConfig | None" = None) -> "RunConfig":
         """Read a configuration.

@@ -74,13 +74,11 @@ class ModelLibrary:
     def _check_same(self, path: Path, config: RunConfig) -> None:
         """Compare all options that change a result, also those that a resumed run may change."""
         _, trained = RunFolder.open(path)
-        saved = trained.to_dict()
+        saved = trained.options()
         differences = [
-            f"{option} is {value!r} here and was {saved[section][option]!r}"
-            for section, options in config.to_dict().items()
-            for option, value in options.items()
-            if option not in WITHOUT_EFFECT
-            and _comparable(option, value) != _comparable(option, saved[section][option])
+            f"{option} is {value!r} here and was {saved[option]!r}"
+            for option, value in config.options().items()
+            if option not in WITHOUT_EFFECT and _comparable(option, value) != _comparable(option, saved[option])
         ]
         if differences:
             raise RunFolderError(

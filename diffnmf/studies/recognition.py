@@ -157,7 +157,7 @@ def _critic(runs: Sequence[RunConfig], scores: Sequence[Scores]) -> list[list[ob
     """For every kind of run with and without critic: its name, the differences seed by seed, the verdict."""
     found: dict[str, dict[tuple[bool, int], Scores]] = {}
     for run, its in zip(runs, scores, strict=True):
-        options = {name: value for section in run.to_dict().values() for name, value in section.items()}
+        options = run.options()
         kind = ", ".join(f"{name} {value}" for name, value in _telling(options).items())
         same = repr({name: value for name, value in options.items() if name not in BESIDE_THE_ROW})
         found.setdefault(f"{kind}\n{same}", {})[run.training.adversarial, run.training.seed] = its

@@ -46,7 +46,7 @@ def test_an_option_of_the_run_is_one_of_the_command(known):
         return
     kind, shown = options[known.name]
     assert kind == known.kind | None
-    default = {name: value for section in PRESETS["default"].to_dict().values() for name, value in section.items()}
+    default = PRESETS["default"].options()
     assert shown.help == f"{known.help} (default: {known.in_words(default[known.name])})"
     assert inspect.signature(train).parameters[known.name].default is None  # the preset decides
 

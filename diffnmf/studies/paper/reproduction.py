@@ -200,13 +200,8 @@ def _report(bench: Workbench, pictures: list[Picture]) -> str:
 
 def _options(study: Study) -> list[list[str]]:
     """The options of each network, in general and for single data sets."""
-    defaults = RunConfig().to_dict()
-    common = {
-        name: value
-        for section, options in study.config.to_dict().items()
-        for name, value in options.items()
-        if value != defaults[section][name]
-    }
+    defaults = RunConfig().options()
+    common = {name: value for name, value in study.config.options().items() if value != defaults[name]}
     rows = [["all", _plain(common)], *([row, _plain(options)] for row, options in study.models.items())]
     for dataset, changes in study.by_dataset.items():
         if dataset in study.datasets:

@@ -124,8 +124,7 @@ def _settings(content: Mapping[str, Any], datasets: Mapping[str, Collection[str]
 def _network(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a network under their current names, with defaults for those that are missing."""
     tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-    sections = RunConfig().with_options(**tuples).to_dict()
-    known = {name: value for section in sections.values() for name, value in section.items()}
+    known = RunConfig().with_options(**tuples).options()
     return {name: value for name, value in known.items() if name not in (*WITHOUT_EFFECT, *DECIDED_BY_ROW)}
 
 

@@ -171,10 +171,7 @@ def _scored_groups(opened: Sequence[Opened]) -> DataConfig:
 
 def _rows(opened: Sequence[Opened]) -> tuple[list[str], list[dict[str, Any]]]:
     """The row of every run, and the options other than W-solver and seed in which some runs differ."""
-    options = [
-        {name: value for section in config.to_dict().values() for name, value in section.items()}
-        for _, config in opened
-    ]
+    options = [config.options() for _, config in opened]
     differing = [
         name
         for name in options[0]
