@@ -79,6 +79,15 @@ def explained_errors(path: Path, advice: str | None = None) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def explained_reading(path: Path, what: str) -> Iterator[None]:
+    """Turn what reading a damaged file of ours raises into a RunFolderError: "not the curves of a run, or damaged"."""
+    try:
+        yield
+    except (OSError, csv.Error, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise RunFolderError(f"{path}: not {what}, or damaged: {error!r}") from error
+
+
 def check_output(folder: Path) -> None:
     """Raise RunFolderError unless results can be written into a folder, which need not exist; nothing is touched.
 

@@ -4,7 +4,7 @@ What reads, shows or passes on options (files, the command line, docstrings) ask
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import partial
 from types import NoneType, UnionType
@@ -98,6 +98,25 @@ def options_of(config: type[Options]) -> tuple[Option, ...]:
         Option(name=entry.name, kind=_without_none(hints[entry.name]), default=entry.default, **entry.metadata)
         for entry in fields(config)
     )
+
+
+def differences(
+    now: Mapping[str, Any],
+    saved: Mapping[str, Any],
+    same: Callable[[str, Any, Any], bool] = lambda name, now, saved: bool(now == saved),
+) -> list[str]:
+    """Where options are others than those that were saved, as "k is 5 here and was 6"; one that is not there is None.
+
+    Arguments:
+        now: name -> value.
+        saved: name -> value.
+        same: told a name and both values, whether they say the same.
+    """
+    return [
+        f"{name} is {now.get(name)!r} here and was {saved.get(name)!r}"
+        for name in {**now, **saved}
+        if not same(name, now.get(name), saved.get(name))
+    ]
 
 
 def documented(config: type[C]) -> type[C]:

@@ -13,7 +13,7 @@ from diffnmf.checks import check_image_shape, check_text
 from diffnmf.data import DATASETS, ORDERS
 from diffnmf.errors import RunFolderError, unknown_name
 from diffnmf.models.generator_config import GeneratorOptions
-from diffnmf.options import Options, at_least, documented, one_of, option
+from diffnmf.options import Options, at_least, differences, documented, one_of, option
 from diffnmf.training import TrainingConfig
 from diffnmf.training.losses import current_loss
 
@@ -156,14 +156,9 @@ class RunConfig:
 
         What may change while a run goes on is passed over, and so is what one of the two does not know.
         """
-        return [
-            f"{option} is {value!r} here and was {saved[name][option]!r}"
-            for name, section in self.to_dict().items()
-            for option, value in section.items()
-            if option not in MAY_CHANGE
-            and option in saved.get(name, {})
-            and not _same(option, saved[name][option], value)
-        ]
+        before = {option: value for section in saved.values() for option, value in section.items()}
+        common = {name: value for name, value in self.options().items() if name in before and name not in MAY_CHANGE}
+        return differences(common, {name: before[name] for name in common}, _same)
 
 
 class _Careful(yaml.SafeLoader):
@@ -189,7 +184,7 @@ class _Careful(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _same(option: str, saved: object, value: object) -> bool:
+def _same(option: str, value: object, saved: object) -> bool:
     """Whether an option says the same; one's own images may have been moved, and a checkpoint knows them otherwise."""
     if option == "reconstruction":
         saved = current_loss(saved)

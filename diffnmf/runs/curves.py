@@ -3,8 +3,7 @@
 import csv
 from pathlib import Path
 
-from diffnmf.errors import RunFolderError
-from diffnmf.files import explained_errors, write_csv
+from diffnmf.files import explained_errors, explained_reading, write_csv
 from diffnmf.metrics.names import with_both_names
 
 Row = dict[str, float]
@@ -24,15 +23,13 @@ def read_curves(file: Path, epochs: int) -> list[Row]:
     """
     if not file.exists():
         return []
-    try:
+    with explained_reading(file, "the curves of a run"):
         with file.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream, strict=True)
             rows = [with_both_names({name: _number(value) for name, value in row.items() if value}) for row in reader]
         if "epoch" not in (reader.fieldnames or ["epoch"]):
             raise ValueError("it has no column named epoch")
         return [row for row in rows if row["epoch"] <= epochs]
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise RunFolderError(f"{file}: not the curves of a run, or damaged: {error!r}") from error
 
 
 def _number(text: str) -> float:

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +12,6 @@ from diffnmf.checks import check_count
 from diffnmf.data import GroupSampler, group_matrix
 from diffnmf.errors import RunFolderError
 from diffnmf.evaluation.scoring import mean_of
-from diffnmf.files import read_json, write_json
 from diffnmf.metrics import slot_consistency, summarize
 from diffnmf.models import GANUNMF
 from diffnmf.runs import DataConfig, RunFolder
@@ -31,12 +29,13 @@ from diffnmf.studies.frontier_rows import (
 )
 from diffnmf.studies.gap import BATCH, Factors, Objective, gap_closed
 from diffnmf.studies.library import check_is_for, names_of_runs
+from diffnmf.studies.measured import Measured
 from diffnmf.studies.progress import Announce, Progress
 from diffnmf.studies.report import check_folder
 
 ROUNDS = 60  # extrapolated ones: the objective of groups of images hardly moves any more
 SLOT_GROUPS = 64  # slots are compared from each to each
-NEWER = ("limit_groups", "resize", "direct", "images")  # settings that older files do not have
+NEWER = ("limit_groups", "resize", "images")  # settings that older files do not have
 PICTURED = ("ANLS from random", ORDERED, HALS_ROW)
 
 
@@ -105,7 +104,9 @@ def measure_frontier(
     opened = [_opened(run, k, device) for run in runs]  # an error before anything is measured
     data = _grouped(load_run_data(config, seed=0, data_dir=data_dir, device=device), config)
     settings["images"] = fingerprint(data.split)
-    known = _known(output, settings)
+    file = output / "frontier.json"
+    measured = Measured(file, settings, "the measurements of a frontier", newer=NEWER, optional=("direct",))
+    known = measured.rows
     for run, (model, _) in zip(runs, opened, strict=True):
         check_is_for(model, run, data)
     prototypes, unit = prototypes_of(data, k), squared_error_of_merging(data, k)
@@ -117,7 +118,7 @@ def measure_frontier(
         if name not in known:
             progress.begin(f"measuring {name}")
             known[name] = _score(method, data)
-            write_json(output / "frontier.json", {"settings": settings, "rows": known})
+            measured.save()
     result = {name: known[name] for name in rows}
     points = curve(result, "sparsity")
     bases = _bases({name: rows[name] for name in _pictured(weights) if name in rows}, data)
@@ -131,34 +132,6 @@ def measure_frontier(
         bases |= _bases({name: lambda Y, model=model: model.factorize(Y)[:2]}, data)  # type: ignore[misc]
     write_frontier(output, result, config, k, tuple(weights), unit, bases, data.split.test.image_shape)
     return result
-
-
-def _known(output: Path, settings: dict[str, Any]) -> dict[str, Scores]:
-    """The rows that an earlier call has measured; of settings that it did not know it is taken on trust.
-
-    The steps of ``direct`` rows are settings only where there are some: ``settings`` gets those of the earlier call.
-    """
-    file = output / "frontier.json"
-    if not file.exists():
-        return {}
-    try:
-        content = read_json(file)
-        rows, saved = dict(content["rows"]), dict(content["settings"])
-    except (ValueError, RecursionError, KeyError, TypeError, OSError) as error:
-        raise RunFolderError(f"{file}: not the measurements of a frontier, or damaged: {error!r}") from error
-    # None became NaN on its way through the file.
-    saved = {name: None if value != value else value for name, value in saved.items()}
-    saved = {name: saved.get(name, settings[name]) for name in NEWER} | saved
-    if None in (saved["direct"], settings["direct"]):
-        saved["direct"] = settings["direct"] = saved["direct"] or settings["direct"]
-    if saved != settings:
-        differing = [
-            f"{name} is {value!r} here and was {saved.get(name)!r}"
-            for name, value in settings.items()
-            if saved.get(name) != value
-        ]
-        raise RunFolderError(f"{file}: was measured with other settings: {'; '.join(differing)} (take another folder)")
-    return rows
 
 
 def _opened(run: str | Path, k: int, device: torch.device | str) -> tuple[GANUNMF, Objective | None]:

@@ -7,6 +7,7 @@ import torch
 
 from diffnmf.errors import DivergenceError, RunFolderError
 from diffnmf.models import GANUNMF
+from diffnmf.options import differences
 from diffnmf.runs import RunConfig, RunFolder, resume_experiment, run_experiment
 from diffnmf.runs.parts import RunData
 from diffnmf.runs.places import absolute_dataset
@@ -74,16 +75,8 @@ class ModelLibrary:
     def _check_same(self, path: Path, config: RunConfig) -> None:
         """Compare all options that change a result, also those that a resumed run may change."""
         _, trained = RunFolder.open(path)
-        saved = trained.options()
-        differences = [
-            f"{option} is {value!r} here and was {saved[option]!r}"
-            for option, value in config.options().items()
-            if option not in WITHOUT_EFFECT and _comparable(option, value) != _comparable(option, saved[option])
-        ]
-        if differences:
-            raise RunFolderError(
-                f"{path}: was trained with other options: {'; '.join(differences)} (take another folder)"
-            )
+        if others := differences(config.options(), trained.options(), _same):
+            raise RunFolderError(f"{path}: was trained with other options: {'; '.join(others)} (take another folder)")
 
 
 def names_of_runs(runs: Sequence[str | Path], rows: Collection[str]) -> list[str]:
@@ -116,6 +109,11 @@ def check_is_for(model: GANUNMF, run: str | Path, data: RunData) -> None:
             f"{run}: expected a run on groups of {of(*wanted)} (height×width), as those that are scored; got {of(*its)}"
             " (compare it alone)"
         )
+
+
+def _same(option: str, value: object, saved: object) -> bool:
+    """Whether an option makes the same run."""
+    return option in WITHOUT_EFFECT or _comparable(option, value) == _comparable(option, saved)
 
 
 def _comparable(option: str, value: object) -> object:

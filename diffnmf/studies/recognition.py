@@ -14,7 +14,7 @@ from diffnmf.data import group_matrix
 from diffnmf.errors import RunFolderError
 from diffnmf.evaluation.rivals import ANLS_SETTINGS
 from diffnmf.factorization import factorize, merge
-from diffnmf.files import explained_errors, read_json, write_csv, write_json
+from diffnmf.files import explained_errors, explained_reading, read_json, write_csv, write_json
 from diffnmf.metrics import relative_error
 from diffnmf.metrics.names import NAMES
 from diffnmf.runs import DataConfig, RunConfig, RunFolder
@@ -183,12 +183,10 @@ def _known(output: Path, settings: str, images: str) -> dict[str, Scores]:
     file = output / "recognition.json"
     if not file.exists():
         return {}
-    try:
+    with explained_reading(file, "the accuracies of reconstructions"):
         content = read_json(file)
         saved, rows = content["settings"], dict(content["rows"])
         its_images = content.get("images", images)  # an older file is taken on trust
-    except (ValueError, RecursionError, KeyError, TypeError, OSError) as error:
-        raise RunFolderError(f"{file}: not the accuracies of reconstructions, or damaged: {error!r}") from error
     if saved != settings:
         raise RunFolderError(f"{file}: was measured on {saved}; got {settings} (take another folder)")
     if its_images != images:

@@ -16,6 +16,7 @@ from diffnmf.errors import RunFolderError
 from diffnmf.evaluation.rivals import CONFIGURED
 from diffnmf.factorization import METHODS, Method, factorize
 from diffnmf.files import explained_replacing
+from diffnmf.options import differences
 from diffnmf.runs import RunConfig
 from diffnmf.studies.library import WITHOUT_EFFECT
 from diffnmf.studies.paper.study import Study
@@ -49,11 +50,11 @@ def check_study(study: Study, output: Path) -> None:
         saved = _with_defaults(yaml.safe_load(file.read_text(encoding="utf-8")))
         now = _with_defaults(yaml.safe_load(yaml.safe_dump(_content(study))))  # YAML has no tuples
         datasets = {name: sorted({*saved[name], *now[name]}) for name in ("groups", "by_dataset")}
-        differences = _differences(_settings(now, datasets), _settings(saved, datasets))
+        others = _differences(_settings(now, datasets), _settings(saved, datasets))
     except UNREADABLE as error:
         raise RunFolderError(f"{file}: damaged, or of a newer version: {error} (take another folder)") from error
-    if differences:
-        shown = "; ".join(differences[:SHOWN]) + (f"; {len(differences) - SHOWN} more" * (len(differences) > SHOWN))
+    if others:
+        shown = "; ".join(others[:SHOWN]) + (f"; {len(others) - SHOWN} more" * (len(others) > SHOWN))
         raise RunFolderError(f"{output}: holds a reproduction with other options: {shown} (take another folder)")
 
 
@@ -157,10 +158,5 @@ def _value(node: ast.expr) -> object:
 
 def _differences(now: Settings, saved: Settings) -> list[str]:
     gone = [f"{what}: was measured there and is unknown here" for what in saved if what not in now]
-    return gone + [
-        f"{what}: {option} is {now[what].get(option)!r} here and was {saved[what].get(option)!r}"
-        for what in saved
-        if what in now
-        for option in {**now[what], **saved[what]}
-        if now[what].get(option) != saved[what].get(option)
-    ]
+    common = [what for what in saved if what in now]
+    return gone + [f"{what}: {other}" for what in common for other in differences(now[what], saved[what])]

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffnmf.errors import RunFolderError
-from diffnmf.files import explained_replacing, read_json, write_json
+from diffnmf.files import explained_replacing
+from diffnmf.studies.measured import Measured
 from diffnmf.studies.related.systems import SYSTEMS
 
 Scores = dict[str, float]
@@ -26,24 +26,15 @@ class Kept:
     """
 
     def __init__(self, output: Path, settings: dict[str, Any]) -> None:
-        self.output, self.settings = output, settings
-        self.file = output / "related.json"
-        self.rows: dict[str, dict[str, Any]] = {}
-        if self.file.exists():
-            try:
-                content = read_json(self.file)
-                saved, self.rows = dict(content["settings"]), dict(content["rows"])
-            except (ValueError, RecursionError, KeyError, TypeError, OSError) as error:
-                raise RunFolderError(
-                    f"{self.file}: not the measurements of this study, or damaged: {error!r}"
-                ) from error
-            saved.setdefault("images", settings["images"])  # an older file is taken on trust
-            self._check("the study", saved, settings)
+        self.output = output
+        file, what = output / "related.json", "the measurements of this study"
+        self.measured = Measured(file, settings, what, subject="the study", newer=("images",))
+        self.rows = self.measured.rows
 
     def check_options(self, name: str) -> None:
         """Raise RunFolderError if the system was measured with other options than it has now."""
         if name in self.rows:
-            self._check(SYSTEMS[name].label, self.rows[name]["options"], SYSTEMS[name].options)
+            self.measured.check(SYSTEMS[name].label, SYSTEMS[name].options, self.rows[name]["options"])
 
     def scores(self, name: str, seed: int) -> Scores | None:
         """What ``add`` was given, or None."""
@@ -60,18 +51,7 @@ class Kept:
             np.save(file, components.cpu().numpy())
         row = self.rows.setdefault(name, {"options": SYSTEMS[name].options, "seeds": {}})
         row["seeds"][str(seed)] = scores
-        write_json(self.file, {"settings": self.settings, "rows": self.rows})
+        self.measured.save()
 
     def _parts_file(self, name: str, seed: int) -> Path:
         return self.output / "parts" / f"{name}-seed{seed}.npy"
-
-    def _check(self, what: str, saved: dict[str, Any], now: dict[str, Any]) -> None:
-        differing = [
-            f"{name} is {now.get(name)!r} here and was {saved.get(name)!r}"
-            for name in {**saved, **now}
-            if saved.get(name) != now.get(name)
-        ]
-        if differing:
-            raise RunFolderError(
-                f"{self.file}: {what} was measured with other settings: {'; '.join(differing)} (take another folder)"
-            )
