@@ -1,7 +1,8 @@
-"""Which device is meant by a name, and what it is called."""
+"""Which device is meant by a name, what it is called, and the time when it is done."""
 
 import argparse
 import platform
+import time
 
 import torch
 
@@ -43,6 +44,13 @@ def device_option(name: str) -> torch.device:
         return device_named(name)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def now(device: torch.device) -> float:
+    """Seconds of a clock, once a GPU has done what it was told until now."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def hardware(device: torch.device | str) -> str:

@@ -1,10 +1,9 @@
 """Whether the exact NNLS solvers agree, and how long each takes."""
 
-import time
-
 import torch
 from torch import Tensor
 
+from diffnmf.hardware import now
 from diffnmf.layers import NNLSLayer
 from diffnmf.metrics import nnls_kkt_residual
 from diffnmf.models import GANUNMF
@@ -50,12 +49,10 @@ def _solve(name: str, H: Tensor, Y: Tensor) -> tuple[Tensor, Tensor, float]:
     H = H.detach().requires_grad_()
     V = torch.randn(Y.shape, generator=torch.Generator().manual_seed(0), dtype=Y.dtype, device="cpu").to(Y.device)
     for _ in range(2):
-        start = time.perf_counter()
+        start = now(H.device)
         W = layer(H, Y)
         (gradient,) = torch.autograd.grad((V * (H @ W)).sum(), H)
-        if H.is_cuda:
-            torch.cuda.synchronize(H.device)
-        seconds = time.perf_counter() - start
+        seconds = now(H.device) - start
     return W.detach(), gradient, 1000 * seconds
 
 

@@ -5,7 +5,6 @@ compared with a test group that the method never saw. The network, however, does
 fair protocols for a classical method are ``refit_w`` and ``refit``; the latter is what a user does without a network.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from diffnmf.checks import check_flag, check_floating, check_same_device, set_fields
 from diffnmf.evaluation.scoring import Scores, mean_of, reconstruction_errors
+from diffnmf.hardware import now
 from diffnmf.layers import NNLSLayer
 from diffnmf.metrics import summarize
 
@@ -103,9 +103,9 @@ def run_protocols(factorizer: Factorizer, train: Tensor, test: Tensor) -> dict[s
 
 def _factorize(factorizer: Factorizer, groups: Tensor) -> tuple[Tensor, Tensor, float]:
     """H, W, and the seconds per group."""
-    start = _now(groups)
+    start = now(groups.device)
     parts = [factorizer.factorize(batch) for batch in groups.split(BATCH)]
-    seconds = (_now(groups) - start) / len(groups)
+    seconds = (now(groups.device) - start) / len(groups)
     H, W = (torch.cat(part) for part in zip(*parts, strict=True))
     return H, W, seconds
 
@@ -122,9 +122,3 @@ def _errors(Y: Tensor, Y_hat: Tensor) -> Scores:
 
 def _batches(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(matrix.split(BATCH) for matrix in matrices), strict=True)
-
-
-def _now(like: Tensor) -> float:
-    if like.is_cuda:
-        torch.cuda.synchronize(like.device)
-    return time.perf_counter()

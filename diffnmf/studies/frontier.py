@@ -1,6 +1,5 @@
 """What H costs: relative error against sparsity, overlap and slot consistency, classical methods and trained runs."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +10,15 @@ from torch import Tensor
 from diffnmf.checks import check_count
 from diffnmf.data import GroupSampler, group_matrix
 from diffnmf.errors import RunFolderError
-from diffnmf.evaluation.scoring import mean_of
+from diffnmf.evaluation.scoring import Scores, mean_of
+from diffnmf.hardware import now
 from diffnmf.metrics import slot_consistency, summarize
 from diffnmf.models import GANUNMF
 from diffnmf.runs import DataConfig, RunFolder
 from diffnmf.runs.parts import TEST_SEED, RunData, load_run_data
 from diffnmf.runs.places import absolute_dataset, fingerprint
 from diffnmf.runs.trained_run import load_model_of
-from diffnmf.studies.frontier_report import COLUMNS, HALS_ROW, ORDERED, Scores, at_error, curve, write_frontier
+from diffnmf.studies.frontier_report import COLUMNS, HALS_ROW, ORDERED, at_error, curve, write_frontier
 from diffnmf.studies.frontier_rows import (
     UNIT,
     WEIGHTS,
@@ -172,11 +172,9 @@ def _score(method: Callable[[Tensor], Factors], data: RunData) -> Scores:
     scores, bases, seconds = [], [], 0.0
     for groups in data.test_groups.split(BATCH):
         Y = group_matrix(data.split.test, groups)
-        start = time.perf_counter()
+        start = now(Y.device)
         H, W = method(Y)
-        if Y.is_cuda:
-            torch.cuda.synchronize(Y.device)
-        seconds += time.perf_counter() - start
+        seconds += now(Y.device) - start
         scores.append(summarize(Y, H, W))
         bases.append(H.cpu())
     means = mean_of(scores)

@@ -1,6 +1,5 @@
 """``measure_related``: every system learns from the same images, and is scored on the same unseen ones."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,12 +9,14 @@ from torch import Tensor
 from diffnmf.checks import check_count, check_counts, check_name, check_not_empty
 from diffnmf.data import DataSplit, ImageSet, load_dataset
 from diffnmf.errors import DivergenceError, RunFolderError
+from diffnmf.evaluation.scoring import Scores
+from diffnmf.hardware import now
 from diffnmf.runs.places import absolute_dataset, fingerprint
 from diffnmf.studies.progress import Announce, Progress
 from diffnmf.studies.related.groups import group_rows
 from diffnmf.studies.related.kept import Kept
 from diffnmf.studies.related.report import write_related
-from diffnmf.studies.related.scores import Scores, samples_of, scores_of
+from diffnmf.studies.related.scores import samples_of, scores_of
 from diffnmf.studies.related.systems import SYSTEMS
 from diffnmf.studies.report import check_folder
 
@@ -130,9 +131,9 @@ def _check_k(k: int, images: ImageSet) -> None:
 def _measured(name: str, images: DataSplit, k: int, seed: int) -> tuple[Scores, Tensor]:
     """The scores of a system, and its components (k, n), those first that say most of the images it has learnt from."""
     X = samples_of(images.train)
-    begun = time.perf_counter()
+    begun = now(X.device)
     system = SYSTEMS[name].fit(X, k, seed)
-    seconds = time.perf_counter() - begun
+    seconds = now(X.device) - begun
     scores = scores_of(system, images.train, images.test)
     with torch.no_grad():
         said = system.encode(X).norm(dim=0) * system.components.norm(dim=1)  # (k,)
