@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from diffnmf.evaluation.scoring import Scores
 from diffnmf.figures.comparisons import save_lines
 from diffnmf.figures.montages import save_panels, unit_peak
-from diffnmf.files import explained_errors, write_csv
+from diffnmf.files import write_csv
 from diffnmf.metrics.names import NAMES
 from diffnmf.runs import DataConfig
-from diffnmf.studies.report import definition_list, markdown_table, write_report
-
-Scores = dict[str, float]
+from diffnmf.studies.report import definition_list, explained_results, markdown_table, write_report
 
 PLAIN, ORDERED, HALS_ROW = "merge", "merge, ordered slots", "HALS from merge"
 SCORES = ("relative_error", "hoyer_H", "part_overlap", "slot_consistency", "copying", "dead_components")
@@ -79,7 +78,7 @@ def write_frontier(
     curves = {name: points for name, points in curves.items() if len(points) > 1}
     others = [name for name in rows if not name.startswith(tuple(f"{penalty} " for penalty in penalties))]
     curves |= {name: [(rows[name]["relative_error"], rows[name]["hoyer_H"])] for name in others if name != PLAIN}
-    with explained_errors(output, "free disk space or make the folder writable, then run the same command again"):
+    with explained_results(output):
         save_lines(
             output / "frontier.png",
             {name: [(*point, float("nan")) for point in points] for name, points in curves.items()},

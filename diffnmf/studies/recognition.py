@@ -13,8 +13,9 @@ from diffnmf.checks import check_counts
 from diffnmf.data import group_matrix
 from diffnmf.errors import RunFolderError
 from diffnmf.evaluation.rivals import ANLS_SETTINGS
+from diffnmf.evaluation.scoring import Scores
 from diffnmf.factorization import factorize, merge
-from diffnmf.files import explained_errors, explained_reading, read_json, write_csv, write_json
+from diffnmf.files import explained_reading, read_json, write_csv, write_json
 from diffnmf.metrics import relative_error
 from diffnmf.metrics.names import NAMES
 from diffnmf.runs import DataConfig, RunConfig, RunFolder
@@ -26,9 +27,8 @@ from diffnmf.studies.frontier_report import at_error
 from diffnmf.studies.library import check_is_for, names_of_runs
 from diffnmf.studies.paper.claims import NOT_RUN, verdict_on
 from diffnmf.studies.progress import Announce, Progress
-from diffnmf.studies.report import check_folder, definition_list, markdown_table, write_report
+from diffnmf.studies.report import check_folder, definition_list, explained_results, markdown_table, write_report
 
-Scores = dict[str, float]
 Reconstruct = Callable[[Tensor], Tensor]  # Y (B, n, m) to Y_hat (B, n, m)
 
 BATCH = 32  # groups
@@ -223,6 +223,6 @@ def _write(output: Path, rows: Mapping[str, Scores], settings: str, critic: Sequ
         "",
         *verdicts,
     ]
-    with explained_errors(output, "free disk space or make the folder writable, then run the same command again"):
+    with explained_results(output):
         write_csv(output / "recognition.csv", [{"row": name, **scores} for name, scores in rows.items()])
         write_report(output, "recognition", "\n".join(lines))

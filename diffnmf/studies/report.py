@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,11 @@ def check_folder(output: Path) -> None:
     check_output(output)
     with explained_errors(output, "choose another --output"):
         output.mkdir(parents=True, exist_ok=True)
+
+
+def explained_results(output: Path) -> AbstractContextManager[None]:
+    """``explained_errors`` of a study, which keeps what it has measured."""
+    return explained_errors(output, "free disk space or make the folder writable, then run the same command again")
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

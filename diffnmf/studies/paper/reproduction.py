@@ -10,7 +10,7 @@ import diffnmf.studies.paper.table1 as table1
 import diffnmf.studies.paper.table2 as table2
 import diffnmf.studies.paper.transfer as transfer
 from diffnmf.data import ORDERS
-from diffnmf.files import explained_errors, write_csv
+from diffnmf.files import write_csv
 from diffnmf.runs import RunConfig
 from diffnmf.studies.paper.claims import claims
 from diffnmf.studies.paper.pictures import Picture, save_pictures
@@ -18,9 +18,8 @@ from diffnmf.studies.paper.saved_study import check_study, save_study
 from diffnmf.studies.paper.study import Study
 from diffnmf.studies.paper.workbench import Groups, Workbench
 from diffnmf.studies.progress import Announce, Progress
-from diffnmf.studies.report import check_folder, definition_list, markdown_table, write_report
+from diffnmf.studies.report import check_folder, definition_list, explained_results, markdown_table, write_report
 
-ADVICE = "free disk space or make the folder writable, then run the same command again"
 CITATION = (
     'The paper: Sihan Wei, "GAN-UNET: Non-negative Matrix Factorization Using Deep Neural Networks", University of '
     "Minnesota."
@@ -81,7 +80,7 @@ def reproduce(
         _measure(bench, announce)
     announce("drawing and writing the report")
     bench.allow_measuring(False)
-    with explained_errors(output, ADVICE):
+    with explained_results(output):
         pictures = save_pictures(bench, output / "pictures")
         if rows := list(table1.csv_rows(bench)):
             write_csv(output / "table1.csv", rows)

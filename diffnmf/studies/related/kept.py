@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffnmf.evaluation.scoring import Scores
 from diffnmf.files import explained_replacing
 from diffnmf.studies.measured import Measured
 from diffnmf.studies.related.systems import SYSTEMS
-
-Scores = dict[str, float]
 
 
 class Kept:

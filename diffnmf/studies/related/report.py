@@ -7,12 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from diffnmf.evaluation.scoring import Scores
 from diffnmf.figures.montages import save_panels, unit_peak
-from diffnmf.files import explained_errors, write_csv
+from diffnmf.files import write_csv
 from diffnmf.metrics.names import NAMES
-from diffnmf.studies.report import definition_list, markdown_table, mean_std, write_report
-
-Scores = dict[str, float]
+from diffnmf.studies.report import definition_list, explained_results, markdown_table, mean_std, write_report
 
 COLUMNS = {
     **{score: NAMES[score] for score in ("relative_error", "hoyer_H", "part_overlap")},
@@ -51,7 +50,7 @@ def write_related(
         groups: rows of ``group_rows``.
     """
     pictures = {label: unit_peak(components[:A_ROW].T) for label, components in parts.items()}
-    with explained_errors(output, "free disk space or make the folder writable, then run the same command again"):
+    with explained_results(output):
         if pictures:
             shown = min(A_ROW, settings["k"])
             title = f"The {shown} most used of {settings['k']} components, each scaled to its maximum, negative black"

@@ -6,10 +6,9 @@ from torch.nn import functional as F
 
 from diffnmf.autoencoders.learning import minimize
 from diffnmf.data import ImageSet
+from diffnmf.evaluation.scoring import Scores
 from diffnmf.metrics import hoyer_H, part_overlap, relative_error
 from diffnmf.studies.related.systems import Learnt
-
-Scores = dict[str, float]
 
 RIDGE = 1e-4  # of the linear classifier, whose codes have unit variance
 STEPS = 200  # of L-BFGS for it

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from diffnmf.figures.comparisons import save_bars, sorted_in_groups
 from diffnmf.figures.montages import save_panels, unit_peak
-from diffnmf.files import explained_errors, write_csv
+from diffnmf.files import write_csv
 from diffnmf.metrics.names import NAMES
 from diffnmf.runs import DataConfig
-from diffnmf.studies.report import definition_list, markdown_table, mean_std, write_report
+from diffnmf.studies.report import definition_list, explained_results, markdown_table, mean_std, write_report
 
 SHARES, ERRORS = ("hoyer_H", "zero_share", "part_overlap", "copying", "hoyer_W"), ("column_error", "relative_error")
 SCORES = (*SHARES, "dead_components", *ERRORS, "kkt_residual")
@@ -69,7 +69,7 @@ def write_comparison(
     groups = {row: runs[0].group for row, runs in rows.items()}
     values = {row: values[row] for row in sorted_in_groups(values, "relative_error", groups)}
     parts = {row: unit_peak(bases[row]) for row in values}
-    with explained_errors(output, "free disk space or make the folder writable, then run the same command again"):
+    with explained_results(output):
         title = f"W-solvers on unseen groups of {data.dataset}"
         save_bars(output / "comparison.png", values, PANELS, title=title, groups=groups)
         save_panels(output / "bases.png", parts, image_shape, title=BASES_TITLE, across=2)
