@@ -2,11 +2,12 @@
 
 import gc
 import importlib
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diffnmf.checks import check_name
 
@@ -80,6 +81,50 @@ def _forget_other_settings(device: torch.device, mixed_precision: str) -> None:
     current = AcceleratorState._shared_state.get("_mixed_precision", mixed_precision)
     if PartialState().device != device or current != mixed_precision:
         AcceleratorState._reset_state(reset_partial_state=True)
+
+
+class Learner:
+    """A model that learns, with its optimiser, which is Adam; called as the model is.
+
+    Arguments:
+        model: on the device of the engine.
+        accelerator: the engine.
+        learning_rate: a step.
+        betas: two numbers in [0, 1).
+    """
+
+    def __init__(
+        self, model: nn.Module, accelerator: "Accelerator", learning_rate: float, betas: tuple[float, float]
+    ) -> None:
+        self._engine = accelerator
+        # Fused is four times as fast on the CPU; it would want to do itself what the scaler of float16 does.
+        fused = accelerator.scaler is None
+        optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=betas, fused=fused)
+        self._shell, self.optimizer = accelerator.prepare(Shell(model), optimizer)
+        self.alone: nn.Module = accelerator.unwrap_model(self._shell)  # without the gradients of other processes
+
+    def __call__(self, *inputs: Any) -> Any:
+        """What the model returns."""
+        return self._shell(*inputs)
+
+    def accumulating(self, last: bool) -> AbstractContextManager[None]:
+        """Processes exchange gradients once a step, with the last of its batches."""
+        return nullcontext() if last else self._engine.no_sync(self._shell)
+
+    def backward(self, loss: Tensor, share: float) -> None:
+        """Add a share of the gradients of a loss to those of the step, whose mean the engine takes over processes."""
+        self._engine.backward(loss * (share * self._engine.num_processes))
+
+    def step(self) -> Tensor:
+        """Step on the gradients, and return this process's share of their norm."""
+        self._engine.unscale_gradients(self.optimizer)
+        gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self._engine.scaler is not None:  # a float16 overflow is no accident: that step is left out
+            norm = torch.where(norm.isfinite(), norm, 0.0)
+        return norm / self._engine.num_processes
 
 
 class Shell(nn.Module):

@@ -1,11 +1,11 @@
 """The training loop of GAN-UNET."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffnmf.data import GroupSampler
 from diffnmf.models import Critic, Factorization, Generator
@@ -15,7 +15,7 @@ from diffnmf.training.batches import Batch, EpochPlan, Prepared
 from diffnmf.training.clock import Clock
 from diffnmf.training.config import TrainingConfig
 from diffnmf.training.disturbance import leading_components, pca_disturbance
-from diffnmf.training.engine import Shell, make_accelerator
+from diffnmf.training.engine import Learner, make_accelerator
 from diffnmf.training.generator_loss import GeneratorLoss
 from diffnmf.training.losses import accuracy, adversarial_loss, critic_loss
 from diffnmf.training.randomness import random_state, set_random_state
@@ -77,12 +77,11 @@ class Trainer:
         self.critic = critic.to(self.device) if critic is not None and config.adversarial else None
         self.ema = MovingAverage(self.generator, config.ema_decay) if config.ema_decay > 0 else None
         self.averaged = None if self.ema is None else cast(Generator, self.ema.module)
-        # Shells around the models: they synchronise gradients and choose the precision.
-        self._generator, self.generator_optimizer = self._prepare(self.generator, config.learning_rate)
-        self.critic_optimizer: Any = None
+        self._generator = Learner(self.generator, self.accelerator, config.learning_rate, config.betas)
+        self.generator_optimizer, self.critic_optimizer = self._generator.optimizer, None
         if self.critic is not None:
-            self._critic, self.critic_optimizer = self._prepare(self.critic, config.critic_learning_rate)
-            self._judge = self.accelerator.unwrap_model(self._critic)  # without the gradients of other processes
+            self._critic = Learner(self.critic, self.accelerator, config.critic_learning_rate, config.betas)
+            self.critic_optimizer = self._critic.optimizer
         self.log = StepLog(self.accelerator)
         self.clock = Clock(self.device)
         self.epoch, self.steps_done = 1, 0  # where the next step is
@@ -145,22 +144,22 @@ class Trainer:
 
     def _critic_step(self, batches: list[Batch], result: Factorization | None, log: Log) -> None:
         for batch in batches:
-            with self._accumulating(self._critic, last=batch is batches[-1]):
+            with self._critic.accumulating(last=batch is batches[-1]):
                 with torch.no_grad():
                     fakes = (result or self._factorize(batch)).Y_hat.detach()
                 reals = pca_disturbance(batch.Y, self.pca_rank, batch.prepared.get("leading"))
                 candidates = torch.cat((reals, fakes))  # (2B, n, m)
                 real_logits, fake_logits = self._critic(candidates, batch.Y.repeat(2, 1, 1)).chunk(2)
                 loss = critic_loss(real_logits, fake_logits, batch.flipped)
-                self._backward(loss, batch)
+                self._critic.backward(loss, batch.share)
             _report(log, batch, "critic_loss", loss)
             _report(log, batch, "critic_accuracy_real", accuracy(real_logits, real=True))
             _report(log, batch, "critic_accuracy_fake", accuracy(fake_logits, real=False))
-        log["critic_gradient_norm"] = self._update(self.critic_optimizer)
+        log["critic_gradient_norm"] = self._critic.step()
 
     def _generator_step(self, batches: list[Batch], result: Factorization | None, log: Log) -> None:
         for batch in batches:
-            with self._accumulating(self._generator, last=batch is batches[-1]), self._judging():
+            with self._generator.accumulating(last=batch is batches[-1]), self._judging():
                 H, _, Y_hat = result or self._factorize(batch)
                 reconstruction = self.loss.reconstruction(Y_hat, batch)
                 _report(log, batch, "reconstruction_loss", reconstruction)
@@ -170,11 +169,11 @@ class Trainer:
                     penalised = penalised + weight * penalty
                 loss = self.config.reconstruction_weight * penalised
                 if self.critic is not None:
-                    adversarial = adversarial_loss(self._judge(Y_hat, batch.Y), self.config.adversarial_form)
+                    adversarial = adversarial_loss(self._critic.alone(Y_hat, batch.Y), self.config.adversarial_form)
                     loss = loss + adversarial
                     _report(log, batch, "adversarial_loss", adversarial)
-                self._backward(loss, batch)
-        log["generator_gradient_norm"] = self._update(self.generator_optimizer)
+                self._generator.backward(loss, batch.share)
+        log["generator_gradient_norm"] = self._generator.step()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, as tensors and plain values; every process has to call it.
@@ -254,16 +253,6 @@ class Trainer:
         self.epoch, self.steps_done = epoch, 0
         self.log = StepLog(self.accelerator)
 
-    def _prepare(self, model: nn.Module, learning_rate: float) -> tuple[nn.Module, Any]:
-        # Fused is four times as fast on the CPU; it would want to do itself what the scaler of float16 does.
-        fused = self.accelerator.scaler is None
-        optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=self.config.betas, fused=fused)
-        return self.accelerator.prepare(Shell(model), optimizer)
-
-    def _accumulating(self, model: nn.Module, last: bool) -> AbstractContextManager[None]:
-        """Processes exchange gradients once a step, with the last of the batches."""
-        return nullcontext() if last else self.accelerator.no_sync(model)
-
     @contextmanager
     def _judging(self) -> Iterator[None]:
         """The critic judges but does not learn: gradients for it would be computed for nothing."""
@@ -276,21 +265,6 @@ class Trainer:
                 yield
             finally:
                 self.critic.requires_grad_(True)
-
-    def _backward(self, loss: Tensor, batch: Batch) -> None:
-        """Add the gradients of this batch to those of the step, whose mean the engine takes over the processes."""
-        self.accelerator.backward(loss * (batch.share * self.accelerator.num_processes))
-
-    def _update(self, optimizer: Any) -> Tensor:
-        """Step on the gradients, and return this process's share of their norm."""
-        self.accelerator.unscale_gradients(optimizer)
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        optimizer.step()
-        optimizer.zero_grad()
-        if self.accelerator.scaler is not None:  # a float16 overflow is no accident: that step is left out
-            norm = torch.where(norm.isfinite(), norm, 0.0)
-        return norm / self.accelerator.num_processes
 
 
 def _report(log: Log, batch: Batch, name: str, value: Tensor) -> None:
