@@ -6,7 +6,7 @@ a ValueError; the message names the argument, what was expected, and what came.
 """
 
 import numbers
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Collection, Iterable, Mapping, Sequence, Sized
 from typing import Any, TypeVar
 
 import numpy as np
@@ -99,6 +99,12 @@ def check_not_empty(name: str, value: Sized, what: str) -> None:
     """Raise unless there is at least one of what it holds."""
     if len(value) == 0:
         raise ValueError(f"{name}: expected at least one {what}; got none")
+
+
+def check_names(name: str, values: Collection[str], known: Collection[str], what: str) -> tuple[str, ...]:
+    """At least one of the known names, each once; ``what`` they are is told where there is none."""
+    check_not_empty(name, values, what)
+    return tuple(dict.fromkeys(check_name(name, value, known) for value in values))
 
 
 def check_text(name: str, value: object, expected: str = "a text") -> str:

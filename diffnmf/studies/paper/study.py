@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from diffnmf.checks import check_count, check_counts, check_name, check_not_empty, set_fields
+from diffnmf.checks import check_count, check_counts, check_name, check_names, set_fields
 from diffnmf.data import DATASETS
 from diffnmf.runs import DataConfig, ModelConfig, RunConfig
 from diffnmf.runs.presets import FROM_MERGING
@@ -65,11 +65,8 @@ class Study:
             bases_m=check_count("bases_m", self.bases_m, at_least=1),
             bases_ks=check_counts("bases_ks", self.bases_ks, at_least=1),
             bases_groups=check_count("bases_groups", self.bases_groups, at_least=1),
+            datasets=check_names("datasets", self.datasets, DATASETS, "data set"),
         )
-        check_not_empty("datasets", self.datasets, "data set")
-        for dataset in self.datasets:
-            check_name("datasets", dataset, DATASETS)
-        set_fields(self, datasets=tuple(dict.fromkeys(self.datasets)))
         check_name("bases_dataset", self.bases_dataset, DATASETS)
         if missing := [row for row in MODELS if row not in self.models]:
             raise ValueError(f"models: expected the rows {'; '.join(MODELS)}; got none called {missing[0]}")

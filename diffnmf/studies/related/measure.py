@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_counts, check_name, check_not_empty
+from diffnmf.checks import check_count, check_counts, check_names
 from diffnmf.data import DataSplit, ImageSet, load_dataset
 from diffnmf.errors import DivergenceError, RunFolderError
 from diffnmf.evaluation.scoring import Scores
@@ -61,10 +61,8 @@ def measure_related(
         RunFolderError: OUTPUT holds measurements of something else, or every system diverged.
     """
     output = Path(output)
-    check_not_empty("systems", systems, "system")
-    for name in systems:
-        check_name("systems", name, SYSTEMS)
-    systems, seeds = list(dict.fromkeys(systems)), list(dict.fromkeys(check_counts("seeds", seeds)))  # each once
+    systems = check_names("systems", systems, SYSTEMS, "system")
+    seeds = list(dict.fromkeys(check_counts("seeds", seeds)))  # each once
     k = check_count("k", k, at_least=1)
     check_count("train_images", train_images, at_least=1)
     check_count("test_images", test_images, at_least=1)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_counts, check_name, check_not_empty
+from diffnmf.checks import check_counts, check_names, check_not_empty
 from diffnmf.data import group_matrix
 from diffnmf.errors import RunFolderError
 from diffnmf.evaluation.agreement import exact_agreement
@@ -68,10 +68,8 @@ def compare_w_solvers(
         TypeError, ValueError: a row is unknown, a seed is no int ≥ 0, or there is none of them.
         RunFolderError: OUTPUT/runs contains runs with other options, or every training diverged.
     """
-    check_not_empty("rows", rows, "row")
-    for row in rows:
-        check_name("rows", row, W_SOLVER_ROWS)
-    rows, seeds = list(dict.fromkeys(rows)), list(dict.fromkeys(check_counts("seeds", seeds)))  # each once
+    rows = check_names("rows", rows, W_SOLVER_ROWS, "row")
+    seeds = list(dict.fromkeys(check_counts("seeds", seeds)))  # each once
     check_folder(Path(output))
     library = ModelLibrary(Path(output) / "runs", data_dir=data_dir, device=device, announce=announce)
     # All rows for one seed before the next seed: if interrupted, there is something to compare.
