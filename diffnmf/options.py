@@ -105,12 +105,9 @@ def differences(
     saved: Mapping[str, Any],
     same: Callable[[str, Any, Any], bool] = lambda name, now, saved: bool(now == saved),
 ) -> list[str]:
-    """Where options are others than those that were saved, as "k is 5 here and was 6"; one that is not there is None.
+    """Where options, name -> value, are not those that were saved: "k is 5 here and was 6"; what is not there is None.
 
-    Arguments:
-        now: name -> value.
-        saved: name -> value.
-        same: told a name and both values, whether they say the same.
+    ``same`` is told a name and both values.
     """
     return [
         f"{name} is {now.get(name)!r} here and was {saved.get(name)!r}"

@@ -10,11 +10,11 @@ from torch import Tensor
 from diffnmf.checks import check_count
 from diffnmf.data import GroupSampler, group_matrix
 from diffnmf.errors import RunFolderError
-from diffnmf.evaluation.scoring import Scores, mean_of
+from diffnmf.evaluation.scoring import BATCH, Scores, mean_of
 from diffnmf.hardware import now
 from diffnmf.metrics import slot_consistency, summarize
 from diffnmf.models import GANUNMF
-from diffnmf.runs import DataConfig, RunFolder
+from diffnmf.runs import DataConfig, RunConfig, RunFolder
 from diffnmf.runs.parts import TEST_SEED, RunData, load_run_data
 from diffnmf.runs.places import absolute_dataset, fingerprint
 from diffnmf.runs.trained_run import load_model_of
@@ -27,7 +27,7 @@ from diffnmf.studies.frontier_rows import (
     prototypes_of,
     squared_error_of_merging,
 )
-from diffnmf.studies.gap import BATCH, Factors, Objective, gap_closed
+from diffnmf.studies.gap import Factors, Objective, gap_closed
 from diffnmf.studies.library import check_is_for, names_of_runs
 from diffnmf.studies.measured import Measured
 from diffnmf.studies.progress import Announce, Progress
@@ -89,18 +89,8 @@ def measure_frontier(
         check_count("direct", direct, at_least=1)
     check_folder(output)
     config = replace(config, dataset=absolute_dataset(config.dataset))
-    settings = {
-        "dataset": config.dataset,
-        "group_size": config.group_size,
-        "order": config.order,
-        "limit_groups": config.limit_groups,
-        "limit_test_groups": config.limit_test_groups,
-        "resize": None if config.resize is None else list(config.resize),
-        "k": k,
-        "rounds": rounds,
-        "weights_in": UNIT,
-        "direct": direct,
-    }
+    plain = RunConfig(data=config).to_dict()["data"]
+    settings = {**plain, "k": k, "rounds": rounds, "weights_in": UNIT, "direct": direct}
     opened = [_opened(run, k, device) for run in runs]  # an error before anything is measured
     data = _grouped(load_run_data(config, seed=0, data_dir=data_dir, device=device), config)
     settings["images"] = fingerprint(data.split)

@@ -3,18 +3,18 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from diffnmf.data import group_matrix
 from diffnmf.evaluation.rivals import ANLS_SETTINGS
+from diffnmf.evaluation.scoring import mean_scores
 from diffnmf.factorization import UnitColumns, factorize, match_slots, merge, slot_prototypes, take_slots
 from diffnmf.metrics import relative_error
 from diffnmf.models.basis_start import PROTOTYPE_GROUPS
 from diffnmf.runs.parts import RunData
 from diffnmf.studies.direct import reduce_directly
 from diffnmf.studies.frontier_report import HALS_ROW, ORDERED, PLAIN
-from diffnmf.studies.gap import BATCH, Factors, optimum
+from diffnmf.studies.gap import Factors, optimum
 from diffnmf.training.losses import TO_START
 
 # In units of the squared relative error of merging. On MNIST 0.7 for k = 10 and 3 for k = 30 cost 1 % more error than
@@ -34,12 +34,12 @@ def prototypes_of(data: RunData, k: int) -> Tensor:
 
 def squared_error_of_merging(data: RunData, k: int) -> float:
     """The mean over the test groups."""
-    errors = []
-    for groups in data.test_groups.split(BATCH):
-        Y = group_matrix(data.split.test, groups)
+
+    def score(Y: Tensor) -> dict[str, Tensor]:
         H, W = merge(Y, k)
-        errors.append(relative_error(Y, H @ W))
-    return torch.cat(errors).double().square().mean().item()
+        return {UNIT: relative_error(Y, H @ W).double().square()}
+
+    return mean_scores(score, data.split.test, data.test_groups)[UNIT]
 
 
 def classical_rows(

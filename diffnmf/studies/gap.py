@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.data import group_matrix
+from diffnmf.evaluation.scoring import BATCH
 from diffnmf.factorization import UnitColumns, factorize, match_slots, merge, take_slots
 from diffnmf.models import GANUNMF
 from diffnmf.runs.parts import RunData
@@ -13,7 +14,6 @@ from diffnmf.training import TrainingConfig
 from diffnmf.training.losses import SMALLEST_START_ERROR, TO_START
 
 Factors = tuple[Tensor, Tensor]
-BATCH = 32  # groups
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,7 @@ class Measured:
     Arguments:
         file: where they are kept, JSON.
         settings: plain values; those of the earlier call must be the same.
-        what: the file holds, for the message where it does not.
-        subject: of the message where settings differ; the file unless given.
+        what: is in the file, as a message says it, and ``subject``, what was measured.
         newer: settings that older files do not have: they are taken on trust.
         optional: settings of rows that not every call measures: None agrees with every value, which is kept.
 

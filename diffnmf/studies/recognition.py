@@ -13,7 +13,7 @@ from diffnmf.checks import check_counts
 from diffnmf.data import group_matrix
 from diffnmf.errors import RunFolderError
 from diffnmf.evaluation.rivals import ANLS_SETTINGS
-from diffnmf.evaluation.scoring import Scores
+from diffnmf.evaluation.scoring import BATCH, Scores
 from diffnmf.factorization import factorize, merge
 from diffnmf.files import explained_reading, read_json, write_csv, write_json
 from diffnmf.metrics import relative_error
@@ -31,7 +31,6 @@ from diffnmf.studies.report import check_folder, definition_list, explained_resu
 
 Reconstruct = Callable[[Tensor], Tensor]  # Y (B, n, m) to Y_hat (B, n, m)
 
-BATCH = 32  # groups
 ROUNDS = (2, 4, 8, 16, 32, 64)  # of HALS from a random start: accuracies at errors above that of its end
 REAL = "the images themselves"
 BESIDE_THE_ROW = ("seed", "adversarial", "start_from", "checkpoint_every", "picture_every", "critic_width")
