@@ -88,19 +88,19 @@ def explained_reading(path: Path, what: str) -> Iterator[None]:
         raise RunFolderError(f"{path}: not {what}, or damaged: {error!r}") from error
 
 
-def check_output(folder: Path) -> None:
+def check_output(folder: Path, argument: str = "output") -> None:
     """Raise RunFolderError unless results can be written into a folder, which need not exist; nothing is touched.
 
-    For what would else be noticed when the work is done.
+    For what would else be noticed when the work is done. ``argument`` names the folder in messages.
     """
     try:
         there = next(path for path in (folder, *folder.parents) if path.exists())
     except OSError as error:  # a name that is too long, a folder that may not be read
-        raise RunFolderError(f"output: cannot write to {folder}: {error.strerror} (take another --output)") from error
+        raise RunFolderError(f"{argument}: cannot write to {folder}: {error.strerror} (take another folder)") from error
     if not there.is_dir():
-        raise RunFolderError(f"output: expected a folder; {there} is a file")
+        raise RunFolderError(f"{argument}: expected a folder; {there} is a file")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise RunFolderError(f"output: cannot write to {folder}: nothing may be written into {there}")
+        raise RunFolderError(f"{argument}: cannot write to {folder}: nothing may be written into {there}")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from tqdm import tqdm
 import diffnmf.cli
 import diffnmf.runs.pictures
 from diffnmf.files import replacing
-from diffnmf.runs.lock import locked
+from diffnmf.lock import locked
 
 DIGITS = ["train", "--dataset", "digits", "--k", "4", "--width", "8", "--critic-width", "8", "--limit-groups", "13"]
 # 13 groups in steps of 4: a checkpoint after every step, and so after the last one of an epoch, too.

@@ -10,8 +10,8 @@ from diffnmf.checks import check_name
 from diffnmf.cli.reporting import announce_for, explained, was_given
 from diffnmf.cli.run_commands import DataDir, Device
 from diffnmf.hardware import AUTO, device_named
+from diffnmf.lock import locked_output
 from diffnmf.runs import PRESETS, DataConfig, RunFolder
-from diffnmf.runs.lock import locked_output
 from diffnmf.runs.presets import preset_with
 from diffnmf.studies.frontier import measure_frontier
 from diffnmf.studies.paper import STUDIES, reproduce

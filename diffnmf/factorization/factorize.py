@@ -139,7 +139,7 @@ def factorize(
     Raises:
         TypeError: an argument is not of the kind that is expected; the message names it.
         ValueError: shapes, signs, devices or names do not fit; the message names the argument.
-        RunFolderError: the checkpoint is that of another run.
+        RunFolderError: the checkpoint is that of another run, in use by another process, or cannot be written to.
         ProcessLostError: another process of the group has ended.
 
     Warns:

@@ -231,7 +231,7 @@ def _passes(
     while iteration < (1 if once else options.max_iter):
         iteration += 1
         for number, Y in enumerate(read()):
-            before = learner.Ht.clone()
+            before = learner.Ht
             cost = step(number, Y, iteration == 1)
             if watch.done(number, cost, moved(before, learner.Ht), first_pass=iteration == 1):
                 return Passes(learner, iteration, watch.steps, True)

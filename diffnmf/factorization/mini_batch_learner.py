@@ -133,7 +133,10 @@ class Learner:
                 W = rule.even_weights(half) if last is None else last.W.clone()
                 rule.improve_weights(half, W, rule.sweeps(half))
             cost = rule.cost(half, target, W, self.Ht)
-            rule.improve_components(self.memory, rho, target, W, last, self.Ht)
+            # Ctrl-C in the middle leaves the sums without the batch, never with half of it.
+            memory, Ht = self.memory.copy(), self.Ht.clone()
+            rule.improve_components(memory, rho, target, W, last, Ht)
+            vars(self).update(memory=memory, Ht=Ht)  # both at once
         return W, cost
 
     @torch.no_grad()

@@ -46,6 +46,9 @@ class Memory:
     hold: Tensor
     samples: float = 0.0
 
+    def copy(self) -> "Memory":
+        return Memory(self.pull.clone(), self.hold.clone(), self.samples)
+
     def add(self, pull: Tensor, hold: Tensor, samples: float, rho: float) -> None:
         self.pull.mul_(rho).add_(pull)
         self.hold.mul_(rho).add_(hold)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from diffnmf.checks import check_count, check_tensor
 from diffnmf.factorization import factorize
+from diffnmf.files import explained_errors, replacing_together
 from diffnmf.layers import NNLSLayer
 from diffnmf.models.generator import Factorization, Generator
 from diffnmf.models.generator_config import GeneratorConfig
@@ -116,11 +117,13 @@ class GANUNMF(nn.Module):
         """Write the folder ``path``: model.yaml in plain text, and generator.safetensors.
 
         Raises:
-            RunFolderError: ``path`` holds a training run, which stays as it is.
+            RunFolderError: ``path`` holds a training run, or cannot be written to; what is there stays as it is.
         """
-        check_no_run(Path(path))
-        save_config(self.config, Path(path))
-        save_weights(self.generator.state_dict(), Path(path) / "generator.safetensors")
+        path = Path(path)
+        check_no_run(path)
+        with explained_errors(path), replacing_together(path) as unfinished:
+            save_config(self.config, unfinished)
+            save_weights(self.generator.state_dict(), unfinished / "generator.safetensors")
 
     @classmethod
     def load(cls, path: str | Path, *, weights: str | None = None, device: torch.device | str = "cpu") -> "GANUNMF":

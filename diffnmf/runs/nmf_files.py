@@ -1,8 +1,7 @@
 """Classical NMF of a file: what the commands ``nmf``, ``rank`` and ``consensus`` do and write."""
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +11,6 @@ from torch import Tensor
 
 from diffnmf.checks import check_count
 from diffnmf.data.tables import Table, read_table
-from diffnmf.errors import RunFolderError
 from diffnmf.factorization import (
     ConsensusScores,
     RankScores,
@@ -26,11 +24,10 @@ from diffnmf.files import (
     check_output,
     explained_errors,
     explained_replacing,
-    remove_unfinished,
     replacing_together,
     write_json,
 )
-from diffnmf.runs.lock import locked_output
+from diffnmf.lock import free_folder
 from diffnmf.solvers.norms import safe_norm
 
 Announce = Callable[[str], None]
@@ -158,7 +155,10 @@ def score_consensus(
     """``consensus_curve`` of the table in a file; writes consensus.csv, consensus.png and the components of each k."""
     output = Path(output)
     files = ["consensus.csv", "consensus.png", *(f"components_{k}.csv" for k in ks)]
-    with free_folder(output, files, overwrite):
+    check_output(output)
+    numbered = [file.name for file in output.glob("components_*.csv") if file.stem[len("components_") :].isdecimal()]
+    others = sorted(set(numbered) - set(files))  # of an earlier call, for other k: they go with the rest of it
+    with free_folder(output, [*files, *others], overwrite):
         table = _announced(data, resize, announce)
         if np.isnan(_entries(table)).any():
             raise ValueError(
@@ -174,9 +174,8 @@ def score_consensus(
             for k, found in zip(scores.ks, scores.found, strict=True):
                 names = [f"component_{i + 1}" for i in range(k)]
                 save_named(unfinished / f"components_{k}.csv", found.H.T.numpy(), names, table.columns)
-        for file in output.glob("components_*.csv"):  # those of an earlier call, for other k
-            if file.name not in files and file.stem.removeprefix("components_").isdecimal():
-                file.unlink()
+        for name in others:
+            (output / name).unlink(missing_ok=True)
     return scores
 
 
@@ -232,24 +231,6 @@ def remove_others(files: Sequence[Path]) -> None:
     for name in FILES:
         if files[0].with_name(name) not in files:
             files[0].with_name(name).unlink(missing_ok=True)
-
-
-def check_free(output: Path, names: Sequence[str], overwrite: bool) -> None:
-    """Raise where a folder cannot be written to, or holds files that may not be replaced."""
-    check_output(output)
-    found = [name for name in names if (output / name).exists()]
-    if found and not overwrite:
-        raise RunFolderError(f"{output}: holds {', '.join(found)} already; take another --output, or --overwrite")
-
-
-@contextmanager
-def free_folder(output: Path, names: Sequence[str], overwrite: bool) -> Iterator[None]:
-    """``check_free``, and nobody else's until the end: two at once would leave files of both there."""
-    check_free(output, names, overwrite)
-    with locked_output(output):
-        check_free(output, names, overwrite)  # another may have ended meanwhile
-        remove_unfinished(output)
-        yield
 
 
 def save_named(path: Path, matrix: np.ndarray, rows: list[str] | None, columns: list[str] | None) -> None:

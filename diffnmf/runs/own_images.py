@@ -10,9 +10,9 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_flag
 from diffnmf.data import group_matrix, load_images
-from diffnmf.errors import RunFolderError
 from diffnmf.figures.montages import save_decomposition
-from diffnmf.files import check_output, explained_errors, replacing
+from diffnmf.files import check_output, explained_errors, replacing_together
+from diffnmf.lock import free_folder
 from diffnmf.metrics import column_error, relative_error
 from diffnmf.metrics.names import with_both_names
 from diffnmf.runs.pictures import model_name
@@ -107,27 +107,26 @@ def factorize_images(
     shuffle, seed = check_flag("shuffle", shuffle), check_count("seed", seed)
     output = Path(output)
     check_output(output)
-    if (output / FACTORS).exists() and not overwrite:
-        raise RunFolderError(f"output: {output / FACTORS} is there already (--overwrite, or another folder)")
-    model = open_model(run, weights, device)
-    image_set = load_images(images, resize=model.config.image_shape if resize else None)
-    check_image_shape(model, image_set.image_shape, str(images))
-    indices = _groups(len(image_set), model.config.m, seed if shuffle else None)  # (G, m)
-    Y = group_matrix(image_set, indices)  # (G, n, m)
-    announce(f"{images}: {len(image_set)} images in {len(Y)} groups of {model.config.m}")
-    result = model.factorize(Y)
-    H, W, Y_hat = (part.float().cpu() for part in result)  # NumPy and pictures know no bfloat16
-    scores = (score(Y, Y_hat).numpy() for score in (column_error, relative_error))
-    factors = GroupFactors(H.numpy(), W.numpy(), Y_hat.numpy(), indices.numpy(), *scores)
-    with explained_errors(output):
-        if (output / FACTORS).exists():
-            for picture in output.glob("group-[0-9][0-9][0-9][0-9].png"):  # there may be more of them than now
-                picture.unlink()
-        _save(factors, output)
-        for group in range(min(len(Y), PICTURES)):
-            file = output / f"group-{group:04d}.png"
-            title = f"Group {group} of {image_set.name}, by {model_name(model)}"
-            save_decomposition(file, Y[group], H[group], W[group], image_set.image_shape, title=title)
+    earlier = {file.name for file in output.glob("group-[0-9][0-9][0-9][0-9].png")}
+    with free_folder(output, [FACTORS, *sorted(earlier)], overwrite):
+        model = open_model(run, weights, device)
+        image_set = load_images(images, resize=model.config.image_shape if resize else None)
+        check_image_shape(model, image_set.image_shape, str(images))
+        indices = _groups(len(image_set), model.config.m, seed if shuffle else None)  # (G, m)
+        Y = group_matrix(image_set, indices)  # (G, n, m)
+        announce(f"{images}: {len(image_set)} images in {len(Y)} groups of {model.config.m}")
+        result = model.factorize(Y)
+        H, W, Y_hat = (part.float().cpu() for part in result)  # NumPy and pictures know no bfloat16
+        scores = (score(Y, Y_hat).numpy() for score in (column_error, relative_error))
+        factors = GroupFactors(H.numpy(), W.numpy(), Y_hat.numpy(), indices.numpy(), *scores)
+        pictures = [f"group-{group:04d}.png" for group in range(min(len(Y), PICTURES))]
+        with explained_errors(output), replacing_together(output) as unfinished:
+            np.savez_compressed(unfinished / FACTORS, **with_both_names(vars(factors)))
+            for group, name in enumerate(pictures):
+                title = f"Group {group} of {image_set.name}, by {model_name(model)}"
+                save_decomposition(unfinished / name, Y[group], H[group], W[group], image_set.image_shape, title=title)
+        for name in earlier.difference(pictures):
+            (output / name).unlink(missing_ok=True)
     return factors
 
 
@@ -138,8 +137,3 @@ def _groups(count: int, m: int, seed: int | None) -> Tensor:
     order = np.arange(count) if seed is None else np.random.default_rng(seed).permutation(count)
     starts = np.minimum(np.arange(0, count, m), count - m)
     return torch.from_numpy(order[starts[:, None] + np.arange(m)])
-
-
-def _save(factors: GroupFactors, output: Path) -> None:
-    with replacing(output / FACTORS) as file:
-        np.savez_compressed(file, **with_both_names(vars(factors)))

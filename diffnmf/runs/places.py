@@ -38,6 +38,15 @@ def moved_to(dataset: str, data: DataConfig) -> str:
     )
 
 
+def check_apart(output: Path, start_from: Path) -> None:
+    """Raise ValueError where a run would take the place of the one that it starts from, and has to be resumed with."""
+    if output.exists() and start_from.exists() and output.samefile(start_from):
+        raise ValueError(
+            f"start_from: expected another folder than output; got {start_from} for both (give another output: a run"
+            " that is resumed before its first checkpoint reads the run that it starts from once more)"
+        )
+
+
 def check_images_are_there(data: DataConfig, config_file: Path) -> None:
     """Raise RunFolderError where a user has moved the images of a run; names the path that is stored."""
     if own_images(data.dataset) and not _exists(data.dataset):

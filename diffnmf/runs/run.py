@@ -10,12 +10,12 @@ import torch
 
 from diffnmf.errors import DivergenceError, RunFolderError
 from diffnmf.files import explained_errors
+from diffnmf.lock import locked
 from diffnmf.models.saved_model import save_config
 from diffnmf.runs.checkpoints import position
 from diffnmf.runs.config import RunConfig
 from diffnmf.runs.experiment import Callbacks, Experiment, ExperimentResult, Row
-from diffnmf.runs.lock import locked
-from diffnmf.runs.places import check_images_are_there, moved_to, with_absolute_paths
+from diffnmf.runs.places import check_apart, check_images_are_there, moved_to, with_absolute_paths
 from diffnmf.runs.run_folder import RunFolder, fresh_folder
 from diffnmf.training.engine import make_accelerator
 from diffnmf.training.randomness import seeded
@@ -69,6 +69,8 @@ def run_experiment(
         ([1, 2], 4)
     """
     config = with_absolute_paths(config)
+    if output is not None and config.model.start_from is not None:
+        check_apart(Path(output), Path(config.model.start_from))
     accelerator = make_accelerator(device, config.training.precision)
     if accelerator.is_main_process and output is not None and not overwrite:
         RunFolder.check_free(output)

@@ -14,7 +14,6 @@ step, may lower the residual by much. Two bounds on f = ½‖y − Hx‖² + w�
 import torch
 from torch import Tensor
 
-from diffnmf.solvers import products
 from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.exact.accurate_residual import accurate_residual
 from diffnmf.solvers.exact.chunks import index_chunks
@@ -24,6 +23,7 @@ from diffnmf.solvers.exact.masked import as_columns, inverse_row_sums
 from diffnmf.solvers.gram import bounded_price, gram_form, penalty_in_units, scale_gram
 from diffnmf.solvers.optimality import ALLOWED_EXCESS, Optimality
 from diffnmf.solvers.problem import Problem
+from diffnmf.solvers.products import form_gram, form_squares
 
 MAX_ROUNDS = 4  # in which M may grow
 
@@ -42,7 +42,7 @@ def is_best(problem: Problem, W: Tensor, judgement: Optimality) -> Tensor:
     if judgement.certain is not None and looking_is_free(W.device) and judgement.certain.all():
         return judgement.certain
     assert judgement.squares is not None
-    A, *scales = scale_gram(products.gram(problem.H), products.squares(problem.Y), problem.ridge.double())
+    A, *scales = scale_gram(form_gram(problem.H), form_squares(problem.Y), problem.ridge.double())
     row_scale, column_scale = scales
     W, m = W.double(), W.shape[-1]
     X = as_columns(W * row_scale / column_scale)

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from diffnmf.kernels import judgement as kernels
 from diffnmf.kernels.calling import multiplies
-from diffnmf.solvers import products
 from diffnmf.solvers.norms import one_where_zero
 from diffnmf.solvers.problem import Problem
+from diffnmf.solvers.products import form_squares, residual_gradient
 
 # Of √(2f) over the least possible, in units of ‖y‖. The rounding of W alone costs up to 1.1e-16 Σ ‖hᵢ‖ wᵢ / ‖y‖.
 ALLOWED_EXCESS = 9e-10
@@ -55,7 +55,7 @@ def objective_gradient(problem: Problem, W: Tensor) -> Tensor:
         H = problem.H.double()
         return 0.5 * (H + H.mT) @ W + ridge * W - problem.Y.double()
     if problem.constraints is None or problem.constraints.weights is None:
-        return products.residual_gradient(problem.H, problem.Y, W)[0] + ridge * W
+        return residual_gradient(problem.H, problem.Y, W)[0] + ridge * W
     H = problem.H.double()
     residual = torch.baddbmm(problem.Y.double(), H, W, beta=-1)
     return H.mT @ (residual * problem.constraints.weights.double()) + ridge * W
@@ -68,10 +68,10 @@ def _plain(problem: Problem, W: Tensor) -> Optimality:
     """
     if multiplies(*problem.inputs, W) and problem.H.numel() and problem.Y.numel():
         return _by_kernel(problem, W)
-    gradient, squares = products.residual_gradient(problem.H, problem.Y, W)
+    gradient, squares = residual_gradient(problem.H, problem.Y, W)
     gradient = gradient + problem.ridge.double() * W
-    norms = one_where_zero(products.squares(problem.H)).sqrt().mT  # (B, k, 1)
-    lengths = one_where_zero(products.squares(problem.Y)).sqrt()  # (B, 1, m)
+    norms = one_where_zero(form_squares(problem.H)).sqrt().mT  # (B, k, 1)
+    lengths = one_where_zero(form_squares(problem.Y)).sqrt()  # (B, 1, m)
     violation = torch.minimum(W * norms, (gradient + problem.l1.double()) / norms).abs() / lengths
     size = (W * norms).sum(-2, keepdim=True) / lengths
     return Optimality(_largest(violation), _largest(size), gradient, torch.zeros_like(size), squares)
@@ -149,7 +149,7 @@ def _units(problem: Problem) -> tuple[Tensor, Tensor]:
     if problem.squared:
         norms, lengths = H.double().diagonal(dim1=-2, dim2=-1).unsqueeze(-1), None
     elif weights is None:
-        norms, lengths = products.squares(H).mT, products.squares(Y)
+        norms, lengths = form_squares(H).mT, form_squares(Y)
     else:
         norms = H.double().square().mT @ weights.double()
         lengths = (Y.double().square() * weights.double()).sum(-2, keepdim=True)

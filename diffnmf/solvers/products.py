@@ -12,19 +12,19 @@ from diffnmf.kernels.calling import multiplies
 IN_CACHE = 2**17  # numbers of float64
 
 
-def gram(H: Tensor) -> Tensor:
+def form_gram(H: Tensor) -> Tensor:
     """HᵀH (B, k, k) of H (B, n, k)."""
     return kernels.gram(H) if multiplies(H) else H.double().mT @ H.double()
 
 
-def correlation(H: Tensor, Y: Tensor) -> Tensor:
+def form_correlation(H: Tensor, Y: Tensor) -> Tensor:
     """HᵀY (B, k, m) of H (B, n, k) and Y (B, n, m)."""
     # A library's product is the faster one where H leaves the cache, unless copies in float64 have to be made for it.
     small = H.dtype != torch.float64 or H.shape[-2] * H.shape[-1] <= IN_CACHE
     return kernels.correlation(H, Y) if small and multiplies(H, Y) else H.double().mT @ Y.double()
 
 
-def squares(X: Tensor) -> Tensor:
+def form_squares(X: Tensor) -> Tensor:
     """‖x‖² (B, 1, m) of the columns of X (B, n, m)."""
     return kernels.squares(X) if multiplies(X) else X.double().square().sum(-2, keepdim=True)
 

@@ -21,7 +21,7 @@ from diffnmf.cli import app
 from diffnmf.cli.commands import Command
 from diffnmf.cli.nmf_commands import numbers_of
 from diffnmf.data.tables import read_table
-from diffnmf.runs.lock import locked
+from diffnmf.lock import locked
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -417,6 +417,16 @@ def test_consensus(X, tmp_path):
     assert written(tmp_path / "out" / "components_3.csv")[0] == [f"f{j}" for j in range(6)]
     assert (tmp_path / "out" / "consensus.png").stat().st_size > 1000
     assert written(tmp_path / "out" / "consensus.csv")[1] == ["2", "3"]
+
+
+def test_consensus_removes_nothing_that_it_was_not_told_to(X, tmp_path):
+    save_csv(tmp_path / "t.csv", X)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "components_99.csv").write_text("mine")
+    result = invoke("consensus", "t.csv", "--k", "2", "--n-init", 3, "--output", "out")
+    assert result.exit_code == 2
+    assert "holds components_99.csv already" in result.stderr
+    assert (tmp_path / "out" / "components_99.csv").read_text() == "mine"
 
 
 def test_components_of_an_earlier_consensus_do_not_stay(X, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from diffnmf.cli import app
-from diffnmf.runs.lock import locked
+from diffnmf.lock import locked
 from diffnmf.studies.paper import STUDIES
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -18,7 +18,7 @@ from diffnmf import NMF, MiniBatchNMF, non_negative_factorization
 from diffnmf.factorization import HALS
 from diffnmf.factorization.mini_batch_fit import Watch
 from diffnmf.factorization.mini_batch_learner import BatchOptions
-from diffnmf.factorization.mini_batch_rules import Visit
+from diffnmf.factorization.mini_batch_rules import Memory, Visit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -236,6 +236,22 @@ class TestStreams:
         assert streamed.n_steps_ == by_hand.n_steps_ == 6
         assert streamed.n_iter_ == 1
         assert not hasattr(streamed, "reconstruction_err_")
+
+    @pytest.mark.parametrize("loss", LOSSES)
+    def test_a_batch_that_is_interrupted_can_be_given_again(self, X, loss, monkeypatch):
+        """As in a notebook: half of it in the sums would be learnt twice."""
+        first, second = batches(X)[:2]
+        expected = made(beta_loss=loss).partial_fit(first).partial_fit(second)
+        model, whole = made(beta_loss=loss).partial_fit(first), Memory.add
+
+        def interrupted(*arguments):
+            whole(*arguments)
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(Memory, "add", interrupted)
+            model.partial_fit(second)
+        np.testing.assert_array_equal(model.partial_fit(second).components_, expected.components_)
 
     def test_the_error_is_not_that_of_parts_before(self, X):
         model = made(max_iter=1, tol=0.0).fit(X)

@@ -193,15 +193,19 @@ class TestFiles:
 
     def test_a_failing_write_leaves_the_old_model(self, model, tmp_path, monkeypatch):
         model.save(tmp_path)
-        before = (tmp_path / "generator.safetensors").read_bytes()
+        before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        written = []
 
-        def full(path):
-            raise OSError(28, "No space left on device")
+        def full(path):  # when the new model.yaml is there, and before its weights are
+            written.append(path.name)
+            if "safetensors" in path.name:
+                raise OSError(28, "No space left on device")
 
         monkeypatch.setattr("diffnmf.files.to_disk", full)
-        with pytest.raises(OSError, match="No space left"):
-            GANUNMF(**OPTIONS).save(tmp_path)
-        assert (tmp_path / "generator.safetensors").read_bytes() == before
+        with pytest.raises(RunFolderError, match=r"could not be written \(No space left on device\)"):
+            GANUNMF(**{**OPTIONS, "k": OPTIONS["k"] + 1}).save(tmp_path)
+        assert any("model.yaml" in name for name in written)
+        assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def test_gradients_pass_through(model):

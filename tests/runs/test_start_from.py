@@ -96,3 +96,10 @@ def test_once_begun_it_does_not_need_the_other_run(parent, tmp_path):
     shutil.rmtree(start)
     resume_experiment(child, epochs=2, brief=True)
     assert not torch.equal(weights(child)["unet.head.weight"], weights(parent)["unet.head.weight"])
+
+
+def test_a_run_does_not_take_the_place_of_the_one_it_starts_from(parent):
+    before = {file.name: file.read_bytes() for file in parent.glob("*.safetensors")}
+    with pytest.raises(ValueError, match="start_from: expected another folder than output"):
+        run_experiment(FC.with_options(start_from=str(parent)), parent, overwrite=True)
+    assert {file.name: file.read_bytes() for file in parent.glob("*.safetensors")} == before

@@ -1,6 +1,7 @@
 """``factorize`` for a matrix that is read in blocks, or that several processes share."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from diffnmf.factorization.large.start import Start, start_of
 from diffnmf.factorization.large.survey import mark_of_all, mark_of_rows, survey
 from diffnmf.factorization.nmf_problem import NMFProblem, Units
 from diffnmf.factorization.problem_input import check_start_size, make_penalties
+from diffnmf.files import check_output
+from diffnmf.lock import locked_output
 from diffnmf.solvers.devices import check_float64
 
 FACTOR_COPIES = 3  # of each factor: itself, where its last step ended, and the product that its next one begins from
@@ -63,12 +66,15 @@ def factorize_large(
         raise ValueError(f"seed: expected one int for a single matrix; got {seed!r} (one start serves all)")
     k = check_count("k", k, at_least=1)
     progress = check_flag("progress", progress)
-    if checkpoint is not None and Path(checkpoint).exists() and not Path(checkpoint).is_dir():
-        raise ValueError(f"checkpoint: expected a folder, which may be new; got the file {checkpoint} (name another)")
+    if checkpoint is not None:  # before the first pass over the data
+        check_output(Path(checkpoint), "checkpoint")
     part = make_part(Y, k, group, split, penalties, method.beta, fingerprint=checkpoint is not None)
     limits = budget(part.units)
     checkpoints = None
+    held: AbstractContextManager[None] = nullcontext()
     if checkpoint is not None:
+        if part.processes.rank == 0:  # two runs would remove each other's files
+            held = locked_output(Path(checkpoint), "checkpoint")
         identity = _identity(part, method, init, limits, penalties, seed)
         if H0 is not None or W0 is not None:
             identity |= {"init": "given", **_marks(part, H0, W0)}
@@ -79,16 +85,16 @@ def factorize_large(
         S, D = part.factors(run.W, run.Ht)
         return (S, D), float(part.objective(run.errors[-1], S, D))
 
-    going_on = checkpoints is not None and checkpoints.exists()
-    if going_on:
-        S, D = _empty(part)
-    elif H0 is None and W0 is None:
-        S, D = start_of(part, init, seed, race)
-    else:
-        S, D = _given_start(part, method, H0, W0)
-        if method.balances and limits.max_iter > 0 and not part.problem.penalized:
-            balance_(S, D, part.processes.sums(S.double().square().sum(-1))[0])
-    return LargeRun(part, method, limits, checkpoints, progress).run(S, D), part.units
+    with held:
+        if checkpoints is not None and checkpoints.exists():
+            S, D = _empty(part)
+        elif H0 is None and W0 is None:
+            S, D = start_of(part, init, seed, race)
+        else:
+            S, D = _given_start(part, method, H0, W0)
+            if method.balances and limits.max_iter > 0 and not part.problem.penalized:
+                balance_(S, D, part.processes.sums(S.double().square().sum(-1))[0])
+        return LargeRun(part, method, limits, checkpoints, progress).run(S, D), part.units
 
 
 def make_part(

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from diffnmf.kernels import weighted
 from diffnmf.kernels.calling import multiplies
-from diffnmf.solvers import products
 from diffnmf.solvers.constrained.columns import BoundedColumns
 from diffnmf.solvers.exact.chunks import entries_in_cache, max_entries
 from diffnmf.solvers.exact.masked import as_columns, from_columns
 from diffnmf.solvers.gram import LARGEST_DESCENT
 from diffnmf.solvers.norms import one_where_zero
 from diffnmf.solvers.problem import Problem
+from diffnmf.solvers.products import form_correlation, form_gram, form_squares
 
 LARGEST_COST = 1e100  # whose square is still a number
 
@@ -127,7 +127,7 @@ def correlation(problem: Problem) -> Tensor:
     if problem.squared:
         return problem.Y.double()
     if problem.constraints is None or problem.constraints.weights is None:
-        return products.correlation(problem.H, problem.Y)
+        return form_correlation(problem.H, problem.Y)
     return problem.H.double().mT @ (problem.Y.double() * problem.constraints.weights.double())
 
 
@@ -141,7 +141,7 @@ def length(problem: Problem, d: Tensor) -> Tensor:
     assert problem.constraints is not None
     Y, weights = problem.Y, problem.constraints.weights
     if weights is None:
-        return as_columns(products.squares(Y).sqrt())
+        return as_columns(form_squares(Y).sqrt())
     return as_columns((Y.double().square() * weights.double()).sum(-2, keepdim=True).sqrt())
 
 
@@ -171,7 +171,7 @@ def gram_matrices(problem: Problem) -> tuple[Tensor, Tensor]:
     elif weights is not None:
         G = weighted_gram(H.double(), weights.double()).flatten(0, 1)
     else:
-        G = products.gram(H)
+        G = form_gram(H)
         G = G.repeat_interleave(m, dim=0) if own else G
     ridge = as_columns(ridge.expand(-1, k, m)) if own else ridge.squeeze(-1).expand(-1, k)
     return G + torch.diag_embed(ridge), G.diagonal(dim1=-2, dim2=-1)

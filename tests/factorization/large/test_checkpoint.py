@@ -16,6 +16,7 @@ from diffnmf.factorization import HALS, MU, factorize
 from diffnmf.factorization.large import checkpoint, entry
 from diffnmf.factorization.large.run import State
 from diffnmf.factorization.large.survey import mark_of_rows
+from diffnmf.lock import locked
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -232,7 +233,7 @@ def test_killed(tmp_path, X):
 
 def test_a_file_in_the_place_of_the_folder_is_refused_before_the_first_pass(tmp_path):
     (tmp_path / "b.npy").touch()
-    with pytest.raises(ValueError, match=r"checkpoint: expected a folder, which may be new; got the file .*b.npy"):
+    with pytest.raises(RunFolderError, match=r"checkpoint: expected a folder; .*b.npy is a file"):
         factorize(torch.rand(20, 10), 2, checkpoint=tmp_path / "b.npy")
 
 
@@ -255,3 +256,18 @@ def test_another_start_that_is_given_is_another_run(tmp_path):
     for other in ({"H0": H + 1, "W0": W}, {"H0": H, "W0": W + 1}, {"H0": H}, {}):
         with pytest.raises(RunFolderError, match="holds another run"):
             factorize(Blocks(Y.numpy()), 3, **other, **options)
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    with locked(tmp_path / "kept"), pytest.raises(RunFolderError, match="in use by process"):
+        factorize(torch.rand(30, 20), 2, checkpoint=tmp_path / "kept")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    with pytest.raises(RunFolderError, match=r"checkpoint: cannot write to .*: File name too long"):
+        factorize(torch.rand(30, 20), 2, checkpoint=tmp_path / ("x" * 300))
+
+
+def test_nothing_is_left_of_the_lock(tmp_path):
+    factorize(torch.rand(30, 20), 2, checkpoint=tmp_path / "kept")
+    assert not list(tmp_path.rglob(".lock"))

@@ -1,15 +1,18 @@
-"""One process at a time on a run: a lock of the operating system, which lets go of it however its process ends."""
+"""One process at a time on a folder of results.
+
+The lock is one of the operating system, which lets go of it however its process ends.
+"""
 
 import os
 import socket
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from diffnmf.errors import RunFolderError
-from diffnmf.files import check_output
+from diffnmf.files import check_output, remove_unfinished
 
 if sys.platform == "win32":
     import errno
@@ -36,8 +39,8 @@ LOCK = ".lock"  # no file of a run: it is there only while a process works on th
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run folder, which is made where it does not exist.
+def locked(folder: Path, argument: str = "output") -> Iterator[None]:
+    """Hold the lock of a folder, which is made where it does not exist; ``argument`` names it in messages.
 
     What counts is the lock on the open file, not that there is a file: one that a killed process left behind is in
     nobody's way. The file says whose lock it is.
@@ -50,7 +53,7 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = _open_locked(file)
     except OSError as error:
-        raise RunFolderError(f"output: cannot write to {folder}: {error}") from error
+        raise RunFolderError(f"{argument}: cannot write to {folder}: {error}") from error
     try:
         yield
     finally:
@@ -58,21 +61,39 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked_output(folder: Path) -> Iterator[None]:
+def locked_output(folder: Path, argument: str = "output") -> Iterator[None]:
     """``locked`` for the results of a command, of which nothing is left, the folder included, where it writes none.
 
     Raises:
         RunFolderError: another process holds the lock, or the folder cannot be written.
     """
-    check_output(folder)
+    check_output(folder, argument)
     is_new = not folder.exists()
     try:
-        with locked(folder):
+        with locked(folder, argument):
             yield
     finally:
         if is_new:
             with suppress(OSError):  # results are in it
                 folder.rmdir()
+
+
+def check_free(output: Path, names: Sequence[str], overwrite: bool) -> None:
+    """Raise where a folder cannot be written to, or holds files that may not be replaced."""
+    check_output(output)
+    found = [name for name in names if (output / name).exists()]
+    if found and not overwrite:
+        raise RunFolderError(f"{output}: holds {', '.join(found)} already; take another --output, or --overwrite")
+
+
+@contextmanager
+def free_folder(output: Path, names: Sequence[str], overwrite: bool) -> Iterator[None]:
+    """``check_free``, and nobody else's until the end: two at once would leave files of both there."""
+    check_free(output, names, overwrite)
+    with locked_output(output):
+        check_free(output, names, overwrite)  # another may have ended meanwhile
+        remove_unfinished(output)
+        yield
 
 
 def _open_locked(file: Path) -> int:

@@ -8,8 +8,8 @@ import pytest
 from run_processes import FORK, OPTIONS, bytes_of, hold_lock, kill, start
 
 from diffnmf.errors import RunFolderError
+from diffnmf.lock import LOCK, locked
 from diffnmf.runs import DataConfig, ModelConfig, RunConfig, RunFolder, resume_experiment, run_experiment
-from diffnmf.runs.lock import LOCK, locked
 from diffnmf.training import TrainingConfig
 
 CONFIG = RunConfig(
@@ -41,9 +41,9 @@ def test_an_error_inside_lets_go(tmp_path):
 
 def test_one_who_waited_for_a_file_that_was_removed_locks_the_new_one(tmp_path, monkeypatch):
     """Between the opening and the locking the holder has let go, and the file has gone."""
-    import diffnmf.runs.lock
+    import diffnmf.lock
 
-    whole, taken = diffnmf.runs.lock._take, []
+    whole, taken = diffnmf.lock._take, []
 
     def take(descriptor):
         if not taken:
@@ -51,7 +51,7 @@ def test_one_who_waited_for_a_file_that_was_removed_locks_the_new_one(tmp_path, 
         taken.append(descriptor)
         whole(descriptor)
 
-    monkeypatch.setattr("diffnmf.runs.lock._take", take)
+    monkeypatch.setattr("diffnmf.lock._take", take)
     with locked(tmp_path), pytest.raises(RunFolderError, match="in use"), locked(tmp_path):
         pass
     assert len(taken) == 3
@@ -61,7 +61,7 @@ def test_a_disk_without_locks_is_said(tmp_path, monkeypatch):
     def take(descriptor):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("diffnmf.runs.lock._take", take)
+    monkeypatch.setattr("diffnmf.lock._take", take)
     with pytest.warns(RuntimeWarning, match=r"cannot be locked \(Operation not supported\)"), locked(tmp_path):
         pass
 
