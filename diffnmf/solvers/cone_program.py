@@ -144,7 +144,7 @@ class ConeProgram(NNLSSolver):
         H = problem.H.unsqueeze(1).expand(-1, m, -1, -1).flatten(0, 1)  # (B·m, n, k)
         Y = as_columns(problem.Y).unsqueeze(-1)
         if asked.weights is not None:
-            weights = as_columns(asked.weights).unsqueeze(-1)
+            weights = as_columns(asked.weights.expand_as(problem.Y)).unsqueeze(-1)
             root = torch.where(weights > 0, torch.where(weights > 0, weights, 1.0).sqrt(), 0.0)
             H, Y = H * root, Y * root
 

@@ -19,8 +19,9 @@ class Constraints:
     """B problems, with one batch dimension; None is what was not asked for.
 
     Attributes:
-        weights: (B, n, m) ≥ 0, of the squared residuals; 0 leaves an observation out. In the dtype of the problem or
-            a wider one: they have no unit, and 1e-50 is as good a weight as 1.
+        weights: (B, n, m), or (B, n, 1) where all columns share them, ≥ 0, of the squared residuals; 0 leaves an
+            observation out. In the dtype of the problem or a wider one: they have no unit, and 1e-50 is as good a
+            weight as 1.
         total: (B, 1, m), what the entries of a column sum to, or what they may sum to at the most.
         at_most: which of the two.
         upper: (B, k, m) ≥ 0 or infinite.
@@ -55,7 +56,9 @@ class Constraints:
         def some(x: Tensor | None) -> Tensor | None:
             return None if x is None else x[problems, :, columns]
 
-        return Constraints(some(self.weights), some(self.total), self.at_most, some(self.upper), some(self.signed))
+        weights = self.weights
+        weights = weights[problems] if weights is not None and weights.shape[-1] == 1 else some(weights)
+        return Constraints(weights, some(self.total), self.at_most, some(self.upper), some(self.signed))
 
     def detach(self) -> "Constraints":
         """Without gradient."""
@@ -131,7 +134,9 @@ class Asked:
         def of_rows(weights: Tensor) -> Tensor:
             wider = torch.promote_types(weights.dtype, dtype)
             shape = torch.Size((*batch, n, m))
-            return against("weights", weights, shape, device, wider, "the shape of Y, (*batch, n, m),")
+            shared = weights.ndim == 0 or weights.shape[-1] == 1
+            weights = against("weights", weights, shape, device, wider, "the shape of Y, (*batch, n, m),")
+            return weights[..., :1] if shared and m > 0 else weights
 
         signed = None if self.signed is None else check_flags("signed", self.signed)
         allowed = None if self.allowed is None else check_flags("allowed", self.allowed)

@@ -394,3 +394,46 @@ def test_the_custom_operator_keeps_its_promises():
         c = p.constraints
         inputs = (p.H, p.Y, p.ridge, p.l1, None, c.weights, c.total, c.upper, c.signed, False, False)
         torch.library.opcheck(_constrained_solution, inputs)
+
+
+SHARED = [{}, {"total": 1.0}, {"upper": 0.3}, {"total": 1.0, "total_kind": "at_most", "l1": 0.1}, {"ridge": 0.2}]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("asked", SHARED)
+def test_weights_that_columns_share_are_those_of_each(asked, dtype):
+    """They have one Gram matrix for all columns."""
+    generator = torch.Generator().manual_seed(0)
+    H, Y = (torch.randn(2, 20, x, generator=generator, dtype=dtype) for x in (6, 5))
+    shared = torch.rand(2, 20, 1, generator=generator, dtype=dtype)
+    shared[:, 3] = 0.0  # whose gradient is a number, too
+
+    def found(weights):
+        inputs = [x.clone().requires_grad_() for x in (H, Y, weights)]
+        W = NNLSLayer(**asked)(inputs[0], inputs[1], weights=inputs[2])
+        return W, *torch.autograd.grad(W.square().sum(), inputs)
+
+    one, each = found(shared), found(shared.expand(-1, -1, 5).contiguous())
+    close = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-10, "atol": 1e-11}
+    for a, b in zip(one[:3], each[:3], strict=True):
+        torch.testing.assert_close(a, b, **close)
+    torch.testing.assert_close(one[3], each[3].sum(-1, keepdim=True), **close)
+    mapped = torch.func.vmap(lambda h, y, w: NNLSLayer(**asked)(h, y, weights=w))(H, Y, shared)
+    torch.testing.assert_close(mapped, one[0], **close)
+
+
+def test_shared_weights_leave_out_what_is_no_number():
+    H, Y = torch.rand(20, 4).double(), torch.rand(20, 3).double()
+    weights = torch.ones(20, 1).double()
+    weights[5] = 0.0
+    Y[5, 1] = torch.nan
+    torch.testing.assert_close(
+        NNLSLayer(weights=weights)(H, Y), NNLSLayer()(H[torch.arange(20) != 5], Y[torch.arange(20) != 5])
+    )
+
+
+def test_second_derivatives_of_shared_weights():
+    H, Y = torch.rand(8, 3).double().requires_grad_(), torch.rand(8, 2).double()
+    weights = (torch.rand(8, 1).double() + 0.1).requires_grad_()
+    layer = NNLSLayer(total=1.0)
+    assert torch.autograd.gradgradcheck(lambda h, w: layer(h, Y, weights=w), (H, weights))

@@ -27,6 +27,7 @@ def options_of(kinds, dtype=torch.float64, n=N, k=K, m=M):
     every = {
         "allowed": {"allowed": (column + torch.arange(m)) % 3 != 0},
         "weights": {"weights": (randn(n, m, seed=3).abs() * (randn(n, m, seed=4) > -1)).to(dtype)},
+        "row_weights": {"weights": (randn(n, 1, seed=3).abs() * (randn(n, 1, seed=4) > -1)).to(dtype)},
         "equal": {"total": torch.full((1, m), 0.75, dtype=dtype)},
         "at_most": {"total": torch.where(torch.arange(m) % 2 == 1, 0.0625, 4.0).to(dtype), "total_kind": "at_most"},
         "upper": {"upper": torch.full((k, 1), 0.375, dtype=dtype)},
@@ -37,7 +38,8 @@ def options_of(kinds, dtype=torch.float64, n=N, k=K, m=M):
     return {name: value for kind in kinds for name, value in every[kind].items()}
 
 
-ALONE = [("allowed",), ("weights",), ("equal",), ("at_most",), ("upper",), ("signed",), ("l1",), ("ridge",)]
+KINDS = ("allowed", "weights", "row_weights", "equal", "at_most", "upper", "signed", "l1", "ridge")
+ALONE = [(kind,) for kind in KINDS]
 PAIRS = [
     pair
     for pair in itertools.combinations(("allowed", "weights", "equal", "at_most", "upper", "signed", "l1", "ridge"), 2)
@@ -46,12 +48,15 @@ PAIRS = [
 ALL = [
     ("allowed", "weights", "at_most", "upper", "signed", "l1", "ridge"),
     ("allowed", "weights", "equal", "upper", "signed", "l1", "ridge"),
+    ("allowed", "row_weights", "equal", "upper", "signed", "l1"),
 ]
 SETS = ALONE + PAIRS + ALL
 
 
 def named(kinds):
-    return "+".join(kinds) if len(kinds) < 4 else f"all with {'equal' if 'equal' in kinds else 'at_most'}"
+    if len(kinds) < 4:
+        return "+".join(kinds)
+    return "all with " + " and ".join(kind for kind in ("equal", "at_most", "row_weights") if kind in kinds)
 
 
 @pytest.fixture(params=["compiled", "torch_alone"])
@@ -130,7 +135,7 @@ def test_constraints_of_another_dtype():
         W = nnls(H, Y, **given).W
         assert W.dtype == torch.float32
         expected = nnls(H, Y, **rounded).W
-        if "weights" in kinds:
+        if "weights" in given:
             precise = {name: given[name] for name in ("weights", "l1", "ridge") if name in given}
             expected = nnls(H.double(), Y.double(), **as_float64(rounded), **precise).W.float()
         torch.testing.assert_close(W, expected, rtol=0, atol=0)

@@ -155,8 +155,13 @@ def _scales(diagonal: Tensor) -> tuple[Tensor, Tensor]:
 
 def has_own_matrices(problem: Problem) -> bool:
     """Whether each column has a Gram matrix of its own."""
+    return problem.ridge.shape[-1] != 1 or _has_own_weights(problem)
+
+
+def _has_own_weights(problem: Problem) -> bool:
     assert problem.constraints is not None
-    return problem.constraints.weights is not None or problem.ridge.shape[-1] != 1
+    weights = problem.constraints.weights
+    return weights is not None and weights.shape[-1] != 1
 
 
 def gram_matrices(problem: Problem) -> tuple[Tensor, Tensor]:
@@ -168,10 +173,10 @@ def gram_matrices(problem: Problem) -> tuple[Tensor, Tensor]:
     if problem.squared:
         G = (H.double() + H.double().mT) / 2  # a form wᵀGw knows no other part
         G = G.repeat_interleave(m, dim=0) if own else G
-    elif weights is not None:
+    elif weights is not None and _has_own_weights(problem):
         G = weighted_gram(H.double(), weights.double()).flatten(0, 1)
     else:
-        G = form_gram(H)
+        G = form_gram(H) if weights is None else _shared_gram(H.double(), weights.double())
         G = G.repeat_interleave(m, dim=0) if own else G
     ridge = as_columns(ridge.expand(-1, k, m)) if own else ridge.squeeze(-1).expand(-1, k)
     return G + torch.diag_embed(ridge), G.diagonal(dim1=-2, dim2=-1)
@@ -185,6 +190,12 @@ def is_positive_semidefinite(G: Tensor) -> Tensor:
     A = (G + G.mT) / 2 / d.unsqueeze(-1) / d.unsqueeze(-2)
     rounding = 8 * A.shape[-1] * eps * torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     return torch.linalg.cholesky_ex(A + rounding)[1] == 0
+
+
+def _shared_gram(H: Tensor, weights: Tensor) -> Tensor:
+    """HᵀΩH (B, k, k) of H (B, n, k) and weights (B, n, 1). Differentiable where a weight is zero, too."""
+    G = H.mT @ (H * weights)
+    return (G + G.mT) / 2  # rounding has no sides
 
 
 def weighted_gram(H: Tensor, weights: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def reduced(problem: Problem, d: Tensor, s: Tensor, numbers: Tensor) -> ReducedC
     ridge = problem.ridge.double().expand(-1, k, m)[problems, :, column]
     H, y = problem.H[problems].double(), problem.Y[problems, :, column].double()
     if problem.constraints.weights is not None:
-        root = problem.constraints.weights[problems, :, column].double().sqrt()
+        root = problem.constraints.weights.expand(-1, -1, m)[problems, :, column].double().sqrt()
         H, y = H * root.unsqueeze(-1), y * root
     tail = torch.diag_embed(ridge.sqrt() / d)
     Q, R = torch.linalg.qr(torch.cat((H / d.unsqueeze(-2), tail), dim=-2))
