@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -100,6 +101,32 @@ def test_results_of_something_else_are_refused(measured, tmp_path):
     (tmp_path / "related.json").write_text("[]", encoding="utf-8")
     with pytest.raises(RunFolderError, match="not the measurements of this study, or damaged"):
         measure_related("digits", tmp_path, seeds=(0,), **SMALL)
+
+
+def test_damaged_components_are_named_before_anything_is_measured(measured, tmp_path):
+    """And measured again when they are gone, as the message says."""
+    shutil.copytree(measured[0], tmp_path / "copy")
+    file = tmp_path / "copy" / "parts" / "pca-seed0.npy"
+    whole = file.read_bytes()
+    np.save(tmp_path / "other.npy", np.zeros((9, 64), np.float32))
+    damaged = {
+        "reading magic string": b"",
+        "Failed to read all data": whole[: len(whole) // 2],
+        "the magic string is not correct": b"not an array",
+        "EOF in multi-line statement": whole.replace(b"}", b" ", 1),
+        r"expected the shape \(8, 64\); got \(9, 64\)": (tmp_path / "other.npy").read_bytes(),
+    }
+    told = []
+    options = {"systems": ("pca", "k_means"), "seeds": (0, 1), "announce": told.append, **SMALL}
+    for why, content in damaged.items():
+        file.write_bytes(content)
+        with pytest.raises(RunFolderError, match=rf"pca-seed0\.npy: not the components of PCA, .*{why}.* \(delete it"):
+            measure_related("digits", tmp_path / "copy", **options)
+    assert not told
+    file.unlink()
+    measure_related("digits", tmp_path / "copy", **{**options, "seeds": (0,)})
+    assert [line.split(" (")[0] for line in told] == ["measuring PCA, seed 0"]
+    assert np.load(file).shape == (8, 64)
 
 
 def test_a_system_that_diverges_is_left_out(tmp_path, monkeypatch):

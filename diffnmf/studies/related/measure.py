@@ -1,5 +1,6 @@
 """``measure_related``: every system learns from the same images, and is scored on the same unseen ones."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def measure_related(
 
     Raises:
         TypeError, ValueError: an argument is not as above.
-        RunFolderError: OUTPUT holds measurements of something else, or every system diverged.
+        RunFolderError: OUTPUT holds measurements of something else, or damaged ones; or every system diverged.
     """
     output = Path(output)
     systems = check_names("systems", systems, SYSTEMS, "system")
@@ -77,9 +78,9 @@ def measure_related(
         "test_images": len(images.test),
         "images": fingerprint(split),
     }
-    kept = Kept(output, settings)
+    kept = Kept(output, settings, (k, math.prod(images.train.image_shape)))
     for name in systems:
-        kept.check_options(name)
+        kept.check(name, seeds)
     _measure_missing(kept, systems, seeds, images, k, announce)
     rows = {name: [s for seed in seeds if (s := kept.scores(name, seed)) is not None] for name in systems}
     rows = {name: scores for name, scores in rows.items() if scores}
