@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ from diffnmf.studies.frontier_rows import (
 )
 from diffnmf.studies.gap import Factors, Objective, gap_closed
 from diffnmf.studies.library import check_is_for, names_of_runs
-from diffnmf.studies.measured import Measured
+from diffnmf.studies.measured import Measured, check_scores
 from diffnmf.studies.progress import Announce, Progress
 from diffnmf.studies.report import check_folder
 
@@ -95,7 +96,8 @@ def measure_frontier(
     data = _grouped(load_run_data(config, seed=0, data_dir=data_dir, device=device), config)
     settings["images"] = fingerprint(data.split)
     file = output / "frontier.json"
-    measured = Measured(file, settings, "the measurements of a frontier", newer=NEWER, optional=("direct",))
+    what = "the measurements of a frontier"
+    measured = Measured(file, settings, what, newer=NEWER, optional=("direct",), check_row=_check_row)
     known = measured.rows
     for run, (model, _) in zip(runs, opened, strict=True):
         check_is_for(model, run, data)
@@ -132,6 +134,10 @@ def _opened(run: str | Path, k: int, device: torch.device | str) -> tuple[GANUNM
         raise RunFolderError(f"{folder.path}: expected a run with k = {k}; got k = {model.config.k}")
     prototypes = None if model.generator.start is None else model.generator.start.prototypes
     return model, Objective.of(config.training, prototypes)
+
+
+def _check_row(row: Any) -> None:
+    check_scores(row, ("relative_error", "hoyer_H"))  # older files lack others
 
 
 def _grouped(data: RunData, config: DataConfig) -> RunData:

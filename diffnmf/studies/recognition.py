@@ -25,6 +25,7 @@ from diffnmf.runs.trained_run import load_model_of
 from diffnmf.studies.classifier import accuracy, trained_classifier
 from diffnmf.studies.frontier_report import at_error
 from diffnmf.studies.library import check_is_for, names_of_runs
+from diffnmf.studies.measured import check_scores
 from diffnmf.studies.paper.claims import NOT_RUN, verdict_on
 from diffnmf.studies.progress import Announce, Progress
 from diffnmf.studies.report import check_folder, definition_list, explained_results, markdown_table, write_report
@@ -186,6 +187,8 @@ def _known(output: Path, settings: str, images: str) -> dict[str, Scores]:
         content = read_json(file)
         saved, rows = content["settings"], dict(content["rows"])
         its_images = content.get("images", images)  # an older file is taken on trust
+        for scores in rows.values():
+            check_scores(scores, ("relative_error", "accuracy"))
     if saved != settings:
         raise RunFolderError(f"{file}: was measured on {saved}; got {settings} (take another folder)")
     if its_images != images:

@@ -142,9 +142,10 @@ def test_it_goes_on_where_it_was_stopped(measured, run, tmp_path):
         measure_frontier(DATA, 4, tmp_path, weights=WEIGHTS, rounds=30)
     with pytest.raises(RunFolderError, match="expected a run with k = 4; got k = 5"):
         measure_frontier(DATA, 4, tmp_path / "other", runs=[run])
-    (tmp_path / "frontier.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(RunFolderError, match=r"frontier\.json: not the measurements of a frontier"):
-        measure_frontier(DATA, 5, tmp_path)
+    for damaged in ([], {**content, "rows": {"merge": {}}}, {**content, "rows": {"merge": 3}}):
+        (tmp_path / "frontier.json").write_text(json.dumps(damaged), encoding="utf-8")
+        with pytest.raises(RunFolderError, match=r"frontier\.json: not the measurements of a frontier"):
+            measure_frontier(DATA, 5, tmp_path, weights=WEIGHTS, rounds=30)
 
 
 def test_runs_of_one_name_are_rows_of_their_own(run, tmp_path, monkeypatch):

@@ -68,6 +68,10 @@ def test_it_goes_on_where_it_was_stopped(measured, tmp_path):
     assert "not run: no two runs differ" in (tmp_path / "recognition.md").read_text(encoding="utf-8")
     with pytest.raises(RunFolderError, match=r"recognition\.json: was measured on digits, m = 20"):
         measure_recognition(DataConfig("digits", group_size=10), [5], tmp_path)
+    for row in ({}, 3, {"relative_error": 0.1, "accuracy": "good"}):
+        (tmp_path / "recognition.json").write_text(json.dumps({**content, "rows": {"merge, k = 5": row}}))
+        with pytest.raises(RunFolderError, match=r"recognition\.json: not the accuracies of reconstructions"):
+            measure_recognition(DATA, [5], tmp_path)
     (tmp_path / "recognition.json").unlink()
     (tmp_path / "classifier.safetensors").write_bytes(b"nothing")
     with pytest.raises(RunFolderError, match=r"classifier\.safetensors: not a classifier of these images"):

@@ -98,9 +98,27 @@ def test_results_of_something_else_are_refused(measured, tmp_path):
     (tmp_path / "related.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(RunFolderError, match="NCAE was measured with other settings: max_iter is 400 here and was 3"):
         measure_related("digits", tmp_path, seeds=(0,), **SMALL)
-    (tmp_path / "related.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(RunFolderError, match="not the measurements of this study, or damaged"):
-        measure_related("digits", tmp_path, seeds=(0,), **SMALL)
+
+
+def test_a_damaged_file_is_named(measured, tmp_path):
+    def refused(content):
+        (tmp_path / "related.json").write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(RunFolderError, match=r"related\.json: not the measurements of this study, or damaged"):
+            measure_related("digits", tmp_path, seeds=(0,), **SMALL)
+
+    whole = json.loads((measured[0] / "related.json").read_text(encoding="utf-8"))
+    row = whole["rows"]["pca"]
+    refused([])
+    for other in (
+        3,
+        {"seeds": row["seeds"]},
+        {"options": {}},
+        {"options": 3, "seeds": {}},
+        {"options": {}, "seeds": []},
+        {"options": {}, "seeds": {"0": {}}},
+        {"options": {}, "seeds": {"0": {**row["seeds"]["0"], "seconds": "1"}}},
+    ):
+        refused({**whole, "rows": {**whole["rows"], "pca": other}})
 
 
 def test_damaged_components_are_named_before_anything_is_measured(measured, tmp_path):

@@ -214,13 +214,17 @@ def test_another_study_is_not_mixed_in(smoke):
         reproduce(other, smoke[0])
 
 
-def test_a_damaged_record_is_named(smoke):
+@pytest.mark.parametrize("name", ["digits-k5-spa-seed0", "bases-class-k6-anls-one-start-for-all-groups-seed0"])
+@pytest.mark.parametrize(
+    "damaged", ["{", "[]", '{"record": {}}', '{"record": {"fit": {}}}', '{"record": {"unmatched": "1"}}']
+)
+def test_a_damaged_record_is_named(smoke, name, damaged):
     output, _ = smoke
-    record = output / "records" / "digits-k5-spa-seed0.json"
+    record = output / "records" / f"{name}.json"
     content = record.read_text(encoding="utf-8")
-    record.write_text("{", encoding="utf-8")
+    record.write_text(damaged, encoding="utf-8")
     try:
-        with pytest.raises(RunFolderError, match=r"digits-k5-spa-seed0\.json: damaged: .*delete it"):
+        with pytest.raises(RunFolderError, match=rf"{name}\.json: damaged: .*delete it"):
             reproduce(SMOKE, output)
     finally:
         record.write_text(content, encoding="utf-8")

@@ -16,6 +16,7 @@ from diffnmf.factorization import PAPER, factorize, match_slots, merge, slot_pro
 from diffnmf.layers import NNLSLayer
 from diffnmf.metrics import permutation_consistency, relative_error, slot_consistency
 from diffnmf.models import GANUNMF
+from diffnmf.studies.measured import check_scores
 from diffnmf.studies.paper.records import Record
 from diffnmf.studies.paper.study import FROM_MERGE, NNLS
 from diffnmf.studies.paper.workbench import BySeed, Groups, Workbench, by_seed, slug
@@ -149,7 +150,8 @@ def _one(bench: Workbench, k: int, order: str, row: str, seed: int) -> Record | 
         error = relative_error(Y, H @ W).double().mean().item()
         return {"unmatched": found.unmatched, "matched": found.matched, "gap": found.gap, "relative_error": error}
 
-    return bench.records.get(slug(f"bases-{order}-k{k}-{row}-seed{seed}"), compute)
+    name = slug(f"bases-{order}-k{k}-{row}-seed{seed}")
+    return bench.records.get(name, compute, partial(check_scores, needed=("unmatched", "matched", "relative_error")))
 
 
 def _equivariance(bench: Workbench, dataset: str, row: str, seed: int) -> Record | None:
@@ -166,4 +168,5 @@ def _equivariance(bench: Workbench, dataset: str, row: str, seed: int) -> Record
         change = relative_error(before.Y_hat[..., order], after.Y_hat).double().mean().item()
         return {"unmatched": found.unmatched, "matched": found.matched, "reconstruction": change}
 
-    return bench.records.get(slug(f"equivariance-{dataset}-k{k}-{row}-seed{seed}"), compute)
+    name = slug(f"equivariance-{dataset}-k{k}-{row}-seed{seed}")
+    return bench.records.get(name, compute, partial(check_scores, needed=("unmatched", "matched", "reconstruction")))

@@ -34,8 +34,13 @@ class Records:
         self._read: dict[str, Record] = {}  # tables, claims and pictures ask for the same ones
         self.made: set[str] = set()  # when and where the records that were asked for were measured
 
-    def get(self, name: str, compute: Callable[[], Record | None]) -> Record | None:
+    def get(self, name: str, compute: Callable[[], Record | None], check: Callable[[Record], object]) -> Record | None:
         """The record of that name: read, or else computed and written; None if neither is possible.
+
+        Arguments:
+            name: of the record, and of its file.
+            compute: makes it; None if it cannot be made.
+            check: told what was read; raises, as ``check_scores`` does, where it is no such record.
 
         Raises:
             RunFolderError: the file is damaged; the message names it.
@@ -47,10 +52,11 @@ class Records:
             try:
                 content = read_json(file)
                 saved = _current(content["record"])
+                check(saved)
                 self.made.add(content.get("made", UNKNOWN_MAKER))
                 return self._read.setdefault(name, saved)
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                raise RunFolderError(f"{file}: damaged: {error} (delete it to measure again)") from error
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+                raise RunFolderError(f"{file}: damaged: {error!r} (delete it to measure again)") from error
         record = None
         if self.measure:
             self.begin(f"measuring {name}")

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from diffnmf.data import GroupSampler, ImageSet, group_matrix, load_dataset
 from diffnmf.evaluation import Factorizer, run_protocols
+from diffnmf.evaluation.protocols import PROTOCOLS
 from diffnmf.evaluation.rivals import CLASSICAL, WITHOUT_CHANCE, classical
 from diffnmf.models import GANUNMF
 from diffnmf.studies.library import ModelLibrary
+from diffnmf.studies.measured import check_scores
 from diffnmf.studies.paper.records import Record, Records
 from diffnmf.studies.paper.study import Study
 from diffnmf.studies.progress import Announce
@@ -134,7 +136,12 @@ class Workbench:
             groups = self.groups(dataset)
             return run_protocols(made, groups.train, groups.test)
 
-        return self.records.get(slug(name), compute)
+        return self.records.get(slug(name), compute, _check_protocols)
+
+
+def _check_protocols(record: Record) -> None:
+    for protocol in PROTOCOLS:
+        check_scores(record[protocol], ("column_error",))  # older files lack others
 
 
 def by_seed(seeds: Iterable[int], get: Callable[[int], Record | None]) -> BySeed:

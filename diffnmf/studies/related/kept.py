@@ -11,7 +11,8 @@ from torch import Tensor
 from diffnmf.errors import RunFolderError
 from diffnmf.evaluation.scoring import Scores
 from diffnmf.files import explained_replacing
-from diffnmf.studies.measured import Measured
+from diffnmf.studies.measured import Measured, check_scores
+from diffnmf.studies.related.report import COLUMNS
 from diffnmf.studies.related.systems import SYSTEMS
 
 
@@ -30,7 +31,7 @@ class Kept:
     def __init__(self, output: Path, settings: dict[str, Any], shape: tuple[int, int]) -> None:
         self.output, self.shape = output, shape
         file, what = output / "related.json", "the measurements of this study"
-        self.measured = Measured(file, settings, what, subject="the study", newer=("images",))
+        self.measured = Measured(file, settings, what, subject="the study", newer=("images",), check_row=_check_row)
         self.rows = self.measured.rows
 
     def check(self, name: str, seeds: Sequence[int]) -> None:
@@ -76,3 +77,9 @@ class Kept:
 
     def _parts_file(self, name: str, seed: int) -> Path:
         return self.output / "parts" / f"{name}-seed{seed}.npy"
+
+
+def _check_row(row: Any) -> None:
+    dict(row["options"])
+    for scores in row["seeds"].values():
+        check_scores(scores, COLUMNS)
