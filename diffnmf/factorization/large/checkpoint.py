@@ -6,9 +6,11 @@ folder/iteration-00000120-of-2/ shared.npz: D, what the method remembers, errors
 
 import math
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
@@ -22,6 +24,8 @@ from diffnmf.files import explained_errors, explained_replacing, read_json, writ
 
 LATEST = "latest.json"
 EVERY = 60.0  # seconds between checkpoints, or one iteration where that takes longer
+# What numpy raises for a damaged file: it parses headers as programs. Not memory that is short: the file is whole then.
+UNREADABLE = (OSError, EOFError, BadZipFile, ValueError, LookupError, TypeError, NotImplementedError, TokenError)
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ class Checkpoints:
             return False
         try:
             found = read_json(latest)
-            theirs, name = found["run"], found["folder"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            theirs, saved = dict(found["run"]), self.folder / found["folder"]
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise RunFolderError(f"{latest}: cannot be read ({error}); remove {self.folder} to begin anew") from error
         different = [key for key, value in self.run.items() if not _alike(theirs.get(key), value)]
         if different:
@@ -64,25 +68,25 @@ class Checkpoints:
                 f" {self.run[key]!r}{data}; give another folder, or remove this one"
             )
         try:
-            self._load(self.folder / name, state, part)
-        except (OSError, EOFError, BadZipFile, ValueError, KeyError) as error:
-            raise RunFolderError(
-                f"{self.folder / name}: cannot be read ({error}); remove {self.folder} to begin anew"
-            ) from error
+            self._load(saved, state, part)
+        except UNREADABLE as error:
+            raise RunFolderError(f"{saved}: cannot be read ({error}); remove {self.folder} to begin anew") from error
         state.saved = state.iteration
         return True
 
     def _load(self, folder: Path, state: Any, part: Part) -> None:
-        like = state.D
+        like, k = state.D, state.D.shape[-2]
         # np.load would leave a damaged file open.
         with (folder / "shared.npz").open("rb") as stream, np.load(stream, allow_pickle=False) as shared:
-            state.D.copy_(torch.from_numpy(shared["D"]))
-            state.products = tuple(torch.from_numpy(shared[name]).to(like.device) for name in ("A", "C"))
-            state.errors = shared["errors"].tolist()
+            state.D.copy_(_of_shape("D", shared["D"], like.shape))
+            shapes = {"A": (1, k, k), "C": like.shape}
+            state.products = tuple(_of_shape(name, shared[name], shapes[name]).to(like.device) for name in shapes)
+            errors = shared["errors"]
+            state.errors = _of_shape("errors", errors, (errors.size,)).tolist()
             state.start_norm, state.converged = float(shared["start_norm"]), bool(shared["converged"])
             for name, x in state.memory.items():
                 if name != part.split:
-                    x.copy_(torch.from_numpy(shared[f"memory_{name}"]))
+                    x.copy_(_of_shape(name, shared[f"memory_{name}"], x.shape))
         _read_parts(folder, "S", state.S, part)
         if part.split in state.memory:
             _read_parts(folder, "past", state.memory[part.split], part)
@@ -139,6 +143,13 @@ def _write_part(folder: Path, name: str, S: Tensor, part: Part) -> None:
         np.save(stream, S[0].mT.contiguous().cpu().numpy())  # row after row, so that others can read a range of it
 
 
+def _of_shape(name: str, found: Any, shape: Sequence[int]) -> Tensor:
+    """The array as a tensor; another shape would be expanded without a word where it can be."""
+    if found.shape != tuple(shape):
+        raise ValueError(f"{name}: expected the shape {tuple(shape)}; got {found.shape}")
+    return torch.from_numpy(found)
+
+
 def _read_parts(folder: Path, name: str, S: Tensor, part: Part) -> None:
     """The columns of this process, from whatever parts there are."""
     filled = 0
@@ -147,7 +158,7 @@ def _read_parts(folder: Path, name: str, S: Tensor, part: Part) -> None:
         piece = np.lib.format.open_memmap(path, mode="r")
         first, last = max(start, part.start), min(start + len(piece), part.stop)
         if first < last:
-            rows = torch.from_numpy(piece[first - start : last - start].copy())
+            rows = _of_shape(name, piece[first - start : last - start].copy(), (last - first, S.shape[1]))
             S[0, :, first - part.start : last - part.start] = rows.mT.to(S)
             filled += last - first
     if filled != part.rows.count:

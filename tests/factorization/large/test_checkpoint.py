@@ -112,9 +112,25 @@ class TestFolder:
                 (folder / name).write_bytes(content)
                 with pytest.raises(RunFolderError, match="cannot be read .* remove"):
                     run(X, tmp_path)
-        (tmp_path / "latest.json").write_text("{")
-        with pytest.raises(RunFolderError, match="remove"):
-            run(X, tmp_path)
+        for content in ("{", "[]", "{}", '{"run": "mine", "folder": "x"}', '{"run": {}, "folder": 3}'):
+            (tmp_path / "latest.json").write_text(content)
+            with pytest.raises(RunFolderError, match=r"latest\.json: cannot be read .* remove"):
+                run(X, tmp_path)
+
+    @pytest.mark.parametrize("name", ["D", "A", "C", "memory_H", "errors", "S"])
+    def test_of_another_shape(self, X, tmp_path, name):
+        """Also where it could be expanded to the right one, which is how numbers are copied."""
+        run(X, tmp_path)
+        (folder,) = tmp_path.glob("iteration-*")
+        with np.load(folder / "shared.npz") as file:
+            shared = dict(file)
+        for shape in ((1, 7, 3), (1, 1, 1)):
+            if name == "S":
+                np.save(folder / "S-000000000000.npy", np.ones(shape[:2]))
+            else:
+                np.savez(folder / "shared.npz", **{**shared, name: np.ones(shape)})
+            with pytest.raises(RunFolderError, match="cannot be read .* remove"):
+                run(X, tmp_path)
 
     def test_parts_of_a_killed_run_with_other_shares(self, X, tmp_path):
         """Its folder had as many processes and the same iteration, but a tensor that was split at another row."""
