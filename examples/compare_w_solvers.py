@@ -7,12 +7,14 @@ python examples/compare_w_solvers.py --dataset mnist --k 30 --epochs 4    # hour
 import argparse
 from pathlib import Path
 
-from diffnmf.cli import announce
-from diffnmf.hardware import AUTO, DEVICE_HELP, device_option
-from diffnmf.interrupts import interruptible
-from diffnmf.runs import PRESETS
-from diffnmf.studies.w_solvers import compare_w_solvers
-from diffnmf.studies.w_solvers.rows import DEFAULT_ROWS, W_SOLVER_ROWS
+from diffnmf.start import Loading
+
+with Loading():  # torch takes seconds, in which Ctrl-C would give a trace
+    from diffnmf.cli.reporting import announce, program
+    from diffnmf.hardware import AUTO, DEVICE_HELP, device_option
+    from diffnmf.runs import PRESETS
+    from diffnmf.studies.w_solvers import compare_w_solvers
+    from diffnmf.studies.w_solvers.rows import DEFAULT_ROWS, W_SOLVER_ROWS
 
 
 def main() -> None:
@@ -52,5 +54,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with interruptible("The same command goes on from here."):
+    with program("The same command goes on from here."):
         main()

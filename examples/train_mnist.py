@@ -6,14 +6,16 @@ python examples/train_mnist.py --w-solver cvxpylayer --limit-groups 8 --epochs 2
 
 import argparse
 
-from diffnmf.cli import announce, print_epoch, print_result, progress_bar
-from diffnmf.hardware import AUTO, DEVICE_HELP, device_option
-from diffnmf.interrupts import interruptible
-from diffnmf.options import options_of
-from diffnmf.runs import PRESETS, DataConfig, ModelConfig, run_experiment
-from diffnmf.training import TrainingConfig
+from diffnmf.start import Loading
 
-# Of the options of a run, those that this example lets you choose; `diffnmf train` has all of them.
+with Loading():  # torch takes seconds, in which Ctrl-C would give a trace
+    from diffnmf.cli.reporting import announce, print_epoch, print_result, program, progress_bar
+    from diffnmf.hardware import AUTO, DEVICE_HELP, device_option
+    from diffnmf.options import options_of
+    from diffnmf.runs import PRESETS, DataConfig, ModelConfig, run_experiment
+    from diffnmf.training import TrainingConfig
+
+# Of the options of a run, those that this example lets you choose; `diffnmf train` has all of them, and --resume.
 CHOICES = ("w_solver", "dataset", "k", "group_size", "epochs", "limit_groups", "seed")
 
 
@@ -27,6 +29,7 @@ def main() -> None:
             parser.add_argument(flag, type=option.kind, default=preset[option.name], help=text)
     parser.add_argument("--data-dir", help="Where the data sets are, or go (default: $DIFFNMF_DATA, ~/.cache/diffnmf)")
     parser.add_argument("--output", help="The run folder (default: a new one below runs/)")
+    parser.add_argument("--overwrite", action="store_true", help="Replace a run that --output holds")
     parser.add_argument("--device", type=device_option, default=AUTO, help=DEVICE_HELP)
     options = parser.parse_args()
 
@@ -39,6 +42,7 @@ def main() -> None:
         options.output,
         data_dir=options.data_dir,
         device=options.device,
+        overwrite=options.overwrite,
         on_epoch=print_epoch,
         progress=progress_bar,
         announce=announce,
@@ -47,5 +51,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with interruptible():
+    with program():
         main()

@@ -120,6 +120,32 @@ def test_training_refuses_unknown_w_solvers(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("train_mnist", DIGITS, "Error: output: run already holds a run (config.yaml); continue it with"),
+        ("compare_w_solvers", ["--k", "0"], "Error: k: expected an int ≥ 1; got 0"),
+    ],
+)
+def test_what_the_library_refuses_is_told_in_a_line(name, options, message, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()
+    result = run_example(name, *options, folder=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(message)
+    assert result.stderr.count("\n") == 1
+
+
+def test_training_over_a_run(tmp_path, monkeypatch, capsys):
+    """What the message about a run that is there says, the example can do."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train_mnist.py", *DIGITS, "--overwrite"])
+    load_example("train_mnist").main()
+    assert_trained(capsys.readouterr().out, tmp_path)
+
+
 def test_profile_adds_up(monkeypatch, capsys):
     options = ["--dataset", "digits", "--k", "4", "--width", "8", "--steps", "3", "--w-solvers", "unrolled", "fc"]
     monkeypatch.setattr(sys, "argv", ["profile_training.py", *options])

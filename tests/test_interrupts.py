@@ -101,9 +101,23 @@ class TestInterruptible:
         assert capsys.readouterr() == ("", f"{line}\n")
 
 
-def test_during_the_imports_of_the_command_it_ends_the_process():
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "from diffnmf.start import main; main()",
+        *(
+            f"import runpy; runpy.run_path({str(EXAMPLES / name)!r}, run_name='__main__')"
+            for name in ("train_mnist.py", "compare_w_solvers.py")
+        ),
+    ],
+    ids=["command", "training example", "comparing example"],
+)
+def test_during_the_imports_of_a_program_it_ends_the_process(start):
     """Also where what is being imported swallows it."""
-    program = """
+    program = f"""
 import signal, sys
 class Finder:
     def find_spec(self, name, *_):
@@ -113,10 +127,10 @@ class Finder:
             except BaseException:
                 print("still there")
 sys.meta_path.insert(0, Finder())
-from diffnmf.start import main
-main()
+{start}
 """
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT)
+    command = [sys.executable, "-c", program, "--help"]  # which is over soon where Ctrl-C is not heard
+    result = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "Stopped.\n")
 
 
@@ -129,7 +143,6 @@ def test_before_them_next_to_nothing_is_imported():
 
 DIGITS = ["--dataset", "digits", "--limit-groups", "2", "--k", "3"]
 START = [sys.executable, "-c", "from diffnmf.start import main; main()"]
-EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def interrupted(arguments, folder, when):

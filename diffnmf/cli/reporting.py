@@ -63,6 +63,16 @@ def explained(hint: str | None = None) -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from error
 
 
+@contextmanager
+def program(hint: str | None = None) -> Iterator[None]:
+    """``explained`` for a program that is no command of typer, such as an example: ends it with that exit code."""
+    try:
+        with explained(hint):
+            yield
+    except typer.Exit as end:
+        raise SystemExit(end.exit_code) from None
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
     """Also where torch on the CPU has no class of its own for it."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
