@@ -194,7 +194,7 @@ def leave_one_out(k: int = 65, n: int = 96, spectra_count: int = 4096) -> dict[s
 
 
 def row_weights(k: int, n: int = 200, m: int = 2000) -> dict[str, dict[str, Entry]]:
-    """Weights of every entry of Y."""
+    """Weights of every entry of Y, and of its rows."""
     H = spectra(k, n)
     Y = mixtures(H, m)
     weights = 0.1 + torch.rand(n, m, generator=generator()).double()
@@ -205,8 +205,14 @@ def row_weights(k: int, n: int = 200, m: int = 2000) -> dict[str, dict[str, Entr
             scipy_nnls(h * root[:, i : i + 1], y[:, i] * root[:, i])
 
     layer = NNLSLayer()
-    ours = Entry(lambda: layer(H, Y, weights=weights), m, m, lambda: nnls(H, Y, weights=weights).kkt_residual.item())
-    return {f"row weights, k = {k}": {"diffnmf, weights": ours, "scipy loop": Entry(loop, OF_A_LOOP, m)}}
+
+    def ours(weights: Tensor) -> Entry:
+        solve = partial(layer, H, Y, weights=weights)
+        return Entry(solve, m, m, lambda: nnls(H, Y, weights=weights).kkt_residual.item())
+
+    rows = weights[:, :1].contiguous()
+    own, shared = "diffnmf, weights (n, m)", "diffnmf, weights (n, 1)"
+    return {f"row weights, k = {k}": {own: ours(weights), shared: ours(rows), "scipy loop": Entry(loop, OF_A_LOOP, m)}}
 
 
 def measure(cases: dict[str, dict[str, Entry]], repeats: int) -> list[Row]:

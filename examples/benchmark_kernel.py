@@ -27,6 +27,7 @@ from benchmarking import half_fitted_basis, mnist_or_digits, save_csv
 from torch import Tensor
 
 from diffnmf import NMF
+from diffnmf import nnls as solve
 from diffnmf.data import GroupSampler, group_matrix
 from diffnmf.factorization import factorize
 from diffnmf.layers import NNLSLayer
@@ -81,6 +82,10 @@ class Cases:
         for name, (H, Y) in self.problems.items():
             calls[f"forward, {name}"] = partial(self.layer, H, Y)
         calls["forward and backward, B = 32"] = self._backward(*self.problems["B = 32"])
+        for name in ("B = 32", "one column, n = 200"):
+            calls[f"nnls with diagnostics, {name}"] = partial(solve, *self.problems[name])
+        H, Y = self.problems["B = 8"]
+        calls["weights of the rows, B = 8"] = partial(self.layer, H, Y, weights=_rand(H.shape[1], 1) + 0.1)
         big = self.all_images.float()
         H = torch.nn.functional.normalize(torch.rand(len(big), 50, generator=_generator()), dim=0)
         calls["forward and backward, all of MNIST, k = 50, float32"] = self._backward(H, big)
@@ -111,7 +116,8 @@ class Cases:
             calls[f"forward, {name}"] = loops
         h, y = self.problems["one column, n = 200"]
         h_numpy, y_numpy = h.numpy(), y[:, 0].numpy()
-        calls["forward, one column, n = 200"] = {"scipy": lambda: nnls(h_numpy, y_numpy)}
+        for case in ("forward", "nnls with diagnostics"):
+            calls[f"{case}, one column, n = 200"] = {"scipy": lambda: nnls(h_numpy, y_numpy)}
         calls["forward and backward, B = 32"] = {"forming HᵀH and HᵀY": self._floor(*self.problems["B = 32"])}
         X = _rand(100, 20).numpy()
         calls["NMF(5) on 100×20"] = {"scikit-learn": lambda: decomposition.NMF(5, random_state=0).fit_transform(X)}
