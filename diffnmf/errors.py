@@ -12,7 +12,7 @@ class DeviceWarning(UserWarning):
 
 
 class CheckpointWarning(UserWarning):
-    """The last checkpoint of a run is damaged; the one before it was taken."""
+    """A file of a run is damaged, missing or no longer current; the message says what was done instead."""
 
 
 class ImageWarning(UserWarning):

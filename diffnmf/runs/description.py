@@ -59,7 +59,7 @@ def describe_run(run: str | Path) -> dict[str, Any]:
     folder, config = RunFolder.open(run)
     state = folder.checkpoints.load(config)
     done = 0 if state is None else state["epoch"]
-    rows = folder.load_curves(done)
+    rows = folder.rows_until(state)
     try:
         parameters = 0 if state is None else sum(tensor.numel() for tensor in state["generator"].values())
     except (KeyError, AttributeError) as cause:

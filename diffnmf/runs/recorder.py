@@ -10,7 +10,7 @@ from diffnmf.errors import RunFolderError
 from diffnmf.files import explained_errors
 from diffnmf.models.saved_model import save_weights
 from diffnmf.runs.config import RunConfig
-from diffnmf.runs.curves import Row
+from diffnmf.runs.curves import Row, without_times
 from diffnmf.runs.run_folder import RunFolder
 from diffnmf.training import Trainer
 
@@ -64,9 +64,9 @@ class Recorder:
             self._save_weights("best", states[name], {"weights": name, "epoch": epoch, f"test_{CRITERION}": error})
 
     def checkpoint(self, state: dict[str, Any]) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint, with the curves until then."""
         self._check_folder()
-        self.folder.checkpoints.save(state, self.config)
+        self.folder.checkpoints.save({**state, "curves": without_times(self.rows)}, self.config)
 
     def picture(self, file: Path, epoch: int) -> None:
         """Show a picture in TensorBoard, too."""

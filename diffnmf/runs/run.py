@@ -149,7 +149,7 @@ def resume_experiment(
     accelerator = make_accelerator(device, config.training.precision)
     with _sole(folder, accelerator), _the_way_on(folder):
         state = folder.checkpoints.load(config)
-        rows = folder.load_curves(0 if state is None else state["epoch"])
+        rows = folder.rows_until(state)
         _check_not_beyond(state, config, folder)
         with seeded(config.training.seed, deterministic=config.training.deterministic):
             experiment = Experiment(config, data_dir, accelerator, brief=brief, fresh=state is None)
@@ -160,6 +160,8 @@ def resume_experiment(
                 if experiment.trainer.epoch <= config.training.epochs:
                     folder.remove_scores()  # else a run that is stopped on its way would look finished
                 folder.save_config(config)
+                if rows:  # what was lost of them is there again; those of an epoch after the checkpoint go
+                    folder.save_curves(rows)
                 with explained_errors(folder.path):
                     save_config(experiment.model.config, folder.path)
             return experiment.run(folder, rows, Callbacks(on_epoch, progress, announce))

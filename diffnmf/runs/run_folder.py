@@ -9,7 +9,7 @@ from diffnmf.errors import RunFolderError
 from diffnmf.files import explained_errors, explained_replacing, remove_unfinished, write_json
 from diffnmf.runs.checkpoints import LAST, PREVIOUS, Checkpoints
 from diffnmf.runs.config import RunConfig
-from diffnmf.runs.curves import Row, read_curves, write_curves
+from diffnmf.runs.curves import Row, read_curves, rows_until, write_curves
 
 
 class RunFolder:
@@ -146,6 +146,10 @@ class RunFolder:
     def load_curves(self, epochs: int) -> list[Row]:
         """The rows of the curves up to an epoch; RunFolderError where the file is damaged."""
         return read_curves(self.curves_file, epochs)
+
+    def rows_until(self, state: dict[str, Any] | None) -> list[Row]:
+        """The rows of all epochs that a checkpoint has done, from curves.csv or from the checkpoint itself."""
+        return rows_until(self.curves_file, state)
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json."""

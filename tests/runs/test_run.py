@@ -69,6 +69,24 @@ def old_run(run_of_two, tmp_path):
     return folder
 
 
+# What happens to curves.csv, which has two rows.
+CURVES = {
+    "gone": lambda file: file.unlink(),
+    "empty": lambda file: file.write_bytes(b""),
+    "the first line alone": lambda file: file.write_text(file.read_text().splitlines(keepends=True)[0]),
+    "a row missing": lambda file: file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1])),
+    "a row cut in half": lambda file: file.write_text(file.read_text()[:-100]),
+    "something else": lambda file: file.write_text("nonsense\n1\n"),
+}
+
+
+def without_curves(checkpoint):
+    """As checkpoints were before they had the rows of the curves."""
+    state = torch.load(checkpoint, weights_only=True)
+    del state["curves"]
+    torch.save(state, checkpoint)
+
+
 def events(files):
     """Those that TensorBoard reads; their names have a time and a process in them."""
     return [name for name in files if name.startswith("tensorboard/")]
@@ -445,9 +463,46 @@ class TestResuming:
     def test_fewer_epochs_than_done(self, old_run):
         self.assert_refused(old_run, "epochs: .* has 2 already; got 1", epochs=1)
 
-    def test_damaged_curves(self, old_run):
-        (old_run / "curves.csv").write_text("nonsense\n1\n")
-        self.assert_refused(old_run, r"curves\.csv", epochs=3)
+    @pytest.mark.parametrize("damage", CURVES)
+    def test_curves_that_are_lost_come_from_the_checkpoint(self, old_run, run_of_three, without_pictures, damage):
+        """With fewer rows, worse weights would be taken for the best ones."""
+        file = old_run / "curves.csv"
+        CURVES[damage](file)
+        with pytest.warns(CheckpointWarning, match=r"curves\.csv: missing, damaged or changed; .*train_seconds"):
+            assert describe_run(old_run)["result"] != "none yet"
+        with pytest.warns(CheckpointWarning, match=r"curves\.csv: missing, damaged or changed"):
+            assert resume_experiment(old_run, epochs=3).metrics == run_of_three.metrics
+        assert curves(old_run) == curves(run_of_three.folder)
+        assert bytes_of(old_run)["best.safetensors"] == bytes_of(run_of_three.folder)["best.safetensors"]
+
+    def test_curves_that_are_lost_come_back_to_a_finished_run(self, old_run, run_of_two, without_pictures):
+        (old_run / "curves.csv").unlink()
+        with pytest.warns(CheckpointWarning, match=r"curves\.csv"):
+            assert resume_experiment(old_run).metrics == run_of_two.metrics
+        assert curves(old_run) == curves(run_of_two.folder)
+
+    def test_times_are_kept_where_a_row_is_whole(self, old_run, without_pictures):
+        file = old_run / "curves.csv"
+        before = read_curves(file, 2)
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+        with pytest.warns(CheckpointWarning, match=r"curves\.csv: .*lacks of 1 epochs"):
+            resume_experiment(old_run)
+        first, second = read_curves(file, 2)
+        assert first == before[0]
+        assert second == {name: value for name, value in before[1].items() if name not in TIMES}
+
+    @pytest.mark.parametrize("damage", CURVES)
+    def test_curves_that_are_lost_with_an_older_checkpoint(self, old_run, damage):
+        """One from before checkpoints had the rows."""
+        for name in ("checkpoint.pt", "checkpoint-previous.pt"):
+            without_curves(old_run / name)
+        CURVES[damage](old_run / "curves.csv")
+        self.assert_refused(old_run, r"curves\.csv: ", epochs=3)
+
+    def test_an_older_checkpoint(self, old_run, run_of_three, without_pictures):
+        without_curves(old_run / "checkpoint.pt")
+        assert resume_experiment(old_run, epochs=3).metrics == run_of_three.metrics
+        assert curves(old_run) == curves(run_of_three.folder)
 
 
 OF_FIVE_STEPS = configuration(3, checkpoint_every=2).with_options(limit_groups=5)

@@ -227,13 +227,16 @@ class TestRunFolder:
         assert left == ["config.yaml", "notes.txt", "pictures/mine.png"]
         assert RunConfig.from_yaml(folder.config_file) == RunConfig()
 
-    @pytest.mark.parametrize("text", ["loss\n0.5\n", "epoch,loss\nabc,0.5\n", "epoch,loss\n1,0.5,7\n", "\0"])
+    @pytest.mark.parametrize(
+        "text", ["", "loss\n0.5\n", "epoch,loss\nabc,0.5\n", "epoch,loss\n1,0.5,7\n", "epoch,loss\n1\n", "\0"]
+    )
     def test_damaged_curves(self, tmp_path, text):
         folder = self.saved(tmp_path / "run")
         folder.curves_file.write_text(text)
         with pytest.raises(RunFolderError) as caught:
             folder.load_curves(2)
         assert str(folder.curves_file) in str(caught.value)
+        assert "closed file" not in str(caught.value)
 
     def test_names_that_are_too_long(self, tmp_path):
         for path in (tmp_path / ("x" * 256), tmp_path / ("é" * 200) / "run"):
