@@ -10,6 +10,7 @@ from diffnmf.data import DataSplit, GroupSampler, ImageSet, load_dataset
 from diffnmf.errors import RunFolderError
 from diffnmf.models import GANUNMF, Critic, GeneratorConfig
 from diffnmf.runs.config import DataConfig, RunConfig
+from diffnmf.runs.weights import load_trained
 
 TEST_SEED = 0  # the test groups are the same whatever the seed of a run
 
@@ -78,7 +79,7 @@ def _differences(own: GeneratorConfig, its: GeneratorConfig) -> str:
 
 def _start_from(model: GANUNMF, run: str) -> None:
     """Take weights and slots of the generator of a run; the W-head, which may be another, where it is the same."""
-    source = GANUNMF.load(run, weights="generator")
+    source = load_trained(run, "generator")
     own, its = model.generator, source.generator
     try:
         own.unet.load_state_dict(its.unet.state_dict())

@@ -1,17 +1,19 @@
 """What is written while a run goes on: curves, weights, checkpoints, and what TensorBoard shows."""
 
 import math
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from diffnmf.errors import RunFolderError
+from diffnmf.errors import CheckpointWarning, RunFolderError
 from diffnmf.files import explained_errors
 from diffnmf.models.saved_model import save_weights
 from diffnmf.runs.config import RunConfig
 from diffnmf.runs.curves import Row, without_times
 from diffnmf.runs.run_folder import RunFolder
+from diffnmf.runs.weights import tensors_of
 from diffnmf.training import Trainer
 
 # The score that decides which weights are the best: the column error rewards copying.
@@ -54,14 +56,27 @@ class Recorder:
 
     def weights(self, trainer: Trainer) -> None:
         """The weights of the generator, of their average, and the better one where it is the best so far."""
-        states = {"generator": trainer.generator.state_dict()}
-        if trainer.ema is not None:
-            states["ema"] = trainer.ema.module.state_dict()
+        states = _states(trainer)
         for name, state in states.items():
             self._save_weights(name, state, {})
         error, name, epoch = best_of(self.rows)
         if self.rows and epoch == self.rows[-1]["epoch"]:
             self._save_weights("best", states[name], {"weights": name, "epoch": epoch, f"test_{CRITERION}": error})
+
+    def restore_weights(self, trainer: Trainer) -> None:
+        """Once more what ``weights`` wrote, of a trainer that goes on from the end of an epoch.
+
+        The files may be gone or damaged since; or they are of the next epoch, whose checkpoint was never written.
+        """
+        self.weights(trainer)
+        error, _, epoch = best_of(self.rows)
+        if self.rows and epoch < self.rows[-1]["epoch"] and tensors_of(self._file("best")) is None:
+            message = (
+                f"{self._file('best')}: missing or damaged, and the checkpoint has no longer the weights of epoch "
+                f"{epoch}, which are the best so far: their {CRITERION} is {error:.3g} (put a copy back, or delete "
+                "what is there: generator and ema are taken until an epoch is better)"
+            )
+            warnings.warn(message, CheckpointWarning, stacklevel=2)
 
     def checkpoint(self, state: dict[str, Any]) -> None:
         """Write a checkpoint, with the curves until then."""
@@ -87,9 +102,12 @@ class Recorder:
             )
 
     def _save_weights(self, name: str, state: dict[str, Any], metadata: dict[str, Any]) -> None:
-        file = self.folder.path / f"{name}.safetensors"
+        file = self._file(name)
         with explained_errors(file):
             save_weights(state, file, metadata)
+
+    def _file(self, weights: str) -> Path:
+        return self.folder.path / f"{weights}.safetensors"
 
     def _tensorboard(self, epoch: int) -> Any:
         """Opened with the first epoch that is written; what an interrupted run wrote from there on is hidden."""
@@ -110,6 +128,14 @@ def best_of(rows: list[Row]) -> tuple[float, str, int]:
     ]
     # Not NaN, which is neither less nor more than anything: it would win wherever it stood first.
     return min(candidates, key=lambda entry: (math.isnan(entry[0]), entry[0]), default=(math.inf, "generator", 0))
+
+
+def _states(trainer: Trainer) -> dict[str, dict[str, Any]]:
+    """The weights after an epoch under the names of their files."""
+    states = {"generator": trainer.generator.state_dict()}
+    if trainer.ema is not None:
+        states["ema"] = trainer.ema.module.state_dict()
+    return states
 
 
 def _tag(name: str) -> str:

@@ -16,6 +16,7 @@ from diffnmf.runs.checkpoints import position
 from diffnmf.runs.config import RunConfig
 from diffnmf.runs.experiment import Callbacks, Experiment, ExperimentResult, Row
 from diffnmf.runs.places import check_apart, check_images_are_there, moved_to, with_absolute_paths
+from diffnmf.runs.recorder import Recorder
 from diffnmf.runs.run_folder import RunFolder, fresh_folder
 from diffnmf.training.engine import make_accelerator
 from diffnmf.training.randomness import seeded
@@ -162,6 +163,8 @@ def resume_experiment(
                 folder.save_config(config)
                 if rows:  # what was lost of them is there again; those of an epoch after the checkpoint go
                     folder.save_curves(rows)
+                if state is not None and state["step"] == 0:  # else the weights after the epoch are yet to be made
+                    Recorder(folder, config, rows).restore_weights(experiment.trainer)
                 with explained_errors(folder.path):
                     save_config(experiment.model.config, folder.path)
             return experiment.run(folder, rows, Callbacks(on_epoch, progress, announce))

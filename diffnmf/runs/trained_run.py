@@ -21,6 +21,7 @@ from diffnmf.runs.parts import load_run_data
 from diffnmf.runs.places import absolute_dataset, check_images_are_there, fingerprint
 from diffnmf.runs.run_folder import RunFolder
 from diffnmf.runs.scores import score_run
+from diffnmf.runs.weights import load_trained
 
 
 def evaluate_run(
@@ -86,7 +87,7 @@ def open_model(run: str | Path, weights: str | None, device: torch.device | str)
     """The model of a folder, or the pretrained one of that name, which has one set of weights."""
     _check_exists(run)
     if not is_pretrained(run):
-        return GANUNMF.load(run, weights=weights, device=device)
+        return load_trained(run, weights, device)
     if weights is not None:
         raise ValueError(f"weights: expected none beside the pretrained model {run}; got {weights!r} (leave it out)")
     return GANUNMF.pretrained(str(run), device=device)
@@ -101,7 +102,7 @@ def _check_exists(run: str | Path) -> None:
 
 def load_model_of(folder: RunFolder, config: RunConfig, weights: str | None, device: torch.device | str) -> GANUNMF:
     """The model of a run; RunFolderError where its two configurations contradict each other."""
-    model = GANUNMF.load(folder.path, weights=weights, device=device)
+    model = load_trained(folder.path, weights, device)
     for name, wanted in {"k": config.model.k, "m": config.data.group_size, "w_solver": config.model.w_solver}.items():
         if getattr(model.config, name) != wanted:
             raise RunFolderError(

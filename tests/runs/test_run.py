@@ -11,7 +11,7 @@ import torch
 from helpers import TIMES, bytes_of, curves
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file, load_model
+from safetensors.torch import load_file, load_model, save_file
 
 import diffnmf.evaluation.scoring
 from diffnmf.cli import print_epoch
@@ -26,6 +26,7 @@ from diffnmf.runs import (
     RunConfig,
     RunFolder,
     describe_run,
+    evaluate_run,
     metrics_table,
     resume_experiment,
     run_experiment,
@@ -78,6 +79,26 @@ CURVES = {
     "a row cut in half": lambda file: file.write_text(file.read_text()[:-100]),
     "something else": lambda file: file.write_text("nonsense\n1\n"),
 }
+
+
+# What happens to a file of weights.
+WEIGHTS = {
+    "gone": lambda file: file.unlink(),
+    "empty": lambda file: file.write_bytes(b""),
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:500]),
+    "of another epoch": lambda file: save_file({name: x + 1 for name, x in load_file(file).items()}, file),
+}
+
+
+def with_a_better_first_epoch(folder):
+    """As though the second epoch of a run had been worse than the first."""
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    state["curves"][0]["test_relative_error"] = 0.0
+    torch.save(state, folder / "checkpoint.pt")
+    file = RunFolder(folder)
+    rows = file.load_curves(2)
+    rows[0]["test_relative_error"] = 0.0
+    file.save_curves(rows)
 
 
 def without_curves(checkpoint):
@@ -462,6 +483,35 @@ class TestResuming:
 
     def test_fewer_epochs_than_done(self, old_run):
         self.assert_refused(old_run, "epochs: .* has 2 already; got 1", epochs=1)
+
+    @pytest.mark.parametrize("damage", WEIGHTS)
+    def test_weights_come_back_from_the_checkpoint(self, old_run, run_of_two, without_pictures, damage):
+        for name in ("generator", "ema", "best"):
+            WEIGHTS[damage](old_run / f"{name}.safetensors")
+        assert resume_experiment(old_run).metrics == run_of_two.metrics
+        left, expected = bytes_of(old_run), bytes_of(run_of_two.folder)
+        for name in ("generator", "ema", "best"):
+            assert left[f"{name}.safetensors"] == expected[f"{name}.safetensors"], name
+
+    @pytest.mark.parametrize("damage", ["gone", "cut"])
+    def test_the_best_weights_of_an_earlier_epoch_do_not(self, old_run, without_pictures, damage):
+        """No checkpoint has them any more; that is said, and nothing else is taken for them."""
+        with_a_better_first_epoch(old_run)
+        WEIGHTS[damage](old_run / "best.safetensors")
+        before = bytes_of(old_run).get("best.safetensors")
+        with pytest.warns(CheckpointWarning, match=r"best\.safetensors: missing or damaged, .*of epoch 1, which"):
+            resume_experiment(old_run)
+        assert bytes_of(old_run).get("best.safetensors") == before
+
+    @pytest.mark.parametrize("name", ["generator", "ema", "best"])
+    def test_damaged_weights_say_what_to_do(self, old_run, name):
+        WEIGHTS["cut"](old_run / f"{name}.safetensors")
+        with pytest.raises(RunFolderError, match=rf"{name}\.safetensors: .*train --resume {old_run} writes it again"):
+            evaluate_run(old_run, weights=name)
+        for checkpoint in ("checkpoint.pt", "checkpoint-previous.pt"):
+            (old_run / checkpoint).unlink()
+        with pytest.raises(RunFolderError, match=rf"{name}\.safetensors: .*\(put a copy of it back\)$"):
+            evaluate_run(old_run, weights=name)
 
     @pytest.mark.parametrize("damage", CURVES)
     def test_curves_that_are_lost_come_from_the_checkpoint(self, old_run, run_of_three, without_pictures, damage):
