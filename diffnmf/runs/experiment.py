@@ -134,7 +134,7 @@ class Experiment:
         return range(self.trainer.epoch, self.config.training.epochs + 1)
 
     def _train(self, recorder: Recorder, callbacks: Callbacks) -> None:
-        """All epochs that are left; the checkpoint, which says that all of an epoch is written, comes last in it."""
+        """All epochs that are left. The checkpoint says that all of an epoch is written, but for what is made of it."""
         for epoch in self._epochs():
             row = self._train_epoch(epoch, recorder, callbacks.progress)
             state = self._state()
@@ -142,6 +142,7 @@ class Experiment:
             recorder.epoch(row, self.trainer)
             self._picture(recorder, epoch)
             recorder.checkpoint(state)
+            recorder.best(self.trainer)
             callbacks.on_epoch(row)
         state = self._state()
         if not recorder.rows:  # no epochs: the untrained model is what there is to keep

@@ -43,7 +43,7 @@ class Recorder:
                 self._writer.close()
 
     def epoch(self, row: Row, trainer: Trainer) -> None:
-        """Write what is known after an epoch, all but its checkpoint."""
+        """Write what is known after an epoch, all but its checkpoint and what comes after that."""
         self._check_folder()
         self.rows.append(row)
         self.folder.save_curves(self.rows)
@@ -55,20 +55,30 @@ class Recorder:
             writer.flush()
 
     def weights(self, trainer: Trainer) -> None:
-        """The weights of the generator, of their average, and the better one where it is the best so far."""
-        states = _states(trainer)
-        for name, state in states.items():
+        """The weights of the generator, and of their average."""
+        for name, state in _states(trainer).items():
             self._save_weights(name, state, {})
+
+    def best(self, trainer: Trainer) -> None:
+        """The better of the two, where it is the best so far.
+
+        It comes after the checkpoint, which has the same weights: a run that is stopped in between writes it when it
+        goes on. Were it written before, one that is stopped in between, and goes on to fewer epochs, would have lost
+        its best weights to those of an epoch that it does not count.
+        """
         error, name, epoch = best_of(self.rows)
         if self.rows and epoch == self.rows[-1]["epoch"]:
-            self._save_weights("best", states[name], {"weights": name, "epoch": epoch, f"test_{CRITERION}": error})
+            state = _states(trainer)[name]
+            self._save_weights("best", state, {"weights": name, "epoch": epoch, f"test_{CRITERION}": error})
 
     def restore_weights(self, trainer: Trainer) -> None:
-        """Once more what ``weights`` wrote, of a trainer that goes on from the end of an epoch.
+        """Once more what ``weights`` and ``best`` write, of a trainer that goes on from the end of an epoch.
 
-        The files may be gone or damaged since; or they are of the next epoch, whose checkpoint was never written.
+        The files may be gone or damaged since; or they are of the next epoch, whose checkpoint was never written or is
+        damaged. Best weights of an epoch after the checkpoint stay: it has them no more, and no others are better.
         """
         self.weights(trainer)
+        self.best(trainer)
         error, _, epoch = best_of(self.rows)
         if self.rows and epoch < self.rows[-1]["epoch"] and tensors_of(self._file("best")) is None:
             message = (

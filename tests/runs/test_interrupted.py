@@ -41,6 +41,7 @@ AIMS = {
     "writing for TensorBoard": ("diffnmf.runs.recorder.Recorder._tensorboard", 2),
     "drawing after an epoch": ("diffnmf.runs.experiment.save_epoch_picture", 1),
     "before the last checkpoint": ("diffnmf.runs.checkpoints.Checkpoints.save", 15),
+    "before the best weights": ("diffnmf.runs.recorder.Recorder.best", 2),
     "writing the metrics": ("diffnmf.runs.run_folder.write_json", 1),
     "drawing at the end": ("diffnmf.runs.experiment.save_final_pictures", 1),
 }

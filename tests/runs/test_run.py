@@ -401,6 +401,29 @@ class TestResuming:
         assert resume_experiment(old_run).metrics == run_of_three.metrics
         assert describe_run(old_run)["finished"]
 
+    def test_stopped_before_a_checkpoint_and_not_gone_that_far(
+        self, run_of_two, run_of_three, tmp_path, without_pictures, monkeypatch
+    ):
+        """What is there of the third epoch, which is better, goes; the best weights of the others are still there."""
+        assert run_of_three.metrics["best"]["epoch"] == 3
+        with monkeypatch.context() as patch:
+            patch.setattr(Recorder, "checkpoint", stopping_at(3, Recorder.checkpoint))
+            with pytest.raises(StopError):
+                run_experiment(configuration(3), tmp_path / "run")
+        assert resume_experiment(tmp_path / "run", epochs=2).metrics == run_of_two.metrics
+        assert curves(tmp_path / "run") == curves(run_of_two.folder)
+        left, expected = bytes_of(tmp_path / "run"), bytes_of(run_of_two.folder)
+        for name in ("generator", "ema", "best"):
+            assert left[f"{name}.safetensors"] == expected[f"{name}.safetensors"], name
+
+    def test_stopped_before_the_best_weights(self, run_of_two, tmp_path, without_pictures, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr(Recorder, "best", stopping_at(2, Recorder.best))
+            with pytest.raises(StopError):
+                run_experiment(configuration(2), tmp_path / "run")
+        assert resume_experiment(tmp_path / "run").metrics == run_of_two.metrics
+        assert bytes_of(tmp_path / "run")["best.safetensors"] == bytes_of(run_of_two.folder)["best.safetensors"]
+
     def test_a_finished_run_is_only_scored(self, old_run, run_of_two, without_pictures):
         before = bytes_of(old_run)
         assert resume_experiment(old_run).metrics == run_of_two.metrics
@@ -568,6 +591,19 @@ class StopError(Exception):
     pass
 
 
+def stopping_at(call, whole):
+    """A method that stops the run in that call of it, before it does anything."""
+    calls = []
+
+    def counted(*args):
+        calls.append(None)
+        if len(calls) == call:
+            raise StopError
+        return whole(*args)
+
+    return counted
+
+
 class NoWriter:
     def add_scalar(self, *args):
         pass
@@ -652,8 +688,9 @@ class TestInsideAnEpoch:
         monkeypatch.setattr(Recorder, "_tensorboard", lambda self, epoch: written.append("curves") or NoWriter())
         monkeypatch.setattr(Recorder, "picture", lambda self, file, epoch: written.append("picture"))
         monkeypatch.setattr(Recorder, "checkpoint", lambda self, state: written.append("checkpoint"))
+        monkeypatch.setattr(Recorder, "best", lambda self, trainer: written.append("best"))
         run_experiment(configuration(1, picture_every=1), tmp_path / "run")
-        assert written == ["curves", "picture", "checkpoint"]
+        assert written == ["curves", "picture", "checkpoint", "best"], "the best weights are in the checkpoint, too"
 
     def test_the_best_weights_are_those_of_the_lowest_test_error(self, whole):
         columns = {"generator": "test_relative_error", "ema": "ema_test_relative_error"}
