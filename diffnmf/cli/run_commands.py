@@ -59,7 +59,7 @@ def evaluate(
         options = {"weights": weights, "dataset": dataset, "data_dir": data_dir, "announce": say}
         scores = evaluate_run(run, device=device_named(device), **options)  # type: ignore[arg-type]
     print_scores(scores)
-    if not is_pretrained(run):
+    if not is_pretrained(run) and RunFolder(run).evaluation_file.exists():
         typer.echo(RunFolder(run).evaluation_file)
 
 

@@ -13,7 +13,7 @@ from diffnmf.models.saved_model import save_weights
 from diffnmf.runs.config import RunConfig
 from diffnmf.runs.curves import Row, without_times
 from diffnmf.runs.run_folder import RunFolder
-from diffnmf.runs.weights import tensors_of
+from diffnmf.runs.weights import holds, tensors_of
 from diffnmf.training import Trainer
 
 # The score that decides which weights are the best: the column error rewards copying.
@@ -113,6 +113,8 @@ class Recorder:
 
     def _save_weights(self, name: str, state: dict[str, Any], metadata: dict[str, Any]) -> None:
         file = self._file(name)
+        if self.folder.evaluation_file.exists() and not holds(file, state):
+            self.folder.remove_evaluation()  # it may be of the weights that are replaced now
         with explained_errors(file):
             save_weights(state, file, metadata)
 

@@ -157,9 +157,14 @@ class RunFolder:
 
     def remove_scores(self) -> None:
         """Remove metrics.json and evaluation.json, which say how good weights are that will be replaced."""
-        for file in (self.metrics_file, self.evaluation_file):
-            with explained_errors(file):
-                file.unlink(missing_ok=True)
+        with explained_errors(self.metrics_file):
+            self.metrics_file.unlink(missing_ok=True)
+        self.remove_evaluation()
+
+    def remove_evaluation(self) -> None:
+        """Remove evaluation.json: the weights that it judges will be replaced."""
+        with explained_errors(self.evaluation_file):
+            self.evaluation_file.unlink(missing_ok=True)
 
     def _files_of_a_run(self) -> list[Path]:
         """What an earlier run may have left, whether it exists or not."""

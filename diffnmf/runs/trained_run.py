@@ -21,7 +21,7 @@ from diffnmf.runs.parts import load_run_data
 from diffnmf.runs.places import absolute_dataset, check_images_are_there, fingerprint
 from diffnmf.runs.run_folder import RunFolder
 from diffnmf.runs.scores import score_run
-from diffnmf.runs.weights import load_trained
+from diffnmf.runs.weights import holds, load_trained
 
 
 def evaluate_run(
@@ -65,6 +65,8 @@ def evaluate_run(
         model, trained_on, seed = open_model(run, weights, device), DataConfig(**known["data"]), known["seed"]
     else:
         folder, config = RunFolder.open(run)
+        if weights is None:
+            weights = default_weights(folder.path)  # now: a training that goes on may write better ones
         model, trained_on, seed = load_model_of(folder, config, weights, device), config.data, config.training.seed
         if dataset is None:
             check_images_are_there(config.data, folder.config_file)
@@ -75,12 +77,25 @@ def evaluate_run(
         check_trained_on(folder, config, data.split)
     evaluation: dict[str, Any] = {
         "dataset": data_config.dataset,
-        "weights": "pretrained" if folder is None else weights or default_weights(folder.path),
+        "weights": weights or "pretrained",
         **score_run(model.generator, data, announce),
     }
     if folder is not None:
-        write_json(folder.evaluation_file, evaluation)
+        _save(evaluation, folder, model)
     return evaluation
+
+
+def _save(evaluation: dict[str, Any], folder: RunFolder, model: GANUNMF) -> None:
+    """Write evaluation.json, unless it would be of weights that are no longer there."""
+    file = folder.path / f"{evaluation['weights']}.safetensors"
+    if holds(file, model.generator.state_dict()):
+        write_json(folder.evaluation_file, evaluation)
+        return
+    message = (
+        f"{folder.evaluation_file}: not written, because {file.name} has been replaced since it was read: the run is "
+        "being trained (evaluate again when it has ended)"
+    )
+    warnings.warn(message, CheckpointWarning, stacklevel=3)
 
 
 def open_model(run: str | Path, weights: str | None, device: torch.device | str) -> GANUNMF:

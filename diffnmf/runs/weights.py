@@ -35,6 +35,16 @@ def tensors_of(file: Path) -> dict[str, Tensor] | None:
         return None
 
 
+def holds(file: Path, state: dict[str, Tensor]) -> bool:
+    """Whether a file has just these weights, bit for bit."""
+    saved = tensors_of(file)
+    return (
+        saved is not None
+        and saved.keys() == state.keys()
+        and all(saved[name].dtype == x.dtype and torch.equal(saved[name], x.cpu()) for name, x in state.items())
+    )
+
+
 def _remedy(path: Path, name: str) -> str:
     try:
         folder, config = RunFolder.open(path)

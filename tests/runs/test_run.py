@@ -18,6 +18,7 @@ from diffnmf.cli import print_epoch
 from diffnmf.data import GroupSampler, group_matrix, load_dataset
 from diffnmf.errors import CheckpointWarning, DataUnavailableError, DivergenceError, RunFolderError
 from diffnmf.evaluation import score_generator, score_rivals
+from diffnmf.files import replacing
 from diffnmf.hardware import hardware
 from diffnmf.models import Generator, GeneratorConfig
 from diffnmf.runs import (
@@ -723,6 +724,42 @@ class TestEqualRuns:
     def test_the_best_is_not_nan(self):
         rows = [{"epoch": epoch, "test_relative_error": error} for epoch, error in ((1, math.nan), (2, 0.5), (3, 0.6))]
         assert best_of(rows) == (0.5, "generator", 2)
+
+
+class TestEvaluatedWhileItIsTrained:
+    """What is in evaluation.json is of the weights that are there, or it is not there."""
+
+    def test_and_its_weights_replaced_then(self, tmp_path, without_pictures):
+        folder, there = tmp_path / "run", []
+
+        def evaluate(row):
+            there.append((folder / "evaluation.json").exists())
+            evaluate_run(folder, weights="generator")
+            there.append((folder / "evaluation.json").exists())
+
+        run_experiment(configuration(2), folder, brief=True, on_epoch=evaluate)
+        assert there == [False, True] * 2
+        assert (folder / "evaluation.json").exists(), "of the last epoch"
+
+    def test_and_its_weights_replaced_meanwhile(self, old_run, run_of_three):
+        def go_on(message):
+            with replacing(old_run / "best.safetensors") as file:
+                shutil.copy(run_of_three.folder / "best.safetensors", file)
+
+        message = r"evaluation\.json: not written, because best\.safetensors has been replaced"
+        with pytest.warns(CheckpointWarning, match=message):
+            scores = evaluate_run(old_run, announce=go_on)
+        assert scores["test"]["groups"] == 2
+        assert not (old_run / "evaluation.json").exists()
+
+    def test_and_finished_then(self, old_run, without_pictures):
+        """Scored again, it is what it was."""
+        evaluate_run(old_run)
+        resume_experiment(old_run)
+        assert (old_run / "evaluation.json").exists()
+        WEIGHTS["of another epoch"](old_run / "ema.safetensors")
+        resume_experiment(old_run)
+        assert not (old_run / "evaluation.json").exists()
 
 
 class TestTelling:
