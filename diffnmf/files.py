@@ -110,9 +110,15 @@ def explained_replacing(path: Path) -> Iterator[Path]:
         yield file
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write plain values, readable for people, too. NaN and infinity become null: JSON knows neither."""
-    with explained_replacing(path) as file:
+def write_json(path: Path, content: dict[str, Any], advice: str | None = None) -> None:
+    """Write plain values, readable for people, too. NaN and infinity become null: JSON knows neither.
+
+    Arguments:
+        path: the file.
+        content: plain values.
+        advice: what to do where it cannot be written; as in ``explained_errors``.
+    """
+    with explained_errors(path, advice), replacing(path) as file:
         file.write_text(json.dumps(_finite_or_none(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 

@@ -56,9 +56,15 @@ def evaluate(
     """
     with explained():
         say = announce if is_pretrained(run) else announce_for(RunFolder(run).evaluation_file)
-        options = {"weights": weights, "dataset": dataset, "data_dir": data_dir, "announce": say}
-        scores = evaluate_run(run, device=device_named(device), **options)  # type: ignore[arg-type]
-    print_scores(scores)
+        evaluate_run(
+            run,
+            weights=weights,
+            dataset=dataset,
+            data_dir=data_dir,
+            device=device_named(device),
+            announce=say,
+            on_scores=print_scores,  # said before they are written, which may fail
+        )
     if not is_pretrained(run) and RunFolder(run).evaluation_file.exists():
         typer.echo(RunFolder(run).evaluation_file)
 

@@ -12,7 +12,7 @@ import torch
 
 from diffnmf.data import DataSplit
 from diffnmf.errors import CheckpointWarning, RunFolderError
-from diffnmf.files import write_json
+from diffnmf.files import check_output, write_json
 from diffnmf.models import GANUNMF
 from diffnmf.models.pretrained import WITH_WEIGHTS, is_pretrained, registry
 from diffnmf.models.saved_model import default_weights
@@ -32,6 +32,7 @@ def evaluate_run(
     data_dir: str | Path | None = None,
     device: torch.device | str = "cpu",
     announce: Callable[[str], None] = lambda message: None,
+    on_scores: Callable[[dict[str, Any]], None] = lambda scores: None,
 ) -> dict[str, Any]:
     """Score the weights of a run on training and test groups, beside its rivals, and write RUN/evaluation.json.
 
@@ -43,10 +44,11 @@ def evaluate_run(
         data_dir: where the data sets are, or are downloaded to.
         device: where to compute.
         announce: told what is about to be done.
+        on_scores: called with what is returned, before it is written: a full disk does not take the scores away.
 
     Raises:
         RunFolderError: no run, or one whose files do not fit together, whose weights are not finite, or whose images
-            are no longer there, or others.
+            are no longer there, or others; or its folder cannot be written to.
         ValueError: the images are of another size than those of the run.
 
     Returns:
@@ -65,6 +67,7 @@ def evaluate_run(
         model, trained_on, seed = open_model(run, weights, device), DataConfig(**known["data"]), known["seed"]
     else:
         folder, config = RunFolder.open(run)
+        check_output(folder.path)
         if weights is None:
             weights = default_weights(folder.path)  # now: a training that goes on may write better ones
         model, trained_on, seed = load_model_of(folder, config, weights, device), config.data, config.training.seed
@@ -80,6 +83,7 @@ def evaluate_run(
         "weights": weights or "pretrained",
         **score_run(model.generator, data, announce),
     }
+    on_scores(evaluation)
     if folder is not None:
         _save(evaluation, folder, model)
     return evaluation
@@ -89,7 +93,8 @@ def _save(evaluation: dict[str, Any], folder: RunFolder, model: GANUNMF) -> None
     """Write evaluation.json, unless it would be of weights that are no longer there."""
     file = folder.path / f"{evaluation['weights']}.safetensors"
     if holds(file, model.generator.state_dict()):
-        write_json(folder.evaluation_file, evaluation)
+        again = "free space or make the folder writable, then evaluate again (the scores themselves are known)"
+        write_json(folder.evaluation_file, evaluation, again)
         return
     message = (
         f"{folder.evaluation_file}: not written, because {file.name} has been replaced since it was read: the run is "

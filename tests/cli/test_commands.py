@@ -1,5 +1,6 @@
 """The command line: what it prints where, and that a slip costs one line and nothing else."""
 
+import errno
 import json
 import os
 import re
@@ -52,6 +53,11 @@ def finished(tmp_path_factory):
 
 def invoke(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def full(path):
+    """Instead of bringing a file to the disk."""
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def assert_refused(result, *words):
@@ -386,6 +392,23 @@ class TestEvaluate:
         (folder / "ema.safetensors").unlink()
         assert_refused(invoke("evaluate", "run", "--weights", "ema"), r"ema\.safetensors", "no such file")
         assert_refused(invoke("evaluate", "run", "--weights", "worst"), "weights", "best, ema, generator", "worst")
+
+    def test_a_full_disk_does_not_take_the_scores_away(self, finished, tmp_path, monkeypatch):
+        shutil.copytree(finished[0], tmp_path / "run")
+        monkeypatch.setattr("diffnmf.files.to_disk", full)
+        result = invoke("evaluate", "run")
+        assert result.exit_code == 2
+        assert "GAN-UNET (test)" in result.stdout
+        last = result.stderr.splitlines()[-1]
+        assert re.search(r"run/evaluation\.json: could not be written \(No space left.*, then evaluate again", last)
+        assert "--resume" not in last
+
+    def test_a_folder_that_cannot_be_written_to(self, finished, tmp_path, monkeypatch):
+        """It is refused before anything is scored."""
+        shutil.copytree(finished[0], tmp_path / "run")
+        monkeypatch.setattr("os.access", lambda path, mode: not mode & os.W_OK)
+        result = invoke("evaluate", "run")
+        assert_refused(result, "cannot write to run: nothing may be written into run")
 
     def test_images_of_another_size(self, finished, tmp_path):
         np.save(tmp_path / "mine.npy", np.zeros((300, 5, 6), dtype=np.uint8))
