@@ -5,6 +5,7 @@ import json
 import math
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -72,7 +73,7 @@ def explained_errors(path: Path, advice: str | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         run = next((folder for folder in (path, *path.parents[:2]) if (folder / "config.yaml").exists()), None)
-        again = "run the same command again" if run is None else f"go on with --resume {run}"
+        again = "run the same command again" if run is None else f"go on with --resume {shlex.quote(str(run))}"
         advice = advice or f"free space or mend the folder, then {again}"
         raise RunFolderError(
             f"{path}: could not be written ({error.strerror or error}); all that was written before is intact: {advice}"

@@ -111,6 +111,9 @@ def test_what_to_do_about_a_full_disk_depends_on_what_was_written(tmp_path):
             fail(tmp_path / file)
     with pytest.raises(RunFolderError, match="then run the same command again$"):
         fail(tmp_path / "factors" / "factors.npz")
+    (tmp_path / "run").rename(tmp_path / "my run")
+    with pytest.raises(RunFolderError, match=rf"then go on with --resume '{tmp_path / 'my run'}'$"):
+        fail(tmp_path / "my run" / "curves.csv")
 
 
 def fail(path):

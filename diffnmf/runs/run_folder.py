@@ -1,5 +1,6 @@
 """The folder that a run leaves behind."""
 
+import shlex
 from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
@@ -84,7 +85,7 @@ class RunFolder:
         if found:
             raise RunFolderError(
                 f"output: {folder.path} already holds a run ({', '.join(found)}); continue it with --resume"
-                f" {folder.path}, replace it with --overwrite, or give another folder"
+                f" {shlex.quote(str(folder.path))}, replace it with --overwrite, or give another folder"
             )
 
     @classmethod

@@ -197,6 +197,9 @@ class TestRunFolder:
             RunFolder.create(tmp_path / "run", RunConfig())
         assert str(tmp_path / "run") in str(caught.value)
         assert bytes_of(tmp_path) == before
+        (tmp_path / "run").rename(tmp_path / "my run")
+        with pytest.raises(RunFolderError, match=rf"--resume '{tmp_path / 'my run'}', replace"):
+            RunFolder.check_free(tmp_path / "my run")
 
     @pytest.mark.parametrize("name", RunFolder.FILES)
     def test_a_single_file_makes_it_a_run(self, tmp_path, name):

@@ -138,10 +138,10 @@ def test_weights_at_their_bound_are_optimal(tmp_path):
 
 
 def test_an_unfinished_run_is_refused(comparison, tmp_path):
-    copy = tmp_path / "copy"
+    copy = tmp_path / "my copy"
     shutil.copytree(comparison[1][0].run, copy)
     (copy / "metrics.json").unlink()
-    with pytest.raises(RunFolderError, match=r"copy: expected a finished run; .*--resume"):
+    with pytest.raises(RunFolderError, match=r"copy: expected a finished run; .*--resume '.*/my copy'\)$"):
         compare_runs([copy], tmp_path / "out")
 
 

@@ -1,5 +1,6 @@
 """What the W-solver does to the basis H: one generator trained with each W-solver, compared on unseen groups."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -147,7 +148,7 @@ def _open(runs: Sequence[str | Path]) -> list[Opened]:
         if not folder.metrics_file.exists():
             raise RunFolderError(
                 f"{folder.path}: expected a finished run; it has no {folder.metrics_file.name} "
-                f"(finish it with: diffnmf train --resume {folder.path})"
+                f"(finish it with: diffnmf train --resume {shlex.quote(str(folder.path))})"
             )
         for name in SAME:
             mine, its = getattr(config.data, name), getattr(reference.data, name)
