@@ -72,6 +72,7 @@ def explained_errors(path: Path, advice: str | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        path = Path(*(part for part in path.parts if not part.startswith(UNFINISHED)))  # where it would have gone
         run = next((folder for folder in (path, *path.parents[:2]) if (folder / "config.yaml").exists()), None)
         again = "run the same command again" if run is None else f"go on with --resume {shlex.quote(str(run))}"
         advice = advice or f"free space or mend the folder, then {again}"

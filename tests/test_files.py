@@ -8,7 +8,7 @@ import torch
 from safetensors import torch as safetensors
 
 from diffnmf.errors import RunFolderError
-from diffnmf.files import explained_errors, read_json, replacing, write_json
+from diffnmf.files import explained_errors, read_json, replacing, replacing_together, write_json
 from diffnmf.models.saved_model import with_sorted_metadata
 
 
@@ -114,6 +114,14 @@ def test_what_to_do_about_a_full_disk_depends_on_what_was_written(tmp_path):
     (tmp_path / "run").rename(tmp_path / "my run")
     with pytest.raises(RunFolderError, match=rf"then go on with --resume '{tmp_path / 'my run'}'$"):
         fail(tmp_path / "my run" / "curves.csv")
+
+
+def test_a_full_disk_is_said_of_the_file_that_was_asked_for(tmp_path):
+    """Not of the one beside it, which is gone when the message is read."""
+    with pytest.raises(RunFolderError) as caught, replacing_together(tmp_path / "out") as unfinished:
+        fail(unfinished / "components.csv")
+    assert str(caught.value).startswith(f"{tmp_path / 'out' / 'components.csv'}: could not be written (No space left")
+    assert "unfinished" not in str(caught.value)
 
 
 def fail(path):
