@@ -96,9 +96,14 @@ def check_output(folder: Path, argument: str = "output") -> None:
     For what would else be noticed when the work is done. ``argument`` names the folder in messages.
     """
     try:
-        there = next(path for path in (folder, *folder.parents) if path.exists())
+        there = next(path for path in (folder, *folder.parents) if path.exists() or path.is_symlink())
     except OSError as error:  # a name that is too long, a folder that may not be read
         raise RunFolderError(f"{argument}: cannot write to {folder}: {error.strerror} (take another folder)") from error
+    if not there.exists():  # nothing can be made under the name of a link
+        raise RunFolderError(
+            f"{argument}: expected a folder; {there} is a link to {there.readlink()}, which does not exist (make that "
+            "folder, or take another)"
+        )
     if not there.is_dir():
         raise RunFolderError(f"{argument}: expected a folder; {there} is a file")
     if not os.access(there, os.W_OK | os.X_OK):

@@ -8,7 +8,7 @@ import torch
 from safetensors import torch as safetensors
 
 from diffnmf.errors import RunFolderError
-from diffnmf.files import explained_errors, read_json, replacing, replacing_together, write_json
+from diffnmf.files import check_output, explained_errors, read_json, replacing, replacing_together, write_json
 from diffnmf.models.saved_model import with_sorted_metadata
 
 
@@ -114,6 +114,16 @@ def test_what_to_do_about_a_full_disk_depends_on_what_was_written(tmp_path):
     (tmp_path / "run").rename(tmp_path / "my run")
     with pytest.raises(RunFolderError, match=rf"then go on with --resume '{tmp_path / 'my run'}'$"):
         fail(tmp_path / "my run" / "curves.csv")
+
+
+@pytest.mark.parametrize("name", ["link", "link/below"])
+def test_a_link_to_nowhere_is_no_output(tmp_path, name):
+    """It is said before the work: a folder cannot be made under its name."""
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(RunFolderError, match=r"^output: expected a folder; .*link is a link to .*nowhere, which does"):
+        check_output(tmp_path / name)
+    (tmp_path / "nowhere").mkdir()
+    check_output(tmp_path / name)
 
 
 def test_a_full_disk_is_said_of_the_file_that_was_asked_for(tmp_path):
