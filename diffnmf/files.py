@@ -110,6 +110,19 @@ def check_output(folder: Path, argument: str = "output") -> None:
         raise RunFolderError(f"{argument}: cannot write to {folder}: nothing may be written into {there}")
 
 
+def check_utf8(argument: str, path: str | os.PathLike[str]) -> None:
+    """Raise ValueError where a path is not UTF-8, in which weights are named and pictures are labelled.
+
+    For what would else be noticed when the work is done.
+    """
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{argument}: expected a name in UTF-8; got {os.fspath(path)!r} (take another name)"
+        ) from error
+
+
 @contextmanager
 def explained_replacing(path: Path) -> Iterator[Path]:
     """``replacing`` with ``explained_errors``."""

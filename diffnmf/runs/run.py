@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from diffnmf.errors import DivergenceError, RunFolderError
-from diffnmf.files import explained_errors
+from diffnmf.files import check_utf8, explained_errors
 from diffnmf.lock import locked
 from diffnmf.models.saved_model import save_config
 from diffnmf.runs.checkpoints import position
@@ -51,7 +51,7 @@ def run_experiment(
         RunFolderError: ``output`` holds a run, is in use by another process, or cannot be written.
         DataUnavailableError: the data set could neither be found nor downloaded.
         DivergenceError: a loss or a gradient became NaN or infinite; the checkpoints before it are kept.
-        ValueError, TypeError: an option is out of range; nothing has been written.
+        ValueError, TypeError: an option is out of range, or a name is not UTF-8; nothing has been written.
 
     Returns:
         The run folder and the scores at the end.
@@ -69,6 +69,8 @@ def run_experiment(
         >>> [row["epoch"] for row in rows], result.metrics["test"]["groups"]
         ([1, 2], 4)
     """
+    check_utf8("dataset", Path(config.data.dataset).name)
+    check_utf8("output", "" if output is None else output)
     config = with_absolute_paths(config)
     if output is not None and config.model.start_from is not None:
         check_apart(Path(output), Path(config.model.start_from))
@@ -120,6 +122,7 @@ def resume_experiment(
     Raises:
         RunFolderError: there is no run, another process works on it, it is damaged, its checkpoint belongs elsewhere,
             its images are not there or are others, or it has gone further than ``epochs``.
+        ValueError: the name of the folder is not UTF-8.
 
     Returns:
         The run folder and the scores at the end.
@@ -134,6 +137,7 @@ def resume_experiment(
         ...     describe_run(f"{folder}/run")["checkpoint"]
         'after epoch 2 of 2'
     """
+    check_utf8("run (or --resume)", run)
     folder, config = RunFolder.open(run)
     options = {
         "epochs": epochs,

@@ -183,8 +183,8 @@ def fresh_folder(config: RunConfig) -> Path:
     Raises:
         RunFolderError: it cannot be made.
     """
-    # The images may have a name as long as names can be, and more comes behind it.
-    name = (Path(config.data.dataset).stem or "images").encode()[:100].decode(errors="ignore")
+    # The images may have a name as long as names can be, and more comes behind it; or one that is not UTF-8.
+    name = (Path(config.data.dataset).stem or "images").encode(errors="ignore")[:100].decode(errors="ignore")
     base = f"{name}-{config.model.w_solver}-{datetime.now():%Y%m%d-%H%M%S}"
     for suffix in chain([""], (f"-{number}" for number in count(2))):
         folder = Path("runs") / f"{base}{suffix}"

@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -832,6 +834,18 @@ class TestFailures:
         with pytest.raises(RunFolderError, match=r"output: cannot write to .*file/run"):
             run_experiment(configuration(), tmp_path / "file" / "run")
         assert (tmp_path / "file").read_text() == "mine"
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+    def test_a_name_that_is_not_utf8(self, old_run, tmp_path):
+        """It is refused before the training, after which neither weights nor pictures could be written."""
+        bad = tmp_path / os.fsdecode(b"caf\xe9")
+        with pytest.raises(ValueError, match=r"^output: expected a name in UTF-8; got '.*caf\\udce9'"):
+            run_experiment(configuration(), bad)
+        with pytest.raises(ValueError, match=r"^dataset: expected a name in UTF-8; got 'caf\\udce9'"):
+            run_experiment(configuration().with_options(dataset=str(bad)), tmp_path / "other")
+        with pytest.raises(ValueError, match=r"^run \(or --resume\): expected a name in UTF-8"):
+            resume_experiment(old_run.rename(bad))
+        assert not (tmp_path / "other").exists()
 
     def test_pictures_every_few_epochs(self, tmp_path):
         config = configuration(2, picture_every=2)
