@@ -64,7 +64,8 @@ def daqp(H: Tensor, Y: Tensor) -> Tensor:
     """daqp (Arnström et al. 2022): a dual active-set method for quadratic programs in C, column by column."""
     import daqp
 
-    Q, p = (H.mT @ H).detach().cpu().numpy(), -(H.mT @ Y).mT.detach().cpu().numpy()
+    # It takes the numbers of a vector for neighbours in memory.
+    Q, p = (H.mT @ H).detach().cpu().numpy(), -(H.mT @ Y).mT.contiguous().detach().cpu().numpy()
     k = H.shape[2]
     rows, above, below = np.zeros((0, k)), np.full(k, 1e30), np.zeros(k)
     return _stack(
@@ -76,8 +77,8 @@ def fnnls_eigen(H: Tensor, Y: Tensor) -> Tensor:
     """fnnlseigen: the method of Bro and De Jong (1997) in C++, column by column."""
     from fnnlsEigen import fnnls
 
-    Q, c = (H.mT @ H).detach().cpu().numpy(), (Y.mT @ H).detach().cpu().numpy()
-    return _stack([[fnnls(q, column) for column in columns] for q, columns in zip(Q, c, strict=True)], H)
+    bases, targets = (x.contiguous().detach().cpu().numpy() for x in (H, Y.mT))
+    return _stack([[fnnls(h, y) for y in columns] for h, columns in zip(bases, targets, strict=True)], H)
 
 
 def qpth(H: Tensor, Y: Tensor) -> Tensor:
