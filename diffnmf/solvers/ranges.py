@@ -1,9 +1,8 @@
 """Problems in range: finite, and of a size at which squares neither overflow nor vanish. Solvers see no others.
 
 A column of H or Y that is too large or too small is scaled by a power of two, which rounds nothing. A column of Y with
-a NaN or an infinity becomes zero, and so does a whole problem whose H, ridge or l1 has one, or whose ridge is negative;
-what is then found for it becomes NaN. To everything else such a column is a constant: it changes no other weight and no
-gradient.
+a NaN or an infinity becomes zero, and so does a whole problem whose H, ridge or l1 has one; what is then found for it
+becomes NaN. To everything else such a column is a constant: it changes no other weight and no gradient.
 """
 
 from dataclasses import dataclass, replace
@@ -66,8 +65,7 @@ def in_range(problem: Problem, *, may_look: bool) -> InRange:
         return InRange(with_penalty_for_allowed(problem))
     size_H, size_Y = (X.detach().abs().amax(-2, keepdim=True).double() for X in (problem.H, problem.Y))
     ridge = problem.ridge.detach().double()
-    usable = size_H.isfinite(), (ridge >= 0) & (ridge < torch.inf), problem.l1.detach().isfinite()
-    whole = torch.stack([x.flatten(1).all(1) for x in usable]).all(0)
+    whole = torch.stack([x.isfinite().flatten(1).all(1) for x in (size_H, ridge, problem.l1.detach())]).all(0)
     whole = whole[:, None, None]
     finite = whole & size_Y.isfinite()
     clean = replace(
@@ -127,8 +125,7 @@ def range_exponent(size: Tensor) -> Tensor:
 def is_in_range(problem: Problem) -> bool:
     """Whether there is nothing to do, from as few passes over H and Y as possible."""
     H, Y, ridge, l1 = (x.detach() for x in problem.inputs)
-    ridge = ridge.double()
-    penalties = bool(((ridge >= 0) & (ridge <= LARGEST**2)).all()) and bool(l1.isfinite().all())
+    penalties = bool((ridge.double().abs() <= LARGEST**2).all()) and bool(l1.isfinite().all())
     return penalties and _columns_in_range(H) and _columns_in_range(Y)
 
 

@@ -10,11 +10,13 @@ from diffnmf.errors import ConvergenceWarning
 from diffnmf.solvers.base import NNLSSolver, Solved
 from diffnmf.solvers.certificate import is_best
 from diffnmf.solvers.constrained.form import is_positive_semidefinite
+from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.direct import solve_small
 from diffnmf.solvers.entry import solve_problem
 from diffnmf.solvers.largest_l1 import largest_l1
 from diffnmf.solvers.optimality import Optimality, optimality
 from diffnmf.solvers.problem import Problem
+from diffnmf.solvers.products import form_gram
 from diffnmf.solvers.ranges import InRange
 from diffnmf.solvers.transforms import transformed
 
@@ -98,6 +100,8 @@ def _judged(problem: Problem, solved: Solved, ranged: InRange, solver: NNLSSolve
         converged = converged & is_best(ranged.problem, judged, judgement)
     if problem.squared:
         converged = converged & is_positive_semidefinite(ranged.problem.H.detach())
+    elif problem.constraints is None and may_ask:
+        converged = converged & _is_convex(ranged.problem)
     if may_ask and not (converged.all() and (ranged.finite is None or ranged.finite.all())):
         warnings.warn(_complaint(solver, residual, converged, ranged.finite), ConvergenceWarning, stacklevel=4)
     dual = ranged.gradient(judgement.gradient) + problem.l1.detach().double()
@@ -120,6 +124,16 @@ def _judged(problem: Problem, solved: Solved, ranged: InRange, solver: NNLSSolve
         of_user(dual),
         of_user(total_dual),
     )
+
+
+def _is_convex(problem: Problem) -> Tensor:
+    """Which problems (B,) have one minimum: a learned ridge may have become negative."""
+    ridge = problem.ridge.detach().double()
+    positive = (ridge >= 0).flatten(1).all(1)
+    if looking_is_free(ridge.device) and positive.all():
+        return positive
+    G = form_gram(problem.H.detach())
+    return positive | is_positive_semidefinite(G + torch.diag_embed(ridge.squeeze(-1).expand(len(G), G.shape[-1])))
 
 
 def _complaint(solver: NNLSSolver, residual: Tensor, converged: Tensor, finite: Tensor | None) -> str:

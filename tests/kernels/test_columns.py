@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization import factorize
 from diffnmf.factorization.merging import merge
 from diffnmf.kernels import columns as kernels
@@ -282,6 +283,14 @@ def test_a_learned_penalty_that_has_become_negative(penalties):
     tensors = {name: torch.tensor(value) for name, value in penalties.items()}
     solution = nnls(H, Y, **tensors)
     assert solution.converged.all() and solution.W.isfinite().all()
+
+
+def test_a_ridge_so_negative_that_there_are_several_minima_is_told():
+    H = torch.tensor([[0.52, 0.97, 0.82], [0.99, 0.98, 0.79], [0.05, 0.48, 0.24], [0.55, 0.45, 0.29]]).double()
+    y = torch.tensor([[0.21], [0.55], [0.62], [0.26]]).double()
+    with pytest.warns(ConvergenceWarning, match="1 of 2 problems have not converged"):
+        solution = nnls(H.expand(2, -1, -1), y, ridge=torch.tensor([-0.51, 0.51]).double()[:, None, None])
+    assert solution.converged.tolist() == [False, True]
 
 
 @pytest.mark.parametrize("ridge", [1.0, 1e20, 1e35, 1e220])

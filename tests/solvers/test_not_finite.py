@@ -146,17 +146,3 @@ def test_low_precision(dtype):
     assert (solution.W.isnan() == ~others).all()
     solution.W.sum().backward()
     assert H.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("solver", FAST)
-def test_a_negative_ridge_spoils_its_problem(solver):
-    """The objective is not convex then: what would be found is one of several minima."""
-    H, Y = random_problem(2)
-    ridge = torch.tensor([-0.5, 0.5]).double()[:, None, None]
-    layer = layer_of(solver)
-    for W in (layer(H, Y, ridge=ridge), vmap(lambda h, y, r: layer(h, y, ridge=r))(H, Y, ridge)):
-        assert W[0].isnan().all()
-        torch.testing.assert_close(W[1], layer(H[1], Y[1], ridge=0.5))
-    if solver not in INEXACT:
-        with pytest.warns(ConvergenceWarning):
-            assert nnls(H, Y, solver=solver, ridge=ridge).converged.tolist() == [False, True]
