@@ -97,21 +97,28 @@ class GANUNMF(nn.Module):
         if refine == 0:
             return result
         if self.config.upper is not None:
-            return self._refined_within(self.config.upper, Y, result.W, refine)
+            return self._refined_within(self.config.upper, Y, result, refine)
         H, W, *_ = factorize(Y, self.config.k, H0=result.H, W0=result.W, max_iter=refine, tol=0.0)
         if self.config.unit_norm:
             length = safe_norm(H, dim=-2).to(W.dtype)
             H, W = with_unit_columns(H), W * length.unsqueeze(-1)
         return Factorization(H, W, H @ W)
 
-    def _refined_within(self, upper: float, Y: Tensor, W: Tensor, rounds: int) -> Factorization:
-        """H and W in turn at the minimum with entries up to ``upper``."""
-        solve = NNLSLayer(upper=upper)
+    def _refined_within(self, upper: float, Y: Tensor, best: Factorization, rounds: int) -> Factorization:
+        """H and W in turn at the minimum with entries up to ``upper``; of each group the best of all rounds.
+
+        Columns of H at unit norm may ask for more of W than it may have: then a round can raise the error.
+        """
+        solve, W, least = NNLSLayer(upper=upper), best.W, torch.linalg.vector_norm(Y - best.Y_hat, dim=(1, 2))
         for _ in range(rounds):
             H = solve(W.mT, Y.mT).mT
             H = with_unit_columns(H) if self.config.unit_norm else H
             W = solve(H, Y)
-        return Factorization(H, W, H @ W)
+            found = Factorization(H, W, H @ W)
+            error = torch.linalg.vector_norm(Y - found.Y_hat, dim=(1, 2))
+            better, least = (error < least)[:, None, None], torch.minimum(error, least)
+            best = Factorization(*(torch.where(better, new, old) for new, old in zip(found, best, strict=True)))
+        return best
 
     def save(self, path: str | Path) -> None:
         """Write the folder ``path``: model.yaml in plain text, and generator.safetensors.

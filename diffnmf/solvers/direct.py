@@ -129,12 +129,13 @@ def solve_small(
     ridge: float | Tensor,
     l1: float | Tensor,
     backward: str,
-    steps: Tensor | None = None,
-) -> Tensor | None:
+    *,
+    count: bool = False,
+) -> tuple[Tensor, Tensor | None] | None:
     """W (k, m) of one small problem as the user gave it, where no gradient is wanted; None in every other case.
 
     A check of each argument would cost more than solving it: whatever is not just so is left to those who check.
-    ``steps`` (m,) int64 receives what each column took.
+    With ``count`` the steps that each column took, (m,) int64, come with it.
     """
     if (
         solver.finishes
@@ -152,8 +153,9 @@ def solve_small(
         and 0 < H.shape[0] * H.shape[1] * (H.shape[1] + 2 * Y.shape[1]) <= 2 * kernels.SMALL
         and Y.shape[1] > 0
     ):
+        steps = torch.empty(Y.shape[1], dtype=torch.int64, device="cpu") if count else None
         W = kernels.direct_small(H, Y, ridge, l1, _least_pivot(H.dtype), steps)
-        return W if W is None else W.to(H.dtype)
+        return None if W is None else (W.to(H.dtype), steps)
     return None
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.solvers.base import NNLSSolver
-from diffnmf.solvers.constraints import Asked
+from diffnmf.solvers.constraints import TOTAL_KINDS, Asked
 from diffnmf.solvers.devices import needs_float64
 from diffnmf.solvers.direct import solve_small
 from diffnmf.solvers.entry import solve_problem, with_options
@@ -82,7 +82,7 @@ def nnls(
     """
     asked = Asked(allowed, weights, total, total_kind, upper, signed)
     solver = with_options(get_solver(solver), tol, max_iter)
-    if W0 is None and not asked and not torch.compiler.is_compiling():
+    if W0 is None and not asked and total_kind in TOTAL_KINDS and not torch.compiler.is_compiling():
         small = solve_and_judge_small(H, Y, solver, ridge, l1, backward)
         if small is not None:
             return small
@@ -153,7 +153,7 @@ def solve_nnls(
     if W0 is None and asked is None and not torch.compiler.is_compiling():
         small = solve_small(H, Y, solver, ridge, l1, backward)
         if small is not None:
-            return small
+            return small[0]
     return _weights(make_problem(H, Y, ridge, l1, W0, asked), solver, backward)
 
 

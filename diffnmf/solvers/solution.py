@@ -76,12 +76,11 @@ def solve_and_judge_small(
     H: Tensor, Y: Tensor, solver: NNLSSolver, ridge: float | Tensor, l1: float | Tensor, backward: str
 ) -> NNLSSolution | None:
     """The same for one small problem as the user gave it, where no gradient is wanted; None in every other case."""
-    if not (isinstance(Y, Tensor) and Y.ndim == 2):
+    small = solve_small(H, Y, solver, ridge, l1, backward, count=True)
+    if small is None:
         return None
-    steps = torch.empty(Y.shape[1], dtype=torch.int64, device="cpu")
-    W = solve_small(H, Y, solver, ridge, l1, backward, steps)
-    if W is None:
-        return None
+    W, steps = small
+    assert steps is not None
     penalties = [torch.full((1, 1, 1), float(x), dtype=torch.float64, device="cpu") for x in (ridge, l1)]
     problem = Problem(H.unsqueeze(0), Y.unsqueeze(0), penalties[0], penalties[1], None, H.shape[:0], H.dtype)
     return _judged(problem, Solved(W.unsqueeze(0), steps.amax(0, keepdim=True)), InRange(problem), solver)
@@ -103,7 +102,7 @@ def _judged(problem: Problem, solved: Solved, ranged: InRange, solver: NNLSSolve
     elif problem.constraints is None and may_ask:
         converged = converged & _is_convex(ranged.problem)
     if may_ask and not (converged.all() and (ranged.finite is None or ranged.finite.all())):
-        warnings.warn(_complaint(solver, residual, converged, ranged.finite), ConvergenceWarning, stacklevel=4)
+        warnings.warn(_complaint(solver, residual, converged, ranged.finite), ConvergenceWarning, stacklevel=5)
     dual = ranged.gradient(judgement.gradient) + problem.l1.detach().double()
     total_dual = ranged.gradient(judgement.total_dual)[:, :1]  # with a sum all entries have one unit
     if ranged.finite is not None:

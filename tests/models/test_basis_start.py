@@ -1,5 +1,7 @@
 """Generators that begin at a classical factorisation."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from helpers import REAL_DATA, needs_data
@@ -159,6 +161,13 @@ class TestRefine:
             torch.testing.assert_close(Y_hat, H @ W)
             errors.append(relative_error(Y, Y_hat).mean())
         assert errors[0] > errors[1] > errors[2]
+
+    @pytest.mark.parametrize("upper", [0.3, 1.0])
+    def test_no_group_is_worse_for_them(self, Y, upper):
+        """Under a bound of W unit columns of H cannot be what the weights before were solved for."""
+        made = model(upper=upper, unit_norm=True)
+        errors = [relative_error(Y, made.factorize(Y, refine=rounds).Y_hat) for rounds in (0, 1, 2, 10)]
+        assert all((after <= before + 1e-6).all() for before, after in pairwise(errors))
 
     def test_they_are_those_of_factorize(self, Y):
         made = model()

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from diffnmf import nnls
+from diffnmf import nnls, nnls_gram
+from diffnmf.errors import ConvergenceWarning
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers import ConeProgram, CoordinateDescent, ProjectedGradient
 
@@ -135,3 +136,28 @@ def test_a_number_that_the_dtype_cannot_hold(name, number):
 def test_a_bound_that_the_dtype_cannot_hold_is_none():
     for bound in (1e39, 10**400):
         assert torch.equal(nnls(H, Y, upper=bound).W, nnls(H, Y, upper=torch.inf).W)
+
+
+@pytest.mark.parametrize(
+    "solve",
+    [
+        lambda H, Y: nnls(H, Y),
+        lambda H, Y: nnls(H, Y, total=1.0),
+        lambda H, Y: nnls(H.requires_grad_(), Y),
+        lambda H, Y: nnls_gram(H.T @ H, H.T @ Y),
+    ],
+    ids=["small", "constrained", "with gradient", "nnls_gram"],
+)
+def test_a_warning_points_at_the_call(solve):
+    H, Y = torch.rand(10, 3), torch.rand(10, 2)
+    Y[0, 0] = torch.nan
+    with pytest.warns(ConvergenceWarning) as warned:
+        solve(H, Y)
+    assert warned[0].filename == __file__
+
+
+def test_a_small_problem_is_checked_as_every_other():
+    with pytest.raises(ValueError, match="total_kind: expected one of"):
+        nnls(torch.rand(10, 3), torch.rand(10, 2), total_kind="most")
+    with pytest.raises(TypeError, match="Y: expected a dense tensor; got a nested one"):
+        nnls(torch.rand(4, 2), torch.nested.nested_tensor([torch.rand(3), torch.rand(4)], layout=torch.jagged))
