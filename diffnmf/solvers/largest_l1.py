@@ -63,7 +63,7 @@ def largest_l1(ranged: InRange, allowed: Tensor | None = None, known: Tensor | N
     never = None
     if problem.constraints is not None:
         gains, never = _constrained(problem.constraints, gains)
-    exact = gains.flatten(1).amax(1) if gains[0:1].numel() else gains.new_zeros(len(gains))
+    exact = gains.flatten(1).amax(1) if gains[0:1].numel() else gains.new_zeros(gains.shape[0])
     if never is not None:
         exact = torch.where(never, torch.inf, exact)
     if ranged.finite is not None:
@@ -79,7 +79,7 @@ def _rounded_up(exact: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _constrained(asked: Constraints, gains: Tensor) -> tuple[Tensor, Tensor]:
     """HᵀY (B, k, m) without the entries that are zero at every l1; and what no l1 empties, (B,)."""
-    never = torch.zeros(len(gains), dtype=torch.bool, device=gains.device)
+    never = torch.zeros(gains.shape[0], dtype=torch.bool, device=gains.device)
     if asked.signed is not None:
         never = asked.signed.flatten(1).any(1)
     elif asked.total is not None:

@@ -643,6 +643,19 @@ def test_export_with_any_batch(asked):
         torch.testing.assert_close(exported(H, Y), layer(H, Y))
 
 
+def test_export_of_nnls_with_any_batch():
+    H, Y, batch = torch.rand(3, 9, 4), torch.rand(3, 9, 6), torch.export.Dim("B")
+    weights = torch.linspace(0.5, 2.0, 9)[:, None]
+
+    class Solution(torch.nn.Module):
+        def forward(self, H, Y):
+            return nnls(H, Y, weights=weights, total=1.0).W
+
+    exported = torch.export.export(Solution(), (H, Y), dynamic_shapes={"H": {0: batch}, "Y": {0: batch}}).module()
+    H, Y = torch.rand(5, 9, 4), torch.rand(5, 9, 6)
+    torch.testing.assert_close(exported(H, Y), nnls(H, Y, weights=weights, total=1.0).W)
+
+
 def test_what_no_gram_matrix_can_decide_stays_small_and_is_told():
     """Half of 60 overlapping bumps are signed: the search ended at weights of 1e25."""
     points, centres = torch.linspace(0, 1, 40).double()[:, None], torch.linspace(0, 1, 60).double()
