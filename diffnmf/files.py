@@ -124,9 +124,9 @@ def check_utf8(argument: str, path: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def explained_replacing(path: Path) -> Iterator[Path]:
+def explained_replacing(path: Path, advice: str | None = None) -> Iterator[Path]:
     """``replacing`` with ``explained_errors``."""
-    with explained_errors(path), replacing(path) as file:
+    with explained_errors(path, advice), replacing(path) as file:
         yield file
 
 
@@ -138,7 +138,7 @@ def write_json(path: Path, content: dict[str, Any], advice: str | None = None) -
         content: plain values.
         advice: what to do where it cannot be written; as in ``explained_errors``.
     """
-    with explained_errors(path, advice), replacing(path) as file:
+    with explained_replacing(path, advice) as file:
         file.write_text(json.dumps(_finite_or_none(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 

@@ -8,7 +8,9 @@ static const double LARGEST_DESCENT = 1e30;
 /* Of one problem: the lengths of the columns of H and of those of [H; √ridge I], 1 for zeros; and what ‖x*‖₁ cannot
    exceed, see _one_sided_bound in certificate.py. */
 typedef struct {
-    double *ridge, *length, *d, *alone; /* alone: 1 for a column of zeros without ridge, whose row of A is the identity's */
+    double *ridge, *length, *d;
+    double *alone;    /* 1 for a column of zeros without ridge, whose row of A is that of the identity */
+    double *opposite; /* −1/d: with it for W, what is left of Y = 0 is the sum of the columns */
     double bound;
 } Basis;
 
@@ -19,9 +21,9 @@ static void basis_of(Basis *b, Residual *t, int64_t is_float, const void *H, int
         b->length[j] = square == 0 ? 1 : sqrt(square);
         b->d[j] = diagonal == 0 ? 1 : sqrt(diagonal);
         b->alone[j] = diagonal == 0;
-        t->negative[j * NARROW] = 1 / b->d[j];
+        b->opposite[j] = -1 / b->d[j];
     }
-    form_residual(t, is_float, H, H_row, H_column, NULL, 0, 0, n, 0, 1);
+    form_residual(t, is_float, H, H_row, H_column, NULL, 0, 0, b->opposite, n, 0, 1);
     double total = 0, least = INFINITY;
     for (int64_t j = 0; j < t->k; j++) { /* the sums of the rows of A, the scaled Gram matrix */
         const double row = b->alone[j] + (b->ridge[j] / b->d[j] + t->descent[j * NARROW]) / b->d[j];
@@ -51,13 +53,13 @@ KERNEL(diffnmf_nnls_judge)(int64_t is_float, MATRIX(H), MATRIX(Y), const double 
     Residual t;
     if (!residual_new(&t, k)) return NO_MEMORY;
     const int64_t width = padded(k), widest = width > NARROW ? width : NARROW;
-    double *memory = calloc(4 * width + (k + 2) * widest + NARROW * width, sizeof(double));
+    double *memory = calloc(5 * width + (k + 2) * widest + NARROW * width, sizeof(double));
     if (!memory) {
         free(t.memory);
         return NO_MEMORY;
     }
-    Basis b = {memory, memory + width, memory + 2 * width, memory + 3 * width, 0};
-    double *squares = memory + 4 * width, *row = squares + widest, *products = row + widest;
+    Basis b = {memory, memory + width, memory + 2 * width, memory + 3 * width, memory + 4 * width, 0};
+    double *squares = memory + 5 * width, *row = squares + widest, *products = row + widest;
     double *residuals = numbers, *sizes = residuals + batch * m, *gains = sizes + batch * m, *rests = gains + batch * m;
     const int flipped = transposed(H_column, Y_column);
     int64_t known = -1;
@@ -71,9 +73,7 @@ KERNEL(diffnmf_nnls_judge)(int64_t is_float, MATRIX(H), MATRIX(Y), const double 
             known = problem;
         }
         const int64_t columns = end - start, product_row = flipped ? 1 : padded(columns), product = flipped ? width : 1;
-        for (int64_t i = 0; i < columns; i++)
-            for (int64_t j = 0; j < k; j++) t.negative[j * NARROW + i] = -W[(start + i) * k + j];
-        form_residual(&t, is_float, h, H_row, H_column, y, Y_row, Y_column, n, from, columns);
+        form_residual(&t, is_float, h, H_row, H_column, y, Y_row, Y_column, W + start * k, n, from, columns);
         FOR_TYPE(is_float, squares, y, n, Y_row, Y_column, squares, from, from + columns);
         FOR_TYPE(is_float, cross_product, h, H_row, H_column, y, Y_row, Y_column, n, from, from + columns, k, products, row);
         for (int64_t i = 0; i < columns; i++) {

@@ -61,9 +61,7 @@ KERNEL(diffnmf_residual_gradient)(int64_t is_float, MATRIX(H), MATRIX(Y), const 
         end = end_of_run(start, m, last, NARROW);
         const int64_t problem = start / m, from = start - problem * m, count = end - start;
         const void *h = OF_PROBLEM(H, problem), *y = OF_PROBLEM(Y, problem);
-        for (int64_t i = 0; i < count; i++)
-            for (int64_t j = 0; j < k; j++) t.negative[j * NARROW + i] = -W[(start + i) * k + j];
-        form_residual(&t, is_float, h, H_row, H_column, y, Y_row, Y_column, n, from, count);
+        form_residual(&t, is_float, h, H_row, H_column, y, Y_row, Y_column, W + start * k, n, from, count);
         for (int64_t i = 0; i < count; i++)
             for (int64_t j = 0; j < k; j++) gradient[(start + i) * k + j] = -t.descent[j * NARROW + i];
         memcpy(squares + start, t.squares, count * sizeof(double));

@@ -11,7 +11,7 @@
 typedef struct {
     int64_t k, width; /* entries, and with padding */
     double *h;        /* ROWS × width */
-    double *negative; /* k × NARROW: −W, set by the caller */
+    double *negative; /* k × NARROW: −W */
     double *residual; /* ROWS × NARROW */
     double *descent;  /* k × NARROW: Hᵀ(Y − HW) */
     double *squares;  /* NARROW: ‖y − Hw‖² */
@@ -31,9 +31,12 @@ static int residual_new(Residual *t, int64_t k) {
     return 1;
 }
 
-/* Of columns ``from`` and behind, ``count`` ≤ NARROW of them, of one problem; Y may be null for zero. */
+/* Of columns ``from`` and behind, ``count`` ≤ NARROW of them, of one problem, and their W (count, k); Y may be null for
+   zero. */
 static void form_residual(Residual *t, int64_t is_float, const void *H, int64_t H_row, int64_t H_column, const void *Y,
-                          int64_t Y_row, int64_t Y_column, int64_t n, int64_t from, int64_t count) {
+                          int64_t Y_row, int64_t Y_column, const double *W, int64_t n, int64_t from, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t j = 0; j < t->k; j++) t->negative[j * NARROW + i] = -W[i * t->k + j];
     memset(t->descent, 0, t->k * NARROW * sizeof(double));
     memset(t->squares, 0, NARROW * sizeof(double));
     for (int64_t row = 0; row < n; row += ROWS) {

@@ -54,15 +54,18 @@ class Constraints:
         """Some columns of some problems."""
 
         def some(x: Tensor | None) -> Tensor | None:
-            return None if x is None else x[problems, :, columns]
+            return None if x is None else some_columns(x, problems, columns)
 
-        weights = self.weights
-        weights = weights[problems] if weights is not None and weights.shape[-1] == 1 else some(weights)
-        return Constraints(weights, some(self.total), self.at_most, some(self.upper), some(self.signed))
+        return Constraints(some(self.weights), some(self.total), self.at_most, some(self.upper), some(self.signed))
 
     def detach(self) -> "Constraints":
         """Without gradient."""
         return self.with_tensors([x.detach() for x in self.tensors])
+
+
+def some_columns(x: Tensor, problems: slice, columns: slice | Tensor) -> Tensor:
+    """Some columns of some problems of x (B, ·, m), or of x (B, ·, 1) what all columns share."""
+    return x[problems, :, columns] if x.shape[-1] > 1 else x[problems]
 
 
 def check_bound(name: str, value: object) -> float | Tensor:

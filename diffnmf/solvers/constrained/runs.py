@@ -7,6 +7,7 @@ from torch import Tensor
 
 from diffnmf.kernels.calling import available
 from diffnmf.solvers.constrained.form import has_own_matrices
+from diffnmf.solvers.constraints import some_columns
 from diffnmf.solvers.exact.chunks import max_entries
 from diffnmf.solvers.problem import Problem
 
@@ -14,18 +15,13 @@ from diffnmf.solvers.problem import Problem
 def part(problem: Problem, problems: slice, columns: slice | Tensor) -> Problem:
     """Some columns of some problems."""
     assert problem.constraints is not None
-    narrow = problems, slice(None), columns
-
-    def of_columns(x: Tensor) -> Tensor:
-        return x[narrow] if x.shape[-1] > 1 else x[problems]
-
     return replace(
         problem,
         H=problem.H[problems],
-        Y=problem.Y[narrow],
-        ridge=of_columns(problem.ridge),
-        l1=of_columns(problem.l1),
-        W0=None if problem.W0 is None else problem.W0[narrow],
+        Y=some_columns(problem.Y, problems, columns),
+        ridge=some_columns(problem.ridge, problems, columns),
+        l1=some_columns(problem.l1, problems, columns),
+        W0=None if problem.W0 is None else some_columns(problem.W0, problems, columns),
         constraints=problem.constraints.part(problems, columns),
     )
 
