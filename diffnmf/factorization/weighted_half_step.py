@@ -11,6 +11,8 @@ from torch import Tensor
 
 from diffnmf.factorization.half_step import dot, projected
 from diffnmf.factorization.nmf_problem import Index, Penalties, relative
+from diffnmf.kernels import weighted as kernels
+from diffnmf.kernels.calling import multiplies
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class WeightedHalfStep:
 
     def gradient(self, X: Tensor) -> Tensor:
         """Of the objective with respect to X, (B, k, N)."""
+        if self.in_kernel(X):
+            return self.penalties.added(kernels.gradient(self.other, self.target, self.weights, X), X)
         return self.penalties.added(self.other @ (self._residual(X) * self.weights), X)
 
     def slopes(self, X: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,8 +56,14 @@ class WeightedHalfStep:
 
     def error(self, square: Tensor, X: Tensor, *, may_look: bool) -> Tensor:
         """The relative error of X, (B,) float64; square: Σ V T²."""
+        if self.in_kernel(X):
+            return relative(square, kernels.square(self.other, self.target, self.weights, X))
         residual = self._residual(X)
         return relative(square, dot(residual * self.weights, residual))
+
+    def in_kernel(self, X: Tensor) -> bool:
+        """Whether the kernels in C take this half-step at X."""
+        return multiplies(self.other, self.target, self.weights, X)
 
     def take(self, index: Index) -> "WeightedHalfStep":
         """Some problems."""

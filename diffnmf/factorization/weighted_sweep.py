@@ -1,7 +1,8 @@
 """Coordinate descent where every entry of the target has a weight of its own, zero for one that is missing.
 
 Column j of X then has a Gram matrix of its own, F diag(v_j) Fᵀ. In operations of torch all of them are one product: row
-(a, b) of the k(k+1)/2 products f_a ∘ f_b with V.
+(a, b) of the k(k+1)/2 products f_a ∘ f_b with V. The kernel in C keeps the residual up to date instead and forms only the
+blocks 4 × 4 on their diagonals: the same steps, to rounding.
 """
 
 import torch
@@ -10,7 +11,6 @@ from torch import Tensor
 from diffnmf.factorization.half_step import negligible
 from diffnmf.factorization.weighted_half_step import WeightedHalfStep
 from diffnmf.kernels import weighted as kernels
-from diffnmf.kernels.calling import TYPES, available
 
 PIECE = 2**19  # entries of the Gram matrices at a time on the CPU: what a cache holds
 PAIRS = 2**24  # entries of the products of pairs at a time
@@ -19,7 +19,7 @@ PAIRS = 2**24  # entries of the products of pairs at a time
 def weighted_sweep_(half: WeightedHalfStep, X: Tensor, sweeps: int) -> None:
     """Reduce the objective of ``half`` over X (B, k, N) ≥ 0 in place, by ``sweeps`` passes."""
     F, V = half.other, half.weights
-    if available(F, half.target, V, X) and X.is_contiguous() and X.dtype in TYPES:
+    if half.in_kernel(X) and X.is_contiguous():
         kernels.sweep_(F, half.target, V, X, *half.penalties, sweeps, negligible(X.dtype))
         return
     batch, k, width = X.shape
