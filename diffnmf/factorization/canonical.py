@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffnmf.checks import check_matrix, check_number
 from diffnmf.factorization.slots import match_slots, take_slots
+from diffnmf.solvers.devices import precisely
 from diffnmf.solvers.norms import safe_norm, with_unit_columns
 
 
@@ -52,6 +53,7 @@ def canonicalize(H: Tensor, W: Tensor, prototypes: Tensor) -> tuple[Tensor, Tens
 
 
 @torch.no_grad()
+@precisely
 def move_prototypes(prototypes: Tensor, H: Tensor, rate: float = 0.1) -> Tensor:
     """Prototypes that follow the bases as they come: a step towards the mean of what was matched to each slot.
 

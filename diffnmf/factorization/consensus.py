@@ -13,6 +13,7 @@ from diffnmf.factorization.reconstruction import Loss, distance, weights_of
 from diffnmf.factorization.replicates import replicate
 from diffnmf.factorization.sample_arrays import columns_of
 from diffnmf.factorization.slots import match_slots, slot_prototypes, take_slots
+from diffnmf.solvers.devices import precisely
 from diffnmf.solvers.norms import one_where_zero, safe_norm, with_unit_columns
 
 
@@ -77,6 +78,7 @@ class ConsensusScores(NamedTuple):
 
 
 @torch.no_grad()
+@precisely
 def consensus(Y: Any, k: int, *, n_init: int = 20, keep: float = 0.8, seed: int = 0, **options: Any) -> Consensus:
     """Factorise Y from many random starts, match the components of all, and take the median of each cluster.
 

@@ -2,7 +2,6 @@
 
 import math
 import time
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from diffnmf.checks import check_count, check_flag, check_name, check_number
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization.alphas import Alphas
 from diffnmf.factorization.estimator_start import Starts, check_starts
-from diffnmf.factorization.factorize import Factors, factorize
+from diffnmf.factorization.factorize import Factors, factorize, without_complaint
 from diffnmf.factorization.reconstruction import Loss, distance, weights_of
 from diffnmf.factorization.replicates import replicate
 from diffnmf.factorization.sample_arrays import (
@@ -159,8 +158,7 @@ def factorize_samples(model: Any, samples: Samples, starts: Starts, Y: Any = Non
         "fixed": starts.fixed,
         "weights": samples.weights,
     }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with without_complaint():
         if n_init > 1:
             if starts.H is not None or starts.W is not None:
                 raise ValueError(f"n_init: expected 1 with a start of your own; got {n_init} (leave one of them out)")

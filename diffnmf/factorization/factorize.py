@@ -1,7 +1,9 @@
 """The one way in: ``factorize``."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +26,8 @@ from diffnmf.factorization.sparse_matrix import SparseMatrix
 from diffnmf.solvers.devices import precise_products
 
 Callback = Callable[[int, Tensor, Tensor], bool | None]
+
+_warns = ContextVar("warns", default=True)
 
 
 class Factors(NamedTuple):
@@ -269,7 +273,7 @@ def _factors(run: Run, units: Units, method: Method, *, may_warn: bool) -> Facto
     if not units.whole:
         errors = torch.where(finite, errors, torch.nan)
         converged = converged & finite
-    if may_warn and not bool(converged.all()):
+    if may_warn and _warns.get() and not bool(converged.all()):
         # past torch.no_grad
         warnings.warn(_complaint(method, finite, converged, len(errors) - 1), ConvergenceWarning, stacklevel=4)
     return Factors(
@@ -278,6 +282,19 @@ def _factors(run: Run, units: Units, method: Method, *, may_warn: bool) -> Facto
         run.iterations.reshape(shape),
         converged.reshape(shape),
     )
+
+
+@contextmanager
+def without_complaint() -> Iterator[None]:
+    """No ``ConvergenceWarning`` of ``factorize``, for a caller who tells of it himself.
+
+    Filters of warnings would not do: they are those of all threads.
+    """
+    token = _warns.set(False)
+    try:
+        yield
+    finally:
+        _warns.reset(token)
 
 
 def _complaint(method: Method, finite: Tensor, converged: Tensor, iterations: int) -> str:

@@ -3,12 +3,14 @@
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from diffnmf.factorization.sample_arrays import in_kind, matrix_of, tensor_of
+from diffnmf.solvers.devices import precise_products
 
 
 class FittedParts(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -22,7 +24,7 @@ class FittedParts(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
         Parameters
         ----------
-        X : array-like or Tensor of shape (n_samples, n_components)
+        X : array-like, sparse matrix or Tensor of shape (n_samples, n_components)
             Weights.
 
         Returns
@@ -30,13 +32,17 @@ class FittedParts(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         X_original : ndarray or Tensor of shape (n_samples, n_features)
         """
         check_is_fitted(self)
-        weights = matrix_of(X) if isinstance(X, Tensor) else tensor_of(check_array(X, dtype=[np.float64, np.float32]))
+        if isinstance(X, Tensor):
+            weights = matrix_of(X)
+        else:  # sparse as scikit-learn's own takes them, and as dense as what comes of them
+            weights = tensor_of(check_array(X.toarray() if issparse(X) else X, dtype=[np.float64, np.float32]))
         if weights.ndim != 2 or weights.shape[1] != self.n_components_:
             raise ValueError(
                 f"X: expected weights (n_samples, n_components = {self.n_components_}), what transform returns;"
                 f" got {tuple(weights.shape)}"
             )
-        return in_kind(weights @ tensor_of(self.components_).to(weights), X)
+        with precise_products(weights.device):
+            return in_kind(weights @ tensor_of(self.components_).to(weights), X)
 
     @property
     def _n_features_out(self) -> int:

@@ -17,6 +17,7 @@ from diffnmf.factorization.partial_start import Start
 from diffnmf.factorization.problem_input import Given, make_nmf_problem
 from diffnmf.factorization.spa import spa
 from diffnmf.factorization.sparse_matrix import SparseMatrix, multiply
+from diffnmf.solvers.devices import precisely
 from diffnmf.solvers.norms import one_where_zero
 
 Seed = int | Sequence[int]  # of all problems, or of each
@@ -28,6 +29,7 @@ NNDSVD_SIDE = 1024  # the eigenvectors of a larger Gram matrix take longer than 
 
 
 @torch.no_grad()
+@precisely
 def initialize(Y: Tensor, k: int, init: str | None = None, seed: Seed = 0) -> Start:
     """A start H (*batch, n, k), W (*batch, k, m) ≥ 0 for ``factorize``.
 

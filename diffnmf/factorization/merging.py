@@ -19,6 +19,7 @@ from diffnmf.factorization.hals import sweep_
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.problem_input import scale_exponent
 from diffnmf.factorization.workers import for_each
+from diffnmf.solvers.devices import precisely
 
 # Of more columns than this (or 2k) a sample is merged. At 256 of 800 columns that costs 2 to 4 % of the error, and
 # nothing any more five rounds of HALS later.
@@ -85,6 +86,7 @@ def can_merge(n: int, m: int, k: int) -> bool:
 
 
 @torch.no_grad()
+@precisely
 def merge(Y: Tensor, k: int, *, steps: int = STEPS, sweeps: int = SWEEPS) -> tuple[Tensor, Tensor]:
     """Merge the columns of every Y into k components, and fit them: H (*batch, n, k) and W (*batch, k, m).
 

@@ -13,7 +13,7 @@ from diffnmf.factorization.divergence import check_beta
 from diffnmf.factorization.mini_batch_rules import DivergenceRule, Memory, Rule, SquaredErrorRule, Visit
 from diffnmf.factorization.nmf_problem import Penalties, largest_penalty
 from diffnmf.factorization.sparse_matrix import Matrix, batch_of_one, in_units, stored_entries
-from diffnmf.solvers.devices import precise_products
+from diffnmf.solvers.devices import precise_products, precisely
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,7 @@ class Learner:
         return W, cost
 
     @torch.no_grad()
+    @precisely
     def weights(self, Y: Tensor, options: BatchOptions, iterations: int) -> Tensor:
         """Those of Y (n, b) for the components as they are, (k, b), after some iterations."""
         rule = options.rule(self.Ht, self.Ht.shape[2], self.root)

@@ -14,6 +14,7 @@ from diffnmf.factorization.large.blocks import refuse_blocks
 from diffnmf.factorization.registry import get_method
 from diffnmf.factorization.sample_arrays import columns_of
 from diffnmf.factorization.svd import singular_values
+from diffnmf.solvers.devices import precisely
 from diffnmf.solvers.norms import one_where_zero
 
 FOLD_ELEMENTS = 2**23  # entries of Y that are worked on at once: small problems take all their folds together
@@ -44,6 +45,7 @@ class RankScores(NamedTuple):
 
 
 @torch.no_grad()
+@precisely
 def svd_curve(Y: Any, max_k: int | None = None) -> Tensor:
     """‖Y − Y_k‖_F / ‖Y‖_F with Y_k the best matrix of rank k (Eckart and Young 1936), for k = 0, 1, ..., max_k.
 
@@ -179,6 +181,7 @@ def cross_validate_rank(
 
 
 @torch.no_grad()
+@precisely
 def _hidden_error(Y: Tensor, known: Tensor | None, hidden: Tensor, k: int, options: dict[str, Any]) -> Tensor:
     """The relative error on the hidden entries, (F, *batch) float64, of Y (*batch, n, m), hidden (F, 1, ..., n, m)."""
     visible = ~hidden if known is None else ~hidden & known

@@ -11,6 +11,7 @@ from diffnmf.factorization.entry_weights import weights_in_units
 from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.nmf_problem import Penalties, largest_penalty
 from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, batch_of_one, largest_of_columns
+from diffnmf.solvers.devices import precisely
 from diffnmf.solvers.norms import one_where_zero, safe_norm
 from diffnmf.solvers.ranges import range_exponent, times_power
 
@@ -31,6 +32,7 @@ class Loss:
 
 
 @torch.no_grad()
+@precisely
 def weights_of(H: Tensor, Y: Tensor, V: Tensor | None, loss: Loss) -> Tensor:
     """W (k, m) ≥ 0 for H (n, k), Y (n, m), dense or sparse, and V (n, m) or None: at a minimum of the loss.
 
@@ -78,6 +80,7 @@ def _within_reach(target: Matrix, H: Tensor) -> Matrix:
 
 
 @torch.no_grad()
+@precisely
 def distance(H: Tensor, W: Tensor, Y: Tensor, V: Tensor | None, beta: float) -> float:
     """√(Σ V (Y − HW)²), or √(2 Σ V d_β(Y | HW)) for another β than 2."""
     target = batch_of_one(Y)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffnmf.checks import check_expands
 from diffnmf.factorization.entry_weights import checked_weights
-from diffnmf.factorization.sparse_matrix import quietly, stored_entries
+from diffnmf.factorization.sparse_matrix import csc_tensor, csr_tensor, stored_entries
 
 
 def tensor_of(array: np.ndarray | Tensor) -> Tensor:
@@ -61,10 +61,9 @@ def sparse_tensor_of(matrix: Any) -> Tensor:
     """A sparse matrix of SciPy in torch's CSR or CSC layout, without duplicates."""
     matrix = matrix if matrix.has_canonical_format else matrix.copy()
     matrix.sum_duplicates()
-    make = torch.sparse_csr_tensor if matrix.format == "csr" else torch.sparse_csc_tensor
+    make = csr_tensor if matrix.format == "csr" else csc_tensor
     pointers, places = (torch.from_numpy(x.astype(np.int64)) for x in (matrix.indptr, matrix.indices))
-    with quietly():
-        return make(pointers, places, torch.from_numpy(matrix.data.copy()), matrix.shape)
+    return make(pointers, places, torch.from_numpy(matrix.data.copy()), matrix.shape)
 
 
 def entry_weights(weights: Any, X: Tensor, *, missing: bool) -> Tensor | None:

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_matrix, check_same_rows
+from diffnmf.solvers.devices import precisely
 from diffnmf.solvers.norms import with_unit_columns
 
 
 @torch.no_grad()
+@precisely
 def match_slots(H: Tensor, prototypes: Tensor) -> Tensor:
     """The order in which the columns of H resemble the prototypes most: the assignment of largest mean cosine.
 
@@ -70,6 +72,7 @@ def take_slots(H: Tensor, W: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
+@precisely
 def slot_prototypes(H: Tensor, rounds: int = 10) -> Tensor:
     """What the components of several groups have in common: a matched mean.
 

@@ -11,10 +11,12 @@ from diffnmf.factorization.base import Budget, Method, Run
 from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.half_step import half_step
 from diffnmf.factorization.nmf_problem import NMFProblem
+from diffnmf.solvers.devices import precisely
 from diffnmf.solvers.norms import one_where_zero
 from diffnmf.solvers.ranges import range_exponent
 
 
+@precisely
 def spa(Y: Tensor, k: int) -> Tensor:
     """Choose k different columns of Y that span the rest well, by the successive projection algorithm.
 

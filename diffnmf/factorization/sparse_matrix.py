@@ -1,10 +1,11 @@
 """A sparse Y: its entries that are not zero, by rows and by columns, so that both products with it are fast."""
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,8 +30,7 @@ class SparseMatrix:
         """From a tensor (n, m) in torch's CSR or CSC layout, without duplicates."""
         if Y.layout == torch.sparse_csr:
             return SparseMatrix(Y, _transposed(Y))
-        with quietly():
-            columns = torch.sparse_csr_tensor(Y.ccol_indices(), Y.row_indices(), Y.values(), (Y.shape[1], Y.shape[0]))
+        columns = csr_tensor(Y.ccol_indices(), Y.row_indices(), Y.values(), (Y.shape[1], Y.shape[0]))
         return SparseMatrix(_transposed(columns), columns)
 
     @property
@@ -160,27 +160,44 @@ def _transposed(csr: Tensor) -> Tensor:
     """In the CSR layout again."""
     n, m = csr.shape
     if csr.device.type != "cpu":
-        with quietly():
-            csc = csr.to_sparse_csc()
-            return torch.sparse_csr_tensor(csc.ccol_indices(), csc.row_indices(), csc.values(), (m, n))
+        csc = csr.to_sparse_csc()
+        return csr_tensor(csc.ccol_indices(), csc.row_indices(), csc.values(), (m, n))
     from scipy.sparse import csr_array  # its conversion takes a fifth of the time of torch's
 
     parts = (csr.values().numpy(), csr.col_indices().numpy(), csr.crow_indices().numpy())
     csc = csr_array(parts, shape=(n, m)).tocsc()
     pointers, places = (torch.from_numpy(x.astype("int64")) for x in (csc.indptr, csc.indices))
-    with quietly():
-        return torch.sparse_csr_tensor(pointers, places, torch.from_numpy(csc.data), (m, n))
+    return csr_tensor(pointers, places, torch.from_numpy(csc.data), (m, n))
 
 
 def _with_values(csr: Tensor, values: Tensor) -> Tensor:
-    with quietly():
-        return torch.sparse_csr_tensor(csr.crow_indices(), csr.col_indices(), values, csr.shape)
+    return csr_tensor(csr.crow_indices(), csr.col_indices(), values, csr.shape)
 
 
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Without what torch says about the making of sparse tensors: that they are new, and not checked."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CS[RC] tensor support is in beta state")
-        warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
-        yield
+def csr_tensor(*parts: Any) -> Tensor:
+    """``torch.sparse_csr_tensor``, without its warning."""
+    _hear_torch_out()
+    return torch.sparse_csr_tensor(*parts, check_invariants=False)
+
+
+def csc_tensor(*parts: Any) -> Tensor:
+    """``torch.sparse_csc_tensor``, without its warning."""
+    _hear_torch_out()
+    return torch.sparse_csc_tensor(*parts, check_invariants=False)
+
+
+def _hear_torch_out() -> None:
+    """Let torch say, once in a process as it does, that such tensors are new.
+
+    Not a filter around every call: filters are those of all threads.
+    """
+    global _heard
+    with _hearing:
+        if not _heard:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                torch.eye(1, device="cpu").to_sparse_csr()
+            _heard = True
+
+
+_heard, _hearing = False, Lock()

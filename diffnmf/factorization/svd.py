@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_matrix
 from diffnmf.factorization.sparse_matrix import SparseMatrix
+from diffnmf.solvers.devices import precisely
 from diffnmf.solvers.norms import one_where_zero
 
 # Of the random subspace in which singular vectors are looked for: more columns than wanted, and products with it.
@@ -16,6 +17,7 @@ NEGLIGIBLE = 1e-7  # of the largest singular value, below which one is rounding
 
 
 @torch.no_grad()
+@precisely
 def truncated_svd(Y: Tensor, k: int) -> Tensor:
     """Ŷ = Σ_{i ≤ k} σ_i u_i v_iᵀ, the matrix of rank k nearest to Y in the Frobenius norm (Eckart and Young 1936).
 

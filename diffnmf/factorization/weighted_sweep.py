@@ -1,8 +1,8 @@
 """Coordinate descent where every entry of the target has a weight of its own, zero for one that is missing.
 
 Column j of X then has a Gram matrix of its own, F diag(v_j) Fᵀ. In operations of torch all of them are one product: row
-(a, b) of the k(k+1)/2 products f_a ∘ f_b with V. The kernel in C keeps the residual up to date instead and forms only the
-blocks 4 × 4 on their diagonals: the same steps, to rounding.
+(a, b) of the k(k+1)/2 products f_a ∘ f_b with V. The kernel in C keeps the residual up to date instead, and forms only
+the blocks 4 × 4 on their diagonals: the same steps, to rounding.
 """
 
 import torch

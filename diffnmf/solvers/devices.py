@@ -102,6 +102,19 @@ def precise_products(device: torch.device) -> Iterator[None]:
         yield
 
 
+def precisely(compute: Solver) -> Solver:
+    """Let the products of a function be ``precise_products``, on the device of the first tensor that it is given."""
+
+    @wraps(compute)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        tensors = (x for x in (*args, *options.values()) if isinstance(x, Tensor))
+        first = next(tensors, None)
+        with precise_products(torch.device("cpu") if first is None else first.device):
+            return compute(*args, **options)
+
+    return wrapped  # type: ignore[return-value]
+
+
 @contextmanager
 def _ieee_products() -> Iterator[None]:
     """Without TF32, whatever ``torch.set_float32_matmul_precision`` allows elsewhere.

@@ -14,7 +14,6 @@ from torch.testing import assert_close
 from diffnmf import NMF, Blocks, MiniBatchNMF
 from diffnmf.factorization import MU, factorize
 from diffnmf.factorization.reconstruction import Loss, weights_of
-from diffnmf.factorization.sparse_matrix import quietly
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::diffnmf.errors.ConvergenceWarning"),
@@ -37,8 +36,7 @@ def divergence(Y, P, beta):
 
 
 def csr_tensor(Y):
-    with quietly():
-        return torch.from_numpy(np.ascontiguousarray(Y)).to_sparse_csr()
+    return torch.from_numpy(np.ascontiguousarray(Y)).to_sparse_csr()
 
 
 @pytest.mark.parametrize("beta", BETAS)

@@ -21,7 +21,6 @@ from diffnmf.factorization import (
     svd_curve,
 )
 from diffnmf.factorization.estimator_fit import NMFConvergenceWarning
-from diffnmf.factorization.sparse_matrix import quietly
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -198,8 +197,7 @@ class TestOptions:
         assert half.H.dtype == torch.bfloat16
         with pytest.raises(ValueError, match=r"progress: expected it for one dense matrix .*\(2, 90, 40\)"):
             factorize(Y.expand(2, -1, -1), 4, progress=True)
-        with quietly():
-            sparse = Y.to_sparse_csr()
+        sparse = Y.to_sparse_csr()
         with pytest.raises(ValueError, match=r"progress: .* layout torch.sparse_csr"):
             factorize(sparse, 4, progress=True)
         with pytest.raises(ValueError, match=r"checkpoint: expected it with method .*; got Merge"):
