@@ -161,8 +161,9 @@ def part_overlap(H: Tensor) -> Tensor:
     directions = with_unit_columns(check_matrix("H", H))  # dead columns stay zero and add nothing to the sum
     live = live_columns(H).sum(-1)
     pairs = (live * (live - 1) // 2).clamp(min=1)
-    total = (directions.mT @ directions).tril(-1).sum(dim=(-2, -1))
-    return (total / pairs).clamp(-1, 1)
+    # In float64: neither the cosines nor the pairs of some hundred parts can be counted in 16 bits.
+    total = (directions.mT @ directions).tril(-1).sum(dim=(-2, -1), dtype=torch.float64)
+    return (total / pairs).clamp(-1, 1).to(H.dtype)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_floating, check_matrix, check_number
 from diffnmf.metrics.matrices import live_columns, mean_where
-from diffnmf.solvers.norms import one_where_zero, safe_norm
+from diffnmf.solvers.norms import moved_into_range, one_where_zero, safe_norm
 
 
 def hoyer_sparsity(X: Tensor, dim: int) -> Tensor:
@@ -36,6 +36,7 @@ def hoyer_sparsity(X: Tensor, dim: int) -> Tensor:
     root = math.sqrt(X.shape[dim])
     if root <= 1:
         return torch.zeros_like(X.sum(dim))
+    X = moved_into_range(X, dim)  # a sum may be beyond every number where the norm is not
     length = safe_norm(X, dim)
     spread = torch.linalg.vector_norm(X, 1, dim=dim, dtype=torch.float64) / one_where_zero(length)
     sparsity = ((root - spread) / (root - 1)).clamp(0, 1)  # rounding may step over the ends

@@ -27,9 +27,18 @@ def with_unit_columns(H: Tensor) -> Tensor:
     column of zeros has no direction, and its gradient is that of a division by 1. By a tiny number instead, it would be
     so large that Adam, which remembers the size of gradients, would leave the column where it is for a long time.
     """
-    if H.dtype == torch.float64 and H.numel() > 0:  # whose lengths may be beyond every number
-        H = H * torch.exp2(-range_exponent(H.detach().abs().amax(-2, keepdim=True)))
+    H = moved_into_range(H, -2)  # a length may be beyond every number
     return (H / one_where_zero(safe_norm(H, dim=-2, keepdim=True))).to(H.dtype)
+
+
+def moved_into_range(X: Tensor, dim: int) -> Tensor:
+    """X, its vectors along ``dim`` scaled by powers of two where squares or sums of them may leave float64.
+
+    Those in range keep every bit, and so do smaller dtypes, none of which gets there.
+    """
+    if X.dtype != torch.float64 or X.numel() == 0:
+        return X
+    return X * torch.exp2(-range_exponent(X.detach().abs().amax(dim, keepdim=True)))
 
 
 def one_where_zero(x: Tensor) -> Tensor:

@@ -102,6 +102,12 @@ class TestHoyer:
         torch.testing.assert_close(hoyer_H(H * d), hoyer_H(H))
         torch.testing.assert_close(hoyer_W(W * d[:, None]), hoyer_W(W))
 
+    @pytest.mark.parametrize("scale", [1e-320, 1e-300, 1e307])
+    def test_the_ends_of_float64_change_nothing(self, scale):
+        x = torch.zeros(100, 1, dtype=torch.float64)
+        x[50:] = 1
+        torch.testing.assert_close(hoyer_H(scale * x), hoyer_H(x))
+
     def test_range(self, factors):
         _, H, _ = factors
         sparsity = hoyer_sparsity(H, -2)
@@ -181,6 +187,16 @@ class TestPartOverlap:
         close(part_overlap(torch.rand(4, 1)), 0.0)
         close(part_overlap(torch.zeros(4, 3)), 0.0)
         close(part_overlap(matrix([[1, 0], [2, 0]])), 0.0)
+
+    @pytest.mark.parametrize("batch", [(), (1,), (8,)])
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_many_parts_in_16_bits(self, batch, dtype):
+        generator = torch.Generator().manual_seed(0)
+        for k in (363, 600):
+            H = torch.rand(*batch, 20, k, generator=generator)
+            found = part_overlap(H.to(dtype))
+            assert found.dtype == dtype
+            torch.testing.assert_close(found.float(), part_overlap(H), rtol=0.01, atol=0)
 
 
 class TestSummarize:
