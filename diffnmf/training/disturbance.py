@@ -8,8 +8,9 @@ from torch import Tensor
 def pca_disturbance(Y: Tensor, rank: int, leading: Tensor | None = None) -> Tensor:
     """The rank-``rank`` PCA reconstruction of every group, clipped to [0, 1]: negative pixels would give it away.
 
-    The columns of a group are the samples. m centred columns have rank m − 1, so that a rank of m − 1 or more is the
-    identity; it is lowered to m − 2 to disturb anything at all (0 leaves the mean image; a single image is its mean).
+    The columns of a group are the samples. m centred columns of n pixels have at most rank min(n, m − 1), which is the
+    identity; the rank is lowered to one less to disturb anything at all (0 leaves the mean image; a single image is its
+    mean).
 
     Arguments:
         Y: (B, n, m), pixels in [0, 1].
@@ -30,7 +31,7 @@ def leading_components(Y: Tensor, rank: int) -> Tensor:
     Eigenvectors of the m×m Gram matrix, instead of an SVD of n×m. They are always found on the CPU: a GPU takes the
     matrices of a batch one after the other beyond 32 columns.
     """
-    m = Y.shape[-1]
+    n, m = Y.shape[-2:]
     centred = Y - Y.mean(dim=-1, keepdim=True)
-    kept = max(0, min(rank, m - 2))
+    kept = max(0, min(rank, m - 2, n - 1))
     return torch.linalg.eigh((centred.mT @ centred).cpu()).eigenvectors[..., m - kept :].to(Y.device)

@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 
 from diffnmf.factorization import UnitColumns
 from diffnmf.metrics import hoyer_H, part_overlap, relative_error
-from diffnmf.training.disturbance import pca_disturbance
+from diffnmf.training.disturbance import leading_components, pca_disturbance
 from diffnmf.training.losses import accuracy, adversarial_loss, critic_loss, reconstruction_loss
 from diffnmf.training.penalties import closeness_penalty, overlap_penalty, sparsity_penalty
 
@@ -184,6 +184,17 @@ class TestDisturbance:
             if rank >= 1:
                 difference = (pca_disturbance(Y, rank) - Y).abs().amax(dim=(1, 2))
                 assert (difference > 0.02).all(), f"rank {rank}"
+
+    @pytest.mark.parametrize("n", [1, 2, 5])
+    def test_is_never_the_identity_of_few_pixels(self, n):
+        """n pixels have at most rank n, however many images there are."""
+        Y = 0.25 + 0.5 * torch.rand(2, n, 30, generator=torch.Generator().manual_seed(0))
+        for rank in (1, n, n + 5):
+            disturbed = pca_disturbance(Y, rank)
+            assert ((disturbed - Y).abs().amax(dim=(1, 2)) > 0.02).all(), f"rank {rank}"
+            assert torch.equal(pca_disturbance(Y, rank, leading_components(Y, rank)), disturbed)  # as found ahead
+        if n == 1:
+            torch.testing.assert_close(disturbed, Y.mean(dim=-1, keepdim=True).expand_as(Y))
 
     def test_ranks_too_high_are_the_highest_that_disturbs(self):
         Y = torch.rand(2, 30, 6)
