@@ -43,8 +43,9 @@ def nnls_kkt_residual(
         ridge: ≥ 0, a number or a tensor that broadcasts to W, (*batch, k, m).
         l1: as ridge.
         allowed, weights, total, total_kind, upper, signed: as in ``nnls``. With any but ``allowed`` it is
-            |W̃ − clip(W̃ − g̃)|, clipped to the bounds of W̃, with the multiplier of the sum in g̃ and
-            D = diag(√(Σ weights h_i² + ridge)); what W lacks of the sum counts, too.
+            |W̃ − clip(W̃ − g̃)|, clipped to the bounds of W̃, with the multiplier of the sum in g̃,
+            D = diag(√(Σ weights h_i² + ridge)) and √(Σ weights y²) in the place of ‖y‖; what W lacks of the sum
+            counts, too.
 
     Returns:
         (*batch,), float64, without gradient; NaN for a problem that is not finite.

@@ -97,7 +97,8 @@ def _largest(x: Tensor) -> Tensor:
 def _constrained(problem: Problem, W: Tensor) -> Optimality:
     """The largest |W̃ − clip(W̃ − g̃)| / ‖y‖, clipped to the bounds of W̃, with the multiplier of the sum in g̃.
 
-    Without bounds above and a sum that is |min(W̃, g̃)| / ‖y‖. How far the sum is from what it should be counts, too.
+    Without bounds above and a sum that is |min(W̃, g̃)| / ‖y‖; with weights ‖y‖ is ‖√Ω y‖. How far the sum is from
+    what it should be counts, too.
     """
     asked, gradient = problem.constraints, objective_gradient(problem, W)
     assert asked is not None
