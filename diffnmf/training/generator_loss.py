@@ -40,6 +40,15 @@ class GeneratorLoss:
         self.config, self.generator = config, generator
         self.targets = CanonicalTargets(sampler, generator.k) if config.canonical > 0 else None
 
+    def check_prototypes(self) -> None:
+        """Raise ValueError where closeness is to none: it would be 1 throughout, without a gradient."""
+        start = self.generator.start
+        if self.config.closeness > 0 and start is not None and not bool(start.prototypes.any()):
+            raise ValueError(
+                "closeness: expected prototypes of the slots; got zeros (call generator.set_slots(Y) with training"
+                " groups Y (G, n, m) before the first step)"
+            )
+
     @torch.no_grad()
     def prepare(self, Y: Tensor) -> Prepared:
         """What is worth knowing of groups Y (G, n, m) ahead of their steps."""

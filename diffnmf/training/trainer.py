@@ -103,12 +103,13 @@ class Trainer:
             The mean over the groups of every loss, of the accuracies of the critic and of the norms of the gradients.
 
         Raises:
-            ValueError: there is no such epoch.
+            ValueError: there is no such epoch, or closeness is asked for and the slots have no prototypes.
             DivergenceError: one of them is NaN or infinite.
         """
         if not 1 <= epoch <= self.config.epochs:
             expected = f"expected 1 to {self.config.epochs}, the epochs of the configuration"
             raise ValueError(f"epoch: {expected}; got {epoch}; for more, make a Trainer with more epochs")
+        self.loss.check_prototypes()  # which may come after the trainer was made
         if epoch != self.epoch:
             self._go_to(epoch)
         self.generator.train()

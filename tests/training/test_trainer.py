@@ -1,5 +1,6 @@
 """The training loop: it learns, it repeats itself bit for bit, and an epoch depends on nothing but its number."""
 
+import copy
 from itertools import pairwise
 
 import pytest
@@ -106,6 +107,17 @@ class TestPenalties:
     def test_closeness_needs_prototypes(self, images):
         with pytest.raises(ValueError, match="closeness: expected a generator with prototypes.*basis_init"):
             trainer(images, closeness=0.1)
+
+    def test_closeness_needs_prototypes_that_are_set(self, images):
+        """To zeros nothing is close, and the gradient is zero."""
+        training = trainer(images, adversarial=False, basis_init="merge", closeness=0.1)
+        training.generator.start.prototypes.zero_()  # as they are until set_slots
+        before = copy.deepcopy(training.generator.state_dict())
+        with pytest.raises(ValueError, match=r"closeness: expected prototypes of the slots; got zeros.*set_slots"):
+            training.train_epoch(1)
+        assert_same(training.generator.state_dict(), before)
+        training.generator.set_slots(group_matrix(images, training.sampler.epoch(1)))
+        assert training.train_epoch(1)["closeness_penalty"] < 0.9
 
 
 class TestRelativeToStart:
