@@ -48,6 +48,14 @@ def check_counts(name: str, values: object, *, at_least: int = 0) -> tuple[int, 
     return counts
 
 
+def check_seed(name: str, value: object) -> int:
+    """A whole number that a generator of torch can be seeded with."""
+    seed = check_count(name, value)
+    if seed >= 2**64:  # more bits than torch takes
+        raise ValueError(f"{name}: expected an int ≥ 0 and < 2^64; got {seed}")
+    return seed
+
+
 def check_number(name: str, value: object, interval: str = "[0, inf)", *, alternative: str = "") -> float:
     """A real number in an interval, which is written as in mathematics: "(0, 1]" leaves 0 out and has 1 in it.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diffnmf.autoencoders.samples import rows_of
-from diffnmf.checks import check_count
+from diffnmf.checks import check_count, check_seed
 from diffnmf.factorization.sample_arrays import in_kind
 
 
@@ -25,7 +25,7 @@ class Autoencoder(nn.Module, ABC):
     Arguments:
         in_features: n, the length of a sample, an int ≥ 1.
         k: components, an int ≥ 1.
-        seed: of all that is random in ``fit``, an int ≥ 0: the same seed and X give the same weights.
+        seed: of all that is random in ``fit``, an int ≥ 0 and < 2^64: the same seed and X give the same weights.
 
     Attributes:
         losses_: what the system reduces, as it was in each epoch or iteration of the last ``fit``; empty before.
@@ -49,7 +49,7 @@ class Autoencoder(nn.Module, ABC):
         super().__init__()
         self.in_features = check_count("in_features", in_features, at_least=1)
         self.k = check_count("k", k, at_least=1)
-        self.seed = check_count("seed", seed)
+        self.seed = check_seed("seed", seed)
         self.losses_: list[float] = []
 
     def fit(self, X: Any) -> Self:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_counts, check_name
+from diffnmf.checks import check_counts, check_name, check_seed
 from diffnmf.factorization.base import Budget, in_own_memory
 from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.hals import HALS
@@ -82,7 +82,7 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: Seed = 0) -> St
 def check_start(init: str | None, seed: Seed) -> tuple[str, Seed]:
     """The name of a start and the seed of its draw, or those of the problems, checked."""
     several = isinstance(seed, Sequence) and not isinstance(seed, str)
-    seed = check_counts("seed", seed) if several else check_count("seed", seed)
+    seed = tuple(check_seed("seed", one) for one in check_counts("seed", seed)) if several else check_seed("seed", seed)
     return check_name("init", "auto" if init is None else init, INITS), seed
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_counts, check_matrix, check_name, check_optional_count
+from diffnmf.checks import check_count, check_counts, check_matrix, check_name, check_optional_count, check_seed
 from diffnmf.factorization.base import Method
 from diffnmf.factorization.factorize import factorize
 from diffnmf.factorization.large.blocks import refuse_blocks
@@ -150,7 +150,7 @@ def cross_validate_rank(
     numbers = tuple(sorted(set(check_counts("ks", ks, at_least=1))))
     folds = _check_folds(folds, Y)
     rounds = check_count("rounds", rounds, at_least=1)
-    seed = check_count("seed", seed)
+    seed = check_seed("seed", seed)
     if "weights" not in method.takes:
         raise ValueError(f'method: expected one that can leave entries out, "hals", "anls" or "mu"; got {method!r}')
     Y = Y.detach().to(torch.promote_types(Y.dtype, torch.float32))

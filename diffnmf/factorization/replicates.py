@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_tensor
+from diffnmf.checks import check_count, check_seed, check_tensor
 from diffnmf.factorization.factorize import Factors, factorize
 
 ENTRIES = 2**25  # of Y and its copies that are worked on at once
@@ -66,7 +66,7 @@ def replicate(
     drawing = ("random", "uniform", "nndsvdar")
     if init not in drawing:
         raise ValueError(f"init: expected one that draws, {', '.join(drawing)}, for several starts; got {init!r}")
-    generator = torch.Generator().manual_seed(check_count("seed", seed))
+    generator = torch.Generator().manual_seed(check_seed("seed", seed))
     seeds = torch.randint(2**31, (n_init,), generator=generator, device="cpu").tolist()
     parts = list(_in_parts(Y, k, init, seeds, options))
     factors = _joined(parts)

@@ -5,7 +5,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from diffnmf.checks import check_count, check_floating, check_name
+from diffnmf.checks import check_count, check_floating, check_name, check_seed
 from diffnmf.factorization import factorize
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers import NNLSSolver, get_solver
@@ -115,7 +115,7 @@ class NNLSCoder(nn.Module):
             if seed is None:
                 self.weight.uniform_()
             else:  # drawn on the CPU, wherever the weight is
-                generator = torch.Generator().manual_seed(check_count("seed", seed))
+                generator = torch.Generator().manual_seed(check_seed("seed", seed))
                 self.weight.copy_(torch.rand(self.weight.shape, generator=generator, device="cpu"))
 
     @property

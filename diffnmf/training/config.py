@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from diffnmf.checks import check_count, check_flag, check_name, check_number
+from diffnmf.checks import check_flag, check_name, check_number, check_seed
 from diffnmf.options import Options, at_least, documented, one_of, option, within
 from diffnmf.training.engine import PRECISIONS
 from diffnmf.training.losses import ADVERSARIAL_FORMS, RECONSTRUCTION_LOSSES, current_loss
@@ -21,13 +21,6 @@ def _check_betas(name: str, value: Any) -> tuple[float, float]:
 
 def _check_loss(name: str, value: Any) -> str:
     return check_name(name, current_loss(value), RECONSTRUCTION_LOSSES)
-
-
-def _check_seed(name: str, value: Any) -> int:
-    seed = check_count(name, value)
-    if seed >= 2**64:  # more bits than torch takes
-        raise ValueError(f"{name}: expected an int ≥ 0 and < 2^64; got {seed}")
-    return seed
 
 
 @documented
@@ -142,4 +135,4 @@ class TrainingConfig(Options):
         none="after the last epoch only",
         topic=KEEPING,
     )
-    seed: int = option(0, "Of the weights, the groups and the flips, below 2^64.", _check_seed)
+    seed: int = option(0, "Of the weights, the groups and the flips, below 2^64.", check_seed)

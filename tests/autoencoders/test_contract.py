@@ -184,6 +184,7 @@ def test_wrong_codes_are_named(fitted):
         ({"k": 0}, ValueError, "k: expected an int ≥ 1; got 0"),
         ({"in_features": 2.0}, TypeError, "in_features: expected an int ≥ 1; got 2.0"),
         ({"seed": -1}, ValueError, "seed: expected an int ≥ 0; got -1"),
+        ({"seed": 2**64}, ValueError, r"seed: expected an int ≥ 0 and < 2\^64; got 18446744073709551616"),
     ],
 )
 def test_wrong_sizes_are_named(name, options, error, message):
