@@ -57,9 +57,15 @@ class ExponentiatedGradient(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "max_exponent": max_exponent, "keep_sums": keep_sums})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group with options of its own; checked as in the constructor."""
-        super().add_param_group(param_group)
-        group = self.param_groups[-1]
+        """Add a group with options of its own; checked as in the constructor, and left out where it is refused."""
+        super().add_param_group(param_group)  # which gives it the options that it lacks
+        try:
+            self._check(self.param_groups[-1])
+        except (TypeError, ValueError):
+            self.param_groups.pop()
+            raise
+
+    def _check(self, group: dict[str, Any]) -> None:
         check_number("lr", group["lr"])
         check_number("max_exponent", group["max_exponent"], "(0, inf)")
         if group["keep_sums"] is not None:

@@ -81,6 +81,24 @@ def test_groups_have_options_of_their_own():
     torch.testing.assert_close(b.sum(dim=1), torch.full((2,), 2.0))
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"params": [-torch.ones(2)]},
+        {"params": [torch.ones(2)], "lr": "1"},
+        {"params": torch.ones(2), "keep_sums": 1},
+    ],
+)
+def test_a_group_that_is_refused_is_left_out(refused):
+    w = torch.ones(2, requires_grad=True)
+    optimizer = ExponentiatedGradient([w], 0.1)
+    with pytest.raises((TypeError, ValueError), match=r"params|lr|keep_sums"):
+        optimizer.add_param_group(refused)
+    assert [group["params"] for group in optimizer.param_groups] == [[w]]
+    optimizer.add_param_group({"params": [torch.ones(2)], "lr": 0.2})
+    assert len(optimizer.param_groups) == 2
+
+
 def test_closures_schedules_and_state():
     def made():
         w = torch.tensor([1.0, 2.0], requires_grad=True)
