@@ -65,10 +65,13 @@ class Autoencoder(nn.Module, ABC):
             TypeError, ValueError: X is no such matrix; the message says what it is.
             DivergenceError: the loss became NaN or infinite.
         """
+        return self._fit(X, torch.Generator().manual_seed(self.seed))
+
+    def _fit(self, X: Any, generator: torch.Generator) -> Self:
+        """``fit``, with all that is random drawn from this generator, on the CPU."""
         rows = self._rows(X).detach()
         if len(rows) == 0:
             raise ValueError(f"X: expected at least one sample (N, {self.in_features}); got {tuple(rows.shape)}")
-        generator = torch.Generator().manual_seed(self.seed)
         self.losses_ = []
         with torch.no_grad():
             self._reset(generator)

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from diffnmf.errors import DivergenceError
 
+SEARCH = 30  # evaluations of an iteration of L-BFGS that no line search of torch needs
+
 
 def train_in_batches(
     loss_of: Callable[[Tensor], Tensor],
@@ -66,7 +68,13 @@ def minimize(loss_of: Callable[[], Tensor], weights: Iterable[Tensor], *, max_it
     losses: list[float] = []
     if max_iter == 0:
         return losses
-    optimizer = torch.optim.LBFGS(list(weights), max_iter=max_iter, history_size=20, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        list(weights),
+        max_iter=max_iter,
+        max_eval=SEARCH * max_iter,  # torch's own, 1.25 max_iter, would end it before
+        history_size=20,
+        line_search_fn="strong_wolfe",
+    )
 
     def closure() -> Tensor:
         optimizer.zero_grad()

@@ -67,8 +67,13 @@ class NCAEClassifier(nn.Module):
             NCAE(width, k, penalty=penalty, seed=seed, **options)
             for width, k in zip((in_features, *ks[:-1]), ks, strict=True)
         )
+        self.seed = self._ncaes()[0].seed
         classes = check_count("classes", classes, at_least=2)
         self.softmax = unset_linear(ks[-1], classes)
+        with torch.no_grad():
+            generator = self._generator()
+            for layer in self._ncaes():
+                layer._reset(generator)
         self._clear_softmax()
 
     def fit(self, X: Any, y: Any) -> Self:
@@ -80,9 +85,9 @@ class NCAEClassifier(nn.Module):
         """
         rows = self._rows(X).detach()
         labels = labels_of("y", y, len(rows), self.softmax.out_features).to(rows.device)
-        codes = rows
+        codes, generator = rows, self._generator()
         for layer in self._ncaes():
-            codes = layer.fit(codes).encode(codes).detach()
+            codes = layer._fit(codes, generator).encode(codes).detach()
         self._clear_softmax()
         with torch.enable_grad():
             minimize(lambda: self._softmax_loss(codes, labels), self.softmax.parameters(), max_iter=self.softmax_iter)
@@ -111,6 +116,10 @@ class NCAEClassifier(nn.Module):
     def _clear_softmax(self) -> None:
         self.softmax.weight.zero_()
         self.softmax.bias.zero_()
+
+    def _generator(self) -> torch.Generator:
+        """One for all layers: with a seed each, those of equal shape would begin with equal weights."""
+        return torch.Generator().manual_seed(self.seed)
 
     def _ncaes(self) -> list[NCAE]:
         return [layer for layer in self.layers if isinstance(layer, NCAE)]

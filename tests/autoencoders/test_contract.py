@@ -244,6 +244,25 @@ def test_what_diverges_says_so():
         minimize(lambda: (weight * torch.nan).sum(), [weight], max_iter=3)
 
 
+def test_the_line_search_takes_no_iterations_away(monkeypatch):
+    made = []
+
+    class Watched(torch.optim.LBFGS):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            made.append(self)
+
+    monkeypatch.setattr(torch.optim, "LBFGS", Watched)
+    w = torch.full((8,), -1.5, dtype=torch.float64, requires_grad=True)
+
+    def rosenbrock():
+        return (100 * (w[1:] - w[:-1].square()).square() + (1 - w[:-1]).square()).sum()
+
+    minimize(rosenbrock, [w], max_iter=3)
+    (optimizer,) = made
+    assert optimizer.state[w]["n_iter"] == 3  # it was 2
+
+
 def test_rows_keep_their_gradient_and_take_the_dtype_of_the_weights():
     X = rand(3, 2).requires_grad_()
     rows = rows_of("X", X, 2, torch.zeros(1))
