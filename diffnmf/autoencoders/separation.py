@@ -10,6 +10,7 @@ from diffnmf.autoencoders.non_negative import NonNegativeAutoencoder
 from diffnmf.autoencoders.samples import rows_of
 from diffnmf.checks import check_count, check_not_empty, check_number
 from diffnmf.factorization.sample_arrays import in_kind
+from diffnmf.solvers.norms import one_where_zero
 
 
 def separate(
@@ -18,7 +19,8 @@ def separate(
     """The share of every source in mixtures: what of a mixture the autoencoder of that source can say best.
 
     Codes of all sources are found together, min KL(x ‖ Σ_s codes_s D_s) + l1 Σ codes, with the decoders D_s as they
-    were learnt from each source alone. Each source then gets x ⊙ x̂_s / Σ x̂, so that the shares sum to the mixture.
+    were learnt from each source alone. Each source then gets x ⊙ x̂_s / Σ x̂, so that the shares sum to the mixture. Of
+    an entry of which no source can say anything, all get the same.
 
     Source: Smaragdis and Venkataramani 2017 (see ``NonNegativeAutoencoder``), who find codes by descending the
     gradient. Ours: multiplicative updates (Lee and Seung 2001), which need no step size. The problem is convex in the
@@ -26,7 +28,8 @@ def separate(
 
     Arguments:
         mixtures: (N, n) ≥ 0, array or tensor.
-        sources: an autoencoder fitted to each source, all with in_features = n; at least one.
+        sources: an autoencoder fitted to each source, all with in_features = n; at least one. The work is done in the
+            dtype and on the device of the first.
         l1: ≥ 0.
         iterations: of the updates, an int ≥ 0.
 
@@ -59,13 +62,15 @@ def separate(
                 f"sources[{position}]: expected in_features = {sources[0].in_features}, as sources[0]; got "
                 f"{source.in_features} (fit all to samples of one length)"
             )
-    parts = [source.components_ for source in sources]  # (k_s, n) each
-    dictionary = torch.cat([part.to(parts[0]) for part in parts])  # (K, n)
+    parts = [source.components_.to(sources[0].components_) for source in sources]  # (k_s, n) each
+    dictionary = torch.cat(parts)  # (K, n)
     X = rows_of("mixtures", mixtures, sources[0].in_features, dictionary, "[0, inf)").detach()
-    codes = _codes(X, dictionary, l1, iterations)
+    # Shares are those of a mixture of any size; in these units nothing leaves the range of the dtype.
+    codes = _codes(X / one_where_zero(X.amax(dim=1, keepdim=True)), dictionary, l1, iterations)
     said = [its @ part for its, part in zip(codes.split([len(p) for p in parts], dim=1), parts, strict=True)]
-    total = torch.stack(said).sum(dim=0).clamp(min=torch.finfo(X.dtype).tiny)
-    return [in_kind(X * share / total, mixtures) for share in said]
+    total = torch.stack(said).sum(dim=0)
+    shares = [torch.where(total > 0, its / one_where_zero(total), 1 / len(said)) for its in said]
+    return [in_kind(X * share, mixtures) for share in shares]
 
 
 def _codes(X: Tensor, dictionary: Tensor, l1: float, iterations: int) -> Tensor:

@@ -51,6 +51,39 @@ def test_two_sources_are_taken_apart():
     np.testing.assert_allclose(swapped[1], found[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("scale", [2.0**-140, 1e-30, 1e-20, 1e20, 1e38])
+def test_shares_sum_to_mixtures_of_any_size(scale):
+    models = [NonNegativeAutoencoder(12, 3, seed=seed) for seed in (0, 1)]
+    mixture = rand(6, 12, dtype=torch.float32)
+    scaled = scale * mixture
+    found = separate(scaled, models)
+    torch.testing.assert_close(sum(found), scaled, rtol=1e-6, atol=1e-44)
+    if scale == 2.0**-140:  # where numbers are coarse
+        return
+    for its, plain in zip(found, separate(mixture, models), strict=True):
+        torch.testing.assert_close(its / scale, plain, rtol=1e-4, atol=0)
+
+
+def test_what_no_source_can_say_is_shared_out_equally():
+    models = [NonNegativeAutoencoder(12, 3, seed=seed) for seed in (0, 1)]
+    for model in models:
+        model.dictionary.data[:, 4] = -200  # of which softplus is zero
+    mixture = rand(6, 12, dtype=torch.float32)
+    found = separate(mixture, models)
+    torch.testing.assert_close(sum(found), mixture, rtol=1e-6, atol=0)
+    assert torch.equal(found[0][:, 4], mixture[:, 4] / 2)
+
+
+def test_sources_of_two_dtypes():
+    models = [NonNegativeAutoencoder(12, 3, seed=seed) for seed in (0, 1)]
+    models[1].double()
+    mixture = rand(6, 12, dtype=torch.float32)
+    for sources, dtype in ((models, torch.float32), (models[::-1], torch.float64)):
+        found = separate(mixture, sources)
+        assert {its.dtype for its in found} == {dtype}
+        torch.testing.assert_close(sum(found), mixture.to(dtype))
+
+
 def test_nothing_is_shared_out_as_nothing():
     models = [NonNegativeAutoencoder(12, 3, seed=seed) for seed in (0, 1)]
     untouched = separate(torch.zeros(2, 12), models)
