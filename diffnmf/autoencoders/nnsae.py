@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffnmf.autoencoders.base import Autoencoder
+from diffnmf.autoencoders.learning import finite
 from diffnmf.checks import check_count, check_number
 from diffnmf.factorization.sample_arrays import array_of
 
@@ -87,9 +88,10 @@ class NNSAE(Autoencoder):
 
         Raises:
             TypeError, ValueError: as ``fit``.
+            DivergenceError: the loss became NaN or infinite; the weights are those before.
         """
         rows = self._rows(X).detach()
-        self.losses_.append(self._pass(array_of(rows), np.arange(len(rows))))
+        self.losses_.append(self._pass(array_of(rows), np.arange(len(rows)), "this pass"))
         return self
 
     def _reset(self, generator: torch.Generator) -> None:
@@ -99,10 +101,12 @@ class NNSAE(Autoencoder):
 
     def _learn(self, X: Tensor, generator: torch.Generator) -> None:
         samples = array_of(X)
-        for _ in range(self.epochs):
-            self.losses_.append(self._pass(samples, torch.randperm(len(X), generator=generator, device="cpu").numpy()))
+        for epoch in range(self.epochs):
+            order = torch.randperm(len(X), generator=generator, device="cpu").numpy()
+            self.losses_.append(self._pass(samples, order, f"epoch {epoch}"))
 
-    def _pass(self, samples: np.ndarray, order: np.ndarray) -> float:
+    @np.errstate(over="ignore", invalid="ignore")  # what comes of it is an error
+    def _pass(self, samples: np.ndarray, order: np.ndarray, when: str) -> float:
         """Learn from each of the samples (N, n) in this order; the mean of ½‖x − Wh‖² as it was before each step."""
         from scipy.linalg import get_blas_funcs  # scipy takes a moment to import
         from scipy.special import expit
@@ -125,9 +129,10 @@ class NNSAE(Autoencoder):
             b += db
             a += rate / a + g * db
             np.maximum(a, floor, out=a)
+        mean = finite(total / max(len(order), 1), when)
         for parameter, value in zip(state, (W, a, b), strict=True):
             parameter.data.copy_(torch.from_numpy(np.ascontiguousarray(value)))
-        return total / max(len(order), 1)
+        return mean
 
     def _decay(self, W: np.ndarray) -> None:
         if self.positive_decay > 0:

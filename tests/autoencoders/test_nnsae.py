@@ -6,6 +6,7 @@ import torch
 from helpers import rand
 
 from diffnmf.autoencoders import NNSAE
+from diffnmf.errors import DivergenceError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 9
@@ -65,6 +66,18 @@ def test_units_become_as_active_as_they_should():
     # An exponential distribution of mean 0.3 has a tail above 1, where no code can be.
     assert few == pytest.approx(0.1, rel=0.15)
     assert 0.2 < many < 0.3
+
+
+def test_samples_that_are_too_large_are_an_error():
+    X = 1e25 * rand(20, 6, dtype=torch.float32)
+    with pytest.raises(DivergenceError, match=r"loss: became inf in epoch 0 \(.*scale X down"):
+        NNSAE(6, 3, epochs=1).fit(X)
+    model = NNSAE(6, 3)
+    before = model.components_.clone()
+    with pytest.raises(DivergenceError, match="loss: became inf in this pass"):
+        model.partial_fit(X)
+    assert torch.equal(model.components_, before)
+    assert model.losses_ == []
 
 
 def test_passing_over_samples_as_they_come_depends_on_their_order():
