@@ -152,9 +152,9 @@ def check_floating(name: str, value: object) -> Tensor:
     """A dense tensor of a real floating-point dtype."""
     tensor = check_tensor(name, value)
     if tensor.dtype not in REAL_DTYPES:
-        raise TypeError(
-            f"{name}: expected a real floating-point dtype; got {tensor.dtype} (use {name}.to(torch.float32))"
-        )
+        # .to(torch.float32) would lose the imaginary part.
+        use = f"{name}.abs() or {name}.real" if tensor.is_complex() else f"{name}.to(torch.float32)"
+        raise TypeError(f"{name}: expected a real floating-point dtype; got {tensor.dtype} (use {use})")
     return tensor
 
 

@@ -209,9 +209,17 @@ class TestTensors:
         with pytest.raises(TypeError, match=r"^images: expected a torch.Tensor \(N, h, w\); got list"):
             check_tensor("images", [1.0], "(N, h, w)")
 
-    @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.complex64])
-    def test_dtypes(self, dtype):
-        with pytest.raises(TypeError, match=rf"^Y: expected a real floating-point dtype; got {dtype} \(use Y.to"):
+    @pytest.mark.parametrize(
+        ("dtype", "use"),
+        [
+            (torch.int64, r"Y\.to\(torch\.float32\)"),
+            (torch.uint8, r"Y\.to\(torch\.float32\)"),
+            (torch.bool, r"Y\.to\(torch\.float32\)"),
+            (torch.complex64, r"Y\.abs\(\) or Y\.real"),
+        ],
+    )
+    def test_dtypes(self, dtype, use):
+        with pytest.raises(TypeError, match=rf"^Y: expected a real floating-point dtype; got {dtype} \(use {use}\)$"):
             check_matrix("Y", torch.ones(2, 3, dtype=dtype))
 
     def test_dimensions(self):

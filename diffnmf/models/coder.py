@@ -5,7 +5,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from diffnmf.checks import check_count, check_floating, check_name, check_seed
+from diffnmf.checks import check_count, check_floating, check_name, check_same_device, check_seed
 from diffnmf.factorization import factorize
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers import NNLSSolver, get_solver
@@ -44,8 +44,11 @@ class _WayBackInForwardMode(_WayBack):
 
 def _positive_part(v: Tensor) -> Tensor:
     """max(0, v), with the projected gradient in reverse mode; in forward mode with its derivative, 0 at v ≤ 0."""
+    positive = torch.where(v <= 0, 0.0, v)  # NaN stays
+    if torch.jit.is_tracing():  # a function of Python's own cannot be written into a file
+        return positive
     way_back = _WayBack if torch.compiler.is_compiling() else _WayBackInForwardMode
-    return torch.where(v <= 0, 0.0, v) + way_back.apply(v)  # NaN stays
+    return positive + way_back.apply(v)
 
 
 class NNLSCoder(nn.Module):
@@ -133,7 +136,13 @@ class NNLSCoder(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Samples (*batch, in_features) from codes (*batch, k)."""
-        return codes @ self.dictionary.mT
+        check_floating("codes", codes)
+        if codes.ndim == 0 or codes.shape[-1] != self.k:
+            raise ValueError(f"codes: expected codes as rows, (*batch, {self.k}); got {tuple(codes.shape)}")
+        H = self.dictionary
+        check_same_device("codes", codes, "weight", H.device)
+        dtype = torch.promote_types(codes.dtype, H.dtype)  # as the codes of samples in another precision have it
+        return codes.to(dtype) @ H.mT.to(dtype)
 
     def reconstruct(self, X: Tensor) -> Tensor:
         """The samples (*batch, in_features) as the dictionary can say them."""

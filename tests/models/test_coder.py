@@ -1,7 +1,9 @@
 """NNLSCoder: exact codes in a dictionary that is learned."""
 
 import copy
+import io
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -22,6 +24,17 @@ def test_codes_are_the_exact_weights_of_its_dictionary(samples):
     expected = nnls(coder.dictionary, samples.T, l1=0.1, ridge=0.2).W.T
     torch.testing.assert_close(coder(samples), expected)
     torch.testing.assert_close(coder.reconstruct(samples), coder(samples) @ coder.dictionary.T)
+
+
+@pytest.mark.parametrize(
+    ("of_coder", "of_samples"),
+    [(torch.float32, torch.float64), (torch.float64, torch.float32), (torch.float16, torch.bfloat16)],
+)
+def test_samples_in_another_precision_come_back_in_the_wider_one(samples, of_coder, of_samples):
+    coder, X = NNLSCoder(16, 5, seed=0).to(of_coder), samples.to(of_samples)
+    again, codes = coder.reconstruct(X), coder(X)
+    assert again.dtype == codes.dtype == torch.promote_types(of_coder, of_samples)
+    torch.testing.assert_close(again, codes @ coder.dictionary.to(codes).T)
 
 
 @pytest.mark.parametrize("batch", [(), (0,), (7,), (2, 1, 3)])
@@ -169,6 +182,18 @@ def test_a_compiled_coder_is_one_graph(samples):
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # of torch.jit
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # of the checks of shapes
+def test_a_traced_coder_goes_into_a_file(samples):
+    coder = NNLSCoder(16, 4, l1=0.1, seed=0)
+    with torch.no_grad():
+        coder.weight[:3] *= -1
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.trace(coder, (samples,), check_trace=False), file)
+    file.seek(0)
+    torch.testing.assert_close(torch.jit.load(file)(samples.flip(0)), coder(samples.flip(0)))
+
+
 def test_state_and_seed(samples):
     first, second = NNLSCoder(16, 3, seed=0), NNLSCoder(16, 3, seed=0)
     assert torch.equal(first.weight, second.weight)
@@ -186,6 +211,15 @@ def test_state_and_seed(samples):
         (lambda: NNLSCoder(4, 2, l1=-1.0), ValueError, "l1: expected"),
         (lambda: NNLSCoder(4, 2)(torch.rand(3, 5)), ValueError, r"X: expected samples as rows, \(\*batch, 4\)"),
         (lambda: NNLSCoder(4, 2)([[1.0]]), TypeError, "X: expected a torch.Tensor"),
+        (
+            lambda: NNLSCoder(4, 2)(torch.ones(3, 4) * 1j),
+            TypeError,
+            r"X: expected a real .*\(use X.abs\(\) or X.real\)",
+        ),
+        (lambda: NNLSCoder(4, 2).decode(np.ones((3, 2))), TypeError, "codes: expected a torch.Tensor; got ndarray"),
+        (lambda: NNLSCoder(4, 2).decode(torch.ones(3, 4)), ValueError, r"codes: .* \(\*batch, 2\); got \(3, 4\)"),
+        (lambda: NNLSCoder(4, 2).decode(torch.tensor(1.0)), ValueError, r"codes: expected codes as rows.*got \(\)"),
+        (lambda: NNLSCoder(4, 2).decode(torch.ones(3, 2).long()), TypeError, "codes: expected a real floating-point"),
         (lambda: NNLSCoder(4, 2).initialize(torch.rand(1, 4)), ValueError, "X: expected at least 2 samples"),
         (lambda: NNLSCoder(4, 2).initialize(torch.rand(5, 4), "pca"), ValueError, "method: expected one of"),
     ],
