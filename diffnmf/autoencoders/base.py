@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from diffnmf.autoencoders.learning import check_learnable
 from diffnmf.autoencoders.samples import rows_of
 from diffnmf.checks import check_count, check_seed
 from diffnmf.factorization.sample_arrays import in_kind
@@ -44,6 +45,8 @@ class Autoencoder(nn.Module, ABC):
     """
 
     values: ClassVar[str] = "[0, inf)"  # what a sample may hold, as an interval
+    by_gradient: ClassVar[bool] = True  # whether ``fit`` needs the gradients of the weights
+    in_half: ClassVar[bool] = False  # whether ``fit`` can be done in float16
 
     def __init__(self, in_features: int, k: int, *, seed: int = 0) -> None:
         super().__init__()
@@ -62,21 +65,24 @@ class Autoencoder(nn.Module, ABC):
             The system itself.
 
         Raises:
-            TypeError, ValueError: X is no such matrix; the message says what it is.
+            TypeError, ValueError: X is no such matrix, or the weights cannot learn, being frozen, of float16 or made
+                inside of ``torch.inference_mode``; the message says what it is.
             DivergenceError: the loss became NaN or infinite.
         """
         return self._fit(X, torch.Generator().manual_seed(self.seed))
 
     def _fit(self, X: Any, generator: torch.Generator) -> Self:
         """``fit``, with all that is random drawn from this generator, on the CPU."""
-        rows = self._rows(X).detach()
-        if len(rows) == 0:
-            raise ValueError(f"X: expected at least one sample (N, {self.in_features}); got {tuple(rows.shape)}")
-        self.losses_ = []
-        with torch.no_grad():
-            self._reset(generator)
-        with torch.enable_grad():
-            self._learn(rows, generator)
+        check_learnable(self, by_gradient=self.by_gradient, in_half=self.in_half)
+        with torch.inference_mode(torch.is_inference_mode_enabled() and not self.by_gradient):
+            rows = self._rows(X).detach()
+            if len(rows) == 0:
+                raise ValueError(f"X: expected at least one sample (N, {self.in_features}); got {tuple(rows.shape)}")
+            self.losses_ = []
+            with torch.no_grad():
+                self._reset(generator)
+            with torch.enable_grad():
+                self._learn(rows, generator)
         return self
 
     def encode(self, X: Any) -> Any:

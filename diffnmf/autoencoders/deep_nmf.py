@@ -15,7 +15,7 @@ from diffnmf.checks import check_count, check_counts, check_number, check_option
 from diffnmf.factorization.sample_arrays import in_kind
 from diffnmf.layers import NNLSLayer
 from diffnmf.models import NNLSCoder
-from diffnmf.solvers.norms import one_where_zero
+from diffnmf.solvers.norms import one_where_zero, safe_norm
 
 CODES = NNLSLayer(rows=True)
 HEAD_STEPS = 100  # of L-BFGS: the head alone is a convex problem
@@ -25,7 +25,8 @@ def level_errors(X: Tensor, dictionaries: Sequence[Tensor]) -> tuple[Tensor, Ten
     """‖X − S_l A_l ⋯ A₀‖² on every level, with exact codes S_l: the work of a step, differentiable in everything.
 
     X is met once, in C = XA₀ᵀ; all that follows has the size of the codes, because
-    ‖X − SP‖² = ‖X‖² − 2⟨XPᵀ, S⟩ + ⟨SPPᵀ, S⟩, and XPᵀ comes from C. The sums are formed in float64.
+    ‖X − SP‖² = ‖X‖² − 2⟨XPᵀ, S⟩ + ⟨SPPᵀ, S⟩, and XPᵀ comes from C. The sums are formed in float64; where the codes say X
+    but for rounding, what they leave is zero, not less.
 
     Arguments:
         X: (N, n).
@@ -37,7 +38,7 @@ def level_errors(X: Tensor, dictionaries: Sequence[Tensor]) -> tuple[Tensor, Ten
     first, *others = dictionaries
     G, C = (first @ first.mT).double(), X @ first.mT  # (k₀, k₀), (N, k₀)
     codes = CODES.solve_gram(G.to(C), C)
-    size, C = torch.linalg.vector_norm(X).double().square(), C.double()
+    size, C = safe_norm(X, dim=(0, 1)).square(), C.double()
     errors = [_error(size, G, C, codes)]
     for A in others:
         codes = CODES(A.mT, codes)
@@ -49,7 +50,7 @@ def level_errors(X: Tensor, dictionaries: Sequence[Tensor]) -> tuple[Tensor, Ten
 
 def _error(size: Tensor, G: Tensor, C: Tensor, codes: Tensor) -> Tensor:
     S = codes.double()
-    return size + ((S @ G - 2 * C) * S).sum()
+    return (size + ((S @ G - 2 * C) * S).sum()).clamp(min=0)
 
 
 class DeepNMF(Autoencoder):
@@ -126,8 +127,20 @@ class DeepNMF(Autoencoder):
             self._reset(torch.Generator().manual_seed(self.seed))
 
     def fit(self, X: Any, labels: Any = None) -> Self:
-        """As ``Autoencoder.fit``; with ``classes``, also from the labels (N,), integers, of all samples."""
-        self._labels = self._checked_labels(labels, X)
+        """As ``Autoencoder.fit``, from as many samples at least as a level has components.
+
+        Arguments:
+            X: (N, in_features) ≥ 0, N ≥ k and every number of ``hidden``: NMF level by level needs them.
+            labels: with ``classes``, those of all samples (N,), integers.
+        """
+        with torch.inference_mode(False):
+            count = len(self._rows(X))
+            self._labels = self._checked_labels(labels, count)
+        if 0 < count < max(self.sizes):
+            raise ValueError(
+                f"X: expected at least {max(self.sizes)} samples, as many as the largest level has components; got "
+                f"{count} (lower hidden, now {self.sizes[:-1]}, or k)"
+            )
         try:
             return super().fit(X)
         finally:
@@ -174,23 +187,27 @@ class DeepNMF(Autoencoder):
             for coder in self._each():
                 coder.initialize(samples, seed=self.seed)
                 samples = coder(samples)
-        if self.head is not None and self._labels is not None:
-            labels = self._labels.to(X.device)
+        labels = None if self._labels is None else self._labels.to(X.device)
+        if self.head is not None and labels is not None:
             minimize(lambda: self._label_loss(samples, labels), self.head.parameters(), max_iter=HEAD_STEPS)
-        size = one_where_zero(X.square().sum() / len(X))
+        size = one_where_zero(safe_norm(X, dim=(0, 1)).square() / len(X))
         optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
-        rows = X if self._labels is None else torch.cat((X, self._labels.to(X)[:, None]), dim=1)
-        options = {"epochs": self.epochs, "batch_size": self.batch_size}
-        self.losses_ = train_in_batches(lambda batch: self._loss(batch, size), rows, [optimizer], generator, **options)
 
-    def _loss(self, batch: Tensor, size: Tensor) -> Tensor:
-        """Of samples (B, n), or (B, n + 1) with their labels behind them; ``size`` is the mean of ‖x‖²."""
-        X = batch[:, : self.in_features]
+        def loss_of(chosen: Tensor) -> Tensor:
+            return self._loss(X[chosen], None if labels is None else labels[chosen], size)
+
+        # Batches of places, not of rows: a label in the dtype of a sample would be rounded.
+        places = torch.arange(len(X), device=X.device)
+        options = {"epochs": self.epochs, "batch_size": self.batch_size}
+        self.losses_ = train_in_batches(loss_of, places, [optimizer], generator, **options)
+
+    def _loss(self, X: Tensor, labels: Tensor | None, size: Tensor) -> Tensor:
+        """Of samples (B, n) and their labels (B,), if any; ``size`` is the mean of ‖x‖² over all samples."""
         errors, codes = level_errors(X, self._dictionaries())
         loss = errors.mean() / (len(X) * size)
-        if self.head is None or self._labels is None:
+        if labels is None:
             return loss
-        return loss + self.label_weight * self._label_loss(codes, batch[:, -1].long())
+        return loss + self.label_weight * self._label_loss(codes, labels)
 
     def _label_loss(self, codes: Tensor, labels: Tensor) -> Tensor:
         assert self.head is not None
@@ -234,7 +251,7 @@ class DeepNMF(Autoencoder):
             )
         return level
 
-    def _checked_labels(self, labels: Any, X: Any) -> Tensor | None:
+    def _checked_labels(self, labels: Any, count: int) -> Tensor | None:
         if (labels is None) != (self.classes is None):
             needed = "labels with classes, and none without"
             raise ValueError(
@@ -242,4 +259,4 @@ class DeepNMF(Autoencoder):
             )
         if labels is None or self.classes is None:
             return None
-        return labels_of("labels", labels, len(self._rows(X)), self.classes)
+        return labels_of("labels", labels, count, self.classes)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffnmf.errors import DivergenceError
 
@@ -24,7 +24,7 @@ def train_in_batches(
 
     Arguments:
         loss_of: a batch (B, n) to a number, the mean over its samples.
-        X: (N, n).
+        X: (N, n); or the places of the samples (N,), where more belongs to one than a row.
         optimizers: all of them step once a batch; each has weights of its own.
         generator: of the order, on the CPU.
         epochs: int ≥ 0.
@@ -85,6 +85,37 @@ def minimize(loss_of: Callable[[], Tensor], weights: Iterable[Tensor], *, max_it
 
     optimizer.step(closure)
     return losses
+
+
+def check_learnable(model: nn.Module, *, by_gradient: bool = True, in_half: bool = True) -> None:
+    """Raise unless ``fit`` can learn the weights of a model.
+
+    Arguments:
+        model: all its weights are meant: ``fit`` begins anew, so that none can stay what it is.
+        by_gradient: whether they need a gradient.
+        in_half: whether float16 will do. In it the squares of gradients that Adam keeps become zero, and so does the
+            1e-8 that it adds: a step is 0/0.
+
+    Raises:
+        TypeError: they are of float16, and that will not do.
+        ValueError: one has no gradient, or was made inside of ``torch.inference_mode``, where none can be had later.
+    """
+    for name, weight in model.named_parameters():
+        if weight.is_inference() and (by_gradient or not torch.is_inference_mode_enabled()):
+            raise ValueError(
+                f"{name}: expected a weight that can be changed; got one made inside of torch.inference_mode (make the"
+                " model outside of it)"
+            )
+        if by_gradient and not weight.requires_grad:
+            raise ValueError(
+                f"{name}: expected a weight with requires_grad=True, since fit learns all of them anew; got a frozen"
+                " one (use model.requires_grad_())"
+            )
+        if weight.dtype == torch.float16 and not in_half:
+            raise TypeError(
+                f"{name}: expected torch.float32, torch.bfloat16 or torch.float64, to learn by Adam; got {weight.dtype}"
+                " (use model.float() or model.bfloat16() to fit, and model.half() afterwards)"
+            )
 
 
 def finite(loss: float, when: str) -> float:

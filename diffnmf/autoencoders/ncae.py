@@ -42,6 +42,8 @@ class NCAE(SigmoidAutoencoder):
         (torch.Size([50, 5]), torch.Size([5, 64]))
     """
 
+    in_half = True
+
     def __init__(self, in_features: int, k: int, *, penalty: float = 3e-3, max_iter: int = 400, **options: Any) -> None:
         super().__init__(in_features, k, **options)
         self.penalty = check_number("penalty", penalty)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffnmf.autoencoders.learning import minimize
+from diffnmf.autoencoders.learning import check_learnable, minimize
 from diffnmf.autoencoders.linear import unset_linear
 from diffnmf.autoencoders.ncae import NCAE, negative_energy
 from diffnmf.autoencoders.samples import labels_of, rows_of
@@ -80,16 +80,18 @@ class NCAEClassifier(nn.Module):
         """Learn from samples (N, in_features) in [0, 1] and their classes (N,), ints from 0 to classes − 1.
 
         Raises:
-            TypeError, ValueError: X or y is not as above; the message names it.
+            TypeError, ValueError: X or y is not as above, or the weights cannot learn (see ``NCAE``); the message names
+                it.
             DivergenceError: a loss became NaN or infinite.
         """
-        rows = self._rows(X).detach()
-        labels = labels_of("y", y, len(rows), self.softmax.out_features).to(rows.device)
-        codes, generator = rows, self._generator()
-        for layer in self._ncaes():
-            codes = layer._fit(codes, generator).encode(codes).detach()
-        self._clear_softmax()
-        with torch.enable_grad():
+        check_learnable(self)
+        with torch.inference_mode(False), torch.enable_grad():
+            rows = self._rows(X).detach()
+            labels = labels_of("y", y, len(rows), self.softmax.out_features).to(rows.device)
+            codes, generator = rows, self._generator()
+            for layer in self._ncaes():
+                codes = layer._fit(codes, generator).encode(codes).detach()
+            self._clear_softmax()
             minimize(lambda: self._softmax_loss(codes, labels), self.softmax.parameters(), max_iter=self.softmax_iter)
             encoders = [weight for layer in self._ncaes() for weight in layer.encoder.parameters()]
             tuned = [*encoders, *self.softmax.parameters()]

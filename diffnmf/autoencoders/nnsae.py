@@ -55,6 +55,9 @@ class NNSAE(Autoencoder):
         (torch.Size([5, 64]), True)
     """
 
+    by_gradient = False
+    in_half = True
+
     def __init__(
         self,
         in_features: int,

@@ -64,6 +64,8 @@ def labels_of(name: str, labels: Any, count: int, classes: int) -> Tensor:
             f"{name}: expected one class for each of {count} samples; got {tuple(labels.shape)} (in their order)"
         )
     labels = labels.long()
+    if labels.is_inference() and not torch.is_inference_mode_enabled():
+        labels = labels.clone()  # which a loss can keep
     if count and (labels.min() < 0 or labels.max() >= classes):
         raise ValueError(
             f"{name}: expected classes from 0 to {classes - 1}; "

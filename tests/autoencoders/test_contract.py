@@ -9,9 +9,7 @@ import torch
 from helpers import rand
 
 from diffnmf.autoencoders import AUTOENCODERS, DeepNMF, NCAEClassifier
-from diffnmf.autoencoders.learning import minimize, train_in_batches
 from diffnmf.autoencoders.samples import rows_of
-from diffnmf.errors import DivergenceError
 from diffnmf.metrics import relative_error
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -24,7 +22,7 @@ SHORT = {
     "exponentiated_gradient": {"bias_learning_rate": 0.1, **BATCHES, **SIGMOID},
     "non_negative": {"encoder_learning_rate": 0.05, **BATCHES},
     "unfolded": {"epochs": 5, "batch_size": 20},
-    "deep_nmf": {"epochs": 8, "batch_size": 20},  # its start is nearly exact: the first epochs may lead away from it
+    "deep_nmf": {"epochs": 8, "batch_size": 20},
 }
 N, SIZE, K = 80, 12, 4
 
@@ -65,7 +63,10 @@ def test_it_learns(name, fitted):
     constant = relative_error(X.mT, X.mean(dim=0).expand_as(X).mT)
     with torch.no_grad():
         assert relative_error(X.mT, fitted(X).mT) < 0.9 * constant
-    assert fitted.losses_[-1] < fitted.losses_[0]
+    if name == "deep_nmf":  # which begins at NMF, here exact, and learns elsewhere
+        assert max(fitted.losses_) < 1e-4
+    else:
+        assert fitted.losses_[-1] < fitted.losses_[0]
 
 
 def test_shapes(fitted):
@@ -226,41 +227,6 @@ WRONG_OPTIONS = [
 def test_wrong_options_are_named(system, options, message):
     with pytest.raises(ValueError, match=message):
         AUTOENCODERS[system](SIZE, K, **options)
-
-
-def test_what_diverges_says_so():
-    weight = torch.ones(3, requires_grad=True)
-    optimizer = torch.optim.SGD([weight], 1e30)
-    with pytest.raises(DivergenceError, match=r"loss: became (inf|nan) in epoch 1"):
-        train_in_batches(
-            lambda X: (X * weight).square().mean(),
-            torch.ones(4, 3),
-            [optimizer],
-            torch.Generator(),
-            epochs=3,
-            batch_size=4,
-        )
-    with pytest.raises(DivergenceError, match="loss: became nan in evaluation 0"):
-        minimize(lambda: (weight * torch.nan).sum(), [weight], max_iter=3)
-
-
-def test_the_line_search_takes_no_iterations_away(monkeypatch):
-    made = []
-
-    class Watched(torch.optim.LBFGS):
-        def __init__(self, *args, **options):
-            super().__init__(*args, **options)
-            made.append(self)
-
-    monkeypatch.setattr(torch.optim, "LBFGS", Watched)
-    w = torch.full((8,), -1.5, dtype=torch.float64, requires_grad=True)
-
-    def rosenbrock():
-        return (100 * (w[1:] - w[:-1].square()).square() + (1 - w[:-1]).square()).sum()
-
-    minimize(rosenbrock, [w], max_iter=3)
-    (optimizer,) = made
-    assert optimizer.state[w]["n_iter"] == 3  # it was 2
 
 
 def test_rows_keep_their_gradient_and_take_the_dtype_of_the_weights():

@@ -63,9 +63,41 @@ def test_the_gradient_through_the_stack(sizes):
         torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-9)
 
 
+def test_the_error_of_exact_data_is_not_negative():
+    dictionaries = [rand(4, 40, seed=1, dtype=torch.float32), rand(2, 4, seed=2, dtype=torch.float32)]
+    X = rand(50, 2, dtype=torch.float32) @ dictionaries[1] @ dictionaries[0]
+    errors, _ = level_errors(X, dictionaries)
+    assert errors.dtype == torch.float64
+    assert (errors >= 0).all()
+    assert (errors < 1e-7 * X.double().square().sum()).all()
+
+
+@pytest.mark.parametrize("scale", [2.0**-80, 2.0**60])
+def test_the_loss_is_that_of_samples_of_any_size(scale):
+    X = rand(40, 12, dtype=torch.float32)
+    plain, scaled = (DeepNMF(12, 3, epochs=2).fit(size * X) for size in (1, scale))
+    assert scaled.losses_ == plain.losses_
+    assert torch.equal(scaled.components_, plain.components_)
+
+
+def test_labels_of_many_classes_are_not_rounded(monkeypatch):
+    """bfloat16 has no numbers between 256 and 258."""
+    seen, plain = [], DeepNMF._label_loss
+
+    def watched(self, codes, labels):
+        seen.append(labels)
+        return plain(self, codes, labels)
+
+    monkeypatch.setattr(DeepNMF, "_label_loss", watched)
+    labels = torch.arange(60) + 240
+    DeepNMF(16, 3, classes=300, epochs=1, batch_size=60).bfloat16().fit(rand(60, 16), labels)
+    assert torch.equal(seen[-1].sort().values, labels)
+
+
 def test_a_planted_hierarchy_is_found():
     X, parts, mixing, topic = planted()
     model = DeepNMF(45, 3, hidden=(9,), epochs=30, batch_size=100, learning_rate=2e-3).fit(X)
+    assert model.losses_[-1] < model.losses_[0]
     assert cosines(model.level_components(0), parts).min() > 0.95
     assert cosines(model.level_components(1), mixing @ parts).min() > 0.95
     strongest = model.encode(X).argmax(1)
@@ -146,6 +178,11 @@ def test_levels_are_what_they_say():
         ),
         (lambda: DeepNMF(5, 2).fit(-torch.rand(9, 5)), ValueError, r"X: expected finite numbers in \[0, inf\)"),
         (lambda: DeepNMF(5, 2).fit(torch.rand(3, 5)), ValueError, "X: expected at least 4 samples"),
+        (
+            lambda: DeepNMF(5, 2, hidden=(4, 7)).fit(torch.rand(6, 5)),
+            ValueError,
+            r"X: expected at least 7 samples, as many as the largest level has components; got 6 \(lower hidden",
+        ),
     ],
 )
 def test_errors(call, error, message):
