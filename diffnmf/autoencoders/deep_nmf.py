@@ -25,8 +25,8 @@ def level_errors(X: Tensor, dictionaries: Sequence[Tensor]) -> tuple[Tensor, Ten
     """‖X − S_l A_l ⋯ A₀‖² on every level, with exact codes S_l: the work of a step, differentiable in everything.
 
     X is met once, in C = XA₀ᵀ; all that follows has the size of the codes, because
-    ‖X − SP‖² = ‖X‖² − 2⟨XPᵀ, S⟩ + ⟨SPPᵀ, S⟩, and XPᵀ comes from C. The sums are formed in float64; where the codes say X
-    but for rounding, what they leave is zero, not less.
+    ‖X − SP‖² = ‖X‖² − 2⟨XPᵀ, S⟩ + ⟨SPPᵀ, S⟩, and XPᵀ comes from C. The sums are formed in float64; where the codes say
+    X but for rounding, what they leave is zero, not less.
 
     Arguments:
         X: (N, n).
