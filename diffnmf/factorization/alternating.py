@@ -215,6 +215,8 @@ class _Alternation:
         if now is not None:
             if iteration == 0:
                 self.start_norm[index] = now.of_start
+            elif iteration <= CHECK_EVERY:
+                self.start_norm[index] = now.at_most_size(self.start_norm[index])
             finished[index] = now.reaches(self.budget.tol * self.start_norm[index])
 
     def measure(self, problem: NMFProblem, iterate: FactorState) -> tuple[Tensor, Stationarity | None]:

@@ -106,8 +106,9 @@ def factorize(
         init: how to start, see ``initialize``; None is "auto", and "random" for "mu", which never moves a zero.
         tol: a problem has converged when the norm of its projected gradient over (H, W) is at most ``tol`` times that
             at its start, or a tenth of ‖(HᵀY, YWᵀ)‖ there where that is more: a good start is not asked for more than
-            a bad one. For another loss than the squared error (``MU``) it is that of factor ∘ gradient. The problem
-            then takes no further part. Checked every 10 iterations; 0 never stops.
+            a bad one. A start far too large counts no more than ‖(HᵀY, YWᵀ)‖ at the first check. For another loss
+            than the squared error (``MU``) it is that of factor ∘ gradient. The problem then takes no further part.
+            Checked every 10 iterations; 0 never stops.
         max_iter: iterations (W, then H) at the most, ≥ 0.
         H0: (*batch, n, k) or broadcastable to it, ≥ 0, replaces ``init``.
         W0: (*batch, k, m), likewise. Where one of them is given alone, the other is its exact non-negative least

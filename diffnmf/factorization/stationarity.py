@@ -34,6 +34,13 @@ class Stationarity:
         """(B,), what ``tol`` is relative to, where this is at the start."""
         return torch.maximum(self.norm, LEAST_START * self.size)
 
+    def at_most_size(self, of_start: Tensor) -> Tensor:
+        """``of_start`` once this is known at the first check, where factors have come to the size of Y.
+
+        The gradient of a start far too large is larger than that at zero, and says nothing of those that follow.
+        """
+        return torch.minimum(of_start, self.size)
+
     def reaches(self, wanted: Tensor) -> Tensor:
         """Whether ``norm`` is as small as ``wanted`` (B,), or rounding; a start may be too far off to be measured."""
         return self.norm <= torch.maximum(torch.where(wanted.isfinite(), wanted, 0.0), self.rounding)

@@ -6,9 +6,11 @@ import pytest
 import torch
 from nmf_problems import kkt_violation, random_matrix
 
+from diffnmf import Blocks
 from diffnmf.errors import ConvergenceWarning
-from diffnmf.factorization import METHODS, factorize, initialize
+from diffnmf.factorization import METHODS, MU, factorize, initialize
 from diffnmf.factorization.alternating import CHECK_EVERY, _Alternation
+from diffnmf.factorization.registry import get_method
 
 ITERATIVE = [name for name, method in METHODS.items() if method().needs_start]
 
@@ -34,6 +36,20 @@ def test_a_converged_problem_meets_the_tolerance(method, shape, tol, init):
     reference = torch.maximum(projected_gradient(Y, H, W), 0.1 * size)
     assert (projected_gradient(Y, result.H, result.W) <= 1.0001 * tol * reference).all()
     assert (result.iterations % CHECK_EVERY == 0).all()
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e6])
+@pytest.mark.parametrize("method", [*ITERATIVE, MU(1.0)], ids=str)
+def test_a_start_far_too_large_does_not_stop_at_once(method, scale):
+    Y = random_matrix(60, 5) @ random_matrix(5, 40, seed=1) + 0.1 * random_matrix(60, 40, seed=2)
+    H0, W0 = random_matrix(60, 5, seed=3), random_matrix(5, 40, seed=4)
+    options = {"method": method, "tol": 1e-3, "max_iter": 6000}
+    plain, large = (factorize(Y, 5, H0=factor * H0, W0=W0, **options) for factor in (1, scale))
+    assert large.converged
+    assert large.errors[-1] < 1.25 * plain.errors[-1]
+    if get_method(method).takes >= {"parts"}:
+        blocks = factorize(Blocks(Y.numpy()), 5, H0=scale * H0, W0=W0, **options)
+        torch.testing.assert_close(blocks.errors, large.errors, rtol=1e-6, atol=0)
 
 
 def test_every_problem_stops_by_itself():

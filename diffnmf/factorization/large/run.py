@@ -92,7 +92,6 @@ class LargeRun:
         now = self.measure(state)
         state.errors.append(self.error(state))
         if now is not None:
-            state.start_norm = float(now.of_start)
             self.judge(state, now)
         if self.part.problem.tall:  # in memory, too, such a method is told of its start
             self.tell(state)
@@ -214,6 +213,10 @@ class LargeRun:
         state.products = (A, C)
 
     def judge(self, state: State, now: Stationarity) -> None:
+        if state.iteration == 0:
+            state.start_norm = float(now.of_start)
+        elif state.iteration <= CHECK_EVERY:
+            state.start_norm = float(now.at_most_size(torch.tensor(state.start_norm).to(now.size)))
         wanted = torch.tensor(self.budget.tol * state.start_norm, dtype=torch.float64, device=now.norm.device)
         state.converged = bool(now.reaches(wanted))
 
