@@ -1,6 +1,7 @@
 """Where columns of H are nearly dependent: the right W, never worse than W = 0, and `converged` only where it is so."""
 
 import importlib.util
+import math
 import warnings
 from fractions import Fraction
 from pathlib import Path
@@ -44,9 +45,20 @@ def hilbert(n: int, k: int) -> torch.Tensor:
     return 1.0 / (torch.arange(n, dtype=torch.float64)[:, None] + torch.arange(k) + 1.0)
 
 
+def exact_residual_norms(H, Y, W):
+    """‖y − Hw‖ / ‖y‖ of every column, in rational numbers: with W of 1e10 the rounding of HW is more than is allowed."""
+    H, Y, W = ([[Fraction(x) for x in row] for row in X.tolist()] for X in (H, Y, W))
+    norms = []
+    for y, w in zip(zip(*Y, strict=True), zip(*W, strict=True), strict=True):
+        left = [of_y - sum(a * b for a, b in zip(row, w, strict=True)) for row, of_y in zip(H, y, strict=True)]
+        square, whole = (sum(x * x for x in vector) for vector in (left, y))
+        norms.append(math.sqrt(square / whole if whole else square))
+    return np.array(norms)
+
+
 def excess(H, Y, W):
     """The residual norms above those of scipy or of W = 0, in units of ‖y‖."""
-    return residual_norms(H, Y, W) - np.minimum(residual_norms(H, Y, scipy_nnls(H, Y)), 1.0)
+    return exact_residual_norms(H, Y, W) - np.minimum(exact_residual_norms(H, Y, scipy_nnls(H, Y)), 1.0)
 
 
 def solve(H, Y, solver):
