@@ -15,6 +15,8 @@ from torch import Tensor
 from diffnmf.factorization.base import Budget, Method, Run
 from diffnmf.factorization.half_step import half_step
 from diffnmf.factorization.nmf_problem import Index, NMFProblem
+from diffnmf.factorization.observed_half_step import ObservedHalfStep
+from diffnmf.factorization.sparse_matrix import ObservedMatrix
 from diffnmf.factorization.stationarity import Stationarity, stationarity
 from diffnmf.factorization.weighted_half_step import WeightedHalfStep
 from diffnmf.factorization.workers import for_each
@@ -68,6 +70,8 @@ class AlternatingMethod(Method):
         """What is reduced over one factor while the ``other`` one is held, Hᵀ (B, k, n) or W (B, k, m)."""
         target, penalties = problem.target(factor), problem.penalties(factor)
         weights = problem.entry_weights(factor)
+        if isinstance(target, ObservedMatrix):
+            return ObservedHalfStep(other, target, penalties)
         if weights is None:
             return half_step(other, target, penalties)
         assert isinstance(target, Tensor)

@@ -71,7 +71,9 @@ class Method(ABC):
 
     @property
     def takes(self) -> frozenset[str]:
-        """Which of "weights", "sparse" (Y), "fixed" (columns of H) and "parts" (Y in blocks, or shared) it can take."""
+        """Which of these it can take: "weights", "sparse" (Y), "observed" (Y sparse, known where it stores), "fixed"
+        (columns of H) and "parts" (Y in blocks, or shared).
+        """
         return frozenset()
 
     @property

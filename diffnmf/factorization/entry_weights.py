@@ -23,7 +23,10 @@ def entry_weights_of(
     if mask is None and weights is None:
         return None, None
     if sparse:
-        raise ValueError("mask, weights: expected None for a sparse Y, whose empty entries are 0 (use Y.to_dense())")
+        raise ValueError(
+            "mask, weights: expected None for a sparse Y, whose empty entries are 0 (use mask='stored' where these are"
+            " not known, or Y.to_dense())"
+        )
     dtype = torch.promote_types(Y.dtype, torch.float32)
     if mask is not None:
         check_tensor("mask", mask)

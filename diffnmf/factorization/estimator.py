@@ -72,9 +72,10 @@ class NMF(FittedParts):
     shuffle : bool, default=False
         Take the components in a random order in every sweep of 'hals', by random_state; a ``HALS`` given as solver has
         its own seed.
-    missing : {'error', 'ignore'}, default='error'
+    missing : {'error', 'ignore', 'unstored'}, default='error'
         What a NaN in X, or a masked entry of a masked array, is: an error, or an entry that is not known and does not
-        count.
+        count. 'unstored': X is sparse, and what it does not store is not known, as in a table of ratings; a zero that
+        it stores is a zero. Nothing else is formed, for 'hals', and 'mu' with the Frobenius norm.
     n_init : int, default=1
         Fits from as many random starts, all at once; the one with the smallest error is kept.
     fixed : array-like or Tensor of shape (n_fixed, n_features), default=None
@@ -121,7 +122,7 @@ class NMF(FittedParts):
     pass, for solvers 'hals', 'anls' and 'mu', without ``weights``, ``missing``, ``fixed`` and ``n_init``.
 
     float32 stays float32; other array dtypes become float64, half-precision tensors float32. Sparse X (SciPy's CSR and
-    CSC, torch's CSR) is never made dense; an entry that is not stored is a zero, not a missing value.
+    CSC, torch's CSR) is never made dense; an entry that is not stored is a zero, but with missing='unstored'.
 
     Torch tensors in, torch tensors out: ``components_`` and results are on the device of the X given. They carry no
     gradient; for a differentiable transform use ``diffnmf.layers.NNLSLayer()(components_.T, X.T).T``.

@@ -34,6 +34,8 @@ from diffnmf.factorization.sample_arrays import (
 from diffnmf.factorization.solver_names import solver_named
 from diffnmf.factorization.sparse_matrix import stored_entries
 
+MISSING = ("error", "ignore", "unstored")
+
 
 class NMFConvergenceWarning(ConvergenceWarning, SklearnConvergenceWarning):
     """What ``NMF`` warns with: filters on the class of this library and on that of scikit-learn both catch it."""
@@ -46,10 +48,12 @@ class Samples:
     Attributes:
         Y: (F, N), Xᵀ, dense or in torch's CSC layout; NaN where nothing is known.
         weights: (F, N), or None where every entry counts once.
+        observed: whether Y is sparse, and known only where it stores something.
     """
 
     Y: Tensor
     weights: Tensor | None
+    observed: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ class Fit:
 
 def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples:
     """X and its weights, checked, where the work is done."""
-    missing = check_name("missing", model.missing, ("error", "ignore")) == "ignore"
+    named = check_name("missing", model.missing, MISSING)
+    missing, observed = named == "ignore", named == "unstored"
     device, dtype = device_of(model.device), dtype_of(model.dtype)
     if isinstance(X, Tensor):
         rows = matrix_of(X, allow_nan=missing)
@@ -87,12 +92,14 @@ def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples
         rows = tensor_of(checked) if isinstance(checked, np.ndarray) else sparse_tensor_of(checked)
     if rows.layout != torch.strided and bool(rows.values().isnan().any()):
         raise ValueError("X: expected finite numbers in a sparse matrix; Input contains NaN (use a dense X)")
+    if observed and rows.layout == torch.strided:
+        raise ValueError("X: expected a sparse matrix with missing='unstored'; got a dense one (use 'ignore', and NaN)")
     check_non_negative(rows)
     check_range(stored_entries(rows), dtype)
     rows = rows.to(device=device, dtype=dtype)
     check_order(weights, X)
     V = entry_weights(weights, rows, missing=missing)
-    return Samples(rows.mT, None if V is None else V.mT)
+    return Samples(rows.mT, None if V is None else V.mT, observed)
 
 
 def fit(model: Any, samples: Samples, W: Any, H: Any, *, update_H: bool = True) -> Fit:
@@ -109,7 +116,8 @@ def fit(model: Any, samples: Samples, W: Any, H: Any, *, update_H: bool = True) 
     complaint = None
     if model.tol > 0 and not bool(factors.converged):
         complaint = complaint_of(model)
-    far = distance(factors.H, weights, samples.Y, samples.weights, solver_of(model).beta)
+    beta = solver_of(model).beta
+    far = distance(factors.H, weights, samples.Y, samples.weights, beta, observed=samples.observed)
     # A start that needs no iterations counts as one: scikit-learn asks for at least that.
     iterations = max(1, int(factors.iterations))
     return Fit(factors.H, weights, iterations, factors.errors.cpu().numpy(), far, complaint)
@@ -118,7 +126,12 @@ def fit(model: Any, samples: Samples, W: Any, H: Any, *, update_H: bool = True) 
 def fitted_weights(model: Any, samples: Samples, components: Tensor) -> Tensor:
     """W (k, N) for ``components`` (k, F) alone, so that every way in gives the same."""
     H = components.to(samples.Y.device, samples.Y.dtype).T
-    return weights_of(H, samples.Y, samples.weights, loss_of(model, samples))
+    loss = loss_of(model, samples)
+    if samples.observed and loss.beta != 2:
+        raise ValueError(
+            f"beta_loss: expected 'frobenius' with missing='unstored'; got {model.beta_loss!r} (use a dense X with NaN)"
+        )
+    return weights_of(H, samples.Y, samples.weights, loss, observed=samples.observed)
 
 
 def loss_of(model: Any, samples: Samples) -> Loss:
@@ -157,6 +170,7 @@ def factorize_samples(model: Any, samples: Samples, starts: Starts, Y: Any = Non
         "ridge_H": ridge_H,
         "fixed": starts.fixed,
         "weights": samples.weights,
+        "mask": "stored" if samples.observed else None,
     }
     with without_complaint():
         if n_init > 1:

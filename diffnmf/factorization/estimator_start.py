@@ -84,7 +84,7 @@ def _multiplies(model: Any) -> bool:
 
 def _default_init(model: Any, k: int, smallest: int) -> str | None:
     """Of init=None."""
-    if model.n_init != 1:
+    if model.n_init != 1 or getattr(model, "missing", None) == "unstored":
         return "random"
     if not _multiplies(model):
         return None

@@ -6,7 +6,8 @@
 import torch
 from torch import Tensor
 
-from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, multiply
+from diffnmf.factorization.observed_weights import observed_weights
+from diffnmf.factorization.sparse_matrix import Matrix, ObservedMatrix, SparseMatrix, multiply
 from diffnmf.layers import NNLSLayer
 from diffnmf.solvers import NNLSSolver
 
@@ -28,12 +29,14 @@ def exact_weights(
 
     Arguments:
         H: (B, n, k).
-        Y: (B, n, m); zero where its weight is.
+        Y: (B, n, m); zero where its weight is. An ``ObservedMatrix`` counts where it is known.
         weights: V (B, n, m) ≥ 0, or None where all are 1.
         l1, ridge: numbers, or tensors that broadcast to W.
         W0: (B, k, m), a warm start.
         solver: as in ``diffnmf.nnls``.
     """
+    if isinstance(Y, ObservedMatrix):
+        return observed_weights(H, Y, l1=l1, ridge=ridge, solver=solver)
     solve = NNLSLayer(solver, backward="detached")
     if isinstance(Y, SparseMatrix):
         assert weights is None  # a sparse matrix is known as a whole

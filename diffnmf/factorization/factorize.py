@@ -22,7 +22,7 @@ from diffnmf.factorization.nmf_problem import NMFProblem, Units
 from diffnmf.factorization.partial_start import Start, partial_start
 from diffnmf.factorization.problem_input import Given, make_nmf_problem
 from diffnmf.factorization.registry import get_method
-from diffnmf.factorization.sparse_matrix import SparseMatrix
+from diffnmf.factorization.sparse_matrix import ObservedMatrix, SparseMatrix
 from diffnmf.solvers.devices import precise_products
 
 Callback = Callable[[int, Tensor, Tensor], bool | None]
@@ -72,7 +72,7 @@ def factorize(
     H0: Tensor | None = None,
     W0: Tensor | None = None,
     fixed: Tensor | None = None,
-    mask: Tensor | None = None,
+    mask: Tensor | str | None = None,
     weights: Tensor | None = None,
     l1_H: float = 0.0,
     l1_W: float = 0.0,
@@ -117,7 +117,9 @@ def factorize(
             are. The others begin with what they leave of Y. For "hals", "anls" and "mu".
         mask: (*batch, n, m) or broadcastable to it, bool, True where Y is known; elsewhere Y may hold anything, NaN
             too. The error is that of the known entries; where nothing is known of a row or a column, its entries of H
-            or W are zero (and remain so where these are a start for "mu"). For "hals", "anls" and "mu".
+            or W are zero (and remain so where these are a start for "mu"). For "hals", "anls" and "mu". Or "stored",
+            for a sparse Y: what it does not store is not known, as in a table of ratings. Nothing but what is stored is
+            formed. For "hals", and "mu" with the squared error.
         weights: likewise, numbers ≥ 0: the squared error becomes ½ Σ weights (Y − HW)². Zero is not known. Their unit
             does not matter but beside penalties.
         l1_H: a number ≥ 0.
@@ -225,15 +227,15 @@ def _check_method(method: Method, problem: NMFProblem) -> None:
     needed = {
         "weights": problem.weights is not None,
         "sparse": isinstance(problem.Y, SparseMatrix),
+        "observed": isinstance(problem.Y, ObservedMatrix),
         "fixed": problem.fixed > 0,
     }
-    arguments = {"weights": "mask, weights", "sparse": "Y", "fixed": "fixed"}
+    arguments = {"weights": "mask, weights", "sparse": "Y", "observed": "mask, missing", "fixed": "fixed"}
     for name, wanted in needed.items():
         if wanted and name not in method.takes:
             expected = "a dense tensor" if name == "sparse" else "None"
-            raise ValueError(
-                f'{arguments[name]}: expected {expected} for method {type(method).__name__}; use "hals", "anls" or "mu"'
-            )
+            others = '"hals", or "mu" for the squared error' if name == "observed" else '"hals", "anls" or "mu"'
+            raise ValueError(f"{arguments[name]}: expected {expected} for method {type(method).__name__}; use {others}")
     if method.beta <= 0 and has_zeros(problem.Y, problem.weights):
         raise zeros_refused("Y")
 
@@ -258,12 +260,15 @@ def _start(problem: NMFProblem, units: Units, method: Method, given: Given, init
 
 def _without_unknown(run: Run, problem: NMFProblem) -> Run:
     """Zeros in the rows of H and the columns of W that nothing is known of, where a method leaves its start."""
-    if problem.weights is None:
+    if isinstance(problem.Y, ObservedMatrix):
+        rows, columns = problem.Y.known(2), problem.Y.known(1)
+    elif problem.weights is not None:
+        rows, columns = ((problem.weights > 0).any(dim) for dim in (2, 1))
+    else:
         return run
-    known = problem.weights > 0
-    Ht = torch.where(known.any(2).unsqueeze(1), run.Ht, 0.0)
+    Ht = torch.where(rows.unsqueeze(1), run.Ht, 0.0)
     Ht[:, : problem.fixed] = run.Ht[:, : problem.fixed]
-    return replace(run, W=torch.where(known.any(1).unsqueeze(1), run.W, 0.0), Ht=Ht)
+    return replace(run, W=torch.where(columns.unsqueeze(1), run.W, 0.0), Ht=Ht)
 
 
 def _factors(run: Run, units: Units, method: Method, *, may_warn: bool) -> Factors:

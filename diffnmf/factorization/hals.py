@@ -16,6 +16,7 @@ from diffnmf.factorization.alternating import AlternatingMethod, FactorState
 from diffnmf.factorization.extrapolation import RATES, adapt_, extrapolate_, forget_, remember
 from diffnmf.factorization.half_step import TRUSTED_SQUARE, Quadratic, negligible
 from diffnmf.factorization.nmf_problem import NMFProblem
+from diffnmf.factorization.observed_half_step import ObservedHalfStep
 from diffnmf.factorization.revival import revive_
 from diffnmf.factorization.stationarity import Stationarity, stationarity_of_squares
 from diffnmf.factorization.weighted_half_step import WeightedHalfStep
@@ -42,6 +43,8 @@ WEIGHTED_SWEEPS = 2
 # columns (see ``majorizer``) gets further in the time of thirty iterations with one for each: on 2,000 images of MNIST
 # it does at k = 50, on groups of 40 of them at k ≤ 30 it does not.
 EVEN = 30.0
+
+AnyHalfStep = Quadratic | WeightedHalfStep | ObservedHalfStep
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class HALS(AlternatingMethod):
 
     @property
     def takes(self) -> frozenset[str]:
-        return frozenset({"weights", "sparse", "fixed", "parts"})
+        return frozenset({"weights", "sparse", "observed", "fixed", "parts"})
 
     def begin(self, problem: NMFProblem, W: Tensor, Ht: Tensor) -> dict[str, Tensor]:
         memory = remember(W, Ht) if self.extrapolate else {}
@@ -109,7 +112,7 @@ class HALS(AlternatingMethod):
         if self.extrapolate:
             adapt_(memory, objective)
 
-    def update(self, half: Quadratic | WeightedHalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
+    def update(self, half: AnyHalfStep, X: Tensor, memory: dict[str, Tensor], factor: str) -> None:
         past = memory[factor] if self.extrapolate else None
         if not self.shuffle:
             self._sweep(half, X, memory, past)
@@ -126,14 +129,21 @@ class HALS(AlternatingMethod):
             past[:, order] = last
 
     def _sweep(
-        self, half: Quadratic | WeightedHalfStep, X: Tensor, memory: dict[str, Tensor], past: Tensor | None
+        self,
+        half: AnyHalfStep,
+        X: Tensor,
+        memory: dict[str, Tensor],
+        past: Tensor | None,
     ) -> None:
         """Some passes over X, and the extrapolation, in place."""
         k, beta = X.shape[1], None if past is None else memory["used"]
         if isinstance(half, Quadratic):
             sweep_(*half.penalized(), X, passes(self.sweeps, half.size, k), past, beta)
             return
-        self._weighted_sweep(half, X, memory["largest"], even=memory["evenness"].flatten() * k >= EVEN)
+        if isinstance(half, ObservedHalfStep):
+            half.sweep_(X, min(self.sweeps, WEIGHTED_SWEEPS))
+        else:
+            self._weighted_sweep(half, X, memory["largest"], even=memory["evenness"].flatten() * k >= EVEN)
         if past is not None and beta is not None:
             extrapolate_(X, past, beta)
 

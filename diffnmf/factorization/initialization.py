@@ -16,7 +16,7 @@ from diffnmf.factorization.nndsvd import nndsvd, nndsvd_filled_with
 from diffnmf.factorization.partial_start import Start
 from diffnmf.factorization.problem_input import Given, make_nmf_problem
 from diffnmf.factorization.spa import spa
-from diffnmf.factorization.sparse_matrix import SparseMatrix, multiply
+from diffnmf.factorization.sparse_matrix import ObservedMatrix, SparseMatrix, multiply
 from diffnmf.solvers.devices import precisely
 from diffnmf.solvers.norms import one_where_zero
 
@@ -40,7 +40,7 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: Seed = 0) -> St
 
             - "auto": "merge" and a filled "nndsvd" ("random" where both sides of Y are beyond 1,024) run five rounds
               of HALS each, and every problem keeps the better one, as it is then. "random" where k exceeds n and m.
-              For a sparse Y the filled "nndsvd".
+              For a sparse Y the filled "nndsvd"; "random" where what it does not store is not known.
             - "merge": a factorisation already, of the merged columns or rows of Y, see ``merge``; k ≤ max(n, m).
             - "random": uniform in [0, 2√(mean(Y)/k)), so that the mean of HW is that of Y. One draw of each shape
               serves every problem of a batch, scaled for each: the same problem has the same start wherever it stands.
@@ -93,6 +93,13 @@ def start(problem: NMFProblem, units: Units, init: str, seed: Seed) -> Start:
             f'init: expected one of "auto", "random", "uniform", "nndsvd", "nndsvda", "nndsvdar" for a sparse Y;'
             f" got {init!r}, which needs dense columns (use Y.to_dense())"
         )
+    if isinstance(problem.Y, ObservedMatrix) and init not in DRAWN_INITS:
+        if init != "auto":
+            raise ValueError(
+                f'init: expected "auto", "random" or "uniform" where what is not stored is not known; got {init!r}'
+                " (leave it out)"
+            )
+        init = "random"
     return INITS[init](problem, units, seed)
 
 
@@ -129,7 +136,11 @@ def _fit(problem: NMFProblem, factor: str, H: Tensor, W: Tensor | None) -> Tenso
     if W is None:
         return exact_weights(H, Y, weights=V)
     # ⟨HW, Y⟩ / ‖HW‖², from products with the smaller sides
-    if V is None:
+    if isinstance(Y, ObservedMatrix):
+        product = Y.sampled_product(H[0].mT, W[0])
+        cross, square = (product * x for x in (Y.values, product))
+        cross, square = (x.sum().reshape(1, 1, 1) for x in (cross, square))
+    elif V is None:
         cross = (multiply(H.mT, Y) * W).sum((1, 2), keepdim=True)
         square = ((H.mT @ H) * (W @ W.mT)).sum((1, 2), keepdim=True)
     else:
@@ -249,3 +260,4 @@ INITS: dict[str, Callable[[NMFProblem, Units, Seed], Start]] = {
     "spa": _spa,
 }
 DENSE_INITS = frozenset({"merge", "spa"})
+DRAWN_INITS = frozenset({"random", "uniform"})

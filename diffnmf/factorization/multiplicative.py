@@ -69,7 +69,8 @@ class MU(AlternatingMethod):
 
     @property
     def takes(self) -> frozenset[str]:
-        return frozenset({"weights", "sparse", "fixed", "parts"})
+        every = frozenset({"weights", "sparse", "fixed", "parts"})
+        return every | {"observed"} if self.beta == 2 else every
 
     @property
     def beta(self) -> float:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.nmf_problem import NMFProblem, Penalties
-from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix
+from diffnmf.factorization.sparse_matrix import Matrix, ObservedMatrix, SparseMatrix
 from diffnmf.solvers.norms import one_where_zero
 
 Start = tuple[Tensor, Tensor]  # H (B, n, k), W (B, k, m)
@@ -29,8 +29,10 @@ def partial_start(problem: NMFProblem, fixed: Tensor | None, whole: Callable[[NM
     W_fixed = exact_weights(fixed, problem.Y, weights=problem.weights)
     if rest == 0:
         return fixed, W_fixed
-    if isinstance(filled.Y, SparseMatrix):
-        left: Matrix = filled.Y  # what is left of it would be dense
+    if isinstance(filled.Y, ObservedMatrix):
+        left: Matrix = filled.Y.less(fixed[0].mT, W_fixed[0]).map(lambda values: values.clamp(min=0))
+    elif isinstance(filled.Y, SparseMatrix):
+        left = filled.Y  # what is left of it would be dense
     else:
         left = torch.baddbmm(filled.dense, fixed, W_fixed, alpha=-1).clamp_(min=0)
     H, W = whole(replace(filled, Y=left, k=rest, fixed=0, weights_penalties=Penalties(), basis_penalties=Penalties()))

@@ -10,12 +10,13 @@ from diffnmf.checks import (
     check_count,
     check_expands,
     check_matrix,
+    check_name,
     check_number,
     check_same_device,
 )
 from diffnmf.factorization.entry_weights import entry_weights_of
 from diffnmf.factorization.nmf_problem import NMFProblem, Penalties, Units, largest_penalty
-from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, in_units
+from diffnmf.factorization.sparse_matrix import Matrix, ObservedMatrix, SparseMatrix, in_units
 from diffnmf.solvers.devices import check_float64
 from diffnmf.solvers.ranges import times_power
 
@@ -36,7 +37,7 @@ def make_nmf_problem(
     H0: Tensor | None = None,
     W0: Tensor | None = None,
     fixed: Tensor | None = None,
-    mask: Tensor | None = None,
+    mask: Tensor | str | None = None,
     weights: Tensor | None = None,
     l1_H: float = 0.0,
     l1_W: float = 0.0,
@@ -54,10 +55,13 @@ def make_nmf_problem(
     """
     k = check_count("k", k, at_least=1)
     sparse = isinstance(Y, Tensor) and Y.layout != torch.strided
-    flat, batch = _sparse(Y) if sparse else _dense(Y)
+    observed = isinstance(mask, str) and check_name("mask", mask, ("stored",)) == "stored"
+    if observed and not sparse:
+        raise ValueError("mask: expected 'stored' for a sparse Y only; got it for a dense one (use a tensor of bool)")
+    flat, batch = _sparse(Y, observed=observed) if sparse else _dense(Y)
     _, n, m = flat.shape
     dtype, shape = flat.dtype, (*batch, n, m)
-    V, V_exponent = entry_weights_of(mask, weights, Y, shape, sparse)
+    V, V_exponent = entry_weights_of(None if isinstance(mask, str) else mask, weights, Y, shape, sparse)
     if V is not None:
         assert isinstance(flat, Tensor)
         flat = torch.where(V > 0, flat, 0.0)  # whatever stands where nothing is known
@@ -121,7 +125,7 @@ def _dense(Y: Tensor) -> tuple[Tensor, list[int]]:
     return Y.detach().reshape(-1, n, m).to(dtype), batch
 
 
-def _sparse(Y: Tensor) -> tuple[SparseMatrix, list[int]]:
+def _sparse(Y: Tensor, *, observed: bool) -> tuple[SparseMatrix, list[int]]:
     """The same of a sparse Y, a single matrix."""
     if Y.layout not in (torch.sparse_csr, torch.sparse_csc):
         raise TypeError(
@@ -133,7 +137,8 @@ def _sparse(Y: Tensor) -> tuple[SparseMatrix, list[int]]:
     if Y.ndim != 2:
         raise ValueError(f"Y: expected a single matrix (n, m) where it is sparse; got {tuple(Y.shape)}")
     _check_not_empty(Y)
-    return SparseMatrix.of(Y.detach().to(torch.promote_types(Y.dtype, torch.float32))), []
+    Y = Y.detach().to(torch.promote_types(Y.dtype, torch.float32))
+    return (ObservedMatrix if observed else SparseMatrix).of(Y), []
 
 
 def _check_not_empty(Y: Tensor) -> None:

@@ -10,7 +10,7 @@ from diffnmf.factorization.divergence_weights import divergence_weights
 from diffnmf.factorization.entry_weights import weights_in_units
 from diffnmf.factorization.exact_weights import exact_weights
 from diffnmf.factorization.nmf_problem import Penalties, largest_penalty
-from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, batch_of_one, largest_of_columns
+from diffnmf.factorization.sparse_matrix import Matrix, ObservedMatrix, SparseMatrix, batch_of_one, largest_of_columns
 from diffnmf.solvers.devices import precisely
 from diffnmf.solvers.norms import one_where_zero, safe_norm
 from diffnmf.solvers.ranges import range_exponent, times_power
@@ -33,13 +33,15 @@ class Loss:
 
 @torch.no_grad()
 @precisely
-def weights_of(H: Tensor, Y: Tensor, V: Tensor | None, loss: Loss) -> Tensor:
+def weights_of(H: Tensor, Y: Tensor, V: Tensor | None, loss: Loss, *, observed: bool = False) -> Tensor:
     """W (k, m) ≥ 0 for H (n, k), Y (n, m), dense or sparse, and V (n, m) or None: at a minimum of the loss.
+
+    ``observed``: Y is sparse, and known only where it stores something.
 
     Raises:
         ValueError: an entry is zero where the divergence of a zero is infinite.
     """
-    H, target = H.unsqueeze(0), batch_of_one(Y)
+    H, target = H.unsqueeze(0), batch_of_one(Y, observed=observed)
     V = None if V is None else V.unsqueeze(0)
     if V is not None and isinstance(target, Tensor):
         target = torch.where(V > 0, target, 0.0)
@@ -81,9 +83,9 @@ def _within_reach(target: Matrix, H: Tensor) -> Matrix:
 
 @torch.no_grad()
 @precisely
-def distance(H: Tensor, W: Tensor, Y: Tensor, V: Tensor | None, beta: float) -> float:
-    """√(Σ V (Y − HW)²), or √(2 Σ V d_β(Y | HW)) for another β than 2."""
-    target = batch_of_one(Y)
+def distance(H: Tensor, W: Tensor, Y: Tensor, V: Tensor | None, beta: float, *, observed: bool = False) -> float:
+    """√(Σ V (Y − HW)²), or √(2 Σ V d_β(Y | HW)) for another β than 2; ``observed`` as in ``weights_of``."""
+    target = batch_of_one(Y, observed=observed)
     if V is not None and isinstance(target, Tensor):
         target = torch.where(V > 0, target, 0.0)
     if beta != 2:
@@ -91,6 +93,8 @@ def distance(H: Tensor, W: Tensor, Y: Tensor, V: Tensor | None, beta: float) -> 
             return _divergence_distance(H, W, target, None, beta)
         V, exponent = weights_in_units(V.unsqueeze(0), V.dtype)
         return _divergence_distance(H, W, target, V, beta) * 2.0 ** (0.5 * int(exponent))
+    if isinstance(target, ObservedMatrix):
+        return float(safe_norm(target.less(H.mT, W).values, dim=0))
     if isinstance(target, SparseMatrix):
         return _sparse_distance(H, W, target)
     residual = target[0] - H @ W

@@ -1,11 +1,11 @@
-"""A sparse Y: its entries that are not zero, by rows and by columns, so that both products with it are fast."""
+"""A sparse Y: its entries that are not zero, or known, by rows and by columns, so that products with it are fast."""
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from threading import Lock
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -25,13 +25,13 @@ class SparseMatrix:
     rows: Tensor
     columns: Tensor
 
-    @staticmethod
-    def of(Y: Tensor) -> "SparseMatrix":
+    @classmethod
+    def of(cls, Y: Tensor) -> Self:
         """From a tensor (n, m) in torch's CSR or CSC layout, without duplicates."""
         if Y.layout == torch.sparse_csr:
-            return SparseMatrix(Y, _transposed(Y))
+            return cls(Y, _transposed(Y))
         columns = csr_tensor(Y.ccol_indices(), Y.row_indices(), Y.values(), (Y.shape[1], Y.shape[0]))
-        return SparseMatrix(_transposed(columns), columns)
+        return cls(_transposed(columns), columns)
 
     @property
     def shape(self) -> torch.Size:
@@ -50,8 +50,8 @@ class SparseMatrix:
         return self.rows.device
 
     @property
-    def mT(self) -> "SparseMatrix":
-        return SparseMatrix(self.columns, self.rows)
+    def mT(self) -> Self:
+        return replace(self, rows=self.columns, columns=self.rows)
 
     @cached_property
     def values(self) -> Tensor:
@@ -68,7 +68,7 @@ class SparseMatrix:
     def __len__(self) -> int:
         return 1
 
-    def __getitem__(self, index: object) -> "SparseMatrix":
+    def __getitem__(self, index: object) -> Self:
         """The whole: a batch of one has one part."""
         return self
 
@@ -79,27 +79,30 @@ class SparseMatrix:
         """F @ Y for F (1, k, n): (1, k, m)."""
         return (self.columns @ F[0].mT.contiguous()).mT.contiguous().unsqueeze(0)
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> "SparseMatrix":
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
         """With its entries changed, one by one; what is zero stays zero."""
-        return SparseMatrix(*(_with_values(x, change(x.values())) for x in (self.rows, self.columns)))
+        rows, columns = (_with_values(x, change(x.values())) for x in (self.rows, self.columns))
+        return replace(self, rows=rows, columns=columns)
 
-    def columns_divided(self, by: Tensor) -> "SparseMatrix":
+    def columns_divided(self, by: Tensor) -> Self:
         """Column j divided by ``by[j]``, (m,)."""
-        return SparseMatrix(
-            _with_values(self.rows, self.values / by[self.places[1]]),
-            _with_values(self.columns, self.mT.values / by[self.mT.places[0]]),
+        return replace(
+            self,
+            rows=_with_values(self.rows, self.values / by[self.places[1]]),
+            columns=_with_values(self.columns, self.mT.values / by[self.mT.places[0]]),
         )
 
-    def without_rows(self, kept: Tensor) -> "SparseMatrix":
+    def without_rows(self, kept: Tensor) -> Self:
         """Zero, though stored, in the rows that are not ``kept`` (n,) bool."""
-        return SparseMatrix(
-            _with_values(self.rows, torch.where(kept[self.places[0]], self.values, 0.0)),
-            _with_values(self.columns, torch.where(kept[self.mT.places[1]], self.mT.values, 0.0)),
+        return replace(
+            self,
+            rows=_with_values(self.rows, torch.where(kept[self.places[0]], self.values, 0.0)),
+            columns=_with_values(self.columns, torch.where(kept[self.mT.places[1]], self.mT.values, 0.0)),
         )
 
-    def with_values(self, values: Tensor) -> "SparseMatrix":
+    def with_values(self, values: Tensor) -> Self:
         """Other entries (nnz,) in the same places. Only for products from the right: ``columns`` stay as they are."""
-        return SparseMatrix(_with_values(self.rows, values), self.columns)
+        return replace(self, rows=_with_values(self.rows, values))
 
     def sampled_product(self, F: Tensor, X: Tensor) -> Tensor:
         """The entries of FᵀX at the places of Y, (nnz,), for F (k, n) and X (k, m)."""
@@ -122,6 +125,26 @@ class SparseMatrix:
         return self.rows.to_dense().unsqueeze(0)
 
 
+class ObservedMatrix(SparseMatrix):
+    """The same where what is not stored is not known; a zero that is stored is a zero."""
+
+    def less(self, F: Tensor, X: Tensor) -> Self:
+        """What FᵀX, of F (k, n) and X (k, m), leaves of the known entries."""
+        rows = _with_values(self.rows, self.values - self.sampled_product(F, X))
+        columns = _with_values(self.columns, self.mT.values - self.mT.sampled_product(X, F))
+        return replace(self, rows=rows, columns=columns)
+
+    def known(self, dim: int) -> Tensor:
+        """Whether anything is known of each row (dim 2), (1, n), or of each column (dim 1), (1, m)."""
+        layout = self.rows if dim == 2 else self.columns
+        return (layout.crow_indices().diff() > 0).unsqueeze(0)
+
+    def mean(self, dim: tuple[int, ...] = (), keepdim: bool = True) -> Tensor:
+        """(1, 1, 1), of what is known."""
+        count = max(1, len(self.values))
+        return (self.values.sum(dtype=torch.float64) / count).to(self.dtype).reshape(1, 1, 1)
+
+
 Matrix = Tensor | SparseMatrix
 
 
@@ -130,9 +153,11 @@ def multiply(F: Tensor, Y: Matrix) -> Tensor:
     return Y.left_multiplied(F) if isinstance(Y, SparseMatrix) else F @ Y
 
 
-def batch_of_one(Y: Tensor) -> Matrix:
-    """(n, m), dense or in torch's CSR or CSC layout, to (1, n, m)."""
-    return Y.unsqueeze(0) if Y.layout == torch.strided else SparseMatrix.of(Y)
+def batch_of_one(Y: Tensor, *, observed: bool = False) -> Matrix:
+    """(n, m), dense or in torch's CSR or CSC layout, to (1, n, m); if ``observed``, what is not stored is not known."""
+    if Y.layout == torch.strided:
+        return Y.unsqueeze(0)
+    return ObservedMatrix.of(Y) if observed else SparseMatrix.of(Y)
 
 
 def stored_entries(Y: Tensor) -> Tensor:

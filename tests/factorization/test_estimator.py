@@ -248,7 +248,7 @@ class TestMessages:
             ({"beta_loss": "hinge", "solver": "mu"}, ValueError, "beta_loss: expected one of .*; got 'hinge'"),
             ({"init": "custom"}, ValueError, "init: expected W or H, or both, of fit with init='custom'"),
             ({"init": "pca"}, ValueError, "init: expected one of .*; got 'pca'"),
-            ({"missing": "drop"}, ValueError, "missing: expected one of error, ignore; got 'drop'"),
+            ({"missing": "drop"}, ValueError, "missing: expected one of error, ignore, unstored; got 'drop'"),
             ({"n_init": 0}, ValueError, "n_init: expected an int ≥ 1"),
             ({"n_init": 2, "init": "nndsvd"}, ValueError, "init: expected one that draws"),
             ({"dtype": "int32"}, ValueError, "dtype: expected None, 'float32' or 'float64'; got 'int32'"),

@@ -46,7 +46,7 @@ def hilbert(n: int, k: int) -> torch.Tensor:
 
 
 def exact_residual_norms(H, Y, W):
-    """‖y − Hw‖ / ‖y‖ of every column, in rational numbers: with W of 1e10 the rounding of HW is more than is allowed."""
+    """‖y − Hw‖ / ‖y‖ of every column, in rational numbers: at W of 1e10 the rounding of HW is more than is allowed."""
     H, Y, W = ([[Fraction(x) for x in row] for row in X.tolist()] for X in (H, Y, W))
     norms = []
     for y, w in zip(zip(*Y, strict=True), zip(*W, strict=True), strict=True):
