@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from diffnmf.autoencoders.base import Autoencoder
 from diffnmf.autoencoders.learning import train_in_batches
+from diffnmf.autoencoders.units import register_size, size_of
 from diffnmf.checks import check_count, check_number
 
 
@@ -14,7 +15,9 @@ class NonNegativeAutoencoder(Autoencoder):
 
     The loss is the mean over the samples of KL(x ‖ x̂) + l1 Σ codes, with KL(x ‖ x̂) = Σ x log(x/x̂) − x + x̂. The
     encoder may subtract, so that a code is small where another part says the same. Components sum to 1: without that,
-    a model escapes l1 by scaling them up. ``separate`` takes mixtures apart with several of them.
+    a model escapes l1 by scaling them up. ``fit`` keeps the largest entry of its samples as ``size``, the unit in which
+    E sees samples and gives codes, so that no scale of the samples matters. ``separate`` takes mixtures apart with
+    several of them.
 
     Raises:
         TypeError, ValueError: an option is not as above; the message names it.
@@ -59,6 +62,8 @@ class NonNegativeAutoencoder(Autoencoder):
         self.batch_size = check_count("batch_size", batch_size, at_least=1)
         self.encoder = nn.Parameter(torch.empty(self.in_features, self.k))
         self.dictionary = nn.Parameter(torch.empty(self.k, self.in_features))  # V
+        self.size: Tensor
+        register_size(self)
         with torch.no_grad():
             self._reset(torch.Generator().manual_seed(self.seed))
 
@@ -67,22 +72,24 @@ class NonNegativeAutoencoder(Autoencoder):
         self.dictionary.copy_(torch.randn(self.dictionary.shape, generator=generator, device="cpu"))
 
     def _learn(self, X: Tensor, generator: torch.Generator) -> None:
+        self.size.copy_(size_of(X))
         optimizer = torch.optim.Adam(
             [
                 {"params": [self.dictionary], "lr": self.learning_rate},
                 {"params": [self.encoder], "lr": self.encoder_learning_rate},
             ]
         )
-        self.losses_ = train_in_batches(
-            self._loss, X, [optimizer], generator, epochs=self.epochs, batch_size=self.batch_size
+        losses = train_in_batches(
+            self._loss, X / self.size, [optimizer], generator, epochs=self.epochs, batch_size=self.batch_size
         )
+        self.losses_ = [loss * self.size.item() for loss in losses]  # in the units of X
 
     def _loss(self, X: Tensor) -> Tensor:
-        codes = self._encode(X)
+        codes = F.softplus(X @ self.encoder)
         return (kl_divergence(X, self._decode(codes)) + self.l1 * codes.sum(dim=1)).mean()
 
     def _encode(self, X: Tensor) -> Tensor:
-        return F.softplus(X @ self.encoder)
+        return self.size * F.softplus((X / self.size) @ self.encoder)
 
     def _decode(self, codes: Tensor) -> Tensor:
         return codes @ self._components()

@@ -9,6 +9,7 @@ from diffnmf.autoencoders.base import Autoencoder
 from diffnmf.autoencoders.learning import train_in_batches
 from diffnmf.autoencoders.projection import keep_non_negative
 from diffnmf.autoencoders.samples import rows_of
+from diffnmf.autoencoders.units import register_size, size_of
 from diffnmf.checks import check_count, check_number
 from diffnmf.factorization import factorize
 from diffnmf.factorization.sample_arrays import in_kind
@@ -25,7 +26,8 @@ class UnfoldedNMF(Autoencoder):
     Each layer has its own W₁ (k, k), W₂ (k, n), λ₁ and λ₂, all ≥ 0. They begin as W₁ = HᵀH and W₂ = Hᵀ, H being the
     components of an NMF of the samples: then a layer is one step of Lee and Seung, and the error falls from layer to
     layer. Learning (Adam, projected) makes the same number of layers say more. The codes that the first layer is given
-    are the constant that fits the sample best.
+    are the constant that fits the sample best. ``fit`` keeps the largest entry of its samples as ``size``, the unit in
+    which layers see samples and λ₁ is given, so that no scale of the samples matters.
 
     Raises:
         TypeError, ValueError: an option is not as above; the message names it.
@@ -39,7 +41,7 @@ class UnfoldedNMF(Autoencoder):
     Arguments:
         in_features, k, seed: as for ``Autoencoder``. Samples are ≥ 0.
         layers: T, an int ≥ 1.
-        l1, l2: what λ₁ and λ₂ begin with, ≥ 0.
+        l1, l2: what λ₁ and λ₂ begin with, ≥ 0; λ₁ in units of ``size``.
         learning_rate: of Adam, > 0. The components that learning begins with have length one.
         epochs, batch_size: int ≥ 0, int ≥ 1.
 
@@ -77,6 +79,8 @@ class UnfoldedNMF(Autoencoder):
         self.W1 = nn.Parameter(torch.empty(self.layers, self.k, self.k))
         self.W2 = nn.Parameter(torch.empty(self.layers, self.k, self.in_features))
         self.penalties = nn.Parameter(torch.empty(self.layers, 2))  # λ₁ and λ₂
+        self.size: Tensor
+        register_size(self)
         with torch.no_grad():
             self._reset(torch.Generator().manual_seed(self.seed))
 
@@ -108,19 +112,25 @@ class UnfoldedNMF(Autoencoder):
         self.begin_with(torch.rand(self.dictionary.shape, generator=generator, device="cpu"))
 
     def _learn(self, X: Tensor, generator: torch.Generator) -> None:
-        # Unit columns of H, so that one learning rate serves all scales of X.
-        H = factorize(X.mT, self.k, seed=self.seed, max_iter=100, tol=0.0).H  # (n, k)
+        self.size.copy_(size_of(X))
+        # With samples in this unit and unit columns of H one learning rate serves all scales of X.
+        H = factorize((X / self.size).mT, self.k, seed=self.seed, max_iter=100, tol=0.0).H  # (n, k)
         self.begin_with(with_unit_columns(H).mT)
         optimizer = torch.optim.Adam(self.parameters(), self.learning_rate)
         keep_non_negative(optimizer, self.parameters())
-        self.losses_ = train_in_batches(
-            self._loss, X, [optimizer], generator, epochs=self.epochs, batch_size=self.batch_size
+        losses = train_in_batches(
+            self._loss, X / self.size, [optimizer], generator, epochs=self.epochs, batch_size=self.batch_size
         )
+        self.losses_ = [loss * self.size.item() ** 2 for loss in losses]  # in the units of X
 
     def _loss(self, X: Tensor) -> Tensor:
-        return (X - self._decode(self._encode(X))).square().sum(dim=1).mean() / 2
+        return (X - self._decode(self._codes_in_units(X)[-1])).square().sum(dim=1).mean() / 2
 
     def _all_codes(self, X: Tensor) -> list[Tensor]:
+        return [codes * self.size for codes in self._codes_in_units(X / self.size)]
+
+    def _codes_in_units(self, X: Tensor) -> list[Tensor]:
+        """The codes of samples that are given in units of ``size``, in these units."""
         sums = self.dictionary.sum(dim=0)  # (n,): what codes of 1 say
         scale = (X @ sums) / (sums.square().sum() + EPSILON)
         codes = [scale.unsqueeze(1).expand(-1, self.k)]
