@@ -13,6 +13,7 @@ from torch import Tensor
 from diffnmf.checks import check_matrix, check_number, check_same_rows
 from diffnmf.metrics.matrices import check_factors, check_same_matrix, live_columns, mean_where, product
 from diffnmf.metrics.sparsity import hoyer_H, hoyer_W
+from diffnmf.solvers.devices import precisely
 from diffnmf.solvers.norms import one_where_zero, safe_norm, with_unit_columns
 
 
@@ -73,6 +74,7 @@ def relative_error(Y: Tensor, Y_hat: Tensor) -> Tensor:
     return torch.where((size == 0) & (error > 0), math.inf, ratio).to(difference.dtype)
 
 
+@precisely
 def copying(H: Tensor, Y: Tensor) -> Tensor:
     """Mean over the live columns of H of the largest cosine with a column of Y.
 
@@ -137,6 +139,7 @@ def dead_mask(H: Tensor, W: Tensor, tolerance: float = 1e-8) -> Tensor:
     return strength <= tolerance * strength.amax(-1, keepdim=True)
 
 
+@precisely
 def part_overlap(H: Tensor) -> Tensor:
     """Mean cosine between two different live columns of H: how much the parts share.
 
@@ -166,6 +169,7 @@ def part_overlap(H: Tensor) -> Tensor:
     return (total / pairs).clamp(-1, 1).to(H.dtype)
 
 
+@precisely
 @torch.no_grad()
 def summarize(Y: Tensor, H: Tensor, W: Tensor) -> dict[str, Tensor]:
     """The scores that every table shows, without gradient.

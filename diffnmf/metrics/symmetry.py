@@ -4,9 +4,11 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_matrix
+from diffnmf.solvers.devices import precisely
 from diffnmf.solvers.norms import one_where_zero, safe_norm, with_unit_columns
 
 
+@precisely
 @torch.no_grad()
 def symmetry_adjusted_error(H: Tensor, H_true: Tensor) -> Tensor:
     """min over permutations P and positive diagonals D of ‖H P D − H_true‖_F / ‖H_true‖_F, exactly.

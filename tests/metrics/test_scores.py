@@ -239,3 +239,13 @@ class TestSummarize:
             assert torch.equal(score.flatten()[1:], clean[name].flatten()[1:]), name
             assert name == "dead_components" or score[0, 0].isnan(), name
         assert zero_share(H)[0, 0].isnan()
+
+
+@pytest.mark.parametrize("score", [column_error, relative_error, copying, part_overlap, summarize])
+def test_autocast_lowers_no_score(factors, score):
+    Y, H, W = (x.float() for x in factors)
+    arguments = {copying: (H, Y), part_overlap: (H,), summarize: (Y, H, W)}.get(score, (Y, H @ W))
+    expected = score(*arguments)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = score(*arguments)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
