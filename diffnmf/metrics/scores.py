@@ -79,7 +79,7 @@ def copying(H: Tensor, Y: Tensor) -> Tensor:
     """Mean over the live columns of H of the largest cosine with a column of Y.
 
     In [0, 1] for non-negative inputs: 1 means that the basis is a choice of the images and no parts were found;
-    0 where no column of H is live. Unchanged when columns of H or Y are scaled.
+    0 where no column of H is live, or Y has none. Unchanged when columns of H or Y are scaled.
 
     Arguments:
         H: (*batch, n, k).
@@ -100,6 +100,8 @@ def copying(H: Tensor, Y: Tensor) -> Tensor:
     """
     check_same_rows("H", check_matrix("H", H), "Y", check_matrix("Y", Y))
     cosines = product(with_unit_columns(H).mT, with_unit_columns(Y)).clamp(-1, 1)  # (*batch, k, m)
+    if cosines.shape[-1] == 0:  # there is nothing to resemble
+        return cosines.sum(dim=(-2, -1))
     return mean_where(cosines.amax(-1), live_columns(H))
 
 
@@ -136,6 +138,8 @@ def dead_mask(H: Tensor, W: Tensor, tolerance: float = 1e-8) -> Tensor:
     check_factors(H, W)
     tolerance = check_number("tolerance", tolerance, "[0, 1)")
     strength = safe_norm(H, dim=-2) * safe_norm(W, dim=-1)  # (*batch, k)
+    if strength.shape[-1] == 0:
+        return strength.bool()  # no component, of which none is the strongest
     return strength <= tolerance * strength.amax(-1, keepdim=True)
 
 

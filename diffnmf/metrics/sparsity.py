@@ -94,8 +94,8 @@ def hoyer_W(W: Tensor) -> Tensor:
 def zero_share(H: Tensor, tolerance: float = 0.0) -> Tensor:
     """The share of the entries of H that are at most tolerance · max(H).
 
-    In [0, 1]; 1 where H is zero. Unlike the Hoyer sparsity it counts dead columns as zeros, and only exact
-    zeros at tolerance 0, which least squares without a constraint never gives.
+    In [0, 1]; 1 where H is zero or has no entry. Unlike the Hoyer sparsity it counts dead columns as zeros, and only
+    exact zeros at tolerance 0, which least squares without a constraint never gives.
 
     Arguments:
         H: (*batch, n, k), non-negative.
@@ -115,6 +115,8 @@ def zero_share(H: Tensor, tolerance: float = 0.0) -> Tensor:
         (tensor(0.2500), tensor(0.5000))
     """
     tolerance = check_number("tolerance", tolerance, "[0, 1)")
-    largest = check_matrix("H", H).amax(dim=(-2, -1), keepdim=True)
+    if 0 in check_matrix("H", H).shape[-2:]:
+        return H.new_ones(H.shape[:-2])
+    largest = H.amax(dim=(-2, -1), keepdim=True)
     share = (tolerance * largest >= H).to(H.dtype).mean(dim=(-2, -1))
     return torch.where(largest[..., 0, 0].isnan(), math.nan, share)  # a comparison with NaN would pass for "dense"

@@ -23,7 +23,7 @@ def symmetry_adjusted_error(H: Tensor, H_true: Tensor) -> Tensor:
 
     Returns:
         (*batch,), in [0, 1]: 0 for the same parts in any order and scale, 1 where nothing is explained. NaN where one
-        of the two holds a NaN or an infinity, or H_true is zero.
+        of the two holds a NaN or an infinity, or H_true is zero or has no entry.
 
     Raises:
         TypeError, ValueError: not two matrices of one shape, or batches of them; the message says which.
@@ -42,6 +42,8 @@ def symmetry_adjusted_error(H: Tensor, H_true: Tensor) -> Tensor:
     H, H_true = _checked(H, H_true)
     dtype = torch.promote_types(H.dtype, H_true.dtype)
     (n, k), batch = H.shape[-2:], H.shape[:-2]
+    if n * k == 0:
+        return H.new_full(batch, torch.nan, dtype=dtype)
     U, T = with_unit_columns(H.double()).reshape(-1, n, k), H_true.double().reshape(-1, n, k)
     size = safe_norm(T, dim=(-2, -1))  # (B,)
     T = T / one_where_zero(size)[:, None, None]

@@ -17,6 +17,7 @@ from diffnmf.metrics import (
     part_overlap,
     relative_error,
     summarize,
+    symmetry_adjusted_error,
     zero_share,
 )
 
@@ -249,3 +250,14 @@ def test_autocast_lowers_no_score(factors, score):
     with torch.autocast("cpu", torch.bfloat16):
         found = score(*arguments)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("m", "k"), [(3, 0), (0, 2)])
+def test_no_component_and_no_column_have_scores(m, k):
+    Y, H, W = torch.rand(2, 4, m), torch.rand(2, 4, k), torch.rand(2, k, m)
+    scores = summarize(Y, H, W)
+    assert {tuple(score.shape) for score in scores.values()} == {(2,)}
+    assert scores["copying"].tolist() == [0, 0]
+    assert scores["dead_components"].tolist() == [k, k]
+    assert zero_share(W).tolist() == [1, 1]
+    assert bool(symmetry_adjusted_error(W, W).isnan().all())
