@@ -9,6 +9,7 @@ from diffnmf.data import ImageSet, group_matrix
 from diffnmf.metrics import column_error, relative_error, summarize
 from diffnmf.metrics.names import with_both_names
 from diffnmf.models import Generator
+from diffnmf.models.evaluation_mode import evaluation_mode
 
 BATCH = 32  # groups
 Scores = dict[str, float]
@@ -41,12 +42,8 @@ def score_generator(generator: Generator, images: ImageSet, groups: Tensor) -> S
         result = generator(Y)
         return summarize(Y, result.H, result.W)
 
-    was_training = generator.training
-    generator.eval()
-    try:
+    with evaluation_mode(generator):
         return mean_scores(score, images, groups)
-    finally:
-        generator.train(was_training)
 
 
 def mean_scores(score: Callable[[Tensor], dict[str, Tensor]], images: ImageSet, groups: Tensor) -> Scores:

@@ -10,6 +10,7 @@ from diffnmf.checks import check_count, check_tensor
 from diffnmf.factorization import factorize
 from diffnmf.files import explained_errors, replacing_together
 from diffnmf.layers import NNLSLayer
+from diffnmf.models.evaluation_mode import evaluation_mode
 from diffnmf.models.generator import Factorization, Generator
 from diffnmf.models.generator_config import GeneratorConfig
 from diffnmf.models.pretrained import pretrained_config, pretrained_state
@@ -59,7 +60,7 @@ class GANUNMF(nn.Module):
 
     @torch.no_grad()
     def factorize(self, Y: Tensor, *, refine: int = 0) -> Factorization:
-        """Factorise groups of images, in evaluation mode and without gradients.
+        """Factorise groups of images, in evaluation mode and without gradients; from any number of threads.
 
         Arguments:
             Y: (n, m) or (*batch, n, m), floating, pixels in [0, 1]: the columns are images flattened row by row.
@@ -77,14 +78,10 @@ class GANUNMF(nn.Module):
         refine = check_count("refine", refine)
         of_model, groups = next(self.parameters()), self._checked(Y)
         groups = groups.flatten(0, -3) if groups.ndim > 2 else groups[None]  # (B, n, m)
-        was_training = self.training
-        self.eval()
-        try:
+        with evaluation_mode(self):
             results = [
                 self._factorized(part.to(of_model), refine) for part in groups.split(self._batch_size(of_model.device))
             ]
-        finally:
-            self.train(was_training)
         parts = (torch.cat(part) for part in zip(*results, strict=True))
         return Factorization(*(part.reshape(*Y.shape[:-2], *part.shape[-2:]) for part in parts))
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import _register_namedtuple
 
+from diffnmf.checks import check_same_device, check_tensor
 from diffnmf.layers import NNLSLayer
 from diffnmf.models.basis_start import BasisStart, Factors
 from diffnmf.models.generator_config import GeneratorConfig
@@ -162,8 +163,18 @@ class Generator(nn.Module):
 
     def _check(self, Y: Tensor) -> None:
         n = self.image_shape[0] * self.image_shape[1]
+        check_tensor("Y", Y, f"(B, {n}, {self.m})")
         if Y.ndim != 3 or Y.shape[1:] != (n, self.m):
             raise ValueError(
                 f"Y: expected (B, n, m) = (B, {n}, {self.m}) for {self.m} images of {self.image_shape[0]}×"
                 f"{self.image_shape[1]}; got {tuple(Y.shape)}"
+            )
+        if not Y.is_floating_point():
+            raise TypeError(f"Y: expected floating pixels in [0, 1]; got {Y.dtype} (divide by the largest value)")
+        weight = next(self.parameters())
+        check_same_device("Y", Y, "the model", weight.device)
+        if Y.dtype != weight.dtype and not torch.is_autocast_enabled(Y.device.type):
+            raise TypeError(
+                f"Y: expected {weight.dtype}, as the model; got {Y.dtype} (use Y.to({weight.dtype}), or"
+                f" model.to({Y.dtype}))"
             )

@@ -1,6 +1,9 @@
 """GANUNMF: saved and loaded without loss, and groups of any batch shape factorised."""
 
+import copy
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from safetensors.torch import load_file
 from diffnmf.errors import RunFolderError
 from diffnmf.layers import NNLSLayer
 from diffnmf.models import GANUNMF, W_SOLVERS, GeneratorConfig
+from diffnmf.models.evaluation_mode import evaluation_mode
 from diffnmf.runs import factorize_images
 
 OPTIONS = {"image_shape": (6, 5), "m": 4, "k": 3, "width": 8}
@@ -22,6 +26,53 @@ Y = torch.rand(2, 3, 30, 4, generator=torch.Generator().manual_seed(0))
 def model():
     torch.manual_seed(0)
     return GANUNMF(**OPTIONS)
+
+
+def test_threads_leave_the_mode_as_it_was(model):
+    """A thread that comes while another one has the model in evaluation mode must not take that for its own mode."""
+    model.train()
+    entered, leave, modes = threading.Event(), threading.Event(), []
+
+    def first():
+        with evaluation_mode(model):
+            entered.set()
+            leave.wait(60)
+
+    def second():
+        with evaluation_mode(model):
+            leave.set()
+            other.join(60)
+            modes.append(model.training)
+
+    other = threading.Thread(target=first)
+    other.start()
+    entered.wait(60)
+    second()
+    assert modes == [False]
+    assert model.training
+    expected = copy.deepcopy(model).eval().factorize(Y).H
+    with ThreadPoolExecutor(4) as pool:
+        for result in pool.map(lambda _: model.factorize(Y), range(16)):
+            torch.testing.assert_close(result.H, expected)
+    assert model.training
+    with pytest.raises(ValueError, match="stop"), evaluation_mode(model):
+        raise ValueError("stop")
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("groups", "error", "message"),
+    [
+        (Y[0].numpy(), TypeError, r"Y: expected a torch.Tensor \(B, 30, 4\); got ndarray \(use torch.as_tensor\)"),
+        ([[0.5]], TypeError, r"Y: expected a torch.Tensor \(B, 30, 4\); got list"),
+        ((255 * Y[0]).byte(), TypeError, r"Y: expected floating pixels in \[0, 1\]; got torch.uint8"),
+        (Y[0].double(), TypeError, r"Y: expected torch.float32, as the model; got torch.float64 \(use Y.to"),
+        (Y[0].to("meta"), ValueError, "Y: expected the device of the model, cpu; got meta"),
+    ],
+)
+def test_groups_of_another_kind_are_named(model, groups, error, message):
+    with pytest.raises(error, match=message):
+        model(groups)
 
 
 class TestOptions:

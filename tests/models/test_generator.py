@@ -82,6 +82,10 @@ class TestForward:
         """Column j of Y enters as channel j, row by row; channel i of the maps becomes column i of H."""
 
         class Recorder(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.weight = nn.Parameter(torch.ones(()))  # whose dtype Y has to have
+
             def forward(self, images):
                 self.images = images
                 return images - 0.5, images
