@@ -1,6 +1,11 @@
 """The exceptions and warnings of the library, and the one way to say that a name is unknown."""
 
+import sys
+import warnings
 from collections.abc import Iterable
+
+# Through which the library may have been called: a wrapper of an estimator, a pipeline, a search, torch.no_grad.
+BETWEEN = ("diffnmf", "sklearn", "joblib", "torch")
 
 
 class ConvergenceWarning(UserWarning):
@@ -37,6 +42,14 @@ class ProcessLostError(RuntimeError):
 
 class DivergenceError(RuntimeError):
     """A loss or a gradient became NaN or infinite; the message names it, its step, and what was kept."""
+
+
+def warn_user(message: str, category: type[Warning]) -> None:
+    """Warn at the line of the user, however many calls it is away: the first that is in none of ``BETWEEN``."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in BETWEEN:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
 
 
 def unknown_name(argument: str, value: object, known: Iterable[str]) -> ValueError:

@@ -3,7 +3,6 @@
 Imported only when ``diffnmf.NMF`` is asked for, because it needs scikit-learn.
 """
 
-import warnings
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
+from diffnmf.errors import warn_user
 from diffnmf.factorization.base import Method
 from diffnmf.factorization.estimator_fit import Fit, checked_samples, fit, fitted_weights
 from diffnmf.factorization.fitted_parts import FittedParts
@@ -270,5 +270,5 @@ class NMF(FittedParts):
         self.errors_ = result.errors
         self.reconstruction_err_ = result.distance
         if result.complaint:
-            warnings.warn(*result.complaint, stacklevel=3)
+            warn_user(*result.complaint)
         return result

@@ -1,6 +1,5 @@
 """Where ``NMF`` starts: the names of scikit-learn and ours, factors of the user's own, or another model."""
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from sklearn.utils import check_array
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_name
+from diffnmf.errors import warn_user
 from diffnmf.factorization.initialization import INITS
 from diffnmf.factorization.multiplicative import MU
 from diffnmf.factorization.sample_arrays import tensor_of
@@ -68,12 +68,11 @@ def check_starts(model: Any, Y: Tensor, W: Any, H: Any, *, update_H: bool) -> St
             f" and X of shape {(count, features)}"
         )
     if init == "nndsvd" and _multiplies(model):
-        warnings.warn(
+        warn_user(
             "The multiplicative update ('mu') solver cannot update zeros present in the initialization, and so leads to"
             " poorer results when used jointly with init='nndsvd'. You may try init='nndsvda' or init='nndsvdar'"
             " instead.",
             UserWarning,
-            stacklevel=5,
         )
     return Starts(k, init, None, None, fixed)
 
@@ -146,4 +145,4 @@ def _factor(
 
 
 def _ignored(text: str) -> None:
-    warnings.warn(text, RuntimeWarning, stacklevel=6)
+    warn_user(text, RuntimeWarning)

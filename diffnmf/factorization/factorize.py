@@ -1,6 +1,5 @@
 """The one way in: ``factorize``."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_number, check_tensor
-from diffnmf.errors import ConvergenceWarning
+from diffnmf.errors import ConvergenceWarning, warn_user
 from diffnmf.factorization.base import Budget, Method, Run, balance_, in_own_memory
 from diffnmf.factorization.divergence import has_zeros, zeros_refused
 from diffnmf.factorization.initialization import Seed, check_start, complete, start
@@ -280,8 +279,7 @@ def _factors(run: Run, units: Units, method: Method, *, may_warn: bool) -> Facto
         errors = torch.where(finite, errors, torch.nan)
         converged = converged & finite
     if may_warn and _warns.get() and not bool(converged.all()):
-        # past torch.no_grad
-        warnings.warn(_complaint(method, finite, converged, len(errors) - 1), ConvergenceWarning, stacklevel=4)
+        warn_user(_complaint(method, finite, converged, len(errors) - 1), ConvergenceWarning)
     return Factors(
         *units.unscale_factors(run.Ht.mT, run.W, unit_basis=method.unit_basis),
         errors.reshape(len(errors), *shape),

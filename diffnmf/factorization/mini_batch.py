@@ -3,12 +3,12 @@
 Imported only when ``diffnmf.MiniBatchNMF`` is asked for, because it needs scikit-learn.
 """
 
-import warnings
 from typing import Any, Self
 
 import numpy as np
 import torch
 
+from diffnmf.errors import warn_user
 from diffnmf.factorization.estimator import NMF
 from diffnmf.factorization.estimator_fit import NMFConvergenceWarning
 from diffnmf.factorization.mini_batch_data import Rows, checked_rows, is_stream
@@ -198,7 +198,7 @@ class MiniBatchNMF(FittedBatches):
             return self
         passes, first = fit_stream(self, BatchOptions.of(self), X, W, H)
         self._learnt(passes.learner, first)
-        self._passed(passes, level=3)
+        self._passed(passes)
         return self
 
     def fit_transform(self, X: Any, y: None = None, W: Any = None, H: Any = None) -> Any:
@@ -247,7 +247,7 @@ class MiniBatchNMF(FittedBatches):
         passes = fit_rows(self, options, rows, W, H)
         self._learnt(passes.learner, rows)
         weights, self.reconstruction_err_ = self._weights(rows)
-        self._passed(passes, level=4)
+        self._passed(passes)
         return weights
 
     def _learnt(self, learner: Learner, rows: Rows) -> None:
@@ -257,12 +257,12 @@ class MiniBatchNMF(FittedBatches):
         self.components_ = rows.returned(learner.components)
         self.n_components_ = len(self.components_)
 
-    def _passed(self, passes: Passes, level: int) -> None:
-        """What there is to say of the passes; a warning points at the user, so many levels up."""
+    def _passed(self, passes: Passes) -> None:
+        """What there is to say of the passes."""
         self.n_iter_, self.n_steps_ = passes.iterations, passes.steps
         if self.tol > 0 and not passes.converged:
             text = (
                 f"Maximum number of iterations {self.max_iter} reached. Increase it to improve convergence."
                 f" (MiniBatchNMF has not stopped within max_iter={self.max_iter} passes; raise it, or tol={self.tol})"
             )
-            warnings.warn(text, NMFConvergenceWarning, stacklevel=level)
+            warn_user(text, NMFConvergenceWarning)

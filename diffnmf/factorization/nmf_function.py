@@ -1,9 +1,9 @@
 """``non_negative_factorization``: the function that scikit-learn has beside its estimator."""
 
-import warnings
 from typing import Any
 
 from diffnmf.checks import check_flag
+from diffnmf.errors import warn_user
 from diffnmf.factorization.estimator import NMF
 from diffnmf.factorization.estimator_fit import checked_samples, fit
 from diffnmf.factorization.large.blocks import refuse_blocks
@@ -68,5 +68,5 @@ def non_negative_factorization(
     samples = checked_samples(model, X, weights, reset=True)
     found = fit(model, samples, W, H, update_H=check_flag("update_H", update_H))
     if found.complaint:
-        warnings.warn(*found.complaint, stacklevel=2)
+        warn_user(*found.complaint)
     return in_kind(found.W.T, X), in_kind(found.H.T, X), found.iterations

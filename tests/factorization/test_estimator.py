@@ -24,7 +24,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import diffnmf
 from diffnmf import NMF, MiniBatchNMF, non_negative_factorization
 from diffnmf.errors import ConvergenceWarning
-from diffnmf.factorization import HALS, MU, Merge, PublishedHALS, UnitColumns
+from diffnmf.factorization import HALS, MU, Merge, PublishedHALS, UnitColumns, factorize
 
 DTYPES = [np.float64, np.float32]
 
@@ -225,6 +225,24 @@ class TestMessages:
                 NMF(3, tol=1e-12, max_iter=2, random_state=0).fit(X)
             assert len(caught) == 1
             assert caught[0].filename == __file__
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda X: NMF(3, tol=1e-12, max_iter=2).fit_transform(X),
+            lambda X: make_pipeline(MinMaxScaler(clip=True), NMF(3, tol=1e-12, max_iter=2)).fit(X),
+            lambda X: non_negative_factorization(X, n_components=3, tol=1e-12, max_iter=2),
+            lambda X: MiniBatchNMF(3, tol=1e-12, max_iter=2).fit(X),
+            lambda X: MiniBatchNMF(3, tol=1e-12, max_iter=2).fit_transform(X),
+            lambda X: factorize(torch.tensor(X), 3, tol=1e-12, max_iter=2),
+        ],
+    )
+    def test_it_points_at_the_line_of_the_user(self, X, call):
+        with pytest.warns(ConvergenceWarning) as caught:
+            call(X)
+        assert [warning.filename for warning in caught] == [__file__]
+
+    def test_without_a_tolerance_there_is_none(self, X):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             NMF(3, tol=0, max_iter=2, random_state=0).fit(X)
