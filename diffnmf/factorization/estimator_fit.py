@@ -15,6 +15,7 @@ from torch import Tensor
 from diffnmf.checks import check_count, check_flag, check_name, check_number
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization.alphas import Alphas
+from diffnmf.factorization.divergence import has_zeros, zeros_refused
 from diffnmf.factorization.estimator_start import Starts, check_starts
 from diffnmf.factorization.factorize import Factors, factorize, without_complaint
 from diffnmf.factorization.reconstruction import Loss, distance, weights_of
@@ -27,12 +28,13 @@ from diffnmf.factorization.sample_arrays import (
     dtype_of,
     entry_weights,
     matrix_of,
+    refuse_stream,
     sparse_tensor_of,
     tensor_of,
     unmasked,
 )
 from diffnmf.factorization.solver_names import solver_named
-from diffnmf.factorization.sparse_matrix import stored_entries
+from diffnmf.factorization.sparse_matrix import batch_of_one, stored_entries
 
 MISSING = ("error", "ignore", "unstored")
 
@@ -81,6 +83,7 @@ def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples
         rows = matrix_of(X, allow_nan=missing)
         validate_data(model, X, reset=reset, skip_check_array=True)
     else:
+        refuse_stream(X, "MiniBatchNMF takes batches; or put them together")
         checked = validate_data(
             model,
             unmasked(X),
@@ -107,6 +110,8 @@ def fit(model: Any, samples: Samples, W: Any, H: Any, *, update_H: bool = True) 
     if model.checkpoint is not None:  # not passed over: a fit that is thought to be kept would be lost
         raise ValueError(f"checkpoint: expected None for data in memory; got {model.checkpoint!r} (give Blocks(X))")
     starts = check_starts(model, samples.Y, W, H, update_H=update_H)
+    if solver_of(model).beta <= 0 and has_zeros(batch_of_one(samples.Y), samples.weights):
+        raise zeros_refused("X")
     if not update_H:
         assert starts.H is not None
         weights = fitted_weights(model, samples, starts.H.mT)

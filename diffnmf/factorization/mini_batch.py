@@ -11,10 +11,11 @@ import torch
 from diffnmf.errors import warn_user
 from diffnmf.factorization.estimator import NMF
 from diffnmf.factorization.estimator_fit import NMFConvergenceWarning
-from diffnmf.factorization.mini_batch_data import Rows, checked_rows, is_stream
+from diffnmf.factorization.mini_batch_data import Rows, checked_rows
 from diffnmf.factorization.mini_batch_fit import Passes, fit_rows, fit_stream, learn_batch
 from diffnmf.factorization.mini_batch_fitted import FittedBatches
 from diffnmf.factorization.mini_batch_learner import BatchOptions, Learner
+from diffnmf.factorization.sample_arrays import is_stream
 
 __all__ = ["MiniBatchNMF"]
 

@@ -1,6 +1,6 @@
 """The data of ``MiniBatchNMF``: a matrix of which some rows at a time are taken, or a stream of batches."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,9 @@ from diffnmf.factorization.sample_arrays import (
     check_range,
     device_of,
     dtype_of,
+    first_of,
     matrix_of,
+    refuse_stream,
     sparse_tensor_of,
     tensor_of,
     unmasked,
@@ -90,8 +92,8 @@ def checked_rows(model: Any, X: Any, *, reset: bool) -> Rows:
         check_range(stored_entries(rows), dtype)
         data = rows if rows.layout == torch.strided else _scipy_of(rows)
         return Rows(data, device or X.device, dtype or rows.dtype, X.device)
-    if not isinstance(X, Sequence) and is_stream(X):
-        raise TypeError(f"X: expected a matrix (n_samples, n_features); got {type(X).__name__} (give batch by batch)")
+    if not isinstance(X, Sequence):
+        refuse_stream(X, "give batch by batch, of a mapping the entry that is the matrix")
     kinds = [np.float64, np.float32]
     data = validate_data(model, unmasked(X), reset=reset, accept_sparse=("csr", "csc"), dtype=kinds)
     entries = data if _is_array(data) else data.data
@@ -102,26 +104,13 @@ def checked_rows(model: Any, X: Any, *, reset: bool) -> Rows:
     return Rows(data, device or torch.device("cpu"), dtype or torch.from_numpy(entries[:0].copy()).dtype)
 
 
-def is_stream(X: Any) -> bool:
-    """Whether X brings batches of rows, one after the other, rather than being a matrix."""
-    if isinstance(X, list | tuple):  # of rows of numbers: a matrix
-        return len(X) > 0 and getattr(_first_of(X[0]), "ndim", 0) >= 2
-    matrix = any(hasattr(X, name) for name in ("shape", "__array__", "__array_interface__", "__dataframe__"))
-    return not matrix and not isinstance(X, str | bytes | dict) and isinstance(X, Iterable)
-
-
 def rows_of_batch(batch: Any) -> Any:
     """The matrix of a batch: the first of several things, such as images and labels; (b, ...) becomes (b, n)."""
-    if getattr(_first_of(batch), "ndim", 0) >= 2:
-        batch = _first_of(batch)
+    if getattr(first_of(batch), "ndim", 0) >= 2:
+        batch = first_of(batch)
     if isinstance(batch, Tensor | np.ndarray) and batch.ndim > 2:
         return batch.reshape(len(batch), -1)
     return batch
-
-
-def _first_of(batch: Any) -> Any:
-    """The first of several things; anything else as it is."""
-    return batch[0] if isinstance(batch, list | tuple) and len(batch) > 0 else batch
 
 
 def _is_array(X: Any) -> bool:

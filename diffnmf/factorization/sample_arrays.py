@@ -1,12 +1,14 @@
 """Between what users of the estimator hold (arrays, data frames, tensors) and the tensors that the work is done on."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from diffnmf.checks import check_expands
+from diffnmf.checks import REAL_DTYPES, check_expands
 from diffnmf.factorization.entry_weights import checked_weights
 from diffnmf.factorization.sparse_matrix import csc_tensor, csr_tensor, stored_entries
 
@@ -73,6 +75,8 @@ def entry_weights(weights: Any, X: Tensor, *, missing: bool) -> Tensor | None:
         return (~X.isnan()).to(X.dtype) if unknown else None
     if X.layout != torch.strided:
         raise ValueError("weights: expected None for a sparse X; got weights (use X.toarray())")
+    if weights.is_complex() if isinstance(weights, Tensor) else np.iscomplexobj(weights):
+        raise TypeError("weights: expected real numbers; got complex ones (use abs, or the real part)")
     V = (weights.detach() if isinstance(weights, Tensor) else _numbers("weights", weights)).to(X.device)
     V = checked_weights(V.unsqueeze(1) if V.ndim == 1 else V, X.dtype)
     V = check_expands("weights", V, X.shape, "(n_samples, n_features)", "(n_samples,) weighs the samples")
@@ -127,6 +131,8 @@ def matrix_of(X: Tensor, *, allow_nan: bool = False) -> Tensor:
         TypeError: it is of a layout that is not worked on.
         ValueError: it is complex, no matrix, has no entries, or holds NaN (unless ``allow_nan``) or infinity.
     """
+    if X.is_nested:
+        raise TypeError("X: expected a dense tensor; got a nested one (use torch.nested.to_padded_tensor, or a loop)")
     if X.layout not in (torch.strided, torch.sparse_csr, torch.sparse_csc):
         raise TypeError(
             f"X: expected a dense tensor, or one of layout torch.sparse_csr; got one of layout {X.layout}"
@@ -134,6 +140,11 @@ def matrix_of(X: Tensor, *, allow_nan: bool = False) -> Tensor:
         )
     if X.is_complex():
         raise ValueError(f"X: Complex data not supported; expected real numbers, got {X.dtype} (use X.abs())")
+    if X.is_quantized or (X.is_floating_point() and X.dtype not in REAL_DTYPES):
+        use = "X.dequantize()" if X.is_quantized else "X.to(torch.float32)"
+        raise TypeError(f"X: expected a dtype that can be computed in; got {X.dtype} (use {use})")
+    if X.device.type == "meta":
+        raise ValueError("X: expected a tensor that holds numbers; got one on the meta device")
     if X.ndim != 2:
         raise ValueError(
             f"X: Expected 2D array, one row per sample; got {tuple(X.shape)} (use X[None] or X.flatten(1))"
@@ -147,6 +158,25 @@ def matrix_of(X: Tensor, *, allow_nan: bool = False) -> Tensor:
     if not bool((entries.isfinite() | entries.isnan() if allow_nan else entries.isfinite()).all()):
         raise ValueError("X: expected finite numbers; Input contains NaN or infinity (leave those rows out or impute)")
     return X
+
+
+def is_stream(X: Any) -> bool:
+    """Whether X brings batches of rows, one after the other, rather than being a matrix."""
+    if isinstance(X, list | tuple):  # of rows of numbers: a matrix
+        return len(X) > 0 and (getattr(first_of(X[0]), "ndim", 0) >= 2 or isinstance(X[0], Mapping))
+    matrix = any(hasattr(X, name) for name in ("shape", "__array__", "__array_interface__", "__dataframe__"))
+    return not matrix and not isinstance(X, str | bytes | dict) and isinstance(X, Iterable)
+
+
+def refuse_stream(X: Any, instead: str) -> None:
+    """Raise TypeError for what brings rows one by one, or by names, in the place of a matrix."""
+    if is_stream(X) or (isinstance(X, Mapping | Dataset) and not hasattr(X, "shape")):  # SciPy's DOK is a mapping, too
+        raise TypeError(f"X: expected a matrix (n_samples, n_features); got {type(X).__name__} ({instead})")
+
+
+def first_of(batch: Any) -> Any:
+    """The first of several things; anything else as it is."""
+    return batch[0] if isinstance(batch, list | tuple) and len(batch) > 0 else batch
 
 
 def check_non_negative(X: Tensor) -> None:

@@ -159,7 +159,7 @@ class Generator(nn.Module):
 
     def _images(self, X: Tensor) -> Tensor:
         """Columns as images: (B, n, c) to (B, c, h, w)."""
-        return X.mT.unflatten(-1, self.image_shape)
+        return X.mT.contiguous().unflatten(-1, self.image_shape)  # where a view of it is asked for, too
 
     def _check(self, Y: Tensor) -> None:
         n = self.image_shape[0] * self.image_shape[1]

@@ -211,6 +211,21 @@ class TestTensors:
             (lambda X: X[:, :0], ValueError, r"X: expected at least one feature.*shape \(60, 0\)"),
             (lambda X: X.to_sparse(), TypeError, r"X: expected a dense tensor.*X.to_sparse_csr\(\)"),
             (lambda X: X.to(torch.complex64), ValueError, r"X: Complex data not supported"),
+            (lambda X: X.to(torch.float8_e4m3fn), TypeError, r"X: expected a dtype .*float8.*X.to\(torch.float32\)"),
+            (lambda X: X.to("meta"), ValueError, "X: expected a tensor that holds numbers; got one on the meta device"),
+            (
+                lambda X: torch.nested.nested_tensor([X, X], layout=torch.jagged),
+                TypeError,
+                "X: expected a dense tensor; got a nested one",
+            ),
+            (lambda X: torch.utils.data.TensorDataset(X), TypeError, "X: expected a matrix .*; got TensorDataset"),
+            (
+                lambda X: torch.utils.data.DataLoader(X),
+                TypeError,
+                r"X: expected a matrix .* \(MiniBatchNMF takes batches",
+            ),
+            (lambda X: iter([X]), TypeError, "X: expected a matrix .*; got list_iterator"),
+            (lambda X: {"image": X}, TypeError, "X: expected a matrix .*; got dict"),
         ],
     )
     def test_bad_tensors(self, X, change, error, message):
@@ -306,6 +321,11 @@ class TestMessages:
             NMF(3).fit(-np.ones((4, 3)))
         with pytest.raises(ValueError, match=r"weights: expected None for a sparse X"):
             NMF(3).fit(csr_array(X), weights=np.ones(60))
+        for weights in (1j * X, torch.tensor(1j * X)):
+            with pytest.raises(TypeError, match="weights: expected real numbers; got complex ones"):
+                NMF(3).fit(X, weights=weights)
+        with pytest.raises(ValueError, match="X: expected entries > 0 at beta_loss ≤ 0"):
+            NMF(3, solver="mu", beta_loss="itakura-saito").fit(np.where(X > 1, X, 0))
         with pytest.raises(NotFittedError):
             NMF(3).transform(X)
         model = fitted(X)

@@ -46,6 +46,17 @@ def test_a_compiled_model_is_one_graph(options):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("options", [{"w_solver": "fc"}, {"mixture": True}], ids=str)
+def test_the_way_back_can_be_compiled_ahead(options):
+    """The pixels of an image lie apart in memory, which a view asks for."""
+    made = model(**options)
+    parameters = list(made.parameters())
+    compiled = torch.compile(made, fullgraph=True, backend="aot_eager")
+    gradients = (torch.autograd.grad(run(Y).Y_hat.square().sum(), parameters) for run in (compiled, made))
+    assert_same(*gradients)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"basis_init": "merge"}, {"basis_init": "spa"}, {"w_solver": "fc"}], ids=str)
 def test_an_exported_model_takes_any_number_of_groups_and_goes_into_a_file(tmp_path, options):
     made = model(**options).eval()
