@@ -56,7 +56,8 @@ class GeneratorOptions(Options):
     )
     upper: float | None = option(
         None,
-        "Largest entry of H and of W, as intensities of light have it (1 in Li et al. 2020); for NNLS solvers.",
+        "Largest entry of H and of W, as intensities of light have it (1 in Li et al. 2020), or with unit_norm of W "
+        "alone; for NNLS solvers.",
         within("(0, inf)"),
         none="no bound",
     )

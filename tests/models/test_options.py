@@ -53,6 +53,21 @@ class TestMixtures:
         assert torch.equal(GANUNMF.load(tmp_path).factorize(Y).H, model.factorize(Y).H)
 
 
+class TestUpper:
+    @pytest.mark.parametrize("basis_init", [None, "merge"])
+    @pytest.mark.parametrize("upper", [0.1, 1.0])
+    def test_with_columns_at_unit_norm_it_bounds_w(self, basis_init, upper):
+        """Columns are scaled before W is solved for: no length moves into a W that is at its bound."""
+        torch.manual_seed(0)
+        model = GANUNMF((8, 8), 6, 4, width=8, unit_norm=True, upper=upper, basis_init=basis_init)
+        Y = torch.rand(3, 64, 6)
+        for refine in (0, 3):
+            H, W, Y_hat = model.factorize(Y, refine=refine)
+            assert W.max() <= upper
+            torch.testing.assert_close(H.norm(dim=1), torch.ones(3, 4))
+            torch.testing.assert_close(Y_hat, H @ W)
+
+
 class TestWOptions:
     @pytest.mark.parametrize(
         ("options", "solver", "backward"),
