@@ -10,6 +10,7 @@ from diffnmf.autoencoders.learning import check_learnable
 from diffnmf.autoencoders.samples import rows_of
 from diffnmf.checks import check_count, check_seed
 from diffnmf.factorization.sample_arrays import in_kind
+from diffnmf.solvers.devices import without_autocast
 
 
 class Autoencoder(nn.Module, ABC):
@@ -21,7 +22,8 @@ class Autoencoder(nn.Module, ABC):
 
     Arrays and tensors go in: arrays come back for arrays, tensors for tensors. All work is done in the dtype and on the
     device of the weights, float32 on the CPU unless ``.double()`` or ``.to(device)`` says otherwise, and results have
-    that dtype. Tensors carry their gradient through ``encode`` and ``decode``.
+    that dtype. Inside of ``torch.autocast`` this holds for ``fit`` and ``components_``; ``encode``, ``decode`` and
+    ``forward`` are lowered as other layers are. Tensors carry their gradient through ``encode`` and ``decode``.
 
     Arguments:
         in_features: n, the length of a sample, an int ≥ 1.
@@ -81,7 +83,8 @@ class Autoencoder(nn.Module, ABC):
             self.losses_ = []
             with torch.no_grad():
                 self._reset(generator)
-            with torch.enable_grad():
+            # Line searches and small steps get lost in the rounding of 16 bits.
+            with torch.enable_grad(), without_autocast(rows.device):
                 self._learn(rows, generator)
         return self
 
@@ -108,7 +111,8 @@ class Autoencoder(nn.Module, ABC):
     @property
     def components_(self) -> Tensor:
         """The parts, (k, in_features): what a code of 1 adds to a sample; a tensor without gradient."""
-        return self._components().detach()
+        with without_autocast(self._like.device):
+            return self._components().detach()
 
     def weights_meant_non_negative(self) -> list[Tensor]:
         """The weights that the system wants non-negative, without gradient; how far it got is for others to count."""

@@ -13,6 +13,7 @@ from diffnmf.autoencoders.ncae import NCAE, negative_energy
 from diffnmf.autoencoders.samples import labels_of, rows_of
 from diffnmf.checks import check_count, check_counts, check_number
 from diffnmf.factorization.sample_arrays import in_kind
+from diffnmf.solvers.devices import without_autocast
 
 
 class NCAEClassifier(nn.Module):
@@ -85,7 +86,7 @@ class NCAEClassifier(nn.Module):
             DivergenceError: a loss became NaN or infinite.
         """
         check_learnable(self)
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), without_autocast(self.softmax.weight.device):
             rows = self._rows(X).detach()
             labels = labels_of("y", y, len(rows), self.softmax.out_features).to(rows.device)
             codes, generator = rows, self._generator()

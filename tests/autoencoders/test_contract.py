@@ -138,6 +138,30 @@ def test_the_memory_of_the_samples_does_not_count(name, fitted):
         torch.testing.assert_close(again.components_, fitted.components_, rtol=0, atol=0)
 
 
+def test_autocast_lowers_nothing_that_is_learnt(name, fitted):
+    with torch.autocast("cpu", torch.bfloat16):
+        again = AUTOENCODERS[name](SIZE, K, **SHORT[name]).fit(samples())
+        components = again.components_
+        assert again(samples()).shape == (N, SIZE)
+    torch.testing.assert_close(components, fitted.components_, rtol=0, atol=0)
+    torch.testing.assert_close(again.encode(samples()), fitted.encode(samples()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: DeepNMF(SIZE, K, classes=3, epochs=1),
+        lambda: NCAEClassifier(SIZE, (K,), 3, max_iter=3, softmax_iter=3, tuning_iter=3),
+    ],
+)
+def test_autocast_lowers_nothing_that_is_learnt_with_classes(make):
+    X, y = samples(), torch.arange(N) % 3
+    expected = make().fit(X, y)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = make().fit(X, y)
+    torch.testing.assert_close(found.state_dict(), expected.state_dict(), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("learn", [_deep, _classifier])
 def test_labels_come_in_any_container(learn):
     pandas = pytest.importorskip("pandas")
