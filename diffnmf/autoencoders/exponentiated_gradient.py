@@ -28,7 +28,8 @@ class ExponentiatedGradient(torch.optim.Optimizer):
         lr: ≥ 0.
         max_exponent: a step multiplies by at most exp(max_exponent) and at least exp(−max_exponent); > 0.
         keep_sums: None, or the dimension along which the weights of a tensor keep their sums, an int ≥ 0: the
-            normalised variant, for rows that are mixtures.
+            normalised variant, for rows that are mixtures. The sums are those before the first step, and stand in
+            ``state``: ``del optimizer.state[w]`` after you have set the weights w to others.
 
     Raises:
         TypeError, ValueError: an option is not as above, or a weight is negative or NaN.
@@ -92,14 +93,27 @@ class ExponentiatedGradient(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    _multiply(parameter, group)
+                    _multiply(parameter, group, self._sums(parameter, group["keep_sums"]))
         return loss
 
+    def _sums(self, weight: Tensor, dim: int | None) -> Tensor | None:
+        """What the sums along ``dim`` were before the first step: from step to step their rounding would add up."""
+        if dim is None:
+            return None
+        state = self.state[weight]
+        if "sums" not in state:
+            state["sums"] = _sum(weight, dim)
+        return state["sums"]
 
-def _multiply(weight: Tensor, group: dict[str, Any]) -> None:
-    limit, dim = group["max_exponent"], group["keep_sums"]
-    before = None if dim is None else weight.sum(dim, keepdim=True)
+
+def _multiply(weight: Tensor, group: dict[str, Any], sums: Tensor | None) -> None:
+    limit = group["max_exponent"]
     weight.mul_((-group["lr"] * weight.grad).clamp(-limit, limit).exp())
     weight.clamp_(min=torch.finfo(weight.dtype).tiny)
-    if before is not None:
-        weight.mul_(before / weight.sum(dim, keepdim=True))
+    if sums is not None:
+        weight.copy_(weight * (sums / _sum(weight, group["keep_sums"])))
+
+
+def _sum(weight: Tensor, dim: int) -> Tensor:
+    """In float32 at least: 16 bits cannot count some hundred weights."""
+    return weight.sum(dim, keepdim=True, dtype=torch.promote_types(weight.dtype, torch.float32))

@@ -81,6 +81,35 @@ def test_groups_have_options_of_their_own():
     torch.testing.assert_close(b.sum(dim=1), torch.full((2,), 2.0))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_sums_do_not_drift_over_many_steps(dtype):
+    w = (rand(5, 300, dtype=torch.float32) / 100).to(dtype).requires_grad_()
+    before = w.detach().double().sum(dim=1)
+    optimizer = ExponentiatedGradient([w], 0.1, keep_sums=1)
+    for step in range(300):
+        w.grad = rand(5, 300, seed=step, dtype=torch.float32).to(dtype) - 0.5
+        optimizer.step()
+    torch.testing.assert_close(w.detach().double().sum(dim=1), before, rtol=2 * torch.finfo(dtype).eps, atol=0)
+
+
+def test_sums_are_kept_with_the_state():
+    w = torch.tensor([1.0, 3.0], requires_grad=True)
+    optimizer = ExponentiatedGradient([w], 0.1, keep_sums=0)
+    w.grad = torch.tensor([1.0, 0.0])
+    optimizer.step()
+    again = ExponentiatedGradient([w], 0.1, keep_sums=0)
+    again.load_state_dict(optimizer.state_dict())
+    with torch.no_grad():
+        w.mul_(2)
+    again.step()
+    assert w.sum().item() == pytest.approx(4)
+    del again.state[w]
+    with torch.no_grad():
+        w.mul_(2)
+    again.step()
+    assert w.sum().item() == pytest.approx(8)
+
+
 @pytest.mark.parametrize(
     "refused",
     [
