@@ -58,7 +58,9 @@ class NNLSCoder(nn.Module):
     deep NMF. Codes are the exact solution, and the gradient passes through it to the dictionary and to the input. H is
     the positive part of the parameter, its columns scaled to unit norm: without that a model escapes an l1 by scaling H
     up. A zero of H is left again as soon as the loss would fall, so that no entry dies: below zero the gradient of the
-    parameter is not its derivative, which is zero there and what forward mode gives.
+    parameter is not its derivative, which is zero there and what forward mode gives. A whole column at or below zero,
+    as too large a step may leave one, has no direction and gets no gradient: give it positive numbers,
+    ``coder.weight.data[:, j].uniform_()``.
 
     Arguments:
         in_features: n, the length of a sample.

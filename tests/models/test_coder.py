@@ -80,6 +80,21 @@ def test_a_zero_of_the_dictionary_comes_back_where_the_loss_wants_it():
     assert coder.weight.grad[1] == 0
 
 
+@pytest.mark.parametrize("value", [0.0, -0.3])
+def test_a_whole_column_below_zero_learns_again_from_positive_numbers(samples, value):
+    coder = NNLSCoder(16, 3, seed=0)
+    coder.weight.data[:, 1] = value
+
+    def gradient():
+        coder.zero_grad()
+        (samples - coder.reconstruct(samples)).square().sum().backward()
+        return coder.weight.grad[:, 1]
+
+    assert not gradient().any()  # no direction, no codes
+    coder.weight.data[:, 1].uniform_(generator=torch.Generator().manual_seed(0))
+    assert gradient().any()
+
+
 @pytest.mark.parametrize("method", ["nmf", "spa", "kmeans"])
 def test_a_start_from_data_is_better_than_random(samples, method):
     coder = NNLSCoder(16, 3, seed=0)
