@@ -18,6 +18,8 @@ from diffnmf.checks import (
 )
 from diffnmf.solvers.constraints import Asked, Constraints
 
+SMALLEST_FLOAT32 = torch.finfo(torch.float32).tiny
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -27,7 +29,8 @@ class Problem:
         H: (B, n, k), with its autograd history.
         Y: (B, n, m), with its autograd history.
         ridge: (B, 1, 1) or (B, k, 1), ≥ 0; with ``constraints`` it may differ from column to column, too.
-        l1: broadcastable to (B, k, m), ≥ 0; with weights it is float64, as ridge is.
+        l1: broadcastable to (B, k, m), ≥ 0; with weights, or where float32 would round it to zero, it is float64. So is
+            ridge.
         W0: (B, k, m) or None, the warm start, without gradient.
         batch_shape: the shape that B stands for.
         dtype: the dtype that the user gets back (H and Y are float32 or float64).
@@ -182,7 +185,10 @@ def _penalty(
     elif torch.compiler.is_compiling():  # a product takes any number; torch.full would make a new graph for each
         penalty = torch.ones((), dtype=dtype, device=device) * value
     else:  # made on the device: copying it there would make the host wait
-        penalty = torch.full((), check_in_dtype(name, value, dtype), dtype=dtype, device=device)
+        value = check_in_dtype(name, value, dtype)
+        # Beside an H and Y as small as its root it counts, and in float32 it would be rounded to zero.
+        kept = torch.float64 if 0 < value < SMALLEST_FLOAT32 else dtype
+        penalty = torch.full((), value, dtype=kept, device=device)
     check_same_device(name, penalty, "H", device)
     check_expands(name, penalty, shape, "the shape of W, (*batch, k, m),", f"one a problem: {name}[..., None, None]")
     rows, columns = (1,) * (2 - penalty.ndim) + penalty.shape[-2:] if penalty.ndim < 2 else penalty.shape[-2:]

@@ -117,6 +117,25 @@ def test_an_l1_far_above_the_problem(l1):
         assert torch.autograd.grad(W.sum(), H_)[0].eq(0).all()
 
 
+@pytest.mark.parametrize("kernel_fixture", ["compiled", "torch_alone"])
+@pytest.mark.parametrize(
+    "options", [{"l1": 0.5}, {"ridge": 0.5}, {"l1": 0.5, "allowed": torch.tensor([[True]])}, {"l1": 0.5, "upper": 0.3}]
+)
+@pytest.mark.parametrize("solver", EXACT)
+def test_penalties_below_float32_beside_a_problem_as_small(solver, options, kernel_fixture, request):
+    """As numbers: 2⁻¹⁶⁷ is zero in float32, whose columns here are of 2⁻⁸³."""
+    request.getfixturevalue(kernel_fixture)
+    H, Y = (x.float() for x in random_problem(2))
+    scale, found = 2.0**-83, []
+    for by in (1.0, scale):
+        asked = {name: x * by**2 if name in ("l1", "ridge") else x for name, x in options.items()}
+        H_ = (H * by).requires_grad_()
+        W = nnls(H_, Y * by, solver=solver, **asked).W
+        found.append((W.detach(), torch.autograd.grad(W.sum(), H_)[0] * by))
+    torch.testing.assert_close(found[1], found[0], **precision(solver, 1e-6))
+    assert found[1][0].dtype == torch.float32
+
+
 def test_a_ridge_far_above_the_problem():
     """W = Hᵀy / ridge, which is a number even where HᵀH is none."""
     H, Y = random_problem(2)
