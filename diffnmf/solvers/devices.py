@@ -103,13 +103,17 @@ def precise_products(device: torch.device) -> Iterator[None]:
 
 
 def precisely(compute: Solver) -> Solver:
-    """Let the products of a function be ``precise_products``, on the device of the first tensor that it is given."""
+    """Let the products of a function be ``precise_products``, on the device of the first tensor that it is given.
+
+    In a graph of ``torch.compile`` without autocast alone: TF32 is a setting of the process, which no graph can hold.
+    """
 
     @wraps(compute)
     def wrapped(*args: Any, **options: Any) -> Any:
         tensors = (x for x in (*args, *options.values()) if isinstance(x, Tensor))
         first = next(tensors, None)
-        with precise_products(torch.device("cpu") if first is None else first.device):
+        context = without_autocast if torch.compiler.is_compiling() else precise_products
+        with context(torch.device("cpu") if first is None else first.device):
             return compute(*args, **options)
 
     return wrapped  # type: ignore[return-value]
