@@ -121,7 +121,8 @@ class UnfoldedNMF(Autoencoder):
         losses = train_in_batches(
             self._loss, X / self.size, [optimizer], generator, epochs=self.epochs, batch_size=self.batch_size
         )
-        self.losses_ = [loss * self.size.item() ** 2 for loss in losses]  # in the units of X
+        size = self.size.item()
+        self.losses_ = [loss * size * size for loss in losses]  # in the units of X; Python's power raises beyond them
 
     def _loss(self, X: Tensor) -> Tensor:
         return (X - self._decode(self._codes_in_units(X)[-1])).square().sum(dim=1).mean() / 2

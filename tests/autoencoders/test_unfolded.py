@@ -82,3 +82,12 @@ def test_wrong_components_are_named():
         model.begin_with(torch.rand(4, SIZE))
     with pytest.raises(ValueError, match=r"components: expected finite numbers in \[0, inf\)"):
         model.begin_with(-torch.rand(K, SIZE))
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_samples_whose_loss_is_no_number_are_learnt_all_the_same(scale):
+    model = UnfoldedNMF(SIZE, K, epochs=2, batch_size=20).double().fit(scale * samples())
+    assert model.losses_ == [0.0 if scale < 1 else float("inf")] * 2
+    X = samples()
+    plain = UnfoldedNMF(SIZE, K, epochs=2, batch_size=20).double().fit(X)
+    torch.testing.assert_close(model(scale * X) / scale, plain(X), rtol=1e-6, atol=1e-8)
