@@ -42,18 +42,12 @@ class ObservedHalfStep:
         return multiply(self.other, self.target)
 
     def pulls(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        return self.C, self.penalties.added(self.gradient_of_squares(X) + self.C, X)
+        nothing = self._by_columns.with_values(torch.zeros_like(self._by_columns.values))
+        return self.C, self.penalties.added(self._gradient(X, nothing), X)
 
     def gradient(self, X: Tensor) -> Tensor:
         """Of the objective with respect to X, (1, k, N)."""
-        return self.penalties.added(self.gradient_of_squares(X), X)
-
-    def gradient_of_squares(self, X: Tensor) -> Tensor:
-        """F (FᵀX − T), (1, k, N)."""
-        if self.in_kernel(X):
-            return kernels.gradient(self._turned, self._by_columns.rows, X[0].contiguous()).unsqueeze(0)
-        residual = self._by_columns.with_values(-self._left(X))
-        return (residual.rows @ self._turned).mT.contiguous().unsqueeze(0)
+        return self.penalties.added(self._gradient(X, self._by_columns), X)
 
     def slopes(self, X: Tensor) -> tuple[Tensor, Tensor]:
         """∇ᴾ, and what the gradient would be at zero."""
@@ -109,6 +103,13 @@ class ObservedHalfStep:
     def _by_columns(self) -> ObservedMatrix:
         """Tᵀ (1, N, p)."""
         return self.target.mT
+
+    def _gradient(self, X: Tensor, Tt: ObservedMatrix) -> Tensor:
+        """F (FᵀX − T) over the places of Tt (1, N, p), (1, k, N)."""
+        if self.in_kernel(X):
+            return kernels.gradient(self._turned, Tt.rows, X[0].contiguous()).unsqueeze(0)
+        residual = Tt.with_values(Tt.sampled_product(X[0], self.other[0]) - Tt.values)
+        return (residual.rows @ self._turned).mT.contiguous().unsqueeze(0)
 
     def _left(self, X: Tensor) -> Tensor:
         """The known entries of T − FᵀX, column after column."""

@@ -95,6 +95,16 @@ def test_tolerance_and_units(data):
     assert factorize(broken, 4, mask="stored", max_iter=20).errors.isnan().all()
 
 
+def test_multiplicative_updates_of_factors_far_below_the_data(data):
+    """What pulls X down is formed by itself: as the gradient less what pulls it up nothing would be left of it."""
+    Y, known, sparse = data
+    options = {"method": "mu", "tol": 0.0, "max_iter": 5, "l1_H": 1e10}
+    H0, W0 = random_matrix(len(Y), 2, seed=2), random_matrix(2, Y.shape[1], seed=3)
+    found = factorize(sparse.float(), 2, mask="stored", H0=H0.float(), W0=W0.float(), **options)
+    dense = factorize(Y, 2, mask=known, H0=H0, W0=W0, **options)
+    assert_close(found.errors, dense.errors, rtol=1e-4, atol=0)
+
+
 def test_nothing_is_stored():
     empty = torch.zeros(6, 5).to_sparse_csr()
     result = factorize(empty, 2, mask="stored", max_iter=20)
