@@ -123,11 +123,12 @@ def consensus(Y: Any, k: int, *, n_init: int = 20, keep: float = 0.8, seed: int 
     silhouettes = _silhouettes(bases)
     by_stability = silhouettes.mean(0).argsort(descending=True)
     H = with_unit_columns(_median(bases))[:, by_stability].to(Y.dtype)
-    sparse = Y.layout != torch.strided
-    V, _ = entry_weights_of(options.get("mask"), options.get("weights"), Y, tuple(Y.shape), sparse)
+    sparse, mask = Y.layout != torch.strided, options.get("mask")
+    observed = isinstance(mask, str)  # "stored"
+    V, _ = entry_weights_of(None if observed else mask, options.get("weights"), Y, tuple(Y.shape), sparse)
     if V is not None:
         V, Y = V[0], torch.where(V[0] > 0, Y, 0.0)
-    W = weights_of(H, Y, V, Loss())
+    W = weights_of(H, Y, V, Loss(), observed=observed)
     entries = Y.values() if sparse else Y if V is None else V.sqrt() * Y
     whole = safe_norm(entries, dim=tuple(range(entries.ndim)))
     return Consensus(
@@ -135,7 +136,7 @@ def consensus(Y: Any, k: int, *, n_init: int = 20, keep: float = 0.8, seed: int 
         W,
         silhouettes[:, by_stability],
         silhouettes.mean(0)[by_stability],
-        distance(H, W, Y, V, 2.0) / float(one_where_zero(whole)),
+        distance(H, W, Y, V, 2.0, observed=observed) / float(one_where_zero(whole)),
         replicates.factors.errors[-1],
         kept,
     )

@@ -8,8 +8,8 @@ from scipy.optimize import nnls as scipy_nnls
 from scipy.sparse import csc_array, csr_array
 from torch.testing import assert_close
 
-from diffnmf import NMF, non_negative_factorization
-from diffnmf.factorization import ANLS, HALS, MU, factorize
+from diffnmf import NMF, Blocks, non_negative_factorization
+from diffnmf.factorization import ANLS, HALS, MU, consensus, factorize
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -103,6 +103,16 @@ def test_multiplicative_updates_of_factors_far_below_the_data(data):
     found = factorize(sparse.float(), 2, mask="stored", H0=H0.float(), W0=W0.float(), **options)
     dense = factorize(Y, 2, mask=known, H0=H0, W0=W0, **options)
     assert_close(found.errors, dense.errors, rtol=1e-4, atol=0)
+
+
+def test_consensus(data):
+    Y, known, sparse = data
+    options = {"n_init": 4, "max_iter": 60, "tol": 0.0, "seed": 0}
+    found, dense = consensus(sparse, 2, mask="stored", **options), consensus(Y, 2, mask=known, **options)
+    H, W = found.H, found.W
+    norm = ((H @ W - Y) * known).norm() / (Y * known).norm()
+    assert found.error == pytest.approx(float(norm))
+    assert found.error < 1.1 * dense.error
 
 
 def test_nothing_is_stored():
@@ -253,6 +263,8 @@ class TestEstimator:
         S = known_part(X, known)
         with pytest.raises(ValueError, match=r"X: expected a sparse matrix with missing='unstored'; got a dense one"):
             NMF(4, missing="unstored").fit(X)
+        with pytest.raises(ValueError, match="missing: expected 'error' for data in blocks.*got 'unstored'"):
+            NMF(4, missing="unstored").fit(Blocks(X))
         with pytest.raises(ValueError, match="mask, missing: expected None for method ANLS"):
             NMF(4, missing="unstored", solver="anls").fit(S)
         with pytest.raises(ValueError, match="mask, missing: expected None for method MU"):

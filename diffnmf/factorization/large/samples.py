@@ -56,6 +56,8 @@ def checked_blocks(model: Any, X: Blocks, weights: Any, *, reset: bool) -> Block
     """The samples as the model computes with them, after checks of what it asks for."""
     if weights is not None:
         raise ValueError("weights: expected None for data in blocks; got weights (leave them out)")
+    if model.missing == "unstored":
+        raise ValueError("missing: expected 'error' for data in blocks, which are dense; got 'unstored' (leave it out)")
     if X.transposed:
         raise ValueError("X: expected blocks with a sample in each row of the file; got transposed ones (.mT)")
     validate_data(model, X, reset=reset, skip_check_array=True)
