@@ -97,6 +97,8 @@ def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples
         raise ValueError("X: expected finite numbers in a sparse matrix; Input contains NaN (use a dense X)")
     if observed and rows.layout == torch.strided:
         raise ValueError("X: expected a sparse matrix with missing='unstored'; got a dense one (use 'ignore', and NaN)")
+    if observed and weights is not None:
+        raise ValueError("weights: expected None with missing='unstored'; got weights (use a dense X, and NaN)")
     check_non_negative(rows)
     check_range(stored_entries(rows), dtype)
     rows = rows.to(device=device, dtype=dtype)

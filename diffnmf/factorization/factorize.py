@@ -94,7 +94,7 @@ def factorize(
     Arguments:
         Y: (*batch, n, m), n and m ≥ 1, non-negative, floating point. Half precision is computed in float32. Or a
             single matrix (n, m) in a sparse layout, CSR at best, for "hals", "anls" and "mu": it is never made dense,
-            and dead components stay dead.
+            and dead components stay dead (but with mask="stored").
             Or ``Blocks`` (n, m), read block by block; or, with ``group``, this process's part of a matrix. These two
             take "hals", "anls" and "mu", one matrix, no ``fixed``, ``mask`` nor ``weights``, and the starts "auto",
             "merge", "random", "uniform", "nndsvd" and "nndsvda"; iterates are those of the whole in memory, to
@@ -226,15 +226,20 @@ def _check_method(method: Method, problem: NMFProblem) -> None:
     needed = {
         "weights": problem.weights is not None,
         "sparse": isinstance(problem.Y, SparseMatrix),
-        "observed": isinstance(problem.Y, ObservedMatrix),
         "fixed": problem.fixed > 0,
     }
-    arguments = {"weights": "mask, weights", "sparse": "Y", "observed": "mask, missing", "fixed": "fixed"}
+    arguments = {"weights": "mask, weights", "sparse": "Y", "fixed": "fixed"}
     for name, wanted in needed.items():
         if wanted and name not in method.takes:
             expected = "a dense tensor" if name == "sparse" else "None"
-            others = '"hals", or "mu" for the squared error' if name == "observed" else '"hals", "anls" or "mu"'
-            raise ValueError(f"{arguments[name]}: expected {expected} for method {type(method).__name__}; use {others}")
+            raise ValueError(
+                f'{arguments[name]}: expected {expected} for method {type(method).__name__}; use "hals", "anls" or "mu"'
+            )
+    if isinstance(problem.Y, ObservedMatrix) and "observed" not in method.takes:
+        raise ValueError(
+            'method, solver: expected "hals", or "mu" with the squared error, where what is not stored is not known;'
+            f" got {method!r}"
+        )
     if method.beta <= 0 and has_zeros(problem.Y, problem.weights):
         raise zeros_refused("Y")
 

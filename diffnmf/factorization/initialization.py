@@ -40,7 +40,7 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: Seed = 0) -> St
 
             - "auto": "merge" and a filled "nndsvd" ("random" where both sides of Y are beyond 1,024) run five rounds
               of HALS each, and every problem keeps the better one, as it is then. "random" where k exceeds n and m.
-              For a sparse Y the filled "nndsvd"; "random" where what it does not store is not known.
+              For a sparse Y the filled "nndsvd"; in ``factorize`` "random" where what it does not store is not known.
             - "merge": a factorisation already, of the merged columns or rows of Y, see ``merge``; k ≤ max(n, m).
             - "random": uniform in [0, 2√(mean(Y)/k)), so that the mean of HW is that of Y. One draw of each shape
               serves every problem of a batch, scaled for each: the same problem has the same start wherever it stands.
@@ -88,11 +88,6 @@ def check_start(init: str | None, seed: Seed) -> tuple[str, Seed]:
 
 def start(problem: NMFProblem, units: Units, init: str, seed: Seed) -> Start:
     """``initialize`` in the scaled units."""
-    if isinstance(problem.Y, SparseMatrix) and init in DENSE_INITS:
-        raise ValueError(
-            f'init: expected one of "auto", "random", "uniform", "nndsvd", "nndsvda", "nndsvdar" for a sparse Y;'
-            f" got {init!r}, which needs dense columns (use Y.to_dense())"
-        )
     if isinstance(problem.Y, ObservedMatrix) and init not in DRAWN_INITS:
         if init != "auto":
             raise ValueError(
@@ -100,6 +95,11 @@ def start(problem: NMFProblem, units: Units, init: str, seed: Seed) -> Start:
                 " (leave it out)"
             )
         init = "random"
+    if isinstance(problem.Y, SparseMatrix) and init in DENSE_INITS:
+        raise ValueError(
+            f'init: expected one of "auto", "random", "uniform", "nndsvd", "nndsvda", "nndsvdar" for a sparse Y;'
+            f" got {init!r}, which needs dense columns (use Y.to_dense())"
+        )
     return INITS[init](problem, units, seed)
 
 

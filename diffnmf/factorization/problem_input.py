@@ -58,6 +58,8 @@ def make_nmf_problem(
     observed = isinstance(mask, str) and check_name("mask", mask, ("stored",)) == "stored"
     if observed and not sparse:
         raise ValueError("mask: expected 'stored' for a sparse Y only; got it for a dense one (use a tensor of bool)")
+    if observed and weights is not None:
+        raise ValueError("weights: expected None with mask='stored'; got weights (use a dense Y, and a mask of bool)")
     flat, batch = _sparse(Y, observed=observed) if sparse else _dense(Y)
     _, n, m = flat.shape
     dtype, shape = flat.dtype, (*batch, n, m)

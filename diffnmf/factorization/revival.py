@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.factorization.nmf_problem import NMFProblem
-from diffnmf.factorization.sparse_matrix import SparseMatrix
+from diffnmf.factorization.sparse_matrix import ObservedMatrix, SparseMatrix
 
 
 def vanished(W: Tensor, Ht: Tensor) -> Tensor:
@@ -29,6 +29,8 @@ def revive_(problem: NMFProblem, W: Tensor, Ht: Tensor) -> Tensor:
     if len(some) == 0:
         return revived
     m = problem.Y.shape[2]
+    if isinstance(problem.Y, ObservedMatrix):
+        return _revive_observed_(problem, W, Ht, dead)
     if isinstance(problem.Y, SparseMatrix):
         return revived  # the residual would be dense
     residual = torch.baddbmm(problem.Y[some], Ht[some].mT, W[some], beta=1, alpha=-1)  # (b, n, m)
@@ -38,9 +40,32 @@ def revive_(problem: NMFProblem, W: Tensor, Ht: Tensor) -> Tensor:
     rank = dead[some].cumsum(-1) - 1  # (b, k), of a component among the dead ones
     column = order.gather(1, rank.clamp(0, m - 1))  # (b, k)
     parts = residual.mT[torch.arange(len(some), device=some.device)[:, None], column].clamp(min=0)  # (b, k, n)
-    rounding = 10 * torch.finfo(W.dtype).eps * problem.square[some].sqrt()
-    worth = torch.linalg.vector_norm(parts, dim=-1, dtype=torch.float64) > rounding[:, None]
+    worth = _is_worth(parts, problem.square[some])
     revived[some] = dead[some] & (rank < m) & worth
     Ht[some] = torch.where(revived[some].unsqueeze(-1), parts, Ht[some])
     W.masked_fill_(revived.unsqueeze(-1), 0.0)
     return revived
+
+
+def _revive_observed_(problem: NMFProblem, W: Tensor, Ht: Tensor, dead: Tensor) -> Tensor:
+    """The same from what is known of the columns."""
+    assert isinstance(problem.Y, ObservedMatrix)
+    residual = problem.Y.less(Ht[0], W[0]).mT  # (1, m, n), its entries column after column
+    of_column, rows = residual.places
+    squares = residual.values.new_zeros(W.shape[2]).index_add_(0, of_column, residual.values.square())
+    components = dead[0].nonzero().squeeze(-1)[: W.shape[2]]
+    worst = squares.argsort(descending=True)[: len(components)]
+    parts = Ht.new_zeros(len(components), Ht.shape[2])
+    for part, column in zip(parts, worst, strict=True):
+        some = of_column == column
+        part[rows[some]] = residual.values[some].clamp(min=0)
+    worth = _is_worth(parts.unsqueeze(0), problem.square)[0]
+    Ht[0, components[worth]] = parts[worth]
+    W[0, components[worth]] = 0.0
+    return torch.zeros_like(dead).index_fill_(1, components[worth], True)
+
+
+def _is_worth(parts: Tensor, square: Tensor) -> Tensor:
+    """Whether parts (b, k, n) are more than rounding beside ‖Y‖², (b,)."""
+    rounding = 10 * torch.finfo(parts.dtype).eps * square.sqrt()
+    return torch.linalg.vector_norm(parts, dim=-1, dtype=torch.float64) > rounding[:, None]

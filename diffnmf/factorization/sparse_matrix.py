@@ -27,10 +27,12 @@ class SparseMatrix:
 
     @classmethod
     def of(cls, Y: Tensor) -> Self:
-        """From a tensor (n, m) in torch's CSR or CSC layout, without duplicates."""
+        """From a tensor (n, m) in torch's CSR or CSC layout; on the CPU what is stored twice is summed."""
         if Y.layout == torch.sparse_csr:
-            return cls(Y, _transposed(Y))
-        columns = csr_tensor(Y.ccol_indices(), Y.row_indices(), Y.values(), (Y.shape[1], Y.shape[0]))
+            rows = _summed(Y)
+            return cls(rows, _transposed(rows))
+        parts = Y.ccol_indices(), Y.row_indices(), Y.values()
+        columns = _summed(csr_tensor(*parts, (Y.shape[1], Y.shape[0])))
         return cls(_transposed(columns), columns)
 
     @property
@@ -109,7 +111,7 @@ class SparseMatrix:
         rows, columns = self.places
         left, right = F.mT.contiguous(), X.mT.contiguous()
         found = torch.empty_like(self.values)
-        size = max(1, BLOCK // len(F))
+        size = max(1, BLOCK // max(1, len(F)))
         for start in range(0, len(found), size):
             some = slice(start, start + size)
             torch.sum(left[rows[some]].mul_(right[columns[some]]), dim=1, out=found[some])
@@ -181,6 +183,26 @@ def largest_of_columns(Y: Matrix) -> Tensor:
     return largest.scatter_reduce_(0, Y.places[1], Y.values, "amax")
 
 
+def _summed(csr: Tensor) -> Tensor:
+    """With every place stored once."""
+    if csr.device.type != "cpu":
+        return csr
+    from scipy.sparse import csr_array
+
+    matrix = csr_array(_arrays_of(csr), shape=tuple(csr.shape))
+    if matrix.has_canonical_format:
+        return csr
+    matrix = matrix.copy()  # what is the user's stays as it is
+    matrix.sum_duplicates()
+    pointers, places = (torch.from_numpy(x.astype("int64")) for x in (matrix.indptr, matrix.indices))
+    return csr_tensor(pointers, places, torch.from_numpy(matrix.data), tuple(csr.shape))
+
+
+def _arrays_of(csr: Tensor) -> tuple[Any, Any, Any]:
+    """The parts of a tensor as SciPy takes them."""
+    return csr.values().numpy(), csr.col_indices().numpy(), csr.crow_indices().numpy()
+
+
 def _transposed(csr: Tensor) -> Tensor:
     """In the CSR layout again."""
     n, m = csr.shape
@@ -189,8 +211,7 @@ def _transposed(csr: Tensor) -> Tensor:
         return csr_tensor(csc.ccol_indices(), csc.row_indices(), csc.values(), (m, n))
     from scipy.sparse import csr_array  # its conversion takes a fifth of the time of torch's
 
-    parts = (csr.values().numpy(), csr.col_indices().numpy(), csr.crow_indices().numpy())
-    csc = csr_array(parts, shape=(n, m)).tocsc()
+    csc = csr_array(_arrays_of(csr), shape=(n, m)).tocsc()
     pointers, places = (torch.from_numpy(x.astype("int64")) for x in (csc.indptr, csc.indices))
     return csr_tensor(pointers, places, torch.from_numpy(csc.data), (m, n))
 

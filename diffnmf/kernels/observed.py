@@ -57,7 +57,7 @@ def _residual(Ft: Tensor, T: Tensor, X: Tensor, gradient: Tensor | None, squares
 
 def _arguments(Ft: Tensor, T: Tensor) -> tuple[Tensor, ...]:
     whole = torch.nn.functional.pad(Ft, (0, -Ft.shape[1] % 4))
-    return whole, T.crow_indices().long(), T.col_indices().long(), T.values()
+    return whole, *(x.long().contiguous() for x in (T.crow_indices(), T.col_indices())), T.values().contiguous()
 
 
 def _work(T: Tensor, X: Tensor, passes: int) -> tuple[int, float]:

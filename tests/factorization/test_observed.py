@@ -115,6 +115,37 @@ def test_consensus(data):
     assert found.error < 1.1 * dense.error
 
 
+def test_all_components_are_fixed(data, request):
+    Y, known, sparse = data
+    request.getfixturevalue("torch_alone")
+    fixed = random_matrix(len(Y), 2, seed=2)
+    found, dense = (factorize(S, 2, fixed=fixed, mask=mask) for S, mask in ((sparse, "stored"), (Y, known)))
+    assert_close(found.W, dense.W, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("mask", [None, "stored"])
+@pytest.mark.parametrize("layout", [torch.sparse_csr, torch.sparse_csc])
+def test_what_is_stored_twice_is_summed(mask, layout):
+    parts = torch.tensor([0, 2, 3]), torch.tensor([0, 0, 1]), torch.tensor([1.0, 2, 3]).double()
+    twice = torch.sparse_compressed_tensor(*parts, (2, 2), layout=layout, check_invariants=False)
+    result = factorize(twice, 2, mask=mask, init="random", max_iter=300, tol=0.0)
+    assert_close((result.H @ result.W).diagonal(), torch.tensor([3.0, 3]).double(), rtol=1e-6, atol=0)
+    assert twice.values().tolist() == [1, 2, 3]
+
+
+def test_dead_components_are_revived(data):
+    Y, known, sparse = data
+    H0, W0 = random_matrix(len(Y), 4, seed=2), random_matrix(4, Y.shape[1], seed=3)
+    H0[:, 1], W0[1], H0[:, 3] = 0, 0, 0
+    options = {"H0": H0, "W0": W0, "max_iter": 60, "tol": 0.0, "mask": "stored"}
+    dead, alive = (factorize(sparse, 4, method=HALS(revive=revive), **options) for revive in (False, True))
+    assert (dead.H[:, 1] == 0).all()
+    assert (alive.H.amax(0) > 0).all()
+    assert alive.errors[-1] < 0.9 * dead.errors[-1]
+    iteration = factorize(Y, 4, **{**options, "mask": known, "max_iter": 12})
+    assert_close(factorize(sparse, 4, **{**options, "max_iter": 12}).errors, iteration.errors, rtol=1e-9, atol=1e-12)
+
+
 def test_nothing_is_stored():
     empty = torch.zeros(6, 5).to_sparse_csr()
     result = factorize(empty, 2, mask="stored", max_iter=20)
@@ -162,11 +193,20 @@ def test_threads_change_nothing(data, threads):
         (
             lambda S: factorize(S, 2, mask="stored", weights=torch.ones(S.shape)),
             ValueError,
-            "mask, weights: expected None for a sparse Y",
+            "weights: expected None with mask='stored'",
         ),
-        (lambda S: factorize(S, 2, mask="stored", method=ANLS()), ValueError, "mask, missing: .* method ANLS; use"),
-        (lambda S: factorize(S, 2, mask="stored", method=MU(1.0)), ValueError, "mask, missing: .* method MU; use"),
-        (lambda S: factorize(S, 2, mask="stored", init="nndsvd"), ValueError, 'init: expected "auto", "random"'),
+        (
+            lambda S: factorize(S, 2, mask="stored", method=ANLS()),
+            ValueError,
+            "method, solver: .*; got ANLS",
+        ),
+        (
+            lambda S: factorize(S, 2, mask="stored", method=MU(1.0)),
+            ValueError,
+            "method, solver: .*; got MU",
+        ),
+        (lambda S: factorize(S, 2, mask="stored", init="nndsvd"), ValueError, 'init: expected "auto", "random" or'),
+        (lambda S: factorize(S, 2, mask="stored", init="merge"), ValueError, 'init: expected "auto", "random" or'),
         (lambda S: factorize(S, 2, mask="stored", progress=True), ValueError, "progress: "),
         (lambda S: factorize(-1 * S, 2, mask="stored"), ValueError, "Y: "),
     ],
@@ -240,9 +280,20 @@ class TestEstimator:
         X, known = X
         plain = NMF(4, missing="unstored", max_iter=20, tol=0.0, random_state=0)
         W = plain.fit_transform(known_part(X, known))
-        for scale in (1e-300, 1e300):
+        small, large = np.full((80, 1), 1e-300), np.full((80, 1), 1e300)
+        for scale in (small, large, np.where(np.arange(80)[:, None] % 2, small, large)):
             scaled = plain.transform(known_part(scale * X, known))
             np.testing.assert_allclose(scaled / scale, W, rtol=1e-9, atol=1e-12)
+
+    @pytest.mark.parametrize("spread", [1e-3, 3e-4, 1e-5])
+    def test_weights_of_components_that_are_nearly_alike(self, spread):
+        random = np.random.default_rng(1)
+        H = random.random((1, 30)) + spread * random.random((4, 30))
+        X = random.random((40, 4)) @ H
+        known = random.random(X.shape) < 0.5
+        options = {"H": H, "n_components": 4, "update_H": False, "missing": "unstored"}
+        W, *_ = non_negative_factorization(known_part(X, known), **options)
+        assert np.linalg.norm((W @ H - X) * known, axis=1).max() < 1e-13
 
     @pytest.mark.parametrize("options", [{"solver": "mu"}, {"n_init": 3}, {"init": "random"}, {"shuffle": True}])
     def test_options(self, X, options):
@@ -263,11 +314,13 @@ class TestEstimator:
         S = known_part(X, known)
         with pytest.raises(ValueError, match=r"X: expected a sparse matrix with missing='unstored'; got a dense one"):
             NMF(4, missing="unstored").fit(X)
+        with pytest.raises(ValueError, match="weights: expected None with missing='unstored'"):
+            NMF(4, missing="unstored").fit(S, weights=np.ones(80))
         with pytest.raises(ValueError, match="missing: expected 'error' for data in blocks.*got 'unstored'"):
             NMF(4, missing="unstored").fit(Blocks(X))
-        with pytest.raises(ValueError, match="mask, missing: expected None for method ANLS"):
+        with pytest.raises(ValueError, match="method, solver: expected .*; got ANLS"):
             NMF(4, missing="unstored", solver="anls").fit(S)
-        with pytest.raises(ValueError, match="mask, missing: expected None for method MU"):
+        with pytest.raises(ValueError, match="method, solver: expected .*; got MU"):
             NMF(4, missing="unstored", solver="mu", beta_loss=1).fit(S)
         model = NMF(4, missing="unstored", max_iter=1, tol=0).fit(S)
         model.set_params(solver="mu", beta_loss=1)
