@@ -7,6 +7,7 @@
 #define CHUNK 32
 #define STRIP ((int)(768 / sizeof(REAL))) /* columns: whole tiles for every set of instructions; tiles.py knows it, too */
 #define LESS(a, b) ((a) < (b) ? (a) : (b))
+#define TILE_FUNCTION static __attribute__((unused)) void /* not every kernel here needs all of them */
 #define WHOLE_ROWS(k) (((k) + 3) / 4 * 4) /* add_tile adds to four rows at a time */
 
 /* P (4, SPAN) ← rows i to i + 3 of FᵀX, in registers; F (k, CHUNK) and X (k, SPAN). */
@@ -22,7 +23,7 @@ INLINE void NAME(four_rows)(const REAL *F, const REAL *X, int i, int64_t k, NAME
 }
 
 /* sums (rows, SPAN) += F tile, F (rows, CHUNK), rows a multiple of four. */
-static void NAME(add_tile)(const REAL *F, const REAL *tile, REAL *sums, int64_t rows) {
+TILE_FUNCTION NAME(add_tile)(const REAL *F, const REAL *tile, REAL *sums, int64_t rows) {
     for (int64_t a = 0; a < rows; a += 4) {
         NAME(Vector) s[4][BLOCK];
         for (int r = 0; r < 4; r++)
@@ -39,7 +40,7 @@ static void NAME(add_tile)(const REAL *F, const REAL *tile, REAL *sums, int64_t 
 }
 
 /* A part of T, some rows and columns, into a tile; zeros around it. */
-static void NAME(copy_tile)(REAL *tile, const REAL *T, int64_t t_row, int64_t t_column, int64_t rows, int64_t columns) {
+TILE_FUNCTION NAME(copy_tile)(REAL *tile, const REAL *T, int64_t t_row, int64_t t_column, int64_t rows, int64_t columns) {
     const int whole = rows == CHUNK && columns == SPAN;
     if (!whole) memset(tile, 0, CHUNK * SPAN * sizeof(REAL));
     if (t_column == 1)
