@@ -17,6 +17,13 @@ def random_matrix(*shape: int, seed: int = 0, dtype=torch.float64, rank: int | N
     return Y.to(dtype)
 
 
+def scattered_ones(n: int) -> Tensor:
+    """(n, n) in the CSR layout, of float64: 5000 ones in places drawn at random. Dense it takes 80 GB at n = 10⁵."""
+    generator = torch.Generator().manual_seed(0)
+    places = torch.stack([torch.randint(n, (5000,), generator=generator) for _ in range(2)])
+    return torch.sparse_coo_tensor(places, torch.ones(5000).double(), (n, n), check_invariants=False).to_sparse_csr()
+
+
 def relative_errors(Y: Tensor, H: Tensor, W: Tensor) -> Tensor:
     """‖Y − HW‖ / ‖Y‖ from the formula, (*batch,) float64; 0 for 0/0."""
     Y, H, W = Y.double(), H.double(), W.double()

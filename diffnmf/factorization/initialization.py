@@ -138,8 +138,7 @@ def _fit(problem: NMFProblem, factor: str, H: Tensor, W: Tensor | None) -> Tenso
     # ⟨HW, Y⟩ / ‖HW‖², from products with the smaller sides
     if isinstance(Y, ObservedMatrix):
         product = Y.sampled_product(H[0].mT, W[0])
-        cross, square = (product * x for x in (Y.values, product))
-        cross, square = (x.sum().reshape(1, 1, 1) for x in (cross, square))
+        cross, square = ((product * x).sum().reshape(1, 1, 1) for x in (Y.values, product))
     elif V is None:
         cross = (multiply(H.mT, Y) * W).sum((1, 2), keepdim=True)
         square = ((H.mT @ H) * (W @ W.mT)).sum((1, 2), keepdim=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from nmf_problems import random_matrix
+from nmf_problems import random_matrix, scattered_ones
 from scipy.optimize import nnls as scipy_nnls
 from scipy.sparse import csc_array, csr_array
 from torch.testing import assert_close
@@ -155,16 +155,12 @@ def test_nothing_is_stored():
 
 
 def test_no_dense_matrix_of_its_size_is_made():
-    n = 10**5  # dense: 80 GB
-    generator = torch.Generator().manual_seed(0)
-    rows, columns = (torch.randint(n, (5000,), generator=generator) for _ in range(2))
-    places = torch.stack((rows, columns))
-    Y = torch.sparse_coo_tensor(places, torch.ones(5000).double(), (n, n), check_invariants=False).to_sparse_csr()
+    Y = scattered_ones(10**5)
     result = factorize(Y, 3, mask="stored", tol=0.0, max_iter=2)
     assert result.errors.isfinite().all()
-    X = csr_array((np.ones(5000), (rows, columns)), shape=(n, n))
+    X = csr_array((Y.values().numpy(), Y.col_indices().numpy(), Y.crow_indices().numpy()), shape=tuple(Y.shape))
     model = NMF(3, missing="unstored", max_iter=2, tol=0.0).fit(X)
-    assert model.components_.shape == (3, n)
+    assert model.components_.shape == (3, 10**5)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

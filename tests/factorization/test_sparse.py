@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from nmf_problems import random_matrix
+from nmf_problems import random_matrix, scattered_ones
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
 from torch.testing import assert_close
@@ -71,11 +71,7 @@ def test_dtypes_units_and_the_stop():
 
 
 def test_no_dense_matrix_of_its_size_is_made():
-    n = 10**5  # dense: 80 GB
-    generator = torch.Generator().manual_seed(0)
-    rows, columns = (torch.randint(n, (5000,), generator=generator) for _ in range(2))
-    places = torch.stack((rows, columns))
-    Y = torch.sparse_coo_tensor(places, torch.ones(5000).double(), (n, n), check_invariants=False).to_sparse_csr()
+    Y = scattered_ones(10**5)
     for method in ("hals", "anls", MU("kullback-leibler")):
         result = factorize(Y, 3, method=method, tol=0.0, max_iter=2)
         assert result.errors.isfinite().all()

@@ -216,7 +216,7 @@ class LargeRun:
         if state.iteration == 0:
             state.start_norm = float(now.of_start)
         elif state.iteration <= CHECK_EVERY:
-            state.start_norm = float(now.at_most_size(torch.tensor(state.start_norm).to(now.size)))
+            state.start_norm = float(now.at_most_size(now.size.new_tensor(state.start_norm)))
         wanted = torch.tensor(self.budget.tol * state.start_norm, dtype=torch.float64, device=now.norm.device)
         state.converged = bool(now.reaches(wanted))
 
