@@ -30,6 +30,18 @@ Resize = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the files that --output holds.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of random starts.")]
 MaxIter = Annotated[int, typer.Option(min=0, help="Iterations at the most.")]
+Missing = Annotated[
+    str,
+    typer.Option(
+        help="ignore: what is empty or NaN does not count. unstored: nor does what a sparse file does not store, as in"
+        " a table of ratings. error: refuse what is missing."
+    ),
+]
+AlphaW = Annotated[float, typer.Option(min=0, help="Penalty of the weights, as in scikit-learn.")]
+AlphaH = Annotated[
+    float | None, typer.Option(min=0, help="Penalty of the components.", show_default="that of the weights")
+]
+L1Ratio = Annotated[float, typer.Option(min=0, max=1, help="Share of the sum in the penalties.")]
 Ks = Annotated[
     str,
     typer.Option("--k", help="Numbers of components: 2:20 for 2 to 20, 5:50:5 in steps, or 3,5,8.", show_default=False),
@@ -54,11 +66,10 @@ def nmf(
         ),
     ] = None,
     n_init: Annotated[int, typer.Option(min=1, help="Starts, of which the best is kept; several are random.")] = 1,
-    alpha_w: Annotated[float, typer.Option(min=0, help="Penalty of the weights, as in scikit-learn.")] = 0.0,
-    alpha_h: Annotated[
-        float | None, typer.Option(min=0, help="Penalty of the components.", show_default="that of the weights")
-    ] = None,
-    l1_ratio: Annotated[float, typer.Option(min=0, max=1, help="Share of the sum in the penalties.")] = 0.0,
+    missing: Missing = "ignore",
+    alpha_w: AlphaW = 0.0,
+    alpha_h: AlphaH = None,
+    l1_ratio: L1Ratio = 0.0,
     tol: Annotated[float, typer.Option(min=0, help="Of the projected gradient; 0 runs all iterations.")] = 1e-4,
     max_iter: MaxIter = 1000,
     seed: Seed = 0,
@@ -72,7 +83,7 @@ def nmf(
 ) -> None:
     """Factorise a table, or a folder of images: components and weights with their names, and pictures of images.
 
-    What is missing (an empty cell, a NaN) does not count.
+    What is missing (an empty cell, a NaN) does not count; with --missing unstored what a sparse file does not store.
 
     What is larger than --max-memory, a folder of .npy shards, .zarr and .h5 are read in blocks. Such a run goes on when
     the same command is given again, and `torchrun --nproc-per-node 4 -m diffnmf nmf ...` shares it among processes.
@@ -97,9 +108,8 @@ def nmf(
             beta_loss=_number_or_name(beta_loss),
             init=init,
             n_init=n_init,
-            alpha_W=alpha_w,
-            alpha_H="same" if alpha_h is None else alpha_h,
-            l1_ratio=l1_ratio,
+            missing=missing,
+            **_alphas(alpha_w, alpha_h, l1_ratio),
             tol=tol,
             max_iter=max_iter,
             random_state=seed,
@@ -121,14 +131,22 @@ def rank(
     output: OwnOutput = Path("rank"),
     folds: Annotated[int, typer.Option(min=2, help="Parts of the entries, each of which is hidden once.")] = 5,
     rounds: Annotated[int, typer.Option(min=1, help="Iterations of each fit.")] = 50,
+    missing: Missing = "ignore",
+    alpha_w: AlphaW = 0.0,
+    alpha_h: AlphaH = None,
+    l1_ratio: L1Ratio = 0.0,
     seed: Seed = 0,
     resize: Resize = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """How many components predict hidden entries best: a table and a picture."""
+    """How many components predict hidden entries best: a table and a picture.
+
+    The penalties are those that nmf is to be called with.
+    """
     with explained():
         numbers = numbers_of(ks)
-        options: dict[str, Any] = {"folds": folds, "rounds": rounds, "seed": seed}
+        options: dict[str, Any] = {"folds": folds, "rounds": rounds, "seed": seed, "missing": missing}
+        options |= _alphas(alpha_w, alpha_h, l1_ratio)
         options |= {"resize": resize, "overwrite": overwrite, "announce": announce_for(output)}
         scores = score_ranks(data, output, numbers, **options)
     for i, k in enumerate(scores.ks):
@@ -186,6 +204,11 @@ def numbers_of(text: str) -> list[int]:
         expected = f"expected numbers ≥ 1 such as 2:20, 5:50:5 or 3,5,8, at most {MOST_NUMBERS} of them"
         raise ValueError(f"k: {expected}; got {text!r}") from None
     return found
+
+
+def _alphas(alpha_w: float, alpha_h: float | None, l1_ratio: float) -> dict[str, Any]:
+    """As the parameters of ``NMF``."""
+    return {"alpha_W": alpha_w, "alpha_H": "same" if alpha_h is None else alpha_h, "l1_ratio": l1_ratio}
 
 
 def _number_or_name(text: str) -> float | str:

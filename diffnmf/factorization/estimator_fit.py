@@ -143,19 +143,12 @@ def fitted_weights(model: Any, samples: Samples, components: Tensor) -> Tensor:
 
 def loss_of(model: Any, samples: Samples) -> Loss:
     """What the weights of samples minimise."""
-    l1, ridge = _penalties(model, samples)[0]
+    l1, ridge = Alphas.of(model).of_W(len(samples.Y))
     return Loss(solver_of(model).beta, l1, ridge)
 
 
 def solver_of(model: Any, seed: int = 0) -> Any:
     return solver_named(model.solver, model.beta_loss, shuffle=check_flag("shuffle", model.shuffle), seed=seed)
-
-
-def _penalties(model: Any, samples: Samples) -> tuple[tuple[float, float], tuple[float, float]]:
-    """l1 and ridge of W, then of H, in the scaling of scikit-learn."""
-    features, count = samples.Y.shape
-    alphas = Alphas.of(model)
-    return alphas.of_W(features), alphas.of_H(count)
 
 
 def factorize_samples(model: Any, samples: Samples, starts: Starts, Y: Any = None, **more: Any) -> Factors:
@@ -165,16 +158,13 @@ def factorize_samples(model: Any, samples: Samples, starts: Starts, Y: Any = Non
     again = model.random_state is None and more.get("checkpoint") is not None
     random = check_random_state(0 if again else model.random_state)
     seed = int(random.randint(np.iinfo(np.int32).max))
-    (l1_W, ridge_W), (l1_H, ridge_H) = _penalties(model, samples)
+    features, count = samples.Y.shape
     n_init = check_count("n_init", model.n_init, at_least=1)
     options = {
         "method": solver_of(model, seed),
         "tol": check_number("tol", model.tol),
         "max_iter": check_count("max_iter", model.max_iter),
-        "l1_W": l1_W,
-        "ridge_W": ridge_W,
-        "l1_H": l1_H,
-        "ridge_H": ridge_H,
+        **Alphas.of(model).penalties(count, features),
         "fixed": starts.fixed,
         "weights": samples.weights,
         "mask": "stored" if samples.observed else None,

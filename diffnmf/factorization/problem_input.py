@@ -60,7 +60,7 @@ def make_nmf_problem(
         raise ValueError("mask: expected 'stored' for a sparse Y only; got it for a dense one (use a tensor of bool)")
     if observed and weights is not None:
         raise ValueError("weights: expected None with mask='stored'; got weights (use a dense Y, and a mask of bool)")
-    flat, batch = _sparse(Y, observed=observed) if sparse else _dense(Y)
+    flat, batch = (checked_sparse(Y, observed=observed), []) if sparse else _dense(Y)
     _, n, m = flat.shape
     dtype, shape = flat.dtype, (*batch, n, m)
     V, V_exponent = entry_weights_of(None if isinstance(mask, str) else mask, weights, Y, shape, sparse)
@@ -127,8 +127,12 @@ def _dense(Y: Tensor) -> tuple[Tensor, list[int]]:
     return Y.detach().reshape(-1, n, m).to(dtype), batch
 
 
-def _sparse(Y: Tensor, *, observed: bool) -> tuple[SparseMatrix, list[int]]:
-    """The same of a sparse Y, a single matrix."""
+def checked_sparse(Y: Tensor, *, observed: bool) -> SparseMatrix:
+    """A sparse Y (n, m) in the dtype that is worked in; if ``observed``, what it does not store is not known.
+
+    Raises:
+        TypeError, ValueError: layout, dtype or shape do not fit.
+    """
     if Y.layout not in (torch.sparse_csr, torch.sparse_csc):
         raise TypeError(
             f"Y: expected a dense tensor, or a matrix of layout torch.sparse_csr; got layout {Y.layout}"
@@ -140,7 +144,7 @@ def _sparse(Y: Tensor, *, observed: bool) -> tuple[SparseMatrix, list[int]]:
         raise ValueError(f"Y: expected a single matrix (n, m) where it is sparse; got {tuple(Y.shape)}")
     _check_not_empty(Y)
     Y = Y.detach().to(torch.promote_types(Y.dtype, torch.float32))
-    return (ObservedMatrix if observed else SparseMatrix).of(Y), []
+    return (ObservedMatrix if observed else SparseMatrix).of(Y)
 
 
 def _check_not_empty(Y: Tensor) -> None:

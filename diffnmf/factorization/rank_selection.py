@@ -1,7 +1,6 @@
 """How many components: what rank k can reach at best, and what it predicts of entries that it has not seen."""
 
-import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -10,13 +9,17 @@ from torch import Tensor
 from diffnmf.checks import check_count, check_counts, check_matrix, check_name, check_optional_count, check_seed
 from diffnmf.factorization.base import Method
 from diffnmf.factorization.factorize import factorize
+from diffnmf.factorization.hidden_entries import deal, deal_stored, relative_norm, stored_errors
 from diffnmf.factorization.large.blocks import refuse_blocks
+from diffnmf.factorization.problem_input import checked_sparse
 from diffnmf.factorization.registry import get_method
 from diffnmf.factorization.sample_arrays import columns_of
+from diffnmf.factorization.sparse_matrix import ObservedMatrix
 from diffnmf.factorization.svd import singular_values
 from diffnmf.solvers.devices import precisely
 from diffnmf.solvers.norms import one_where_zero
 
+ErrorsOf = Callable[[int, dict[str, Any]], Tensor]  # of k and the options of factorize, (folds, *batch) float64
 FOLD_ELEMENTS = 2**23  # entries of Y that are worked on at once: small problems take all their folds together
 
 
@@ -118,13 +121,16 @@ def cross_validate_rank(
 
     Arguments:
         Y: (*batch, n, m), non-negative, floating point. The same entries are hidden in every problem. Or, with a sample
-            in each row as ``diffnmf.NMF`` takes them, an array or a data frame (m, n).
+            in each row as ``diffnmf.NMF`` takes them, an array or a data frame (m, n). With missing="unstored" a
+            single matrix that is sparse: (n, m) in torch's CSR or CSC layout, or one of SciPy (m, n).
         ks: numbers of components to try, ≥ 1.
         folds: parts, at least 2, at most max(n, m). Each problem is fitted folds · len(ks) times.
         rounds: iterations of each fit.
         method: "hals", "anls" or "mu", or an instance. "mu" needs several times as many rounds.
         init: as in ``factorize``.
-        missing: "error", or "ignore": a NaN in Y is an entry that is not known.
+        missing: "error", or "ignore": a NaN in Y is an entry that is not known. Or "unstored", for a sparse Y: what it
+            does not store is not known, as in a table of ratings; parts of what it stores are hidden in turn. Little
+            is known then, and penalties are worth more. For "hals", and "mu" with the squared error.
         l1_H: as in ``factorize``, like the other penalties.
         l1_W: likewise.
         ridge_H: likewise.
@@ -145,19 +151,20 @@ def cross_validate_rank(
     """
     method = get_method(method)
     refuse_blocks("Y", Y, "cross_validate_rank")
-    Y = columns_of("Y", Y, allow_nan=check_name("missing", missing, ("error", "ignore")) == "ignore")
-    _check_entries(Y)
+    named = check_name("missing", missing, ("error", "ignore", "unstored"))
+    observed = named == "unstored"
+    if not observed and (getattr(Y, "layout", torch.strided) != torch.strided or hasattr(Y, "tocsr")):
+        raise ValueError(
+            f"missing: expected 'unstored' for a sparse Y; got {missing!r} (or use Y.to_dense(), Y.toarray())"
+        )
+    Y = columns_of("Y", Y, allow_nan=named == "ignore", sparse=observed)
+    _check_entries(Y, observed=observed)
     numbers = tuple(sorted(set(check_counts("ks", ks, at_least=1))))
-    folds = _check_folds(folds, Y)
+    folds = check_count("folds", folds, at_least=2)
     rounds = check_count("rounds", rounds, at_least=1)
     seed = check_seed("seed", seed)
     if "weights" not in method.takes:
         raise ValueError(f'method: expected one that can leave entries out, "hals", "anls" or "mu"; got {method!r}')
-    Y = Y.detach().to(torch.promote_types(Y.dtype, torch.float32))
-    known = None if missing == "error" else ~Y.isnan()
-    n, m = Y.shape[-2:]
-    parts = torch.arange(folds, device="cpu").reshape(-1, *(1,) * Y.ndim)  # (folds, 1, ..., 1)
-    hidden = (_deal(n, m, folds, seed) == parts).to(Y.device)  # (folds, 1, ..., n, m)
     options: dict[str, Any] = {
         "method": method,
         "init": init,
@@ -168,16 +175,37 @@ def cross_validate_rank(
         "ridge_W": ridge_W,
         "seed": seed,
     }
-    at_once = max(1, FOLD_ELEMENTS // max(1, Y.numel()))
-    scores = []
-    for k in numbers:
-        pieces = [_hidden_error(Y, known, some, k, options) for some in hidden.split(at_once)]
-        scores.append(torch.cat(pieces))  # (folds, *batch)
-    errors = torch.stack(scores)  # (len(ks), folds, *batch)
+    errors_of = _stored_folds(Y, folds, seed) if observed else _dense_folds(Y, named, folds, seed)
+    errors = torch.stack([errors_of(k, options) for k in numbers])  # (len(ks), folds, *batch)
     mean = errors.mean(1)
     tried = torch.tensor(numbers, device=Y.device)
     best = torch.where(mean.isfinite().all(0), tried[mean.argmin(0)], 0)
     return RankScores(numbers, mean, errors.std(1), best)
+
+
+def _dense_folds(Y: Tensor, missing: str, folds: int, seed: int) -> ErrorsOf:
+    """The errors of Y (*batch, n, m) on each of its parts."""
+    _check_folds(folds, max(Y.shape[-2:]), "max(n, m)", "of every column")
+    Y = Y.detach().to(torch.promote_types(Y.dtype, torch.float32))
+    known = None if missing == "error" else ~Y.isnan()
+    n, m = Y.shape[-2:]
+    parts = torch.arange(folds, device="cpu").reshape(-1, *(1,) * Y.ndim)  # (folds, 1, ..., 1)
+    hidden = (deal(n, m, folds, seed) == parts).to(Y.device)  # (folds, 1, ..., n, m)
+    at_once = max(1, FOLD_ELEMENTS // max(1, Y.numel()))
+
+    def errors_of(k: int, options: dict[str, Any]) -> Tensor:
+        return torch.cat([_hidden_error(Y, known, some, k, options) for some in hidden.split(at_once)])
+
+    return errors_of
+
+
+def _stored_folds(Y: Tensor, folds: int, seed: int) -> ErrorsOf:
+    """The same of a sparse Y (n, m), of which nothing is known but what it stores."""
+    matrix = checked_sparse(Y, observed=True)
+    assert isinstance(matrix, ObservedMatrix)
+    _check_folds(folds, len(matrix.values), "the number of entries that are stored", "in every fold")
+    parts = deal_stored(matrix, folds, seed)
+    return lambda k, options: torch.stack([stored_errors(matrix, parts == i, k, options) for i in range(folds)])
 
 
 @torch.no_grad()
@@ -190,34 +218,20 @@ def _hidden_error(Y: Tensor, known: Tensor | None, hidden: Tensor, k: int, optio
     factors = factorize(whole, k, mask=visible.expand_as(whole), tol=0.0, **options)
     # Next to nothing may be visible of a component in a sample: its weight is free then, and what it says of the rest.
     predicted = torch.minimum(factors.H @ factors.W, torch.where(visible, Y, 0.0).amax((-2, -1), keepdim=True))
-    largest = one_where_zero(Y.nan_to_num(0.0).amax((-2, -1), keepdim=True))  # squares of what is large would overflow
-    error = _norm(torch.where(hidden, predicted - Y, 0.0) / largest)
-    size = _norm(torch.where(hidden, Y, 0.0) / largest)
-    return torch.where((size == 0) & (error > 0), math.inf, error / one_where_zero(size))
+    error, size = torch.where(hidden, predicted - Y, 0.0), torch.where(hidden, Y, 0.0)
+    return relative_norm(error, size, Y.nan_to_num(0.0).amax((-2, -1), keepdim=True))
 
 
-def _norm(X: Tensor) -> Tensor:
-    """Frobenius norms, (..., n, m) to (...,) float64."""
-    return torch.linalg.vector_norm(X, dim=(-2, -1), dtype=torch.float64)
+def _check_folds(folds: int, most: int, what: str, where: str) -> None:
+    if folds > most:
+        raise ValueError(f"folds: expected at most {what} = {most}, to hide entries {where}; got {folds}")
 
 
-def _deal(n: int, m: int, folds: int, seed: int) -> Tensor:
-    """The part of every entry, (n, m) int64: equal shares in each column, or in each row where rows are longer."""
-    if n < m:
-        return _deal(m, n, folds, seed).T
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.rand(n, m, generator=generator, device="cpu").argsort(0)  # a random order of its own for each column
-    return (order + torch.arange(m, device="cpu")) % folds  # shifted, so that what is left over goes round
-
-
-def _check_folds(folds: int, Y: Tensor) -> int:
-    folds, longest = check_count("folds", folds, at_least=2), max(Y.shape[-2:])
-    if folds > longest:
-        raise ValueError(f"folds: expected at most max(n, m) = {longest}, to hide entries of every column; got {folds}")
-    return folds
-
-
-def _check_entries(Y: Tensor) -> None:
+def _check_entries(Y: Tensor, *, observed: bool = False) -> None:
+    if observed and isinstance(Y, Tensor) and Y.layout == torch.strided:
+        raise ValueError("Y: expected a sparse matrix with missing='unstored'; got a dense one (use 'ignore', and NaN)")
+    if observed:
+        return  # the rest is that of any sparse matrix
     check_matrix("Y", Y)
     if 0 in Y.shape[-2:]:
         raise ValueError(f"Y: expected (*batch, n, m), n and m ≥ 1; got {tuple(Y.shape)}")

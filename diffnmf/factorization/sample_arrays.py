@@ -32,8 +32,10 @@ def unmasked(data: Any) -> Any:
     return np.ma.filled(data if data.dtype.kind == "f" else data.astype(np.float64), np.nan)
 
 
-def columns_of(name: str, data: Any, *, allow_nan: bool = False) -> Tensor:
+def columns_of(name: str, data: Any, *, allow_nan: bool = False, sparse: bool = False) -> Tensor:
     """A tensor as it is; of an array or a data frame (N, F), with a sample in each row, the transpose (F, N).
+
+    If ``sparse``, of a sparse matrix of SciPy, too.
 
     Raises:
         TypeError, ValueError: it is no matrix of numbers; the message names the argument.
@@ -43,8 +45,14 @@ def columns_of(name: str, data: Any, *, allow_nan: bool = False) -> Tensor:
     from sklearn.utils import check_array  # takes a second, and tensors need nothing of it
 
     finite = "allow-nan" if allow_nan else True
-    array = check_array(unmasked(data), dtype=[np.float64, np.float32], ensure_all_finite=finite, input_name=name)
-    return tensor_of(array).mT
+    checked = check_array(
+        unmasked(data),
+        dtype=[np.float64, np.float32],
+        ensure_all_finite=finite,
+        input_name=name,
+        accept_sparse=("csr", "csc") if sparse else False,
+    )
+    return (tensor_of(checked) if isinstance(checked, np.ndarray) else sparse_tensor_of(checked)).mT
 
 
 def in_kind(result: Tensor, X: object) -> Any:

@@ -71,7 +71,6 @@ def factorize_large_file(
     k = check_count("k", k, at_least=1)
     output = Path(output)
     files = [output / name for name in ("components.csv", "weights.npy", "summary.json")]
-    options = {name: value for name, value in options.items() if name != "missing"}
     with _group(options.pop("device", None)) as (group, device):
         X = Blocks(data, max_memory=max_memory, device=device)
         processes = Processes(group, X.device)

@@ -18,6 +18,7 @@ from diffnmf.factorization import (
     cross_validate_rank,
     svd_curve,
 )
+from diffnmf.factorization.alphas import Alphas
 from diffnmf.figures.curves import save_consensus, save_rank_selection
 from diffnmf.figures.montages import save_image_grid, unit_peak
 from diffnmf.files import (
@@ -120,17 +121,27 @@ def score_ranks(
     ks: Sequence[int],
     *,
     resize: tuple[int, int] | None = None,
+    missing: str = "ignore",
+    alpha_W: float = 0.0,
+    alpha_H: float | str = "same",
+    l1_ratio: float = 0.0,
     overwrite: bool = False,
     announce: Announce | None = None,
     **options: Any,
 ) -> RankScores:
-    """``cross_validate_rank`` of the table in a file; writes rank.csv and rank.png into a folder."""
+    """``cross_validate_rank`` of the table in a file; writes rank.csv and rank.png into a folder.
+
+    The penalties are those of ``NMF``.
+    """
     output = Path(output)
+    alphas = Alphas.checked(alpha_W, alpha_H, l1_ratio)
     with free_folder(output, ["rank.csv", "rank.png"], overwrite):
         table = _announced(data, resize, announce)
-        X = table.X if isinstance(table.X, np.ndarray) else table.X.toarray()
-        scores = cross_validate_rank(X, ks, missing="ignore", **options)
-        svd = None if np.isnan(X).any() else svd_curve(X, max(ks))
+        whole = missing != "unstored"
+        X = table.X.toarray() if whole and not isinstance(table.X, np.ndarray) else table.X
+        options |= alphas.penalties(*X.shape)
+        scores = cross_validate_rank(X, ks, missing=missing, **options)
+        svd = svd_curve(X, max(ks)) if whole and not np.isnan(X).any() else None
         header = ["k", "held_out_error", "std", "svd"]
         rows = [
             [k, float(scores.mean[i]), float(scores.std[i]), "" if svd is None else float(svd[k])]

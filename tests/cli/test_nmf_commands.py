@@ -21,6 +21,7 @@ from diffnmf.cli import app
 from diffnmf.cli.commands import Command
 from diffnmf.cli.nmf_commands import numbers_of
 from diffnmf.data.tables import read_table
+from diffnmf.factorization import cross_validate_rank
 from diffnmf.lock import locked
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -408,6 +409,64 @@ def test_rank(tmp_path):
     assert (tmp_path / "out" / "rank.png").stat().st_size > 1000
     with (tmp_path / "out" / "rank.csv").open() as stream:
         assert [row["k"] for row in csv.DictReader(stream)] == ["1", "2", "3", "4"]
+
+
+class TestWhatASparseFileDoesNotStore:
+    @pytest.fixture
+    def ratings(self, tmp_path):
+        random = np.random.default_rng(0)
+        X = random.random((60, 3)) @ random.random((3, 40)) + 1e-3
+        known = random.random(X.shape) < 0.6
+        scipy.sparse.save_npz(tmp_path / "t.npz", scipy.sparse.csr_array(np.where(known, X, 0)))
+        return X, known
+
+    def test_is_not_known_if_so_said(self, ratings, tmp_path):
+        X, known = ratings
+        result = invoke("nmf", "t.npz", "--k", 3, "--output", "out", "--missing", "unstored", "--alpha-w", 1e-6)
+        assert result.exit_code == 0, result.output
+        with np.load(tmp_path / "out" / "factors.npz") as factors:
+            error = factors["W"] @ factors["H"] - X
+        assert np.abs(error[~known]).max() < 0.05
+        summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+        relative = np.linalg.norm(error[known]) / np.linalg.norm(X[known])
+        assert summary["relative_error"] == pytest.approx(relative, rel=1e-6)
+
+    def test_the_number_of_components_is_found(self, ratings, tmp_path):
+        more = ("--alpha-w", 1e-5, "--alpha-h", 1e-5, "--rounds", 100)
+        result = invoke("rank", "t.npz", "--k", "1:5", "--output", "out", "--missing", "unstored", *more)
+        assert result.exit_code == 0, result.output
+        assert "smallest error on hidden entries: k = 3" in result.stdout
+        with (tmp_path / "out" / "rank.csv").open() as stream:
+            assert [row["svd"] for row in csv.DictReader(stream)] == [""] * 5
+        assert (tmp_path / "out" / "rank.png").stat().st_size > 1000
+
+    @pytest.mark.parametrize("command", ["nmf", "rank"])
+    def test_of_a_dense_file_is_refused(self, command, X, tmp_path):
+        np.save(tmp_path / "t.npy", X)
+        result = invoke(command, "t.npy", "--k", 2, "--output", "out", "--missing", "unstored")
+        assert result.exit_code == 2
+        assert "expected a sparse matrix with missing='unstored'; got a dense one" in result.stderr
+        assert not (tmp_path / "out").exists()
+
+    def test_of_a_file_in_blocks_is_refused(self, X, tmp_path):
+        (tmp_path / "shards").mkdir()
+        np.save(tmp_path / "shards" / "0.npy", X)
+        result = invoke("nmf", "shards", "--k", 2, "--output", "out", "--missing", "unstored")
+        assert result.exit_code == 2
+        assert "missing: expected 'error' for data in blocks" in result.stderr
+
+
+def test_penalties_of_rank_are_those_of_nmf(tmp_path):
+    random = np.random.default_rng(0)
+    X = random.random((60, 3)) @ random.random((3, 40)) + 0.3 * random.random((60, 40))
+    np.save(tmp_path / "t.npy", X)
+    options = ("--alpha-w", 0.01, "--alpha-h", 0.02, "--l1-ratio", 0.25)
+    result = invoke("rank", "t.npy", "--k", 4, "--output", "out", *options)
+    assert result.exit_code == 0, result.output
+    penalties = {"l1_W": 0.25 * 0.01 * 40, "ridge_W": 0.75 * 0.01 * 40, "l1_H": 0.25 * 0.02 * 60}
+    expected = cross_validate_rank(X, [4], ridge_H=0.75 * 0.02 * 60, **penalties)
+    with (tmp_path / "out" / "rank.csv").open() as stream:
+        assert float(next(csv.DictReader(stream))["held_out_error"]) == pytest.approx(float(expected.mean))
 
 
 def test_consensus(X, tmp_path):

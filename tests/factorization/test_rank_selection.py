@@ -4,11 +4,15 @@ import math
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from diffnmf.factorization import RankScores, cross_validate_rank, svd_curve, truncated_svd
+from diffnmf.factorization import RankScores, cross_validate_rank, factorize, svd_curve, truncated_svd
+from diffnmf.factorization.hidden_entries import deal_stored, stored_errors
+from diffnmf.factorization.problem_input import checked_sparse
+from diffnmf.factorization.sample_arrays import sparse_tensor_of
 from diffnmf.figures.curves import save_rank_selection
 from diffnmf.metrics import relative_error
 
@@ -181,6 +185,101 @@ class TestCrossValidation:
             svd_curve(torch.ones(3, 4), 2.5)
         with pytest.raises(ValueError, match=r"Y: expected a matrix .* 2 dimensions; got \(3,\)"):
             svd_curve(torch.ones(3))
+
+
+class TestWhatIsNotStored:
+    """A sparse matrix of which nothing is known but what it stores."""
+
+    @pytest.fixture
+    def Y(self):
+        return planted(80, 60, noise=0.2) + 1e-3  # stored where it would be zero, too
+
+    @pytest.fixture
+    def known(self):
+        return torch.rand(80, 60, generator=torch.Generator().manual_seed(1)) < 0.5
+
+    @pytest.mark.parametrize("kind", ["csr tensor", "csc tensor", "csr array", "coo matrix"])
+    def test_the_planted_number_is_found(self, Y, known, kind):
+        sparse = sparse_of(Y, known)
+        given = {
+            "csr tensor": csr_of(sparse),
+            "csc tensor": csr_of(sparse.T).mT,
+            "csr array": sparse.T.tocsr(),  # a sample in each row
+            "coo matrix": scipy.sparse.coo_matrix(sparse.T),
+        }[kind]
+        scores = cross_validate_rank(given, range(1, 7), missing="unstored")
+        assert scores.best == 4
+        assert scores.mean.shape == (6,)
+        torch.testing.assert_close(
+            scores.mean, cross_validate_rank(csr_of(sparse), range(1, 7), missing="unstored").mean
+        )
+
+    @pytest.mark.parametrize("method", ["hals", "mu"])
+    def test_the_error_is_that_on_hidden_entries(self, Y, known, method):
+        matrix = checked_sparse(csr_of(sparse_of(Y, known)), observed=True)
+        parts = deal_stored(matrix, 3, seed=0)
+        options = {"method": method, "init": "random", "max_iter": 30, "ridge_W": 0.1, "ridge_H": 0.1}
+        for part in range(3):
+            hidden = torch.zeros_like(known)
+            hidden[tuple(x[parts == part] for x in matrix.places)] = True
+            seen = known & ~hidden
+            fit = factorize(csr_of(sparse_of(Y, seen)), 3, mask="stored", tol=0.0, **options)
+            predicted = (fit.H @ fit.W).clamp(max=Y[seen].max())
+            expected = (predicted - Y)[hidden].norm() / Y[hidden].norm()
+            torch.testing.assert_close(stored_errors(matrix, parts == part, 3, options), expected)
+
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_every_line_is_dealt_in_equal_shares(self, Y, known, turned):
+        known = known.T if turned else known
+        matrix = checked_sparse(csr_of(sparse_of(Y.T if turned else Y, known)), observed=True)
+        parts = deal_stored(matrix, 5, seed=0)
+        line = matrix.places[0 if turned else 1]  # of the longer ones
+        counts = torch.zeros(60, 5).index_put_((line, parts), torch.ones(len(line)), accumulate=True)
+        assert (counts.amax(1) - counts.amin(1)).max() <= 1
+        assert parts.bincount().max() - parts.bincount().min() <= 1
+        assert not torch.equal(parts, deal_stored(matrix, 5, seed=1))
+
+    @pytest.mark.parametrize("scale", [1e-200, 1e200])
+    def test_the_scale_does_not_matter(self, Y, known, scale):
+        expected, found = (
+            cross_validate_rank(csr_of(sparse_of(s * Y, known)), [2, 4], missing="unstored", rounds=5).mean
+            for s in (1.0, scale)
+        )
+        torch.testing.assert_close(found, expected)
+
+    def test_a_line_of_which_nothing_is_known_and_zeros(self, Y, known):
+        known[3], known[:, 5] = False, False
+        scores = cross_validate_rank(csr_of(sparse_of(Y, known)), [4], missing="unstored")
+        assert scores.mean < 0.5
+        zeros = cross_validate_rank(csr_of(sparse_of(0 * Y, known)), [1, 4], missing="unstored")
+        assert (zeros.mean == 0).all()
+
+    @pytest.mark.parametrize(
+        ("change", "error", "message"),
+        [
+            ({"Y": torch.ones(9, 9)}, ValueError, "Y: expected a sparse matrix with missing='unstored'; got a dense"),
+            ({"Y": np.ones((9, 9))}, ValueError, "Y: expected a sparse matrix with missing='unstored'; got a dense"),
+            ({"Y": torch.ones(9, 9).to_sparse()}, TypeError, "Y: expected .* layout torch.sparse_csr"),
+            ({"Y": -scipy.sparse.eye_array(9).tocsr()}, ValueError, "Y: expected entries ≥ 0"),
+            ({"missing": "zero"}, ValueError, "missing: expected one of error, ignore, unstored; got 'zero'"),
+            ({"missing": "error"}, ValueError, "missing: expected 'unstored' for a sparse Y"),
+            ({"folds": 10}, ValueError, "folds: expected at most the number of entries that are stored = 9"),
+            ({"method": "anls"}, ValueError, 'method, solver: expected "hals", or "mu" with the squared error'),
+        ],
+    )
+    def test_wrong_arguments_are_named(self, change, error, message):
+        given = {"Y": scipy.sparse.eye_array(9).tocsr(), "ks": [1], "missing": "unstored", **change}
+        with pytest.raises(error, match=message):
+            cross_validate_rank(**given)
+
+
+def sparse_of(Y, known):
+    rows, columns = known.nonzero().T.numpy()
+    return scipy.sparse.csr_array((Y[known].numpy(), (rows, columns)), shape=tuple(Y.shape))
+
+
+def csr_of(matrix):
+    return sparse_tensor_of(matrix.tocsr())
 
 
 class TestPicture:
