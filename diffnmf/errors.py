@@ -12,6 +12,10 @@ class ConvergenceWarning(UserWarning):
     """A solver stopped before its tolerance; the result is usable but not exact."""
 
 
+class PredictionWarning(UserWarning):
+    """A fit with missing entries says of them what nothing that is known allows; the message says what to do."""
+
+
 class DeviceWarning(UserWarning):
     """A device lacks what a computation needs; it is done elsewhere, and the message says where."""
 

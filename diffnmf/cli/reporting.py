@@ -16,6 +16,7 @@ from diffnmf.errors import (
     DataUnavailableError,
     DivergenceError,
     ImageWarning,
+    PredictionWarning,
     ProcessLostError,
     RunFolderError,
     SolverError,
@@ -41,6 +42,7 @@ def explained(hint: str | None = None) -> Iterator[None]:
         with heard(), warnings.catch_warnings():
             warnings.simplefilter("always", CheckpointWarning)
             warnings.simplefilter("always", ImageWarning)
+            warnings.simplefilter("always", PredictionWarning)
             warnings.showwarning = _show_warning
             yield
     except SLIPS as error:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from diffnmf.errors import warn_user
 from diffnmf.factorization.base import Method
-from diffnmf.factorization.estimator_fit import Fit, checked_samples, fit, fitted_weights
+from diffnmf.factorization.estimator_fit import Fit, checked_samples, fit, fitted_weights, warn_of_far_weights
 from diffnmf.factorization.fitted_parts import FittedParts
 from diffnmf.factorization.large.blocks import in_blocks
 from diffnmf.factorization.large.samples import fit_blocks, transform_blocks
@@ -250,7 +250,10 @@ class NMF(FittedParts):
         if blocks is not None:
             return in_kind(transform_blocks(self, blocks, weights, tensor_of(self.components_)).T, X)
         samples = checked_samples(self, X, weights, reset=False)
-        return in_kind(fitted_weights(self, samples, tensor_of(self.components_)).T, X)
+        components = tensor_of(self.components_)
+        found = fitted_weights(self, samples, components)
+        warn_of_far_weights(samples, components.T, found)
+        return in_kind(found.T, X)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -259,11 +262,12 @@ class NMF(FittedParts):
 
     def _fit(self, X: Any, W: Any, H: Any, weights: Any) -> Fit:
         """Set the attributes and return the factors."""
-        blocks = in_blocks(X)
+        blocks, samples = in_blocks(X), None
         if blocks is not None:
             result = fit_blocks(self, blocks, W, H, weights)
         else:
-            result = fit(self, checked_samples(self, X, weights, reset=True), W, H)
+            samples = checked_samples(self, X, weights, reset=True)
+            result = fit(self, samples, W, H)
         self.components_ = in_kind(result.H.T, X)
         self.n_components_ = len(self.components_)
         self.n_iter_ = result.iterations
@@ -271,4 +275,6 @@ class NMF(FittedParts):
         self.reconstruction_err_ = result.distance
         if result.complaint:
             warn_user(*result.complaint)
+        if samples is not None:
+            warn_of_far_weights(samples, result.H, result.W)
         return result

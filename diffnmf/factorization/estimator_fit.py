@@ -18,6 +18,7 @@ from diffnmf.factorization.alphas import Alphas
 from diffnmf.factorization.divergence import has_zeros, zeros_refused
 from diffnmf.factorization.estimator_start import Starts, check_starts
 from diffnmf.factorization.factorize import Factors, factorize, without_complaint
+from diffnmf.factorization.far_predictions import warn_of_far_predictions
 from diffnmf.factorization.reconstruction import Loss, distance, weights_of
 from diffnmf.factorization.replicates import replicate
 from diffnmf.factorization.sample_arrays import (
@@ -105,6 +106,13 @@ def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples
     check_order(weights, X)
     V = entry_weights(weights, rows, missing=missing)
     return Samples(rows.mT, None if V is None else V.mT, observed)
+
+
+def warn_of_far_weights(samples: Samples, H: Tensor, W: Tensor) -> None:
+    """Warn where components H (F, k) and weights W (k, N) predict too much of what is not known."""
+    if samples.observed or samples.weights is not None:
+        cure = "raise alpha_W and alpha_H, take fewer components"
+        warn_of_far_predictions(H.to(W), W, samples.Y, samples.weights, cure)
 
 
 def fit(model: Any, samples: Samples, W: Any, H: Any, *, update_H: bool = True) -> Fit:

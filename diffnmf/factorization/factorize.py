@@ -14,6 +14,7 @@ from diffnmf.checks import check_count, check_number, check_tensor
 from diffnmf.errors import ConvergenceWarning, warn_user
 from diffnmf.factorization.base import Budget, Method, Run, balance_, in_own_memory
 from diffnmf.factorization.divergence import has_zeros, zeros_refused
+from diffnmf.factorization.far_predictions import warn_of_far_predictions
 from diffnmf.factorization.initialization import Seed, check_start, complete, start
 from diffnmf.factorization.large.blocks import Blocks
 from diffnmf.factorization.large.entry import factorize_large
@@ -151,6 +152,8 @@ def factorize(
     Warns:
         ConvergenceWarning: once, when tol > 0, the callback has not ended the run and some problem has not converged;
             ``converged`` says which. It says how many of them hold a NaN or an infinity.
+        PredictionWarning: with ``mask`` or ``weights``, where HW is more than a hundred times the largest known entry:
+            too little is known there to tell the weight of a component.
 
     Example:
         >>> import torch
@@ -216,6 +219,9 @@ def factorize(
         if method.balances and is_given and max_iter > 0 and not (problem.penalized or problem.fixed):
             balance_(W, Ht)
         run = _without_unknown(method.run(problem, W, Ht, budget(units)), problem)
+    if _warns.get() and max_iter > 0 and (problem.weights is not None or isinstance(problem.Y, ObservedMatrix)):
+        cure = "give ridge_H and ridge_W, take fewer components"
+        warn_of_far_predictions(run.Ht.mT, run.W, problem.Y, problem.weights, cure)
     return _factors(run, units, method, may_warn=tol > 0 and not stopped)
 
 
@@ -295,7 +301,7 @@ def _factors(run: Run, units: Units, method: Method, *, may_warn: bool) -> Facto
 
 @contextmanager
 def without_complaint() -> Iterator[None]:
-    """No ``ConvergenceWarning`` of ``factorize``, for a caller who tells of it himself.
+    """No warning of ``factorize``, for a caller who tells of convergence and predictions himself.
 
     Filters of warnings would not do: they are those of all threads.
     """

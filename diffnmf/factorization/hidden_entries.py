@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffnmf.factorization.factorize import factorize
+from diffnmf.factorization.factorize import factorize, without_complaint
 from diffnmf.factorization.sparse_matrix import ObservedMatrix, csr_tensor
 from diffnmf.solvers.devices import precisely
 from diffnmf.solvers.norms import one_where_zero
@@ -41,7 +41,8 @@ def stored_errors(Y: ObservedMatrix, hidden: Tensor, k: int, options: dict[str, 
     The options are those of ``factorize``.
     """
     seen, rest = _chosen(Y, ~hidden), ObservedMatrix.of(_chosen(Y, hidden))
-    factors = factorize(seen, k, mask="stored", tol=0.0, **options)
+    with without_complaint():
+        factors = factorize(seen, k, mask="stored", tol=0.0, **options)
     predicted = rest.sampled_product(factors.H.mT, factors.W).clamp(max=seen.values().max())
     return relative_norm(predicted - rest.values, rest.values, Y.values.max(), dim=0)
 

@@ -5,7 +5,7 @@ from typing import Any
 from diffnmf.checks import check_flag
 from diffnmf.errors import warn_user
 from diffnmf.factorization.estimator import NMF
-from diffnmf.factorization.estimator_fit import checked_samples, fit
+from diffnmf.factorization.estimator_fit import checked_samples, fit, warn_of_far_weights
 from diffnmf.factorization.large.blocks import refuse_blocks
 from diffnmf.factorization.sample_arrays import in_kind
 
@@ -69,4 +69,5 @@ def non_negative_factorization(
     found = fit(model, samples, W, H, update_H=check_flag("update_H", update_H))
     if found.complaint:
         warn_user(*found.complaint)
+    warn_of_far_weights(samples, found.H, found.W)
     return in_kind(found.W.T, X), in_kind(found.H.T, X), found.iterations

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_counts, check_matrix, check_name, check_optional_count, check_seed
 from diffnmf.factorization.base import Method
-from diffnmf.factorization.factorize import factorize
+from diffnmf.factorization.factorize import factorize, without_complaint
 from diffnmf.factorization.hidden_entries import deal, deal_stored, relative_norm, stored_errors
 from diffnmf.factorization.large.blocks import refuse_blocks
 from diffnmf.factorization.problem_input import checked_sparse
@@ -215,7 +215,8 @@ def _hidden_error(Y: Tensor, known: Tensor | None, hidden: Tensor, k: int, optio
     visible = ~hidden if known is None else ~hidden & known
     hidden = hidden if known is None else hidden & known
     whole = Y.expand(len(hidden), *Y.shape)
-    factors = factorize(whole, k, mask=visible.expand_as(whole), tol=0.0, **options)
+    with without_complaint():
+        factors = factorize(whole, k, mask=visible.expand_as(whole), tol=0.0, **options)
     # Next to nothing may be visible of a component in a sample: its weight is free then, and what it says of the rest.
     predicted = torch.minimum(factors.H @ factors.W, torch.where(visible, Y, 0.0).amax((-2, -1), keepdim=True))
     error, size = torch.where(hidden, predicted - Y, 0.0), torch.where(hidden, Y, 0.0)

@@ -86,6 +86,9 @@ def factorize_table(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", NMFConvergenceWarning)
             weights = model.fit_transform(table.X)
+        for entry in caught:
+            if not issubclass(entry.category, NMFConvergenceWarning):
+                warnings.warn(entry.message, stacklevel=2)
         converged = not any(issubclass(entry.category, NMFConvergenceWarning) for entry in caught)
         error = model.reconstruction_err_
         relative = error / _norm(table) if options.get("beta_loss", "frobenius") == "frobenius" else float("nan")

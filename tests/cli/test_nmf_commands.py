@@ -456,6 +456,19 @@ class TestWhatASparseFileDoesNotStore:
         assert "missing: expected 'error' for data in blocks" in result.stderr
 
 
+def test_predictions_out_of_all_bounds_are_told(tmp_path):
+    """With ten components, and three of four numbers missing, the weights are free."""
+    random = np.random.default_rng(0)
+    X = random.random((20, 12))
+    X[random.random(X.shape) < 0.75] = np.nan
+    np.save(tmp_path / "t.npy", X)
+    result = invoke("nmf", "t.npy", "--k", 10, "--output", "out", "--max-iter", 100)
+    assert result.exit_code == 0, result.output
+    assert "Warning: entries that are not known, or hardly count, are predicted up to" in result.stderr
+    result = invoke("nmf", "t.npy", "--k", 10, "--output", "held", "--max-iter", 100, "--alpha-w", 0.01)
+    assert "predicted" not in result.stderr
+
+
 def test_penalties_of_rank_are_those_of_nmf(tmp_path):
     random = np.random.default_rng(0)
     X = random.random((60, 3)) @ random.random((3, 40)) + 0.3 * random.random((60, 40))

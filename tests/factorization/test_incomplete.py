@@ -272,6 +272,7 @@ def test_what_nothing_is_known_of_is_zero(method):
     assert (kept.H[0, 3, 1:] == 0).all()
 
 
+@pytest.mark.filterwarnings("ignore::diffnmf.errors.PredictionWarning")
 def test_problems_with_even_and_uneven_weights_beside_each_other_are_as_alone():
     """For even weights one Gram matrix serves all columns, for uneven ones each has its own."""
     Y = random_matrix(3, 60, 50)

@@ -14,6 +14,7 @@ from diffnmf.factorization import ANLS, HALS, MU, consensus, factorize
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore::diffnmf.errors.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore::diffnmf.errors.PredictionWarning"),
 ]
 
 METHODS = ["hals", HALS(sweeps=1, extrapolate=False), HALS(shuffle=True), "mu", MU(extrapolate=True)]
