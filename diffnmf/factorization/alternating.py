@@ -95,17 +95,8 @@ class AlternatingMethod(Method):
     def observe(self, objective: Tensor, memory: dict[str, Tensor]) -> None:
         """Told the objective, (B,) float64, of every iterate."""
 
-    def iterate_small(self, problem: NMFProblem, iterate: FactorState, iterations: int) -> Tensor | None:
-        """Whole iterations at once, in place, where the method has a way for small problems that takes less time.
-
-        Returns:
-            (iterations, B) float64, the relative errors of the iterates before each iteration where ``problem.tall``,
-            otherwise after it, of which ``observe`` need not be told any more. None: nothing has been done.
-        """
-        return None
-
-    def examine_small(self, problem: NMFProblem, iterate: FactorState) -> tuple[Tensor, Stationarity] | None:
-        """The relative errors (B,), and how far the iterates are from a stationary point; None as ``iterate_small``."""
+    def run_small(self, problem: NMFProblem, iterate: FactorState, budget: Budget) -> Run | None:
+        """The whole run, where the method has a way for small problems that takes less time; None: nothing is done."""
         return None
 
     @property
@@ -126,7 +117,8 @@ class AlternatingMethod(Method):
         return stationarity(half_W, W, half_H, Ht)
 
     def run(self, problem: NMFProblem, W: Tensor, Ht: Tensor, budget: Budget) -> Run:
-        return _Alternation(self, problem, FactorState(W, Ht, self.begin(problem, W, Ht)), budget).run()
+        iterate = FactorState(W, Ht, self.begin(problem, W, Ht))
+        return self.run_small(problem, iterate, budget) or _Alternation(self, problem, iterate, budget).run()
 
 
 class _Alternation:
@@ -164,13 +156,8 @@ class _Alternation:
     def steps(self, iterations: range, index: Index) -> None:
         """Some iterations of some problems."""
         problem, iterate = self.problem.take(index), self.iterate.take(index)
-        errors = self.method.iterate_small(problem, iterate, len(iterations))
-        if errors is None:
-            for iteration in iterations:
-                self.step(iteration, index, problem, iterate)
-        else:
-            for iteration, error in zip(iterations, errors, strict=True):
-                self.errors[iteration - 1 if problem.tall else iteration][index] = error
+        for iteration in iterations:
+            self.step(iteration, index, problem, iterate)
         self.iterate.put(index, iterate)
 
     def step(self, iteration: int, index: Index, problem: NMFProblem, iterate: FactorState) -> None:
@@ -214,7 +201,7 @@ class _Alternation:
             self.iterate.put(index, iterate)
         if self.budget.tol == 0 and iteration and not final:
             return  # the steps record the error
-        error, now = self.method.examine_small(problem, iterate) or self.measure(problem, iterate)
+        error, now = self.measure(problem, iterate)
         self.errors[iteration][index] = error
         if now is not None:
             if iteration == 0:

@@ -4,7 +4,6 @@ The sweeps are those of Cichocki and Phan (2009), Fast local algorithms for larg
 factorizations: every row of a factor in turn at its optimum, the others held.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +12,13 @@ from torch import Tensor
 
 from diffnmf.checks import check_count, check_flag, set_fields
 from diffnmf.factorization.alternating import AlternatingMethod, FactorState
-from diffnmf.factorization.extrapolation import RATES, adapt_, extrapolate_, forget_, remember
-from diffnmf.factorization.half_step import TRUSTED_SQUARE, Quadratic, negligible
+from diffnmf.factorization.base import Budget, Run
+from diffnmf.factorization.extrapolation import adapt_, extrapolate_, forget_, remember
+from diffnmf.factorization.half_step import Quadratic, negligible
 from diffnmf.factorization.nmf_problem import NMFProblem
 from diffnmf.factorization.observed_half_step import ObservedHalfStep
 from diffnmf.factorization.revival import revive_
-from diffnmf.factorization.stationarity import Stationarity, stationarity_of_squares
+from diffnmf.factorization.small_runs import is_small, run_small
 from diffnmf.factorization.weighted_half_step import WeightedHalfStep
 from diffnmf.factorization.weighted_sweep import majorizer, weighted_sweep_
 from diffnmf.kernels import hals as kernels
@@ -31,10 +31,6 @@ from diffnmf.solvers.norms import one_where_zero
 BLOCK = 10
 # Entries of X (B, k, N) at a time on the CPU: what a last-level cache holds, and what is worth sharing among threads.
 PIECE = 2**22
-
-# Problems of so few multiplications n·m·k an iteration are iterated in the compiled kernel as a whole, each on one
-# thread: its data stay in the cache, and no call of a library or of a small operation stands between.
-SMALL = 2**23
 
 # Passes over a factor with weights at the most: on MNIST a third costs a fifth more, and is worth less.
 WEIGHTED_SWEEPS = 2
@@ -159,23 +155,12 @@ class HALS(AlternatingMethod):
                 self._weighted_sweep(half.take(index), some, largest[index], even=even[index])
                 X[index] = some
 
-    def iterate_small(self, problem: NMFProblem, iterate: FactorState, iterations: int) -> Tensor | None:
-        if self.shuffle or not _is_small(problem, iterate):
+    def run_small(self, problem: NMFProblem, iterate: FactorState, budget: Budget) -> Run | None:
+        if self.shuffle or not is_small(problem, iterate):
             return None
-        W, Ht, memory = iterate.W, iterate.Ht, iterate.memory
-        (n, m), k = problem.Y.shape[1:], problem.k
-        momentum = kernels.Momentum(**memory) if self.extrapolate else None
-        sweeps = (passes(self.sweeps, n, k), passes(self.sweeps, m, k))
-        floors = (negligible(W.dtype), TRUSTED_SQUARE[W.dtype])
-        return kernels.iterations_(problem.dense, problem.square, W, Ht, momentum, iterations, sweeps, RATES, *floors)
-
-    def examine_small(self, problem: NMFProblem, iterate: FactorState) -> tuple[Tensor, Stationarity] | None:
-        if self.shuffle or not _is_small(problem, iterate):
-            return None
-        W, Ht = iterate.W, iterate.Ht
-        found = kernels.stationarity(problem.dense, problem.square, W, Ht, TRUSTED_SQUARE[W.dtype])
-        error, norm, size = found.unbind(1)
-        return error, stationarity_of_squares(norm, size, W.dtype)
+        n, m = problem.Y.shape[1:]
+        sweeps = passes(self.sweeps, n, problem.k), passes(self.sweeps, m, problem.k)
+        return run_small(problem, iterate, budget, sweeps=sweeps, revive=self.revive)
 
     @property
     def revives(self) -> bool:
@@ -190,19 +175,6 @@ class HALS(AlternatingMethod):
     def forget(self, memory: dict[str, Tensor], W: Tensor, Ht: Tensor, components: Tensor) -> None:
         if self.extrapolate:
             forget_(memory, W, Ht, components)
-
-
-def _is_small(problem: NMFProblem, iterate: FactorState) -> bool:
-    """Whether the compiled kernel takes a problem as a whole."""
-    factors = (iterate.W, iterate.Ht, *iterate.memory.values())
-    multiplications = math.prod(problem.Y.shape[1:]) * problem.k
-    return (
-        multiplications <= SMALL
-        and problem.plain
-        and not problem.penalized
-        and available(problem.dense, *factors)
-        and all(x.is_contiguous() for x in factors)
-    )
 
 
 def passes(most: int, p: int, k: int) -> int:

@@ -10,6 +10,7 @@ from diffnmf.factorization.half_step import Half
 
 # The gradient of a random start is 0.16 to 0.8 of ‖(HᵀY, YWᵀ)‖, that of a good one 0.005 to 0.05.
 LEAST_START = 0.1
+ROUNDING = 4  # units of it that are left of a gradient, of the size of that at zero
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def stationarity_of(factors: Sequence[tuple[Tensor, Tensor]]) -> Stationarity:
 def stationarity_of_squares(norm: Tensor, size: Tensor, dtype: torch.dtype) -> Stationarity:
     """From the squares of ``norm`` and ``size``, computed in ``dtype``."""
     norm, size = norm.sqrt(), size.sqrt()
-    return Stationarity(norm, size, 4 * torch.finfo(dtype).eps * size)
+    return Stationarity(norm, size, ROUNDING * torch.finfo(dtype).eps * size)
 
 
 def square_of(X: Tensor) -> Tensor:

@@ -3,5 +3,8 @@
 
 #include "common.h"
 
+/* Of a problem in a run; hals.py knows them, too. */
+enum { GOING, DUE, DEAD, REVIVED, CONVERGED };
+
 #define BODY "hals.h"
 #include "two_types.h"

@@ -294,57 +294,32 @@ INLINE void NAME(record)(const NAME(Small) *s, const REAL *F, int64_t f, const R
     *objective = *error * *error;
 }
 
-/* Whole iterations of small problems first ≤ b < last, W before H, as in factorization/alternating.py and hals.py.
+/* What is the same for all problems of a run. */
+typedef struct {
+    int64_t W_sweeps, H_sweeps, most, every, revives;
+    double zero, trusted, tol, least, rounding;
+} NAME(Rules);
 
-   Y               (B, n, m), with its strides
-   square          (B), ‖Y‖²
-   W, Ht           (B, k, m) and (B, k, n)
-   W_past, H_past  likewise; null without extrapolation, as the next four
-   beta, cap, used (B), see hals.py
-   objective       (B)
-   errors          (iterations, B): the relative errors, of the iterates before the iteration where n ≥ m, else after
-   trusted         the squared relative error below which the residual itself is formed */
-KERNEL(NAME(diffnmf_hals_iterations))(const REAL *Y, int64_t y_problem, int64_t y_row, int64_t y_column,
-                                      const double *square, REAL *W, REAL *Ht, REAL *W_past, REAL *H_past, REAL *beta,
-                                      REAL *cap, REAL *used, double *objective, double *errors, int64_t iterations,
-                                      int64_t W_sweeps, int64_t H_sweeps, double growth, double cap_growth,
-                                      double shrinkage, double zero, double trusted, int64_t batch, int64_t n,
-                                      int64_t m, int64_t k, int64_t first, int64_t last) {
-    NAME(Small) s;
-    const NAME(Momentum) momentum = {beta, cap, used, objective, growth, cap_growth, shrinkage};
-    if (!NAME(small_new)(&s, n, m, k)) return NO_MEMORY;
-    for (int64_t b = first; b < last; b++) {
-        NAME(read_problem)(&s, Y + b * y_problem, y_row, y_column, W + b * k * m, Ht + b * k * n);
-        if (W_past) {
-            NAME(copy_rows)(s.W_past, s.wide_m, W_past + b * k * m, m, k, m);
-            NAME(copy_rows)(s.H_past, s.wide_n, H_past + b * k * n, n, k, n);
-        }
-        for (int64_t iteration = 0; iteration < iterations; iteration++)
-            for (int half = 0; half < 2; half++) {
-                const int64_t p = half ? m : n, wide_p = half ? s.wide_m : s.wide_n;
-                const int64_t width = half ? s.wide_n : s.wide_m;
-                const REAL *F = half ? s.W : s.H, *T = half ? s.Yt : s.Y;
-                REAL *X = half ? s.H : s.W, *past = !W_past ? NULL : half ? s.H_past : s.W_past;
-                NAME(gram)(F, s.rows, wide_p, s.A);
-                NAME(product)(F, wide_p, T, width, s.C, width, s.rows, p, width);
-                if (half == 0 && n >= m)
-                    NAME(record)(&s, F, wide_p, T, X, p, width, square[b], trusted, errors + iteration * batch + b,
-                                 W_past ? &momentum : NULL, b);
-                NAME(sweep)(s.A, s.rows, s.C, X, half ? H_sweeps : W_sweeps, k, width, width, (REAL)zero);
-                if (past) NAME(extrapolate)(X, width, X, past, used[b], k, width, width, (REAL)zero);
-                if (half == 1 && n < m)
-                    NAME(record)(&s, F, wide_p, T, X, p, width, square[b], trusted, errors + iteration * batch + b,
-                                 W_past ? &momentum : NULL, b);
-            }
-        NAME(copy_rows)(W + b * k * m, m, s.W, s.wide_m, k, m);
-        NAME(copy_rows)(Ht + b * k * n, n, s.H, s.wide_n, k, n);
-        if (W_past) {
-            NAME(copy_rows)(W_past + b * k * m, m, s.W_past, s.wide_m, k, m);
-            NAME(copy_rows)(H_past + b * k * n, n, s.H_past, s.wide_n, k, n);
-        }
+/* One iteration, W before H, as in factorization/alternating.py and hals.py. ``error`` becomes that of the iterate before
+   it where n ≥ m, otherwise after it. */
+static void NAME(iterate)(NAME(Small) *s, const NAME(Rules) *rules, const NAME(Momentum) *momentum, double square,
+                          double *error, int64_t b) {
+    const int64_t n = s->n, m = s->m, k = s->k;
+    for (int half = 0; half < 2; half++) {
+        const int64_t p = half ? m : n, wide_p = half ? s->wide_m : s->wide_n;
+        const int64_t width = half ? s->wide_n : s->wide_m;
+        const REAL *F = half ? s->W : s->H, *T = half ? s->Yt : s->Y;
+        REAL *X = half ? s->H : s->W, *past = half ? s->H_past : s->W_past;
+        NAME(gram)(F, s->rows, wide_p, s->A);
+        NAME(product)(F, wide_p, T, width, s->C, width, s->rows, p, width);
+        if (half == 0 && n >= m)
+            NAME(record)(s, F, wide_p, T, X, p, width, square, rules->trusted, error, momentum, b);
+        NAME(sweep)(s->A, s->rows, s->C, X, half ? rules->H_sweeps : rules->W_sweeps, k, width, width,
+                    (REAL)rules->zero);
+        if (momentum) NAME(extrapolate)(X, width, X, past, momentum->used[b], k, width, width, (REAL)rules->zero);
+        if (half == 1 && n < m)
+            NAME(record)(s, F, wide_p, T, X, p, width, square, rules->trusted, error, momentum, b);
     }
-    free(s.memory);
-    return GOOD;
 }
 
 /* ∇ᴾ of ½⟨X, AX⟩ − ⟨C, X⟩ at X ≥ 0 (k, width): adds ‖∇ᴾ‖² to ``norm`` and ‖C‖² to ``size``. A and C are those of s. */
@@ -365,28 +340,117 @@ INLINE void NAME(projected_gradient)(const NAME(Small) *s, const REAL *X, int64_
     }
 }
 
-/* How far small problems first ≤ b < last are from a stationary point, see factorization/stationarity.py.
+/* The relative error of an iterate, ‖∇ᴾ‖ and ‖(HᵀY, YWᵀ)‖, see factorization/stationarity.py. */
+static double NAME(examine)(NAME(Small) *s, const NAME(Rules) *rules, double square, double *norm, double *size) {
+    *norm = *size = 0;
+    NAME(gram)(s->H, s->rows, s->wide_n, s->A);
+    NAME(product)(s->H, s->wide_n, s->Y, s->wide_m, s->C, s->wide_m, s->rows, s->n, s->wide_m);
+    const double rest =
+        NAME(squared_error)(s, s->H, s->wide_n, s->Y, s->W, s->n, s->wide_m, square, rules->trusted);
+    NAME(projected_gradient)(s, s->W, s->wide_m, norm, size);
+    NAME(gram)(s->W, s->rows, s->wide_m, s->A);
+    NAME(product)(s->W, s->wide_m, s->Yt, s->wide_n, s->C, s->wide_n, s->rows, s->m, s->wide_n);
+    NAME(projected_gradient)(s, s->H, s->wide_n, norm, size);
+    *norm = sqrt(*norm);
+    *size = sqrt(*size);
+    return NAME(relative)(rest, square);
+}
 
-   Y, square, W, Ht, trusted   as above
-   out                         (B, 3): the relative error, ‖∇ᴾ‖² and ‖(HᵀY, YWᵀ)‖² */
-KERNEL(NAME(diffnmf_nmf_stationarity))(const REAL *Y, int64_t y_problem, int64_t y_row, int64_t y_column,
-                                       const double *square, const REAL *W, const REAL *Ht, double *out,
-                                       double trusted, int64_t n, int64_t m, int64_t k, int64_t first, int64_t last) {
+/* Whether a row of X (k, width) is zero. */
+INLINE int NAME(has_dead_row)(const REAL *X, int64_t k, int64_t width) {
+    for (int64_t i = 0; i < k; i++) {
+        int alive = 0;
+        for (int64_t p = 0; p < width && !alive; p++) alive = X[i * width + p] != 0;
+        if (!alive) return 1;
+    }
+    return 0;
+}
+
+/* What a check does to a problem: its state then. ``start`` is what tol is relative to. */
+static int64_t NAME(check)(NAME(Small) *s, const NAME(Rules) *rules, int64_t state, int64_t iteration, double square,
+                           double *start, double *error) {
+    const int final = iteration == rules->most;
+    const int dead = rules->revives && iteration && !final && state != REVIVED;
+    if (dead && (NAME(has_dead_row)(s->W, s->k, s->wide_m) || NAME(has_dead_row)(s->H, s->k, s->wide_n))) return DEAD;
+    if (rules->tol == 0 && iteration && !final) return GOING; /* iterations tell the error */
+    double norm, size;
+    *error = NAME(examine)(s, rules, square, &norm, &size);
+    if (rules->tol == 0) return GOING;
+    if (!iteration)
+        *start = norm > rules->least * size ? norm : rules->least * size;
+    else if (iteration <= rules->every)
+        *start = *start < size ? *start : size;
+    const double wanted = isfinite(rules->tol * *start) ? rules->tol * *start : 0;
+    return norm <= fmax(wanted, rules->rounding * size) ? CONVERGED : GOING;
+}
+
+/* Small problems first ≤ b < last without penalties, from where they are up to iteration ``until``, in place.
+
+   Y               (B, n, m), with its strides
+   square          (B), ‖Y‖²
+   W, Ht           (B, k, m) and (B, k, n)
+   W_past, H_past  likewise; null without extrapolation, as the next four
+   beta, cap, used (B), see hals.py
+   objective       (B)
+   iterations      (B): how many have been made, at least ``from`` where not CONVERGED
+   states          (B): GOING; DUE, a check comes first; REVIVED, one without a look for dead components; DEAD, where that
+                   look found one; CONVERGED, where nothing is left to do
+   starts, latest  (B): what tol is relative to, and the last error that is known
+   errors          (until − from + 1, B): of the iterates from ``from`` on; what is not known repeats the last, and what
+                   was there before the iterate at hand stays
+   closing         whether a check that is due at ``until`` is made; otherwise it stays due
+   most, every     iterations at the most, and from one check to the next
+   trusted         the squared relative error below which the residual itself is formed
+   least, rounding see stationarity.py
+   revives         whether a check looks for dead components */
+KERNEL(NAME(diffnmf_hals_run))(const REAL *Y, int64_t y_problem, int64_t y_row, int64_t y_column, const double *square,
+                               REAL *W, REAL *Ht, REAL *W_past, REAL *H_past, REAL *beta, REAL *cap, REAL *used,
+                               double *objective, int64_t *iterations, int64_t *states, double *starts, double *latest,
+                               double *errors, int64_t from, int64_t until, int64_t closing, int64_t most,
+                               int64_t every, int64_t revives, int64_t W_sweeps, int64_t H_sweeps, double growth,
+                               double cap_growth, double shrinkage, double zero, double trusted, double tol,
+                               double least, double rounding, int64_t batch, int64_t n, int64_t m, int64_t k,
+                               int64_t first, int64_t last) {
     NAME(Small) s;
+    const NAME(Momentum) momentum = {beta, cap, used, objective, growth, cap_growth, shrinkage};
+    const NAME(Rules) rules = {W_sweeps, H_sweeps, most, every, revives, zero, trusted, tol, least, rounding};
     if (!NAME(small_new)(&s, n, m, k)) return NO_MEMORY;
     for (int64_t b = first; b < last; b++) {
-        double norm = 0, size = 0;
-        NAME(read_problem)(&s, Y + b * y_problem, y_row, y_column, W + b * k * m, Ht + b * k * n);
-        NAME(gram)(s.H, s.rows, s.wide_n, s.A);
-        NAME(product)(s.H, s.wide_n, s.Y, s.wide_m, s.C, s.wide_m, s.rows, n, s.wide_m);
-        const double rest = NAME(squared_error)(&s, s.H, s.wide_n, s.Y, s.W, n, s.wide_m, square[b], trusted);
-        out[3 * b] = NAME(relative)(rest, square[b]);
-        NAME(projected_gradient)(&s, s.W, s.wide_m, &norm, &size);
-        NAME(gram)(s.W, s.rows, s.wide_m, s.A);
-        NAME(product)(s.W, s.wide_m, s.Yt, s.wide_n, s.C, s.wide_n, s.rows, m, s.wide_n);
-        NAME(projected_gradient)(&s, s.H, s.wide_n, &norm, &size);
-        out[3 * b + 1] = norm;
-        out[3 * b + 2] = size;
+        int64_t at = iterations[b], state = states[b];
+        double error = latest[b], *row = errors + b; /* of iterate i: row[(i − from) · batch] */
+        const int idle = state == CONVERGED || state == DEAD || (at >= until && !(closing && state != GOING));
+        if (!idle) {
+            NAME(read_problem)(&s, Y + b * y_problem, y_row, y_column, W + b * k * m, Ht + b * k * n);
+            if (W_past) {
+                NAME(copy_rows)(s.W_past, s.wide_m, W_past + b * k * m, m, k, m);
+                NAME(copy_rows)(s.H_past, s.wide_n, H_past + b * k * n, n, k, n);
+            }
+        }
+        if (at >= from) row[(at - from) * batch] = error;
+        while (!idle) {
+            if (state != GOING) {
+                if (at >= until && !closing) break;
+                state = NAME(check)(&s, &rules, state, at, square[b], starts + b, &error);
+                row[(at - from) * batch] = error;
+                if (state != GOING) break;
+            }
+            if (at >= until) break;
+            NAME(iterate)(&s, &rules, W_past ? &momentum : NULL, square[b], &error, b);
+            if (n >= m) row[(at - from) * batch] = error;
+            row[(++at - from) * batch] = error;
+            if (at % every == 0 || at == most) state = DUE;
+        }
+        for (int64_t i = at < from ? from : at; i <= until; i++) row[(i - from) * batch] = error;
+        iterations[b] = at;
+        states[b] = state;
+        latest[b] = error;
+        if (idle) continue;
+        NAME(copy_rows)(W + b * k * m, m, s.W, s.wide_m, k, m);
+        NAME(copy_rows)(Ht + b * k * n, n, s.H, s.wide_n, k, n);
+        if (W_past) {
+            NAME(copy_rows)(W_past + b * k * m, m, s.W_past, s.wide_m, k, m);
+            NAME(copy_rows)(H_past + b * k * n, n, s.H_past, s.wide_n, k, n);
+        }
     }
     free(s.memory);
     return GOOD;

@@ -3,16 +3,15 @@
 import ctypes
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from diffnmf.kernels.calling import TYPES, call
 
 _POINTER, _COUNT, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _HALF = [_POINTER] * 5 + [_COUNT, _NUMBER] + [_COUNT] * 4
-_ITERATIONS = [_POINTER] + [_COUNT] * 3 + [_POINTER] * 10 + [_COUNT] * 3 + [_NUMBER] * 5 + [_COUNT] * 6
-_STATIONARITY = [_POINTER] + [_COUNT] * 3 + [_POINTER] * 4 + [_NUMBER] + [_COUNT] * 5
+_RUN = [_POINTER] + [_COUNT] * 3 + [_POINTER] * 14 + [_COUNT] * 8 + [_NUMBER] * 8 + [_COUNT] * 6
 TILE_BYTES = 256  # of a row: four vectors of 64 bytes
+GOING, DUE, DEAD, REVIVED, CONVERGED = range(5)  # states of a problem
 
 
 @dataclass(frozen=True)
@@ -47,19 +46,66 @@ def half_(A: Tensor, C: Tensor, X: Tensor, sweeps: int, zero: float, past: Tenso
     call(name, _HALF, batch * tiles, cost, A, C, X, past, beta, sweeps, zero, k, width)
 
 
-def iterations_(
+@dataclass(frozen=True)
+class Progress:
+    """How far B problems are: tensors (B,), of which ``starts`` and ``latest`` are float64 and the others int64.
+
+    Attributes:
+        iterations: that have been made.
+        states: GOING, DUE for a check, DEAD where it found a dead component, REVIVED, or CONVERGED.
+        starts: what ``tol`` is relative to.
+        latest: the last relative error that is known.
+    """
+
+    iterations: Tensor
+    states: Tensor
+    starts: Tensor
+    latest: Tensor
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is the same for all problems of a run.
+
+    Attributes:
+        tol: see ``Budget``.
+        most: iterations at the most.
+        every: iterations from one check to the next.
+        revives: whether a check looks for dead components.
+        sweeps: of W and of H.
+        rates: by which β and its cap grow, and β shrinks.
+        zero: entries up to this count as zero.
+        trusted: the squared relative error below which the residual itself is formed.
+        least: of the size of a gradient at zero, what a start counts as at least.
+        rounding: of that size, what rounding may leave of a gradient.
+    """
+
+    tol: float
+    most: int
+    every: int
+    revives: bool
+    sweeps: tuple[int, int]
+    rates: tuple[float, float, float]
+    zero: float
+    trusted: float
+    least: float
+    rounding: float
+
+
+def run_(
     Y: Tensor,
     square: Tensor,
     W: Tensor,
     Ht: Tensor,
     momentum: Momentum | None,
-    iterations: int,
-    sweeps: tuple[int, int],
-    rates: tuple[float, float, float],
-    zero: float,
-    trusted: float,
-) -> Tensor:
-    """Whole iterations of B small problems without penalties, W before H, in place.
+    progress: Progress,
+    errors: Tensor,
+    until: int,
+    rules: Rules,
+    *,
+    closing: bool,
+) -> None:
+    """B small problems without penalties up to iteration ``until``, W before H, with their checks, in place.
 
     Arguments:
         Y: (B, n, m).
@@ -67,32 +113,24 @@ def iterations_(
         W: (B, k, m), contiguous.
         Ht: (B, k, n), contiguous.
         momentum: None for no extrapolation.
-        iterations: how many.
-        sweeps: of W and of H.
-        rates: by which β and its cap grow, and β shrinks.
-        zero: entries up to this count as zero.
-        trusted: the squared relative error below which the residual itself is formed.
-
-    Returns:
-        (iterations, B) float64, relative errors: of the iterates before each iteration where n ≥ m, otherwise after it.
+        progress: of all of them; a problem that is DEAD waits for its caller.
+        errors: (i, B) float64, relative errors of the iterates until − i + 1, ..., until; a problem that has not
+            converged is at one of them. What is not known yet repeats the last; what was there before the iterate at
+            hand stays.
+        until: an iteration, at most ``rules.most``.
+        rules: of the run.
+        closing: whether a check that is due at ``until`` is made; otherwise it stays due.
     """
     batch, n, m = Y.shape
-    errors = torch.empty(iterations, batch, dtype=torch.float64, device="cpu")
+    start = until + 1 - len(errors)
     past: tuple[Tensor | None, ...] = (None,) * 6
     if momentum is not None:
         past = (momentum.W, momentum.H, momentum.beta, momentum.cap, momentum.used, momentum.objective)
+    states = (progress.iterations, progress.states, progress.starts, progress.latest)
     k = W.shape[1]
-    name = f"diffnmf_hals_iterations_{TYPES[Y.dtype]}"
-    counts = (iterations, *sweeps, *rates, zero, trusted, batch, n, m, k)
-    call(name, _ITERATIONS, batch, iterations * n * m * k, Y, *Y.stride(), square, W, Ht, *past, errors, *counts)
-    return errors
-
-
-def stationarity(Y: Tensor, square: Tensor, W: Tensor, Ht: Tensor, trusted: float) -> Tensor:
-    """(B, 3) float64: the relative error, ‖∇ᴾ‖² and ‖(HᵀY, YWᵀ)‖² of B small problems; arguments as ``iterations_``."""
-    batch, n, m = Y.shape
-    out = torch.empty(batch, 3, dtype=torch.float64, device="cpu")
-    k = W.shape[1]
-    name = f"diffnmf_nmf_stationarity_{TYPES[Y.dtype]}"
-    call(name, _STATIONARITY, batch, 4 * n * m * k, Y, *Y.stride(), square, W, Ht, out, trusted, n, m, k)
-    return out
+    name = f"diffnmf_hals_run_{TYPES[Y.dtype]}"
+    numbers = (*rules.rates, rules.zero, rules.trusted, rules.tol, rules.least, rules.rounding)
+    cost = max(1, until - start) * n * m * k
+    counts = (start, until, closing, rules.most, rules.every, rules.revives, *rules.sweeps)
+    tensors = (square, W, Ht, *past, *states, errors)
+    call(name, _RUN, batch, cost, Y, *Y.stride(), *tensors, *counts, *numbers, batch, n, m, k)

@@ -14,7 +14,7 @@ import torch
 from diffnmf.errors import unknown_name
 
 VARIABLE = "DIFFNMF_KERNEL"
-VERSION = 9  # what version.c returns
+VERSION = 10  # what version.c returns
 PATH = Path(__file__).with_name("_kernels" + {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so"))
 # By what torch says of the processor.
 VARIANTS = {"AVX512": ("avx512", "avx2", "plain"), "AVX2": ("avx2", "plain")}

@@ -8,7 +8,7 @@ from nmf_problems import kkt_violation, random_matrix
 
 from diffnmf import Blocks
 from diffnmf.errors import ConvergenceWarning
-from diffnmf.factorization import METHODS, MU, factorize, initialize
+from diffnmf.factorization import METHODS, MU, factorize, initialize, small_runs
 from diffnmf.factorization.alternating import CHECK_EVERY, _Alternation
 from diffnmf.factorization.registry import get_method
 
@@ -77,6 +77,7 @@ def test_a_finished_problem_is_not_touched(method):
 
 
 def test_finished_problems_cost_nothing(monkeypatch):
+    monkeypatch.setattr(small_runs, "SMALL", 0)
     Y = torch.zeros(400, 60, 40)
     Y[7] = random_matrix(60, 40)
     taken = []

@@ -1,12 +1,17 @@
 """The kernels of HALS, of merging and of Kullback-Leibler updates against the operations of torch."""
 
+import warnings
+
 import pytest
 import torch
+from nmf_problems import random_matrix
 
-from diffnmf.factorization import HALS, MU, factorize
-from diffnmf.factorization import hals as module
+from diffnmf.errors import ConvergenceWarning
+from diffnmf.factorization import HALS, MU, factorize, small_runs
+from diffnmf.factorization.alternating import CHECK_EVERY
 from diffnmf.factorization.gram_merging import merge_gram
 from diffnmf.factorization.hals import sweep_
+from diffnmf.kernels.calling import call
 from diffnmf.kernels.divergence import kl_pull
 
 pytestmark = pytest.mark.usefixtures("every_variant")
@@ -52,7 +57,7 @@ def test_a_sweep(request, width, dtype):
 @pytest.mark.parametrize(("n", "m", "k"), SHAPES)
 def test_some_iterations(request, monkeypatch, n, m, k, dtype, small, extrapolate):
     if not small:
-        monkeypatch.setattr(module, "SMALL", 0)
+        monkeypatch.setattr(small_runs, "SMALL", 0)
     Y = data(n, m, dtype=dtype)
     method = HALS(extrapolate=extrapolate)
     ours, theirs = both(request, lambda: factorize(Y, k, method=method, init="random", max_iter=7, tol=0.0))
@@ -60,6 +65,97 @@ def test_some_iterations(request, monkeypatch, n, m, k, dtype, small, extrapolat
     torch.testing.assert_close(ours.errors, theirs.errors, rtol=TOLERANCE[dtype], atol=20 * TOLERANCE[dtype])
     if k < min(n, m):
         torch.testing.assert_close(ours.H @ ours.W, theirs.H @ theirs.W, rtol=0, atol=20 * TOLERANCE[dtype])
+
+
+LIVING = (torch.arange(5) != 2).double()
+RUNS = {
+    "to the tolerance": {"tol": 1e-3, "max_iter": 60},
+    "no time": {"tol": 1e-3, "max_iter": 0},
+    "to the end": {"tol": 0.0, "max_iter": 23},
+    "a start too large": {
+        "tol": 1e-2,
+        "max_iter": 60,
+        "H0": 30 * random_matrix(40, 5),
+        "W0": 30 * random_matrix(5, 17),
+    },
+    "a dead component": {
+        "tol": 1e-3,
+        "H0": random_matrix(40, 5) * LIVING,
+        "W0": random_matrix(5, 17) * LIVING[:, None],
+    },
+    "no extrapolation": {"tol": 1e-2, "max_iter": 45, "method": HALS(extrapolate=False)},
+    "watched": {"tol": 1e-2, "max_iter": 33, "callback": lambda i, H, W: None},
+    "stopped": {"tol": 1e-2, "max_iter": 33, "callback": lambda i, H, W: i == 13},
+    "stopped at a check": {"tol": 1e-2, "max_iter": 33, "callback": lambda i, H, W: i == 10},
+}
+
+
+def run(Y, k, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return factorize(Y, k, **{"init": "random", **options})
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("options", RUNS.values(), ids=RUNS.keys())
+def test_whole_runs(request, options, turned):
+    """Some problems end before others; what is dead comes back."""
+    Y = data(40, 17, batch=4)
+    Y[1] = Y[1, :, :1]  # of rank one
+    Y[3] = 0
+    if turned:
+        Y, swapped = Y.mT, {"H0": "W0", "W0": "H0"}
+        options = {swapped.get(name, name): x.mT if name in swapped else x for name, x in options.items()}
+    ours, theirs = both(request, lambda: run(Y, 5, **options))
+    assert torch.equal(ours.iterations, theirs.iterations)
+    assert torch.equal(ours.converged, theirs.converged)
+    torch.testing.assert_close(ours.errors, theirs.errors, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(ours.H @ ours.W, theirs.H @ theirs.W, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("options", RUNS.values(), ids=RUNS.keys())
+@pytest.mark.parametrize(("call", "history"), [(1, 2**22), (2**15, 7)], ids=["one by one", "few errors"])
+def test_how_much_goes_into_a_call_changes_nothing(monkeypatch, options, call, history):
+    Y = data(40, 17, batch=4)
+    Y[1] = Y[1, :, :1]
+    expected = run(Y, 5, **options)
+    monkeypatch.setattr(small_runs, "A_CALL", call)
+    monkeypatch.setattr(small_runs, "HISTORY", history)
+    for a, b in zip(run(Y, 5, **options), expected, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_calls_end_with_the_last_problem_that_has_not_finished(monkeypatch):
+    Y = torch.zeros(40, 60, 40, dtype=torch.float64)
+    Y[7] = random_matrix(60, 40)
+    monkeypatch.setattr(small_runs, "A_CALL", 60 * 40 * 10 * CHECK_EVERY)  # ten iterations of one problem
+    until = []
+    advance = small_runs._Part.advance
+
+    def noted(self, last, **options):
+        until.append(last)
+        advance(self, last, **options)
+
+    monkeypatch.setattr(small_runs._Part, "advance", noted)
+    factors = factorize(Y, 10, init="random", max_iter=300, tol=1e-12)
+    made = int(factors.iterations[7])
+    assert factors.iterations.sum() == made > CHECK_EVERY
+    assert until == [10] * 7 + list(range(10, made + 1, 10)) + [10] * 32
+
+
+def test_no_call_takes_long(monkeypatch):
+    """So that Ctrl-C is heard."""
+    costs = []
+
+    def noted(name, types, count, cost, *arguments):
+        costs.append(count * cost)
+        return call(name, types, count, cost, *arguments)
+
+    monkeypatch.setattr("diffnmf.kernels.hals.call", noted)
+    monkeypatch.setattr(small_runs, "A_CALL", 2**18)
+    factorize(data(40, 17, batch=30), 5, init="random", tol=0.0, max_iter=200)
+    assert max(costs) <= 2**18 * torch.get_num_threads()
+    assert len(costs) >= 30 * 200 * 40 * 17 * 5 / 2**18 / torch.get_num_threads()
 
 
 @pytest.mark.parametrize("penalised", [False, True])
