@@ -15,11 +15,12 @@ from diffnmf.factorization.divergence import zeros_refused
 from diffnmf.factorization.estimator_start import check_starts
 from diffnmf.factorization.initialization import initialize
 from diffnmf.factorization.mini_batch_data import Rows, checked_rows, rows_of_batch
-from diffnmf.factorization.mini_batch_learner import BatchOptions, Learner
+from diffnmf.factorization.mini_batch_learner import BatchOptions, Learner, root_of
 from diffnmf.factorization.mini_batch_rules import Visit, moved
 from diffnmf.factorization.reconstruction import Loss, weights_of
 
 START_ROWS = 2048  # of a larger X the start is that of so many rows
+LARGEST_START = 2.0**8  # times the root of Y
 
 
 @dataclass
@@ -164,18 +165,30 @@ def started(model: Any, options: BatchOptions, rows: Rows, W: Any, H: Any) -> tu
     if start.init is None and (start.H is not None or start.W is not None):
         if start.H is None:
             raise ValueError("H: expected components (n_components, n_features) with init='custom'; got None")
-        sample = rows.take(slice(0, START_ROWS))
-        return Learner.start(start.H.mT, sample, options), start.W
-    most = max(START_ROWS, options.batch_size, 2 * start.k)
-    if len(rows) <= most:
-        Y = rows.take(slice(None))
-        basis, weights = _balanced(*_living_start(Y, start.k, start.init, seed), options)
-        return Learner.start(basis.mT, Y, options), weights
-    # Not every so-manieth row: data may have a period.
-    chosen = np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))
-    Y = rows.take(chosen)
-    basis, _ = _balanced(*_living_start(Y, start.k, start.init, seed), options)
-    return Learner.start(basis.mT, Y, options), None
+        Y, H, W = rows.take(slice(0, START_ROWS)), start.H, start.W
+    else:
+        most = max(START_ROWS, options.batch_size, 2 * start.k)
+        few = len(rows) <= most
+        # Not every so-manieth row: data may have a period.
+        some = slice(None) if few else np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))
+        Y = rows.take(some)
+        H, W = _balanced(*_living_start(Y, start.k, start.init, seed), options)
+        W = W if few else None
+    H, W = _not_too_large(H, W, options, root_of(Y))
+    return Learner.start(H.mT, Y, options), W
+
+
+def _not_too_large(H: Tensor, W: Tensor | None, options: BatchOptions, root: float) -> tuple[Tensor, Tensor | None]:
+    """The same HW, each component of H (n, k) at most some hundred times ``root``, the size of √Y, where that is free.
+
+    Multiplicative updates remember the start, which outweighs the batches where H is larger: where it has the size of
+    a large Y itself, as samples given as H have, or what fills "nndsvda". Penalties of both factors set the scale.
+    """
+    if options.beta == 2 or (options.alphas.W and options.alphas.H):
+        return H, W
+    excess = H.amax(0).double() / (LARGEST_START * root)  # (k,)
+    c = torch.exp2(excess.log2().ceil()).clamp(min=1)
+    return (H / c).to(H), None if W is None else (W * c[:, None]).to(W)
 
 
 def _living_start(Y: Tensor, k: int, init: str | None, seed: int) -> tuple[Tensor, Tensor]:

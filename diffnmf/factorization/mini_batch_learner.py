@@ -89,12 +89,9 @@ class Learner:
     @staticmethod
     def start(Ht: Tensor, Y: Tensor, options: BatchOptions) -> "Learner":
         """From Hᵀ (k, n), for data like Y (n, b), which says what the units are."""
-        values = stored_entries(Y)
-        largest = float(values.amax()) if values.numel() else 0.0
-        exponent = math.frexp(largest)[1] // 2 if largest > 0 else 0
-        root = 2.0**exponent
+        root = root_of(Y)
         Ht = (Ht / root).unsqueeze(0).contiguous()
-        blank = largest == 0 and not bool(Ht.any())
+        blank = not bool(stored_entries(Y).any()) and not bool(Ht.any())
         return Learner(Ht, options.rule(Ht, Ht.shape[2]).remember(Ht), root, options.beta, blank)
 
     @property
@@ -150,6 +147,13 @@ class Learner:
     def _scaled(self, Y: Tensor) -> Matrix:
         target = batch_of_one(Y)
         return target if self.root == 1 else in_units(target, self.root)
+
+
+def root_of(Y: Tensor) -> float:
+    """The power of two that is about the root of the largest entry of Y (n, b)."""
+    values = stored_entries(Y)
+    largest = float(values.amax()) if values.numel() else 0.0
+    return 2.0 ** (math.frexp(largest)[1] // 2 if largest > 0 else 0)
 
 
 def _power(root: float, exponent: float) -> float:

@@ -127,6 +127,20 @@ class TestFit:
                 model.partial_fit(batch, W=np.ones((50, 3)), H=start)
         np.testing.assert_allclose(ours.components_, theirs.components_, rtol=1e-6)
 
+    @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+    @pytest.mark.parametrize("alpha_W", [0.0, 1e-3])
+    @pytest.mark.parametrize("init", [None, "custom"])
+    def test_other_losses_learn_from_large_numbers(self, X, init, alpha_W):
+        """A start of the size of Y, not of its root, outweighed the batches: H hardly moved, which ended the fit."""
+        errors = []
+        for scale in (1.0, 2.0**40):
+            model = made(beta_loss="kullback-leibler", init=init, batch_size=10, max_iter=30)
+            model.set_params(alpha_W=scale**0.5 * alpha_W, alpha_H=0.0, l1_ratio=1.0)
+            model.fit(scale * X, H=scale * X[:3] if init == "custom" else None)
+            errors.append(model.reconstruction_err_ / scale**0.5)
+            assert model.n_iter_ == 30
+        assert errors[1] < 2 * errors[0]
+
     def test_a_few_passes_are_below_what_scikit_learn_reaches_from_the_same_start(self, X):
         random = np.random.default_rng(1)
         start = {"W": random.random((300, 3)), "H": random.random((3, 12))}
