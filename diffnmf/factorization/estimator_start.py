@@ -62,11 +62,7 @@ def check_starts(model: Any, Y: Tensor, W: Any, H: Any, *, update_H: bool) -> St
         _ignored("When init!='custom', provided W or H are ignored. Set  init='custom' to use them as initialization.")
     k = _count(model, features)
     init = _default_init(model, k, min(features, count)) if init is None else init
-    if init in NNDSVD and k > min(features, count):
-        raise ValueError(
-            f"init = '{init}' can only be used when n_components <= min(n_samples, n_features); got n_components={k}"
-            f" and X of shape {(count, features)}"
-        )
+    _check_count(k, init, features, count)
     if init == "nndsvd" and _multiplies(model):
         warn_user(
             "The multiplicative update ('mu') solver cannot update zeros present in the initialization, and so leads to"
@@ -74,7 +70,30 @@ def check_starts(model: Any, Y: Tensor, W: Any, H: Any, *, update_H: bool) -> St
             " instead.",
             UserWarning,
         )
-    return Starts(k, init, None, None, fixed)
+    return Starts(k, init, None, None, _not_more(fixed, k))
+
+
+def _check_count(k: int, init: str | None, features: int, count: int) -> None:
+    """Raise where ``init`` has no start with so many components."""
+    if init in NNDSVD and k > min(features, count):
+        raise ValueError(
+            f"init = '{init}' can only be used when n_components <= min(n_samples, n_features); got n_components={k}"
+            f" and X of shape {(count, features)}"
+        )
+    limits = {"spa": (count, "n_samples"), "merge": (max(features, count), "max(n_samples, n_features)")}
+    most, what = limits.get(init or "", (k, ""))
+    if k > most:
+        raise ValueError(
+            f"n_components: expected at most {what} = {most} with init={init!r}; got {k} (lower it, or use"
+            " init='random')"
+        )
+
+
+def _not_more(fixed: Tensor | None, k: int) -> Tensor | None:
+    """``fixed`` (F, f), where f is at most k."""
+    if fixed is not None and fixed.shape[1] > k:
+        raise ValueError(f"fixed: expected at most n_components = {k} rows; got {fixed.shape[1]} (raise n_components)")
+    return fixed
 
 
 def _multiplies(model: Any) -> bool:
@@ -107,7 +126,7 @@ def _custom(model: Any, Y: Tensor, W: Any, H: Any, fixed: Tensor | None, *, upda
     W = None if W is None else _factor(W, Y, (count, k if H is None else H.shape[0]), "W", any_dtype=any_dtype)
     k = H.shape[0] if H is not None else W.shape[1] if W is not None else k
     assert k is not None
-    return Starts(k, None, None if H is None else H.mT, None if W is None else W.mT, fixed)
+    return Starts(k, None, None if H is None else H.mT, None if W is None else W.mT, _not_more(fixed, k))
 
 
 def _factor(
@@ -120,7 +139,11 @@ def _factor(
     may_vanish: bool = False,
 ) -> Tensor:
     """A user's factor, in scikit-learn's shape and words."""
-    array = value if isinstance(value, Tensor) else check_array(value, dtype="numeric", ensure_all_finite=True)
+    try:
+        array = value if isinstance(value, Tensor) else check_array(value, dtype="numeric", input_name=name)
+    except (TypeError, ValueError) as error:  # which does not always say what it is about
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {error}") from error
     factor = tensor_of(array).detach()
     whom = f"NMF (input {name})"
     if factor.ndim != 2:
