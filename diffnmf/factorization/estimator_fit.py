@@ -80,20 +80,16 @@ def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples
     named = check_name("missing", model.missing, MISSING)
     missing, observed = named == "ignore", named == "unstored"
     device, dtype = device_of(model.device), dtype_of(model.dtype)
-    if isinstance(X, Tensor):
-        rows = matrix_of(X, allow_nan=missing)
-        validate_data(model, X, reset=reset, skip_check_array=True)
-    else:
-        refuse_stream(X, "MiniBatchNMF takes batches; or put them together")
-        checked = validate_data(
-            model,
-            unmasked(X),
-            reset=reset,
-            accept_sparse=("csr", "csc"),
-            dtype=[np.float64, np.float32],
-            ensure_all_finite="allow-nan" if missing else True,
-        )
-        rows = tensor_of(checked) if isinstance(checked, np.ndarray) else sparse_tensor_of(checked)
+    try:
+        rows = _checked_rows(model, X, allow_nan=missing, reset=reset)
+    except ValueError as error:
+        if missing or "contains NaN" not in str(error):
+            raise
+        # scikit-learn would say that nothing but an imputer helps.
+        raise ValueError(
+            "X: expected finite numbers; Input X contains NaN or infinity (missing='ignore' takes a NaN for an entry"
+            " that is not known)"
+        ) from error
     if rows.layout != torch.strided and bool(rows.values().isnan().any()):
         raise ValueError("X: expected finite numbers in a sparse matrix; Input contains NaN (use a dense X)")
     if observed and rows.layout == torch.strided:
@@ -106,6 +102,24 @@ def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples
     check_order(weights, X)
     V = entry_weights(weights, rows, missing=missing)
     return Samples(rows.mT, None if V is None else V.mT, observed)
+
+
+def _checked_rows(model: Any, X: Any, *, allow_nan: bool, reset: bool) -> Tensor:
+    """X (N, F) as a tensor, dense or sparse, without gradient."""
+    if isinstance(X, Tensor):
+        rows = matrix_of(X, allow_nan=allow_nan)
+        validate_data(model, X, reset=reset, skip_check_array=True)
+        return rows
+    refuse_stream(X, "MiniBatchNMF takes batches; or put them together")
+    checked = validate_data(
+        model,
+        unmasked(X),
+        reset=reset,
+        accept_sparse=("csr", "csc"),
+        dtype=[np.float64, np.float32],
+        ensure_all_finite="allow-nan" if allow_nan else True,
+    )
+    return tensor_of(checked) if isinstance(checked, np.ndarray) else sparse_tensor_of(checked)
 
 
 def warn_of_far_weights(samples: Samples, H: Tensor, W: Tensor) -> None:

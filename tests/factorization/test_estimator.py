@@ -325,6 +325,14 @@ class TestMessages:
         with pytest.raises(ValueError, match="NaN"):
             non_negative_factorization(X, H=kind(H), update_H=False)
 
+    @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy, np.ma.masked_invalid])
+    def test_missing_entries_are_shown_the_way(self, X, kind):
+        """scikit-learn said that NMF takes none, and advised an imputer."""
+        holes = np.where(X[0, 0] == X, np.nan, X)
+        for call in (NMF(3).fit, fitted(X).transform):
+            with pytest.raises(ValueError, match=r"X: expected finite numbers.*contains NaN.*missing='ignore'"):
+                call(kind(holes))
+
     def test_wrong_data(self, X):
         with pytest.raises(ValueError, match=r"Negative values in data passed to NMF.*got -1"):
             NMF(3).fit(-np.ones((4, 3)))
