@@ -182,9 +182,10 @@ def _silhouettes(bases: Tensor) -> Tensor:
     """Of unit columns (R, n, k), those of equal place in one cluster: (R, k) float64."""
     R, _, k = bases.shape
     flat = bases.movedim(2, 0).reshape(k * R, -1).double()  # cluster after cluster
-    distances = (1 - flat @ flat.T).clamp(min=0).reshape(k * R, k, R)
+    distances = (1 - flat @ flat.T).clamp(min=0)
+    distances = distances.fill_diagonal_(0).reshape(k * R, k, R)  # of a component of zeros, too
     own = torch.arange(k, device=bases.device).repeat_interleave(R)
-    means = distances.mean(2)  # (k·R, k), to every cluster; a component's distance to itself is zero
+    means = distances.mean(2)  # (k·R, k), to every cluster; a component's distance to itself counts as zero
     within = means.gather(1, own[:, None]).squeeze(1) * R / (R - 1)
     if k == 1:
         return (1 - within).reshape(1, R).T

@@ -46,9 +46,12 @@ def test_the_curve_tells_how_many_there_are():
     assert (scores.best_error.diff() < 0).all()
 
 
-def test_silhouettes_are_those_of_scikit_learn():
+@pytest.mark.parametrize("dead", [0, 2, 5])
+def test_silhouettes_are_those_of_scikit_learn(dead):
+    """A component of zeros counted as far from itself."""
     bases = random_matrix(5, 12, 3)
     bases = bases / bases.norm(dim=1, keepdim=True)
+    bases[:dead, :, 1] = 0
     points = bases.movedim(2, 0).reshape(15, 12).numpy()
     expected = silhouette_samples(points, np.repeat(np.arange(3), 5), metric="cosine").reshape(3, 5).T
     np.testing.assert_allclose(_silhouettes(bases).numpy(), expected, atol=1e-12)
