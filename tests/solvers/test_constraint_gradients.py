@@ -329,6 +329,27 @@ def test_ties_have_finite_gradients(either_kernel):
             assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["equal", "at_most"])
+@pytest.mark.parametrize("m", [1, 12])
+def test_the_total_has_no_gradient_where_it_leaves_one_point(m, kind, dtype, either_kernel):
+    """However many columns share a matrix, which decides where the search begins."""
+    bound = rand(20, K, m, seed=5).to(dtype)
+    H, Y = random_problem(20, n=N, k=K, m=m, dtype=dtype)
+    for point in (torch.zeros_like(bound), bound)[: 1 if kind == "at_most" else 2]:
+        h, limit = leaves((H, point.sum(-2, keepdim=True)))
+        W = NNLSLayer(total_kind=kind)(h, Y, total=limit, upper=bound)
+        assert torch.equal(W, point)
+        for create_graph in (True, False):
+            for gradient in torch.autograd.grad(W.sin().sum(), (h, limit), create_graph=create_graph):
+                assert (gradient == 0).all()
+
+        def loss(t, h, y, u):
+            return NNLSLayer(total_kind=kind)(h, y, total=t, upper=u).sin().sum()
+
+        assert (vmap(grad(loss))(limit.detach(), H, Y, bound) == 0).all()
+
+
 def test_autocast_does_not_reach_inside():
     solve, inputs = case_of("everything")
     inputs = leaves(x.float() for x in inputs)

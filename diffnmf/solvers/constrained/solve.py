@@ -12,6 +12,7 @@ from diffnmf.solvers.constrained.form import ConstrainedForm, ScaledGram, constr
 from diffnmf.solvers.constrained.pivoting import bring_back, principal_pivoting
 from diffnmf.solvers.constrained.refinement import refine
 from diffnmf.solvers.constrained.runs import part, runs
+from diffnmf.solvers.constrained.starts import only_point
 from diffnmf.solvers.constrained.systems import BorderedSystems
 from diffnmf.solvers.constrained.unsquared import active_set, few, hidden_sum, reduced
 from diffnmf.solvers.exact.chunks import index_chunks
@@ -106,6 +107,8 @@ def _solve_run(problem: Problem) -> ConstrainedSolution:
 def _solve_form(problem: Problem, form: ConstrainedForm) -> ConstrainedSolution:
     start = None if problem.W0 is None else form.start(problem.W0)
     found = search_bounded(form, start, bounded=_is_bounded(problem))
+    if form.columns.a is not None:
+        _hold_at_only_point(problem, form, found)
     suspect = ~found.solved | refine(problem, form, found)
     if not problem.squared:
         for numbers in few(suspect.nonzero().squeeze(-1), problem):
@@ -119,6 +122,15 @@ def _solve_form(problem: Problem, form: ConstrainedForm) -> ConstrainedSolution:
         suspect.reshape(batch, 1, m) & (not problem.squared),
         found.steps.reshape(batch, m).amax(1),
     )
+
+
+def _hold_at_only_point(problem: Problem, form: ConstrainedForm, found: BoundedSolution) -> None:
+    """Where the sum leaves one point, that, with nothing free, in place: a search may end there with an entry free."""
+    rounding = (form.columns.c.shape[-1] + 4) * torch.finfo(problem.Y.dtype).eps
+    held, x = only_point(form.columns, rounding, at_most=form.at_most)
+    found.x = torch.where(held[:, None], x, found.x)
+    found.free, found.binds = found.free & ~held[:, None], found.binds & ~held
+    found.pivot, found.solved = torch.where(held, 1.0, found.pivot), found.solved | held
 
 
 def _is_bounded(problem: Problem) -> bool:

@@ -1,4 +1,4 @@
-"""Where principal pivoting begins: at a vertex, or at the minimum over a free set that is known."""
+"""Where principal pivoting begins: at a vertex, or at the minimum over a known free set; and where nothing can move."""
 
 import torch
 from torch import Tensor
@@ -45,6 +45,21 @@ def vertex(columns: BoundedColumns) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         done = done | exhausted | (chosen.any(-1) & fits)
     reachable &= done | (left <= nothing)  # or everything is full
     return x, free, free.any(-1), reachable
+
+
+def only_point(columns: BoundedColumns, rounding: float, *, at_most: bool) -> tuple[Tensor, Tensor]:
+    """Where the sum leaves one point, all entries at their lower bounds or all at their upper ones: (N,), and x (N, k).
+
+    Arguments:
+        columns: with a sum.
+        rounding: by what part of itself the sum of all upper bounds may be off.
+        at_most: whether the sum may be smaller.
+    """
+    assert columns.a is not None and columns.t is not None
+    empty = columns.t <= (columns.a * columns.lower).sum(-1)
+    full = (columns.a * columns.upper).sum(-1) <= columns.t * (1 + rounding)
+    full = full & ~empty & (not at_most)
+    return empty | full, torch.where(full[:, None], columns.upper, columns.lower)
 
 
 def warm(columns: BoundedColumns, x: Tensor, free: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
