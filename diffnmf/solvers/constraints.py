@@ -86,9 +86,10 @@ def check_total(value: object, *, signed: bool) -> float | Tensor:
 
 def check_flags(name: str, value: object) -> Tensor:
     """A bool tensor."""
-    if not isinstance(value, Tensor) or value.dtype != torch.bool:
-        got = f"dtype {value.dtype}" if isinstance(value, Tensor) else repr(value)
-        raise TypeError(f"{name}: expected a bool tensor; got {got} (use {name}.bool())")
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a bool tensor; got {value!r} (use torch.as_tensor)")
+    if value.dtype != torch.bool:
+        raise TypeError(f"{name}: expected a bool tensor; got dtype {value.dtype} (use {name}.bool())")
     return value
 
 

@@ -16,8 +16,9 @@ YES = torch.ones(3, 1, dtype=torch.bool)
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"allowed": torch.ones(3, 4)}, TypeError, r"allowed: expected a bool tensor; got dtype torch.float32"),
-        ({"allowed": True}, TypeError, r"allowed: expected a bool tensor; got True"),
+        ({"allowed": torch.ones(3, 4)}, TypeError, r"allowed: .* got dtype torch.float32 \(use allowed.bool\(\)\)"),
+        ({"allowed": True}, TypeError, r"allowed: expected a bool tensor; got True \(use torch.as_tensor\)"),
+        ({"signed": [[True]]}, TypeError, r"signed: expected a bool tensor; got \[\[True\]\] \(use torch.as_tensor\)"),
         ({"allowed": torch.ones(4, 3) > 0}, ValueError, r"allowed: .*the shape of W.*\(2, 3, 4\); got \(4, 3\)"),
         ({"signed": torch.ones(3, 1)}, TypeError, r"signed: expected a bool tensor; got dtype torch.float32"),
         ({"signed": torch.ones(2) > 0}, ValueError, r"signed: .*the shape of W.*got \(2,\)"),
