@@ -15,6 +15,7 @@ from diffnmf.solvers.constrained.runs import part, runs
 from diffnmf.solvers.constrained.starts import only_point
 from diffnmf.solvers.constrained.systems import BorderedSystems
 from diffnmf.solvers.constrained.unsquared import active_set, few, hidden_sum, reduced
+from diffnmf.solvers.devices import looking_is_free
 from diffnmf.solvers.exact.chunks import index_chunks
 from diffnmf.solvers.exact.columns import GramColumns
 from diffnmf.solvers.exact.finish import MAX_EXCHANGES
@@ -128,6 +129,8 @@ def _hold_at_only_point(problem: Problem, form: ConstrainedForm, found: BoundedS
     """Where the sum leaves one point, that, with nothing free, in place: a search may end there with an entry free."""
     rounding = (form.columns.c.shape[-1] + 4) * torch.finfo(problem.Y.dtype).eps
     held, x = only_point(form.columns, rounding, at_most=form.at_most)
+    if looking_is_free(held.device) and not held.any():
+        return
     found.x = torch.where(held[:, None], x, found.x)
     found.free, found.binds = found.free & ~held[:, None], found.binds & ~held
     found.pivot, found.solved = torch.where(held, 1.0, found.pivot), found.solved | held
