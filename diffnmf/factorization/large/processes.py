@@ -67,7 +67,9 @@ class Processes:
     def wait(self) -> None:
         """Until all processes are here."""
         if not self.alone:
-            self._reduce(torch.zeros(1, device=self.device), "SUM")
+            here = torch.zeros(1, device=self.device)
+            self._reduce(here, "SUM")
+            here.item()  # NCCL sums on the device, and the host goes on until it reads
 
     def _reduce(self, x: Tensor, operation: str) -> None:
         with _explained():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as distributed
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from diffnmf import Blocks
 from diffnmf.errors import ProcessLostError
@@ -258,3 +259,25 @@ def test_a_run_from_given_factors_goes_on_with_another_number_of_processes(tmp_p
     assert _started(tmp_path, 7).iterations == 7
     whole = _started(tmp_path / "other", 7)
     assert float(whole.errors[-1]) == pytest.approx(float(_started(tmp_path, 7).errors[-1]), rel=1e-9)
+
+
+class Operations(TorchDispatchMode):
+    """The names of the operations inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.names.append(operator.overloadpacket.__name__)
+        return operator(*args, **(kwargs or {}))
+
+
+def test_who_waits_reads_a_number(monkeypatch):
+    """NCCL sums on the device while the host goes on: files of other processes would not be there yet."""
+    processes = Processes()
+    processes.size = 2
+    with Operations() as operations:
+        monkeypatch.setattr(processes, "_reduce", lambda x, operation: operations.names.append("all_reduce"))
+        processes.wait()
+    assert operations.names[-2:] == ["all_reduce", "_local_scalar_dense"]
