@@ -11,6 +11,8 @@ from torch import Tensor
 from diffnmf.factorization.half_step import negligible
 from diffnmf.factorization.weighted_half_step import WeightedHalfStep
 from diffnmf.kernels import weighted as kernels
+from diffnmf.solvers.devices import looking_is_free
+from diffnmf.solvers.exact.chunks import max_entries
 
 PIECE = 2**19  # entries of the Gram matrices at a time on the CPU: what a cache holds
 PAIRS = 2**24  # entries of the products of pairs at a time
@@ -25,7 +27,8 @@ def weighted_sweep_(half: WeightedHalfStep, X: Tensor, sweeps: int) -> None:
     batch, k, width = X.shape
     first, second = torch.triu_indices(k, k, device=X.device)
     gradient = half.gradient(X)
-    size = max(16, PIECE // (batch * len(first))) if X.device.type == "cpu" else width
+    most = PIECE if looking_is_free(X.device) else max_entries(X.device)
+    size = max(16, most // (batch * len(first)))
     rows = max(1, PAIRS // (batch * len(first)))
     parts = [slice(start, start + rows) for start in range(0, F.shape[2], rows)]
     pairs = F[:, first] * F[:, second] if len(parts) == 1 else None  # (B, k(k+1)/2, p)

@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from diffnmf.factorization import weighted_sweep
 from diffnmf.factorization.nmf_problem import Penalties
 from diffnmf.factorization.weighted_half_step import WeightedHalfStep
 from diffnmf.factorization.weighted_sweep import weighted_sweep_
 from diffnmf.kernels import weighted
 from diffnmf.solvers.constrained.form import weighted_gram
+from diffnmf.solvers.exact.chunks import MAX_ENTRIES_ACCELERATOR
 
 pytestmark = pytest.mark.usefixtures("every_variant")
 # B, n, k, m: fewer and more than whole tiles and strips.
@@ -99,3 +101,14 @@ def test_an_error_of_many_rows_is_summed_in_double():
     expected = 2**18 * float(weights[0, 0, 0]) * 0.25
     found = float(weighted.square(ones, ones.mT, weights, torch.full((1, 1, 1), 0.5)))
     assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_gram_matrices_of_a_wide_factor_are_made_in_parts_on_an_accelerator(monkeypatch):
+    """All at once those of 65,536 columns at k = 100 would take four gigabytes, twice with their copies by rows."""
+    made = []
+    monkeypatch.setattr(weighted_sweep, "_sweep_columns", lambda grams, *rest: made.append(grams.shape))
+    F, X = torch.rand(1, 100, 3, device="meta"), torch.rand(1, 100, 2**16, device="meta")
+    Y = torch.rand(1, 3, 2**16, device="meta")
+    weighted_sweep_(WeightedHalfStep(F, Y, Y, Penalties()), X, 2)
+    assert max(shape.numel() for shape in made) <= MAX_ENTRIES_ACCELERATOR
+    assert sum(shape[2] for shape in made) == 2**16
