@@ -9,11 +9,12 @@ import pytest
 import torch
 from helpers import EVERY, EXACT_TO_ROUNDING, TRANSFORMABLE, layer_of
 from nnls_problems import kkt, random_problem, with_condition
+from sklearn.base import clone
 
-from diffnmf import NMF, nnls
+from diffnmf import NMF, MiniBatchNMF, nnls
 from diffnmf.data import GroupSampler, ImageSet
 from diffnmf.errors import ConvergenceWarning
-from diffnmf.factorization import HALS, METHODS, factorize
+from diffnmf.factorization import HALS, METHODS, MU, consensus, cross_validate_rank, factorize
 from diffnmf.factorization.hals import sweep_
 from diffnmf.factorization.initialization import INITS
 from diffnmf.layers import NNLSLayer
@@ -171,10 +172,65 @@ class TestFactorization:
         model = NMF(n_components=3, random_state=0, max_iter=200, tol=1e-2)
         assert model.fit_transform(X).device.type == device.type
 
+    @pytest.mark.parametrize("method", ["hals", "anls", "mu"])
+    @pytest.mark.parametrize("weights", [False, True])
+    def test_entries_that_are_not_known_or_count_less(self, device, method, weights):
+        g = torch.Generator().manual_seed(5)
+        Y, V = (torch.rand(2, 20, 12, generator=g, dtype=torch.float64) for _ in range(2))
+        V = V if weights else V > 0.3
+        name = "weights" if weights else "mask"
+        mine, theirs = (
+            self._factors(Y.to(d), 3, method=method, init="random", max_iter=20, **{name: V.to(d)})
+            for d in (device, "cpu")
+        )
+        assert_near(mine.errors[-1], theirs.errors[-1], 1e-6)
+        assert_near(mine.H @ mine.W, theirs.H @ theirs.W, 1e-6)
+
+    @pytest.mark.parametrize("layout", [torch.sparse_csr, torch.sparse_csc], ids=str)
+    @pytest.mark.parametrize(
+        ("options", "stored"),
+        [
+            ({}, False),
+            ({"method": "anls"}, False),
+            ({"method": MU("kullback-leibler")}, False),
+            ({"init": "random"}, False),
+            ({"init": "random"}, True),
+            ({"init": "random", "l1_W": 0.01, "method": "mu"}, True),
+        ],
+        ids=str,
+    )
+    def test_sparse(self, device, layout, options, stored):
+        Y = torch.rand(30, 20, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+        Y = torch.where(Y > 0.6, Y, 0.0).to_sparse(layout=layout)
+        options = {"max_iter": 20, **options, **({"mask": "stored"} if stored else {})}
+        mine, theirs = (self._factors(Y.to(d), 3, **options) for d in (device, "cpu"))
+        assert mine.H.device.type == device.type
+        assert_near(mine.errors[-1], theirs.errors[-1], 1e-6)
+
+    def test_rank_and_consensus(self, device):
+        g = torch.Generator().manual_seed(7)
+        Y = torch.rand(30, 3, generator=g, dtype=torch.float64) @ torch.rand(3, 20, generator=g, dtype=torch.float64)
+        scores = cross_validate_rank(Y.to(device), [2, 3], folds=3, rounds=30)
+        assert_near(scores.mean, cross_validate_rank(Y, [2, 3], folds=3, rounds=30).mean, 1e-6)
+        found = self._with_warnings_off(consensus, Y.to(device), 3, n_init=4, max_iter=30)
+        assert found.H.device.type == device.type
+        assert found.error < 0.1
+
+    @pytest.mark.parametrize("model", [NMF(3, missing="unstored", tol=0.0), MiniBatchNMF(3, batch_size=10)], ids=str)
+    def test_estimators_of_what_is_sparse(self, device, model):
+        X = torch.rand(40, 15, generator=torch.Generator().manual_seed(8)).to(device)
+        X = torch.where(X > 0.5, X, 0.0).to_sparse_csr()
+        W = self._with_warnings_off(clone(model).set_params(random_state=0, max_iter=20).fit_transform, X)
+        assert W.device.type == device.type
+        assert W.isfinite().all()
+
     def _factors(self, *args, **options):
+        return self._with_warnings_off(factorize, *args, **options)
+
+    def _with_warnings_off(self, compute, *args, **options):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return factorize(*args, **options)
+            return compute(*args, **options)
 
 
 class TestModel:
