@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from helpers import rand
+from scipy.sparse import random_array
+from sklearn.base import clone
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
@@ -66,6 +68,15 @@ def test_estimators(estimator):
     expected = estimator(3, random_state=0, max_iter=3).fit(X).transform(X)
     with Elsewhere():
         np.testing.assert_array_equal(estimator(3, random_state=0, max_iter=3).fit(X).transform(X), expected)
+
+
+@pytest.mark.parametrize("estimator", [NMF(3), NMF(3, missing="unstored"), MiniBatchNMF(3, batch_size=10)], ids=str)
+def test_sparse_matrices(estimator):
+    X = random_array((30, 15), density=0.4, random_state=0, format="csr")
+    model = clone(estimator).set_params(random_state=0, max_iter=3)
+    expected = model.fit_transform(X)
+    with Elsewhere():
+        np.testing.assert_array_equal(model.fit_transform(X), expected)
 
 
 @pytest.mark.parametrize("name", AUTOENCODERS)

@@ -220,16 +220,16 @@ def _with_values(csr: Tensor, values: Tensor) -> Tensor:
     return csr_tensor(csr.crow_indices(), csr.col_indices(), values, csr.shape)
 
 
-def csr_tensor(*parts: Any) -> Tensor:
-    """``torch.sparse_csr_tensor``, without its warning."""
+def csr_tensor(pointers: Tensor, places: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``torch.sparse_csr_tensor``, without its warning, where its parts are, whatever the default device is."""
     _hear_torch_out()
-    return torch.sparse_csr_tensor(*parts, check_invariants=False)
+    return torch.sparse_csr_tensor(pointers, places, values, shape, device=values.device, check_invariants=False)
 
 
-def csc_tensor(*parts: Any) -> Tensor:
-    """``torch.sparse_csc_tensor``, without its warning."""
+def csc_tensor(pointers: Tensor, places: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """As ``csr_tensor``, in the CSC layout."""
     _hear_torch_out()
-    return torch.sparse_csc_tensor(*parts, check_invariants=False)
+    return torch.sparse_csc_tensor(pointers, places, values, shape, device=values.device, check_invariants=False)
 
 
 def _hear_torch_out() -> None:
