@@ -9,7 +9,7 @@ from sklearn.base import clone
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
-from diffnmf import NMF, MiniBatchNMF, NNLSCoder, nnls
+from diffnmf import NMF, Blocks, MiniBatchNMF, NNLSCoder, nnls
 from diffnmf.autoencoders import AUTOENCODERS, DeepNMF, NCAEClassifier
 from diffnmf.factorization import factorize
 from diffnmf.factorization.initialization import INITS
@@ -77,6 +77,17 @@ def test_sparse_matrices(estimator):
     expected = model.fit_transform(X)
     with Elsewhere():
         np.testing.assert_array_equal(model.fit_transform(X), expected)
+
+
+@pytest.mark.parametrize("init", ["auto", "merge", "nndsvda"])
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+def test_blocks(init, dtype, tmp_path):
+    blocks = Blocks(np.random.default_rng(0).random((60, 15)), max_memory=20e3, dtype=dtype)
+    expected = factorize(blocks, 3, init=init, max_iter=3, tol=0.0)
+    with Elsewhere():
+        found = factorize(blocks, 3, init=init, max_iter=3, tol=0.0, checkpoint=tmp_path / "checkpoint")
+        again = factorize(blocks, 3, init=init, max_iter=3, tol=0.0, checkpoint=tmp_path / "checkpoint")
+    assert torch.equal(found.H, expected.H) and torch.equal(again.W, expected.W)
 
 
 @pytest.mark.parametrize("name", AUTOENCODERS)

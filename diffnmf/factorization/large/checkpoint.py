@@ -106,7 +106,7 @@ class Checkpoints:
             _write_part(folder, "past", state.memory[part.split], part)
         if part.processes.rank == 0:
             A, C = state.products
-            shared = {"D": state.D, "A": A, "C": C, "errors": torch.tensor(state.errors, dtype=torch.float64)}
+            shared = {"D": state.D, "A": A, "C": C, "errors": state.D.new_tensor(state.errors, dtype=torch.float64)}
             shared |= {f"memory_{name}": x for name, x in state.memory.items() if name != part.split}
             arrays = {name: x.cpu().numpy() for name, x in shared.items()}
             arrays |= {"start_norm": np.array(state.start_norm), "converged": np.array(state.converged)}

@@ -44,7 +44,7 @@ class Rows(ABC):
     def pick(self, numbers: list[int]) -> Tensor:
         """Some rows by their numbers, which ascend: (len(numbers), F)."""
         found = []
-        wanted = torch.tensor(numbers, dtype=torch.int64)
+        wanted = torch.tensor(numbers, dtype=torch.int64, device="cpu")
         for rows, X in self.blocks():
             here = wanted[(wanted >= rows.start) & (wanted < rows.stop)] - rows.start
             if len(here):
@@ -91,7 +91,7 @@ class SourceRows(Rows):
         if not pieces:
             return
         longest = min(self.size, self.count)
-        buffers = [torch.empty(longest, self.width, dtype=self.dtype) for _ in pieces[:2]]
+        buffers = [torch.empty(longest, self.width, dtype=self.dtype, device="cpu") for _ in pieces[:2]]
         as_stored = _numpy_dtype(self.dtype) == self.source.dtype
         raw = None if as_stored else np.empty((longest, self.width), self.source.dtype)
         with ThreadPoolExecutor(1) as reader:

@@ -108,7 +108,7 @@ def _triplets(part: Part) -> tuple[Tensor, Tensor, Tensor]:
         U, sigma, V = singular_triplets(_picked(part, range(part.total)).double().unsqueeze(0), k)
         return U[:, part.start : part.stop], sigma, V
     if width <= NNDSVD_SIDE:
-        G = _gram(part, torch.arange(width))
+        G = _gram(part, torch.arange(width, device="cpu"))
         V = torch.linalg.eigh(G).eigenvectors[..., -r:].flip(-1)  # eigenvalues ascend
         US = _times(part, V[0]).double().unsqueeze(0)
         sigma = part.processes.sums(US.square().sum(-2, keepdim=True))[0].sqrt()

@@ -40,7 +40,7 @@ def survey(rows: Rows, start: int, total: int, processes: Processes, *, fingerpr
     Raises:
         ValueError: an entry is not finite; the message says where.
     """
-    extremes = torch.tensor([-torch.inf, -torch.inf, 0.0], dtype=torch.float64)  # −smallest, largest, a row that is not
+    extremes = _numbers(-torch.inf, -torch.inf, 0.0)  # −smallest, largest, a row that is not
     size, mark = _Size(total * rows.width), 0
     for some, X in rows.blocks():
         low, high = (float(x) for x in torch.aminmax(X))
@@ -48,7 +48,7 @@ def survey(rows: Rows, start: int, total: int, processes: Processes, *, fingerpr
             bad = (~X.isfinite()).any(1).nonzero()[0]
             extremes[2] = start + some.start + int(bad) + 1
             break
-        extremes[:2] = torch.maximum(extremes[:2], torch.tensor([-low, high], dtype=torch.float64))
+        extremes[:2] = torch.maximum(extremes[:2], _numbers(-low, high))
         size.add(X, high)
         if fingerprint:
             mark += mark_of_rows(X, start + some.start)
@@ -58,10 +58,15 @@ def survey(rows: Rows, start: int, total: int, processes: Processes, *, fingerpr
             f"Y: expected finite numbers; row {int(bad_row) - 1} of the data holds NaN or infinity (missing entries are"
             " for matrices in memory only: leave those rows out, or impute)"
         )
-    root = 2.0 ** int(scale_exponent(torch.tensor(largest, dtype=torch.float64)))
+    root = 2.0 ** int(scale_exponent(_numbers(largest)))
     here = torch.tensor(size.in_units(root), dtype=torch.float64, device=rows.device)
     mean, square = processes.sums(here)[0].tolist()
     return Survey(-smallest, root, mean, square, mark_of_all(mark, processes, rows.device) if fingerprint else "")
+
+
+def _numbers(*values: float) -> Tensor:
+    """On the CPU, whatever the default device is."""
+    return torch.tensor(values, dtype=torch.float64, device="cpu")
 
 
 class _Size:
@@ -71,7 +76,7 @@ class _Size:
         self.count, self.exponent, self.mean, self.norm = count, -math.inf, 0.0, 0.0
 
     def add(self, X: Tensor, largest: float) -> None:
-        exponent = float(range_exponent(torch.tensor(largest, dtype=torch.float64)))
+        exponent = float(range_exponent(_numbers(largest)))
         X = X if exponent == 0 else X * 2.0**-exponent
         if exponent > self.exponent:
             shrink = 2.0 ** (self.exponent - exponent)  # 0 at first
