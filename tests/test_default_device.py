@@ -11,6 +11,8 @@ from torch.utils._device import _device_constructors
 
 from diffnmf import NMF, Blocks, MiniBatchNMF, NNLSCoder, nnls
 from diffnmf.autoencoders import AUTOENCODERS, DeepNMF, NCAEClassifier
+from diffnmf.data import ImageSet
+from diffnmf.data.splits import split_images
 from diffnmf.factorization import factorize
 from diffnmf.factorization.initialization import INITS
 from diffnmf.models import GANUNMF
@@ -88,6 +90,15 @@ def test_blocks(init, dtype, tmp_path):
         found = factorize(blocks, 3, init=init, max_iter=3, tol=0.0, checkpoint=tmp_path / "checkpoint")
         again = factorize(blocks, 3, init=init, max_iter=3, tol=0.0, checkpoint=tmp_path / "checkpoint")
     assert torch.equal(found.H, expected.H) and torch.equal(again.W, expected.W)
+
+
+@pytest.mark.parametrize("labels", [torch.arange(40) % 2, None], ids=["labels", "no labels"])
+def test_splits(labels):
+    images = ImageSet("noise", rand(40, 4, 4).float(), labels)
+    expected = split_images(images, seed=0)
+    with Elsewhere():
+        found = split_images(images, seed=0)
+    assert torch.equal(found.test.images, expected.test.images)
 
 
 @pytest.mark.parametrize("name", AUTOENCODERS)

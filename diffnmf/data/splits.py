@@ -26,7 +26,7 @@ def split_images(images: ImageSet, *, seed: int, class_names: Sequence[str] | No
         TypeError, ValueError: the seed is not such a number, or a class, or the set without labels, has a single image.
     """
     rng = np.random.default_rng(check_count("seed", seed))
-    held_out = torch.zeros(len(images), dtype=torch.bool)
+    held_out = torch.zeros(len(images), dtype=torch.bool, device="cpu")
     for name, members in _strata(images, class_names):
         if len(members) < 2:
             raise ValueError(
@@ -41,8 +41,9 @@ def split_images(images: ImageSet, *, seed: int, class_names: Sequence[str] | No
 def _strata(images: ImageSet, class_names: Sequence[str] | None) -> list[tuple[str, Tensor]]:
     """What is split by itself: a name and the indices (N_c,) of each class, or of all images without labels."""
     if images.labels is None:
-        return [("images", torch.arange(len(images)))]
+        return [("images", torch.arange(len(images), device="cpu"))]
+    labels = images.labels.cpu()
     return [
-        (f"class {class_names[c] if class_names else c}", (images.labels == c).nonzero().squeeze(1))
-        for c in images.labels.unique().tolist()
+        (f"class {class_names[c] if class_names else c}", (labels == c).nonzero().squeeze(1))
+        for c in labels.unique().tolist()
     ]
