@@ -64,6 +64,7 @@ SECTIONS: dict[str, Callable[[torch.device], Section]] = {
     "compiled and recorded": cuda_layer.graphs,
     "sweeps of HALS": cuda_models.sweeps,
     "factorize": cuda_models.factorizations,
+    "not known or not stored": cuda_models.incomplete,
     "training steps": cuda_models.training_steps,
     "two processes": cuda_models.two_processes,
     "warps": cuda_layer.warps,  # compiles most, and nothing hangs on it

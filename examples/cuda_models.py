@@ -79,6 +79,34 @@ def _ms_an_iteration(Y: Tensor, k: int, method: str, device: torch.device) -> fl
     return round((many - few) / 20, 4)
 
 
+def incomplete(device: torch.device) -> Section:
+    """Entries that count less, or are not known, or not stored: errors against the CPU, and times."""
+    n, m = (4000, 2000) if device.type == "cuda" else (60, 40)
+    g = torch.Generator().manual_seed(0)
+    H, W = (torch.rand(*shape, generator=g) for shape in ((n, 20), (20, m)))
+    Y, chance = H @ W, torch.rand(n, m, generator=g)
+    stored = torch.where(chance < 0.05, Y, 0.0).to_sparse_csr()
+    given: dict[str, tuple[Tensor, dict[str, Any]]] = {
+        "weights": (Y, {"weights": chance}),
+        "mask": (Y, {"mask": chance < 0.5}),
+        "sparse": (stored, {}),
+        "sparse, the rest not known": (stored, {"mask": "stored"}),
+    }
+    return {name: partial(_incomplete, device, data, options) for name, (data, options) in given.items()}
+
+
+def _incomplete(device: torch.device, Y: Tensor, options: dict[str, Any]) -> Row:
+    k = 20 if device.type == "cuda" else 5
+    there: dict[str, Any] = {name: x.to(device) if isinstance(x, Tensor) else x for name, x in options.items()}
+    run = partial(factorize, init="random", max_iter=10, tol=0)
+    expected = float(run(Y, k, **options).errors[-1])
+    Y = Y.to(device)
+    error = float(run(Y, k, **there).errors[-1])
+    each = milliseconds([partial(run, Y, k, **there)], device, 3) / 10
+    row: Row = {"relative error": error, "on the CPU": expected, "ms an iteration": each}
+    return row | {"ok": abs(error - expected) <= ALLOWED_ERROR * expected}
+
+
 def sweeps(device: torch.device) -> Section:
     """Both half-steps of HALS against the CPU, and their times in one launch and without Triton."""
     batch = 256 if device.type == "cuda" else 2

@@ -334,7 +334,7 @@ def test_the_benchmark_of_mini_batches(tmp_path, monkeypatch, capsys):
 
 def test_the_check_of_a_gpu_tries_itself_on_the_cpu(tmp_path):
     sections = ["machine", "the same as on the CPU", "the layer", "beside others", "warps", "factorize"]
-    sections += ["training steps", "two processes"]
+    sections += ["not known or not stored", "training steps", "two processes"]
     options = ["--device", "cpu", "--output", "tried", "--sections", *sections]
     run = run_example("check_cuda", *options, folder=tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
