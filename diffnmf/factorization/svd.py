@@ -3,6 +3,9 @@
 Where all the digits of float64 are not needed they come from the smaller Gram matrix, several times faster than an SVD.
 """
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -14,6 +17,7 @@ from diffnmf.solvers.norms import one_where_zero
 # Of the random subspace in which singular vectors are looked for: more columns than wanted, and products with it.
 OVERSAMPLING, POWER_STEPS = 10, 7
 NEGLIGIBLE = 1e-7  # of the largest singular value, below which one is rounding
+AT_ONCE = 2**14  # symmetric matrices of a batch: NVIDIA's library raises an error beyond some 32,000
 
 
 @torch.no_grad()
@@ -65,7 +69,7 @@ def _by_gram(Y: Tensor, k: int) -> Tensor:
     """
     if Y.shape[-2] < Y.shape[-1]:
         return _by_gram(Y.mT, k).mT
-    leading = torch.linalg.eigh(Y.mT @ Y).eigenvectors[..., -k:]  # (*batch, m, k), eigenvalues ascend
+    leading = _eigenvectors(Y.mT @ Y)[..., -k:]  # (*batch, m, k), eigenvalues ascend
     return (Y @ leading) @ leading.mT
 
 
@@ -84,7 +88,7 @@ def singular_triplets(Y: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     if Y.shape[1] < Y.shape[2]:
         V, sigma, U = singular_triplets(Y.mT, k)
         return U, sigma, V
-    V = torch.linalg.eigh(Y.mT @ Y).eigenvectors[..., -k:].flip(-1)  # (B, m, r); eigenvalues ascend
+    V = _eigenvectors(Y.mT @ Y)[..., -k:].flip(-1)  # (B, m, r); eigenvalues ascend
     US = Y @ V
     U, sigma = unit_vectors(US, torch.linalg.vector_norm(US, dim=-2, keepdim=True))
     return U, sigma, V
@@ -106,7 +110,21 @@ def singular_values(Y: Tensor, *, exact: bool) -> Tensor:
     if exact:
         return torch.linalg.svdvals(Y)
     gram = Y.mT @ Y if Y.shape[-1] <= Y.shape[-2] else Y @ Y.mT
-    return torch.linalg.eigvalsh(gram).clamp(min=0).sqrt().flip(-1)
+    return _some_at_a_time(torch.linalg.eigvalsh, gram).clamp(min=0).sqrt().flip(-1)
+
+
+def _eigenvectors(G: Tensor) -> Tensor:
+    """Of symmetric matrices (*batch, m, m), side by side in the order of their eigenvalues, which ascend."""
+    return _some_at_a_time(lambda G: torch.linalg.eigh(G).eigenvectors, G)
+
+
+def _some_at_a_time(compute: Callable[[Tensor], Tensor], G: Tensor) -> Tensor:
+    """What is computed of matrices (*batch, m, m)."""
+    batch, size = G.shape[:-2], G.shape[-2:]
+    if math.prod(batch) <= AT_ONCE:
+        return compute(G)
+    found = torch.cat([compute(some) for some in G.reshape(-1, *size).split(AT_ONCE)])
+    return found.reshape(*batch, *found.shape[1:])
 
 
 def sparse_triplets(Y: SparseMatrix, k: int) -> tuple[Tensor, Tensor, Tensor]:

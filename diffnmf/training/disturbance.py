@@ -28,8 +28,8 @@ def pca_disturbance(Y: Tensor, rank: int, leading: Tensor | None = None) -> Tens
 def leading_components(Y: Tensor, rank: int) -> Tensor:
     """V (B, m, kept) for Y (B, n, m): V Vᵀ projects the centred columns on the leading principal components.
 
-    Eigenvectors of the m×m Gram matrix, instead of an SVD of n×m. They are always found on the CPU: a GPU takes the
-    matrices of a batch one after the other beyond 32 columns.
+    Eigenvectors of the m×m Gram matrix, instead of an SVD of n×m. They are always found on the CPU: before
+    torch 2.12 a GPU takes the matrices of a batch one after the other beyond 32 columns.
     """
     n, m = Y.shape[-2:]
     centred = Y - Y.mean(dim=-1, keepdim=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import rand
 
+from diffnmf.factorization import initialize, svd, svd_curve
 from diffnmf.factorization.spa import spa
 from diffnmf.factorization.svd import truncated_svd
 
@@ -183,3 +184,16 @@ class TestArguments:
     def test_y_is_a_floating_point_matrix(self, method, Y, error, message):
         with pytest.raises(error, match=message):
             method(Y, 1)
+
+
+def test_no_more_matrices_at_a_time_than_a_gpu_takes(monkeypatch):
+    Y = torch.rand(2, 5, 8, 6, generator=torch.Generator().manual_seed(0))
+    found = [lambda: truncated_svd(Y, 2), lambda: svd_curve(Y), lambda: initialize(Y, 2, "nndsvd")[0]]
+    expected, sizes = [compute() for compute in found], []
+    monkeypatch.setattr(svd, "AT_ONCE", 3)
+    for name in ("eigh", "eigvalsh"):
+        compute = getattr(torch.linalg, name)
+        monkeypatch.setattr(torch.linalg, name, lambda G, compute=compute: sizes.append(len(G)) or compute(G))
+    for compute, value in zip(found, expected, strict=True):
+        assert torch.equal(compute(), value)
+    assert len(sizes) == 12 and max(sizes) == 3
