@@ -10,7 +10,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-BLOCK = 2**21  # entries of gathered rows at a time
+from diffnmf.solvers.devices import looking_is_free
+from diffnmf.solvers.exact.chunks import max_entries
+
+BLOCK = 2**21  # entries of gathered rows at a time, on the CPU
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,8 @@ class SparseMatrix:
         rows, columns = self.places
         left, right = F.mT.contiguous(), X.mT.contiguous()
         found = torch.empty_like(self.values)
-        size = max(1, BLOCK // max(1, len(F)))
+        most = BLOCK if looking_is_free(self.device) else max_entries(self.device)
+        size = max(1, most // max(1, len(F)))
         for start in range(0, len(found), size):
             some = slice(start, start + size)
             torch.sum(left[rows[some]].mul_(right[columns[some]]), dim=1, out=found[some])

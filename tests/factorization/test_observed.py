@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from diffnmf import NMF, Blocks, non_negative_factorization
 from diffnmf.factorization import ANLS, HALS, MU, consensus, factorize
+from diffnmf.factorization.sparse_matrix import ObservedMatrix, csr_tensor
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -323,3 +324,16 @@ class TestEstimator:
         model.set_params(solver="mu", beta_loss=1)
         with pytest.raises(ValueError, match="beta_loss: expected 'frobenius' with missing='unstored'; got 1"):
             model.transform(S)
+
+
+def test_known_entries_of_a_product_are_made_in_larger_parts_on_an_accelerator(monkeypatch):
+    """Of 20 million numbers a GPU is busy with all at once, and would wait for Python between ten parts."""
+    indices, values = (torch.zeros(200_000, dtype=dtype, device="meta") for dtype in (torch.int64, torch.float32))
+    rows = csr_tensor(indices[:1001], indices, values, (1000, 1000))
+    Y = ObservedMatrix(rows, rows)
+    vars(Y)["places"] = (indices, indices)  # there are no numbers of which to find them
+    parts, compute = [], torch.sum
+    monkeypatch.setattr(torch, "sum", lambda X, **options: parts.append(X.shape) or compute(X, **options))
+    factor = torch.zeros(100, 1000, device="meta")
+    assert Y.sampled_product(factor, factor).shape == values.shape
+    assert parts == [(200_000, 100)]
