@@ -125,8 +125,9 @@ def test_how_much_goes_into_a_call_changes_nothing(monkeypatch, options, call, h
         assert torch.equal(a, b)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_calls_end_with_the_last_problem_that_has_not_finished(monkeypatch):
-    Y = torch.zeros(40, 60, 40, dtype=torch.float64)
+    Y = torch.zeros(40, 60, 40)
     Y[7] = random_matrix(60, 40)
     monkeypatch.setattr(small_runs, "A_CALL", 60 * 40 * 10 * CHECK_EVERY)  # ten iterations of one problem
     until = []
