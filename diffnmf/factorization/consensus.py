@@ -10,6 +10,7 @@ from diffnmf.checks import check_count, check_counts, check_number
 from diffnmf.factorization.entry_weights import entry_weights_of
 from diffnmf.factorization.large.blocks import refuse_blocks
 from diffnmf.factorization.reconstruction import Loss, distance, weights_of
+from diffnmf.factorization.registry import get_method
 from diffnmf.factorization.replicates import replicate
 from diffnmf.factorization.sample_arrays import columns_of
 from diffnmf.factorization.slots import match_slots, slot_prototypes, take_slots
@@ -22,11 +23,12 @@ class Consensus(NamedTuple):
 
     Attributes:
         H: (n, k), the median of every cluster of components, columns of norm 1; the most stable ones first.
-        W: (k, m), the exact weights for them.
+        W: (k, m), the exact weights for them, under the loss of the method, without penalties.
         silhouettes: (R', k) float64, how much closer every component is to its own cluster than to the nearest other
             one, in [−1, 1], of the R' replicates that are kept.
         stability: (k,) float64, their mean for every cluster.
-        error: ‖Y − HW‖_F / ‖Y‖_F of the consensus, over what is known, with its weights.
+        error: ‖Y − HW‖_F / ‖Y‖_F of the consensus, over what is known, with its weights; √(2 Σ d_β(Y | HW)) for a
+            method of another loss than the squared error.
         errors: (R,) float64, those of the replicates.
         kept: (R',) int64, which replicates are kept.
 
@@ -55,7 +57,7 @@ class ConsensusScores(NamedTuple):
         ks: the numbers that were tried, ascending.
         stability: (len(ks),) float64, the mean silhouette.
         least: (len(ks),) float64, that of the least stable component.
-        error: (len(ks),) float64, the relative error of the consensus.
+        error: (len(ks),) float64, the error of the consensus, see there.
         best_error: (len(ks),) float64, that of the best replicate.
         found: a ``Consensus`` for every k.
 
@@ -128,15 +130,18 @@ def consensus(Y: Any, k: int, *, n_init: int = 20, keep: float = 0.8, seed: int 
     V, _ = entry_weights_of(None if observed else mask, options.get("weights"), Y, tuple(Y.shape), sparse)
     if V is not None:
         V, Y = V[0], torch.where(V[0] > 0, Y, 0.0)
-    W = weights_of(H, Y, V, Loss(), observed=observed)
-    entries = Y.values() if sparse else Y if V is None else V.sqrt() * Y
-    whole = safe_norm(entries, dim=tuple(range(entries.ndim)))
+    beta = get_method(options.get("method", "hals")).beta
+    W = weights_of(H, Y, V, Loss(beta), observed=observed)
+    error = distance(H, W, Y, V, beta, observed=observed)
+    if beta == 2:
+        entries = Y.values() if sparse else Y if V is None else V.sqrt() * Y
+        error /= float(one_where_zero(safe_norm(entries, dim=tuple(range(entries.ndim)))))
     return Consensus(
         H,
         W,
         silhouettes[:, by_stability],
         silhouettes.mean(0)[by_stability],
-        distance(H, W, Y, V, 2.0, observed=observed) / float(one_where_zero(whole)),
+        error,
         replicates.factors.errors[-1],
         kept,
     )

@@ -86,7 +86,7 @@ def save_consensus(path: FigureFile, scores: ConsensusScores, *, title: str = ""
     left.set_ylim(top=1.02)
     for values, label, style in ((scores.error, "consensus", "o-"), (scores.best_error, "best replicate", "s--")):
         right.plot(scores.ks, values.numpy(), style, color=COLOURS[1], markersize=4, linewidth=1.8, label=label)
-    label_axes(right, "", "components k", "relative error")
+    label_axes(right, "", "components k", "error")
     right.set_ylim(bottom=0)
     for ax in (left, right):
         ax.legend(fontsize=10)

@@ -7,7 +7,7 @@ from nmf_problems import random_matrix
 from sklearn.metrics import silhouette_samples
 
 from diffnmf import nnls
-from diffnmf.factorization import consensus, consensus_curve, replicate
+from diffnmf.factorization import MU, consensus, consensus_curve, factorize, replicate
 from diffnmf.factorization.consensus import _silhouettes
 from diffnmf.figures.curves import save_consensus
 
@@ -102,6 +102,22 @@ def test_what_is_hidden_does_not_count():
     assert weighed.error == pytest.approx(float(expected))
     best, expected_W = weighed.W, nnls(weighed.H, Y, weights=weights).W
     torch.testing.assert_close(best, expected_W)
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 1.5])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_under_another_loss_all_errors_are_of_that_loss(beta, hidden):
+    """The consensus had the weights and the relative error of the squared one beside divergences of the replicates."""
+    Y = planted()[0] + 0.1
+    options = {"n_init": 4, "max_iter": 200, "tol": 0.0}
+    if hidden:
+        options["mask"] = random_matrix(*Y.shape, seed=7) > 0.1
+    found = consensus(Y, 4, method=MU(beta), **options)
+    fits = replicate(Y, 4, method=MU(beta), seed=0, **options).factors
+    assert found.errors.tolist() == pytest.approx(fits.errors[-1].tolist())
+    assert 0.9 * found.errors.min() < found.error < 1.5 * found.errors.min()
+    start = {"H0": found.H, "W0": found.W, "max_iter": 0, "mask": options.get("mask"), "tol": 0.0}
+    assert found.error == pytest.approx(float(factorize(Y, 4, method=MU(beta), **start).errors[-1]))
 
 
 def test_the_picture(tmp_path):
