@@ -166,14 +166,22 @@ def consensus(
     keep: Annotated[float, typer.Option(help="The share of them that counts, the best ones.")] = 0.8,
     tol: Annotated[float, typer.Option(min=0, help="As for nmf.")] = 1e-3,
     max_iter: MaxIter = 500,
+    missing: Missing = "ignore",
+    alpha_w: AlphaW = 0.0,
+    alpha_h: AlphaH = None,
+    l1_ratio: L1Ratio = 0.0,
     seed: Seed = 0,
     resize: Resize = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """How stable the components of many random starts are, for several k: tables, a picture, the common components."""
+    """How stable the components of many random starts are, for several k: tables, a picture, the common components.
+
+    The penalties are those that nmf is to be called with.
+    """
     with explained():
         numbers = numbers_of(ks)
         options: dict[str, Any] = {"n_init": n_init, "keep": keep, "tol": tol, "max_iter": max_iter, "seed": seed}
+        options |= {"missing": missing, **_alphas(alpha_w, alpha_h, l1_ratio)}
         options |= {"resize": resize, "overwrite": overwrite, "announce": announce_for(output)}
         scores = score_consensus(data, output, numbers, **options)
     typer.echo("   k  silhouette: mean, least  relative error")

@@ -6,13 +6,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_counts, check_number
+from diffnmf.checks import check_count, check_counts, check_name, check_number
+from diffnmf.errors import PredictionWarning
 from diffnmf.factorization.entry_weights import entry_weights_of
+from diffnmf.factorization.factorize import without_complaint
+from diffnmf.factorization.far_predictions import warn_of_far_predictions
 from diffnmf.factorization.large.blocks import refuse_blocks
 from diffnmf.factorization.reconstruction import Loss, distance, weights_of
 from diffnmf.factorization.registry import get_method
 from diffnmf.factorization.replicates import replicate
-from diffnmf.factorization.sample_arrays import columns_of
+from diffnmf.factorization.sample_arrays import columns_of, not_sparse
 from diffnmf.factorization.slots import match_slots, slot_prototypes, take_slots
 from diffnmf.solvers.devices import precisely
 from diffnmf.solvers.norms import one_where_zero, safe_norm, with_unit_columns
@@ -81,18 +84,23 @@ class ConsensusScores(NamedTuple):
 
 @torch.no_grad()
 @precisely
-def consensus(Y: Any, k: int, *, n_init: int = 20, keep: float = 0.8, seed: int = 0, **options: Any) -> Consensus:
+def consensus(
+    Y: Any, k: int, *, n_init: int = 20, keep: float = 0.8, missing: str = "error", seed: int = 0, **options: Any
+) -> Consensus:
     """Factorise Y from many random starts, match the components of all, and take the median of each cluster.
 
     Every cluster has one component of each replicate: they are assigned to common prototypes one to one (see
     ``match_slots``), in turns with new prototypes. Components count with norm 1, and their distance is 1 − cosine.
 
     Arguments:
-        Y: (n, m), dense or sparse; or, with a sample in each row, an array or a data frame (m, n).
+        Y: (n, m), dense or sparse; or, with a sample in each row, an array, a sparse matrix of SciPy or a data frame
+            (m, n).
         k: components, ≥ 1. With 1, silhouettes are 1 − the mean distance from the others.
         n_init: replicates, ≥ 2.
         keep: the share of them that counts, in (0, 1]: those of the smallest errors, at least two. A start that ends in
             a bad minimum says little about the data.
+        missing: "error"; "ignore": a NaN in Y is an entry that is not known; or "unstored", for a sparse Y: what it
+            does not store is not known.
         seed: of the starts.
         options: as in ``factorize``.
 
@@ -113,10 +121,18 @@ def consensus(Y: Any, k: int, *, n_init: int = 20, keep: float = 0.8, seed: int 
         (torch.Size([30, 3]), torch.Size([3, 40]))
     """
     refuse_blocks("Y", Y, "consensus")
-    Y = columns_of("Y", Y)
+    Y = _columns(Y, missing)
+    if missing == "unstored":
+        if options.get("mask") is not None:
+            raise ValueError("mask: expected None with missing='unstored'; got one (leave it out)")
+        options["mask"] = "stored"
+    elif missing == "ignore" and Y.layout == torch.strided and bool(Y.isnan().any()):
+        given = options.get("mask")
+        options["mask"] = ~Y.isnan() if given is None else ~Y.isnan() & given
     n_init = check_count("n_init", n_init, at_least=2)
     keep = check_number("keep", keep, "(0, 1]")
-    replicates = replicate(Y, k, n_init=n_init, seed=seed, **options)
+    with without_complaint(PredictionWarning):
+        replicates = replicate(Y, k, n_init=n_init, seed=seed, **options)
     kept = replicates.order[: max(2, round(keep * n_init))]
     bases = replicates.factors.H[kept]  # (R', n, k)
     prototypes = slot_prototypes(bases, rounds=50)
@@ -132,6 +148,8 @@ def consensus(Y: Any, k: int, *, n_init: int = 20, keep: float = 0.8, seed: int 
         V, Y = V[0], torch.where(V[0] > 0, Y, 0.0)
     beta = get_method(options.get("method", "hals")).beta
     W = weights_of(H, Y, V, Loss(beta), observed=observed)
+    if observed or V is not None:
+        warn_of_far_predictions(H, W, Y, V, "give ridge_H and ridge_W, take fewer components")
     error = distance(H, W, Y, V, beta, observed=observed)
     if beta == 2:
         entries = Y.values() if sparse else Y if V is None else V.sqrt() * Y
@@ -171,7 +189,7 @@ def consensus_curve(Y: Any, ks: Iterable[int], **options: Any) -> ConsensusScore
     """
     numbers = tuple(sorted(set(check_counts("ks", ks, at_least=1))))
     refuse_blocks("Y", Y, "consensus_curve")
-    Y = columns_of("Y", Y)
+    Y = _columns(Y, options.get("missing", "error"))
     found = tuple(consensus(Y, k, **options) for k in numbers)
     curves = [
         [float(x.stability.mean()) for x in found],
@@ -181,6 +199,17 @@ def consensus_curve(Y: Any, ks: Iterable[int], **options: Any) -> ConsensusScore
     ]
     stability, least, error, best = (torch.tensor(curve, dtype=torch.float64, device="cpu") for curve in curves)
     return ConsensusScores(numbers, stability, least, error, best, found)
+
+
+def _columns(Y: Any, missing: str) -> Tensor:
+    """Y (n, m), checked as far as it is not by ``factorize``."""
+    named = check_name("missing", missing, ("error", "ignore", "unstored"))
+    Y = columns_of("Y", Y, allow_nan=named == "ignore", sparse=True)
+    if named == "unstored" and isinstance(Y, Tensor) and Y.layout == torch.strided:
+        raise not_sparse("Y")
+    if named == "ignore" and Y.layout != torch.strided and bool(Y.values().isnan().any()):
+        raise ValueError("Y: expected finite numbers in a sparse matrix; got NaN (use a dense Y)")
+    return Y
 
 
 def _silhouettes(bases: Tensor) -> Tensor:

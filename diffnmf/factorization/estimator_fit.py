@@ -29,6 +29,7 @@ from diffnmf.factorization.sample_arrays import (
     dtype_of,
     entry_weights,
     matrix_of,
+    not_sparse,
     refuse_stream,
     sparse_tensor_of,
     tensor_of,
@@ -93,7 +94,7 @@ def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples
     if rows.layout != torch.strided and bool(rows.values().isnan().any()):
         raise ValueError("X: expected finite numbers in a sparse matrix; Input contains NaN (use a dense X)")
     if observed and rows.layout == torch.strided:
-        raise ValueError("X: expected a sparse matrix with missing='unstored'; got a dense one (use 'ignore', and NaN)")
+        raise not_sparse("X")
     if observed and weights is not None:
         raise ValueError("weights: expected None with missing='unstored'; got weights (use a dense X, and NaN)")
     check_non_negative(rows)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffnmf.checks import check_count, check_number, check_tensor
-from diffnmf.errors import ConvergenceWarning, warn_user
+from diffnmf.errors import ConvergenceWarning, PredictionWarning, warn_user
 from diffnmf.factorization.base import Budget, Method, Run, balance_, in_own_memory
 from diffnmf.factorization.divergence import has_zeros, zeros_refused
 from diffnmf.factorization.far_predictions import warn_of_far_predictions
@@ -27,7 +27,7 @@ from diffnmf.solvers.devices import precise_products
 
 Callback = Callable[[int, Tensor, Tensor], bool | None]
 
-_warns = ContextVar("warns", default=True)
+_silenced: ContextVar[tuple[type[Warning], ...]] = ContextVar("silenced", default=())
 
 
 class Factors(NamedTuple):
@@ -219,7 +219,8 @@ def factorize(
         if method.balances and is_given and max_iter > 0 and not (problem.penalized or problem.fixed):
             balance_(W, Ht)
         run = _without_unknown(method.run(problem, W, Ht, budget(units)), problem)
-    if _warns.get() and max_iter > 0 and (problem.weights is not None or isinstance(problem.Y, ObservedMatrix)):
+    incomplete = problem.weights is not None or isinstance(problem.Y, ObservedMatrix)
+    if incomplete and max_iter > 0 and PredictionWarning not in _silenced.get():
         cure = "give ridge_H and ridge_W, take fewer components"
         warn_of_far_predictions(run.Ht.mT, run.W, problem.Y, problem.weights, cure)
     return _factors(run, units, method, may_warn=tol > 0 and not stopped)
@@ -289,7 +290,7 @@ def _factors(run: Run, units: Units, method: Method, *, may_warn: bool) -> Facto
     if not units.whole:
         errors = torch.where(finite, errors, torch.nan)
         converged = converged & finite
-    if may_warn and _warns.get() and not bool(converged.all()):
+    if may_warn and ConvergenceWarning not in _silenced.get() and not bool(converged.all()):
         warn_user(_complaint(method, finite, converged, len(errors) - 1), ConvergenceWarning)
     return Factors(
         *units.unscale_factors(run.Ht.mT, run.W, unit_basis=method.unit_basis),
@@ -300,16 +301,16 @@ def _factors(run: Run, units: Units, method: Method, *, may_warn: bool) -> Facto
 
 
 @contextmanager
-def without_complaint() -> Iterator[None]:
-    """No warning of ``factorize``, for a caller who tells of convergence and predictions himself.
+def without_complaint(*about: type[Warning]) -> Iterator[None]:
+    """No such warning of ``factorize``, none at all by default, for a caller who tells of that himself.
 
     Filters of warnings would not do: they are those of all threads.
     """
-    token = _warns.set(False)
+    token = _silenced.set(about or (ConvergenceWarning, PredictionWarning))
     try:
         yield
     finally:
-        _warns.reset(token)
+        _silenced.reset(token)
 
 
 def _complaint(method: Method, finite: Tensor, converged: Tensor, iterations: int) -> str:

@@ -13,7 +13,7 @@ from diffnmf.factorization.hidden_entries import deal, deal_stored, relative_nor
 from diffnmf.factorization.large.blocks import refuse_blocks
 from diffnmf.factorization.problem_input import checked_sparse
 from diffnmf.factorization.registry import get_method
-from diffnmf.factorization.sample_arrays import columns_of
+from diffnmf.factorization.sample_arrays import columns_of, not_sparse
 from diffnmf.factorization.sparse_matrix import ObservedMatrix
 from diffnmf.factorization.svd import singular_values
 from diffnmf.solvers.devices import precisely
@@ -230,7 +230,7 @@ def _check_folds(folds: int, most: int, what: str, where: str) -> None:
 
 def _check_entries(Y: Tensor, *, observed: bool = False) -> None:
     if observed and isinstance(Y, Tensor) and Y.layout == torch.strided:
-        raise ValueError("Y: expected a sparse matrix with missing='unstored'; got a dense one (use 'ignore', and NaN)")
+        raise not_sparse("Y")
     if observed:
         return  # the rest is that of any sparse matrix
     check_matrix("Y", Y)

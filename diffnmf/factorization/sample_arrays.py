@@ -55,6 +55,13 @@ def columns_of(name: str, data: Any, *, allow_nan: bool = False, sparse: bool = 
     return (tensor_of(checked) if isinstance(checked, np.ndarray) else sparse_tensor_of(checked)).mT
 
 
+def not_sparse(name: str) -> ValueError:
+    """The error for a dense matrix of which what is not stored is to be missing."""
+    return ValueError(
+        f"{name}: expected a sparse matrix with missing='unstored'; got a dense one (use 'ignore', and NaN)"
+    )
+
+
 def in_kind(result: Tensor, X: object) -> Any:
     """A result as its user wants it: a tensor on the device of X where X is one, otherwise an array."""
     result = result.contiguous()

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from diffnmf.checks import check_count
 from diffnmf.data.tables import Table, read_table
@@ -162,23 +161,28 @@ def score_consensus(
     ks: Sequence[int],
     *,
     resize: tuple[int, int] | None = None,
+    missing: str = "ignore",
+    alpha_W: float = 0.0,
+    alpha_H: float | str = "same",
+    l1_ratio: float = 0.0,
     overwrite: bool = False,
     announce: Announce | None = None,
     **options: Any,
 ) -> ConsensusScores:
-    """``consensus_curve`` of the table in a file; writes consensus.csv, consensus.png and the components of each k."""
+    """``consensus_curve`` of the table in a file; writes consensus.csv, consensus.png and the components of each k.
+
+    The penalties are those of ``NMF``.
+    """
     output = Path(output)
+    alphas = Alphas.checked(alpha_W, alpha_H, l1_ratio)
     files = ["consensus.csv", "consensus.png", *(f"components_{k}.csv" for k in ks)]
     check_output(output)
     numbered = [file.name for file in output.glob("components_*.csv") if file.stem[len("components_") :].isdecimal()]
     others = sorted(set(numbered) - set(files))  # of an earlier call, for other k: they go with the rest of it
     with free_folder(output, [*files, *others], overwrite):
         table = _announced(data, resize, announce)
-        if np.isnan(_entries(table)).any():
-            raise ValueError(
-                "data: expected no missing entries, which nmf and rank can pass over; got some (fill them in)"
-            )
-        scores = consensus_curve(table.X if isinstance(table.X, np.ndarray) else _columns(table), ks, **options)
+        options |= alphas.penalties(*table.X.shape)
+        scores = consensus_curve(table.X, ks, missing=missing, **options)
         columns = (scores.stability, scores.least, scores.error, scores.best_error)
         rows = [[k, *(float(x[i]) for x in columns)] for i, k in enumerate(scores.ks)]
         header = ["k", "mean_silhouette", "least_silhouette", "relative_error", "relative_error_of_the_best"]
@@ -191,13 +195,6 @@ def score_consensus(
         for name in others:
             (output / name).unlink(missing_ok=True)
     return scores
-
-
-def _columns(table: Table) -> Tensor:
-    """A sparse table as (F, N)."""
-    from diffnmf.factorization.sample_arrays import sparse_tensor_of
-
-    return sparse_tensor_of(table.X).mT
 
 
 def _norm(table: Table) -> float:

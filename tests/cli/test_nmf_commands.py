@@ -216,11 +216,21 @@ def test_a_device_that_is_not_there(X, tmp_path, data, device):
     assert not (tmp_path / "out").exists()
 
 
-def test_consensus_of_missing_entries(X, tmp_path):
-    save_csv(tmp_path / "t.csv", X, hidden={(2, 3)})
-    result = invoke("consensus", "t.csv", *SMALL["consensus"])
-    assert result.exit_code == 2
-    assert "Error: data: expected no missing entries" in result.stderr
+@pytest.mark.parametrize("kind", ["csv", "npz"])
+def test_consensus_of_missing_entries(X, tmp_path, kind):
+    if kind == "csv":
+        save_csv(tmp_path / "t.csv", X, hidden={(2, 3)})
+        result = invoke("consensus", "t.csv", *SMALL["consensus"])
+        refused = invoke("consensus", "t.csv", *SMALL["consensus"], "--missing", "error")
+    else:
+        X[2, 3] = 0
+        scipy.sparse.save_npz(tmp_path / "t.npz", scipy.sparse.csr_array(X))
+        result = invoke("consensus", "t.npz", *SMALL["consensus"], "--missing", "unstored", "--alpha-w", 1e-6)
+        refused = invoke("consensus", "t.npz", *SMALL["consensus"], "--missing", "none")
+    assert result.exit_code == 0, result.stderr
+    with (tmp_path / "consensus" / "consensus.csv").open() as stream:
+        assert float(next(csv.DictReader(stream))["relative_error_of_the_best"]) > 0
+    assert refused.exit_code == 2
 
 
 def test_consensus_of_missing_entries_that_a_sparse_matrix_stores(X, tmp_path):
@@ -228,7 +238,7 @@ def test_consensus_of_missing_entries_that_a_sparse_matrix_stores(X, tmp_path):
     scipy.sparse.save_npz(tmp_path / "t.npz", scipy.sparse.csr_array(X))
     result = invoke("consensus", "t.npz", *SMALL["consensus"])
     assert result.exit_code == 2
-    assert "Error: data: expected no missing entries" in result.stderr
+    assert "Error: Y: expected finite numbers in a sparse matrix; got NaN (use a dense Y)" in result.stderr
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from nmf_problems import random_matrix
+from scipy.sparse import csr_array
 from sklearn.metrics import silhouette_samples
 
 from diffnmf import nnls
+from diffnmf.errors import PredictionWarning
 from diffnmf.factorization import MU, consensus, consensus_curve, factorize, replicate
 from diffnmf.factorization.consensus import _silhouettes
 from diffnmf.figures.curves import save_consensus
@@ -104,6 +106,48 @@ def test_what_is_hidden_does_not_count():
     torch.testing.assert_close(best, expected_W)
 
 
+@pytest.mark.parametrize("kind", ["tensor", "array"])
+def test_missing_entries_are_those_of_a_mask(kind):
+    Y, _ = planted()
+    known = random_matrix(*Y.shape, seed=7) > 0.2
+    holes = torch.where(known, Y, torch.nan)
+    options = {"n_init": 4, "max_iter": 60, "tol": 0.0}
+    expected = consensus(Y, 4, mask=known, **options)
+    given = holes if kind == "tensor" else holes.T.numpy()
+    found = consensus(given, 4, missing="ignore", **options)
+    assert torch.equal(found.H, expected.H)
+    assert consensus_curve(given, [4], missing="ignore", **options).error[0] == expected.error
+    with pytest.raises(ValueError, match="NaN"):
+        consensus(holes.T.numpy(), 4, **options)
+
+
+def test_what_is_not_stored_may_be_missing():
+    Y, _ = planted()
+    known = random_matrix(*Y.shape, seed=7) > 0.2
+    sparse = csr_array((known * Y).numpy())
+    options = {"n_init": 4, "max_iter": 60, "tol": 0.0}
+    found = consensus(sparse.T, 4, missing="unstored", **options)
+    expected = consensus((known * Y).to_sparse_csr(), 4, mask="stored", **options)
+    torch.testing.assert_close(found.H, expected.H)
+    assert consensus_curve(sparse.T, [4], missing="unstored", **options).error[0] == pytest.approx(expected.error)
+    zeros = consensus(sparse.T, 4, **options)
+    assert zeros.error == pytest.approx(consensus(known * Y, 4, **options).error, rel=1e-2)
+
+
+@pytest.mark.filterwarnings("error::diffnmf.errors.PredictionWarning")
+def test_predictions_of_the_consensus_alone_are_looked_at():
+    """Little is known: the weights of some replicate, which nobody sees, may be anything."""
+    Y = random_matrix(20, 12)
+    options = {"n_init": 5, "max_iter": 100, "tol": 0.0}
+    with pytest.warns(PredictionWarning) as caught:
+        consensus(Y, 8, mask=random_matrix(20, 12, seed=1) < 0.25, **options)
+    assert len(caught) == 1
+    mask = random_matrix(20, 12, seed=1) < 0.3
+    with pytest.warns(PredictionWarning):
+        replicate(Y, 8, mask=mask, **options)
+    consensus(Y, 8, mask=mask, **options)
+
+
 @pytest.mark.parametrize("beta", [0.0, 1.0, 1.5])
 @pytest.mark.parametrize("hidden", [False, True])
 def test_under_another_loss_all_errors_are_of_that_loss(beta, hidden):
@@ -132,6 +176,8 @@ def test_the_picture(tmp_path):
         ({"n_init": 1}, "n_init: expected an int ≥ 2"),
         ({"keep": 0.0}, "keep: expected a number in"),
         ({"init": "nndsvd"}, "init: expected one that draws"),
+        ({"missing": "zero"}, "missing: expected one of error, ignore, unstored; got 'zero'"),
+        ({"missing": "unstored"}, "Y: expected a sparse matrix with missing='unstored'"),
     ],
 )
 def test_bad_arguments(options, message):
