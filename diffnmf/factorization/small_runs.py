@@ -24,16 +24,16 @@ from diffnmf.kernels.hals import CONVERGED, DEAD, DUE, REVIVED, Momentum, Progre
 # Problems of so few multiplications n·m·k an iteration, each on one thread: its data stay in the cache, and no call of
 # a library or of a small operation stands between.
 SMALL = 2**23
-# Multiplications in one call, some tenth of a second: Ctrl-C is heard between two of them.
+# Of a call, some tenths of a second: Ctrl-C is heard between two of them. In multiplications, roughly.
 A_CALL = 2**28
-HISTORY = 2**22  # errors of one call
+HISTORY = 2**22  # errors of a call
 
 
 def is_small(problem: NMFProblem, iterate: FactorState) -> bool:
     """Whether the compiled kernel takes these problems."""
     factors = (iterate.W, iterate.Ht, *iterate.memory.values())
     return (
-        _multiplications(problem) <= SMALL
+        math.prod(problem.Y.shape[1:]) * problem.k <= SMALL
         and problem.plain
         and not problem.penalized
         and available(problem.dense, *factors)
@@ -61,15 +61,15 @@ def run_small(
     counts = torch.zeros(2, batch, dtype=torch.int64, device="cpu")
     known = torch.zeros(2, batch, dtype=torch.float64, device="cpu")
     progress = Progress(counts[0], counts[1].fill_(DUE), known[0], known[1])
-    work = A_CALL * torch.get_num_threads() // max(1, _multiplications(problem))  # iterations of one problem
-    size = max(1, work // CHECK_EVERY)
+    iterations = min(HISTORY, A_CALL * torch.get_num_threads() // _cost(problem))  # of one problem in a call
+    size = max(1, iterations // CHECK_EVERY)
     parts = [
         _Part(problem, iterate, progress, slice(start, min(start + size, batch)), rules)
         for start in range(0, batch, size)
     ]
     if budget.observer is None:
         for part in parts:
-            part.finish(max(CHECK_EVERY, min(work, HISTORY) // part.count))
+            part.finish(max(CHECK_EVERY, iterations // part.count))
     else:
         _advance_together(parts, iterate, budget.observer)
     errors = [part.errors() for part in parts]
@@ -164,5 +164,7 @@ def _advance_together(parts: list[_Part], iterate: FactorState, observer: Observ
                 part.advance(done)
 
 
-def _multiplications(problem: NMFProblem) -> int:
-    return math.prod(problem.Y.shape[1:]) * problem.k
+def _cost(problem: NMFProblem) -> int:
+    """Of an iteration of one problem: its products with Y, its Gram matrices and sweeps."""
+    _, n, m = problem.Y.shape
+    return problem.k * (n * m + problem.k * (n + m))

@@ -130,7 +130,7 @@ def run_(
     k = W.shape[1]
     name = f"diffnmf_hals_run_{TYPES[Y.dtype]}"
     numbers = (*rules.rates, rules.zero, rules.trusted, rules.tol, rules.least, rules.rounding)
-    cost = max(1, until - start) * n * m * k
+    cost = max(1, until - start) * k * (n * m + k * (n + m))
     counts = (start, until, closing, rules.most, rules.every, rules.revives, *rules.sweeps)
     tensors = (square, W, Ht, *past, *states, errors)
     call(name, _RUN, batch, cost, Y, *Y.stride(), *tensors, *counts, *numbers, batch, n, m, k)
