@@ -17,6 +17,7 @@ from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization import HALS, METHODS, MU, consensus, cross_validate_rank, factorize
 from diffnmf.factorization.hals import sweep_
 from diffnmf.factorization.initialization import INITS
+from diffnmf.factorization.svd import AT_ONCE, singular_triplets
 from diffnmf.layers import NNLSLayer
 from diffnmf.metrics import summarize
 from diffnmf.models import GANUNMF, Generator, GeneratorConfig
@@ -46,6 +47,33 @@ def solved(layer, H, Y, device, **options):
     W = layer(H, Y, **options)
     assert W.device.type == H.device.type
     return W, *torch.autograd.grad(W.nan_to_num().double().square().sum(), (H, Y))
+
+
+class TestWhatTheLibraryLeansOn:
+    """Of torch on a device; where one of these fails, what to mend is above it."""
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_powers_of_two_are_exact(self, device, dtype):
+        """Units are such powers: ``solvers/ranges.py`` and ``nmf_problem.py``."""
+        exponent = torch.arange(*(-1000, 1001) if dtype == torch.float64 else (-120, 121))
+        expected = torch.tensor([2.0**e for e in exponent.tolist()], dtype=dtype)
+        assert torch.equal(torch.exp2(exponent.to(device, dtype)).cpu(), expected)
+        assert torch.equal(
+            torch.ldexp(torch.ones(len(exponent), dtype=dtype).to(device), exponent.to(device)).cpu(), expected
+        )
+
+    def test_eigenvectors_of_many_matrices(self, device):
+        """``svd.AT_ONCE`` of them at a time; of starts and PCA."""
+        A = torch.rand(2 * AT_ONCE + 3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(
+            device
+        )
+        _, _, V = singular_triplets(A, 3)
+        assert_near(V.mT @ V, torch.eye(3, dtype=torch.float64).expand(len(V), 3, 3), 1e-10)
+
+    def test_more_columns_than_a_launch_has_blocks(self, device, torch_alone):
+        """A batched product or factorisation of more than 65,535 matrices."""
+        H, Y = random_problem(n=6, k=3, m=70_000, dtype=torch.float64)
+        assert_near(nnls(H.to(device), Y.to(device)).W, nnls(H, Y).W, 1e-9)
 
 
 class TestLayer:
