@@ -124,7 +124,8 @@ def cross_validate_rank(
             in each row as ``diffnmf.NMF`` takes them, an array or a data frame (m, n). With missing="unstored" a
             single matrix that is sparse: (n, m) in torch's CSR or CSC layout, or one of SciPy (m, n).
         ks: numbers of components to try, ≥ 1.
-        folds: parts, at least 2, at most max(n, m). Each problem is fitted folds · len(ks) times.
+        folds: parts, at least 2, at most max(n, m), or as many as entries are stored. Each problem is fitted
+            folds · len(ks) times.
         rounds: iterations of each fit.
         method: "hals", "anls" or "mu", or an instance. "mu" needs several times as many rounds.
         init: as in ``factorize``.
