@@ -87,10 +87,9 @@ def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples
         if missing or "contains NaN" not in str(error):
             raise
         # scikit-learn would say that nothing but an imputer helps.
-        raise ValueError(
-            "X: expected finite numbers; Input X contains NaN or infinity (missing='ignore' takes a NaN for an entry"
-            " that is not known)"
-        ) from error
+        cure = "missing='ignore' takes a NaN in a dense X for an entry that is not known"
+        cure = f"with missing='unstored' leave it out of the sparse X; {cure}" if observed else cure
+        raise ValueError(f"X: expected finite numbers; Input X contains NaN or infinity ({cure})") from error
     if rows.layout != torch.strided and bool(rows.values().isnan().any()):
         raise ValueError("X: expected finite numbers in a sparse matrix; Input contains NaN (use a dense X)")
     if observed and rows.layout == torch.strided:

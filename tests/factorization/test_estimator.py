@@ -333,6 +333,14 @@ class TestMessages:
             with pytest.raises(ValueError, match=r"X: expected finite numbers.*contains NaN.*missing='ignore'"):
                 call(kind(holes))
 
+    @pytest.mark.parametrize("kind", [csr_array, lambda X: torch.from_numpy(X).to_sparse_csr()], ids=["scipy", "torch"])
+    def test_a_nan_that_is_stored(self, X, kind):
+        holes = kind(np.where(X[0, 0] == X, np.nan, X))
+        with pytest.raises(ValueError, match="contains NaN.*with missing='unstored' leave it out of the sparse X"):
+            NMF(3, missing="unstored").fit(holes)
+        with pytest.raises(ValueError, match="contains NaN.*use a dense X"):
+            NMF(3, missing="ignore").fit(holes)
+
     def test_wrong_data(self, X):
         with pytest.raises(ValueError, match=r"Negative values in data passed to NMF.*got -1"):
             NMF(3).fit(-np.ones((4, 3)))
