@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nnls_rivals
 import torch
@@ -34,6 +35,7 @@ from diffnmf.layers import NNLSLayer
 
 Call = Callable[[], object]
 LEAST_SECONDS = 0.02  # of a timed repeat: short calls are repeated within it
+TABLES = {(30, 10): 2, (100, 20): 5, (200, 64): 10, (500, 50): 8}  # small ones, and their components
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ class Cases:
         calls["ten iterations of HALS, 32 groups"] = lambda: factorize(
             Y, 30, method="hals", H0=H0, W0=W0, max_iter=10, tol=0.0
         )
-        X = _rand(100, 20).numpy()
-        calls["NMF(5) on 100×20"] = lambda: NMF(5, random_state=0).fit_transform(X)
+        for (n, m), k in TABLES.items():
+            calls[f"NMF({k}) on {n}×{m}"] = partial(_fitted, NMF, _rand(n, m).numpy(), k)
         return calls
 
     def rivals(self) -> dict[str, dict[str, Call]]:
@@ -117,8 +119,9 @@ class Cases:
         for case in ("forward", "nnls with diagnostics"):
             calls[f"{case}, one column, n = 200"] = {"scipy": lambda: nnls(h_numpy, y_numpy)}
         calls["forward and backward, B = 32"] = {"forming HᵀH and HᵀY": self._floor(*self.problems["B = 32"])}
-        X = _rand(100, 20).numpy()
-        calls["NMF(5) on 100×20"] = {"scikit-learn": lambda: decomposition.NMF(5, random_state=0).fit_transform(X)}
+        for (n, m), k in TABLES.items():
+            fit = partial(_fitted, decomposition.NMF, _rand(n, m).numpy(), k)
+            calls[f"NMF({k}) on {n}×{m}"] = {"scikit-learn": fit}
         return calls
 
     def _backward(self, H: Tensor, Y: Tensor) -> Call:
@@ -138,6 +141,13 @@ class Cases:
 
 def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+def _fitted(kind: Any, X: Any, k: int) -> object:
+    """By an estimator, which warns where it ends before it has converged."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return kind(k, random_state=0).fit_transform(X)
 
 
 def _rand(*shape: int) -> Tensor:
@@ -215,6 +225,7 @@ class Version:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, help="a checkout of an earlier version")
+    parser.add_argument("--before-kernel", choices=("torch", "c"), default="torch", help="what it computes with")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default="", help="cases whose name contains this")
@@ -229,7 +240,7 @@ def main() -> None:
     here = Path(__file__).parents[1]
     versions = [Version("C", here, "c", options), Version("torch", here, "torch", options)]
     if options.before:
-        versions.append(Version("before", options.before, "torch", options))
+        versions.append(Version("before", options.before, options.before_kernel, options))
     cases = Cases(options.data_dir)
     rivals, ours = cases.rivals(), cases.ours()
     rows: list[Row] = []
