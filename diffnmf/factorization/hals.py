@@ -160,7 +160,7 @@ class HALS(AlternatingMethod):
             return None
         n, m = problem.Y.shape[1:]
         sweeps = passes(self.sweeps, n, problem.k), passes(self.sweeps, m, problem.k)
-        return run_small(problem, iterate, budget, sweeps=sweeps, revive=self.revive)
+        return run_small(problem, iterate, budget, sweeps=sweeps, revive=self.revive_dead if self.revive else None)
 
     @property
     def revives(self) -> bool:

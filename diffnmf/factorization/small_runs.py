@@ -5,6 +5,7 @@ those of the loop in alternating.py.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -12,10 +13,9 @@ from torch import Tensor
 
 from diffnmf.factorization.alternating import CHECK_EVERY, FactorState
 from diffnmf.factorization.base import Budget, Observer, Run
-from diffnmf.factorization.extrapolation import RATES, forget_
+from diffnmf.factorization.extrapolation import RATES
 from diffnmf.factorization.half_step import TRUSTED_SQUARE, negligible
 from diffnmf.factorization.nmf_problem import NMFProblem
-from diffnmf.factorization.revival import revive_
 from diffnmf.factorization.stationarity import LEAST_START, ROUNDING
 from diffnmf.kernels import hals as kernels
 from diffnmf.kernels.calling import available
@@ -27,6 +27,8 @@ SMALL = 2**23
 # Of a call, some tenths of a second: Ctrl-C is heard between two of them. In multiplications, roughly.
 A_CALL = 2**28
 HISTORY = 2**22  # errors of a call
+
+Revival = Callable[[NMFProblem, FactorState], None]
 
 
 def is_small(problem: NMFProblem, iterate: FactorState) -> bool:
@@ -42,15 +44,18 @@ def is_small(problem: NMFProblem, iterate: FactorState) -> bool:
 
 
 def run_small(
-    problem: NMFProblem, iterate: FactorState, budget: Budget, *, sweeps: tuple[int, int], revive: bool
+    problem: NMFProblem, iterate: FactorState, budget: Budget, *, sweeps: tuple[int, int], revive: Revival | None
 ) -> Run:
-    """As ``Method.run``, of problems that are small. ``sweeps``: passes over W and over H."""
+    """As ``Method.run``, of problems that are small.
+
+    ``sweeps``: passes over W and over H. ``revive``: what brings dead components back to life; None: they stay dead.
+    """
     dtype, batch = iterate.W.dtype, len(problem.Y)
     rules = Rules(
         tol=budget.tol,
         most=budget.max_iter,
         every=CHECK_EVERY,
-        revives=revive,
+        revives=revive is not None,
         sweeps=sweeps,
         rates=RATES,
         zero=negligible(dtype),
@@ -64,7 +69,7 @@ def run_small(
     iterations = min(HISTORY, A_CALL * torch.get_num_threads() // _cost(problem))  # of one problem in a call
     size = max(1, iterations // CHECK_EVERY)
     parts = [
-        _Part(problem, iterate, progress, slice(start, min(start + size, batch)), rules)
+        _Part(problem, iterate, progress, slice(start, min(start + size, batch)), rules, revive)
         for start in range(0, batch, size)
     ]
     if budget.observer is None:
@@ -83,9 +88,16 @@ class _Part:
     """Some problems of a run, which go through the same iterations in one call; what they write to are views."""
 
     def __init__(
-        self, problem: NMFProblem, iterate: FactorState, progress: Progress, index: slice, rules: Rules
+        self,
+        problem: NMFProblem,
+        iterate: FactorState,
+        progress: Progress,
+        index: slice,
+        rules: Rules,
+        revive: Revival | None,
     ) -> None:
-        self.problem, self.iterate, self.rules = problem.take(index), iterate.take(index), rules
+        self.problem, self.iterate = problem.take(index), iterate.take(index)
+        self.rules, self._revive = rules, revive
         self.momentum = Momentum(**self.iterate.memory) if self.iterate.memory else None
         self.progress = Progress(*(x[index] for x in vars(progress).values()))
         self.count = len(self.problem.Y)
@@ -128,10 +140,9 @@ class _Part:
 
     def revive(self, index: Tensor) -> None:
         """Bring dead components of some problems back to life; the check that found them goes on."""
-        problem, iterate = self.problem.take(index), self.iterate.take(index)
-        revived = revive_(problem, iterate.W, iterate.Ht)
-        if self.momentum is not None:
-            forget_(iterate.memory, iterate.W, iterate.Ht, revived)
+        assert self._revive is not None
+        iterate = self.iterate.take(index)
+        self._revive(self.problem.take(index), iterate)
         self.iterate.put(index, iterate)
         self.progress.states[index] = REVIVED
 

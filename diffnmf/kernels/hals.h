@@ -370,8 +370,8 @@ INLINE int NAME(has_dead_row)(const REAL *X, int64_t k, int64_t width) {
 static int64_t NAME(check)(NAME(Small) *s, const NAME(Rules) *rules, int64_t state, int64_t iteration, double square,
                            double *start, double *error) {
     const int final = iteration == rules->most;
-    const int dead = rules->revives && iteration && !final && state != REVIVED;
-    if (dead && (NAME(has_dead_row)(s->W, s->k, s->wide_m) || NAME(has_dead_row)(s->H, s->k, s->wide_n))) return DEAD;
+    const int looks = rules->revives && iteration && !final && state != REVIVED;
+    if (looks && (NAME(has_dead_row)(s->W, s->k, s->wide_m) || NAME(has_dead_row)(s->H, s->k, s->wide_n))) return DEAD;
     if (rules->tol == 0 && iteration && !final) return GOING; /* iterations tell the error */
     double norm, size;
     *error = NAME(examine)(s, rules, square, &norm, &size);
