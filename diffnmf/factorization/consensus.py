@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_counts, check_name, check_number
+from diffnmf.checks import check_count, check_counts, check_number
 from diffnmf.errors import PredictionWarning
 from diffnmf.factorization.entry_weights import entry_weights_of
 from diffnmf.factorization.factorize import without_complaint
@@ -15,7 +15,7 @@ from diffnmf.factorization.large.blocks import refuse_blocks
 from diffnmf.factorization.reconstruction import Loss, distance, weights_of
 from diffnmf.factorization.registry import get_method
 from diffnmf.factorization.replicates import replicate
-from diffnmf.factorization.sample_arrays import columns_of, not_sparse
+from diffnmf.factorization.sample_arrays import columns_of
 from diffnmf.factorization.slots import match_slots, slot_prototypes, take_slots
 from diffnmf.solvers.devices import precisely
 from diffnmf.solvers.norms import one_where_zero, safe_norm, with_unit_columns
@@ -121,7 +121,7 @@ def consensus(
         (torch.Size([30, 3]), torch.Size([3, 40]))
     """
     refuse_blocks("Y", Y, "consensus")
-    Y = _columns(Y, missing)
+    Y = columns_of("Y", Y, missing=missing, sparse=True)
     if missing == "unstored":
         if options.get("mask") is not None:
             raise ValueError("mask: expected None with missing='unstored'; got one (leave it out)")
@@ -189,7 +189,7 @@ def consensus_curve(Y: Any, ks: Iterable[int], **options: Any) -> ConsensusScore
     """
     numbers = tuple(sorted(set(check_counts("ks", ks, at_least=1))))
     refuse_blocks("Y", Y, "consensus_curve")
-    Y = _columns(Y, options.get("missing", "error"))
+    Y = columns_of("Y", Y, missing=options.get("missing", "error"), sparse=True)
     found = tuple(consensus(Y, k, **options) for k in numbers)
     curves = [
         [float(x.stability.mean()) for x in found],
@@ -199,17 +199,6 @@ def consensus_curve(Y: Any, ks: Iterable[int], **options: Any) -> ConsensusScore
     ]
     stability, least, error, best = (torch.tensor(curve, dtype=torch.float64, device="cpu") for curve in curves)
     return ConsensusScores(numbers, stability, least, error, best, found)
-
-
-def _columns(Y: Any, missing: str) -> Tensor:
-    """Y (n, m), checked as far as it is not by ``factorize``."""
-    named = check_name("missing", missing, ("error", "ignore", "unstored"))
-    Y = columns_of("Y", Y, allow_nan=named == "ignore", sparse=True)
-    if named == "unstored" and isinstance(Y, Tensor) and Y.layout == torch.strided:
-        raise not_sparse("Y")
-    if named == "ignore" and Y.layout != torch.strided and bool(Y.values().isnan().any()):
-        raise ValueError("Y: expected finite numbers in a sparse matrix; got NaN (use a dense Y)")
-    return Y
 
 
 def _silhouettes(bases: Tensor) -> Tensor:

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.exceptions import ConvergenceWarning as SklearnConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_flag, check_name, check_number
+from diffnmf.checks import check_count, check_flag, check_number
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.factorization.alphas import Alphas
 from diffnmf.factorization.divergence import has_zeros, zeros_refused
@@ -22,42 +20,22 @@ from diffnmf.factorization.far_predictions import warn_of_far_predictions
 from diffnmf.factorization.reconstruction import Loss, distance, weights_of
 from diffnmf.factorization.replicates import replicate
 from diffnmf.factorization.sample_arrays import (
-    check_non_negative,
+    Samples,
     check_order,
-    check_range,
     device_of,
     dtype_of,
     entry_weights,
-    matrix_of,
-    not_sparse,
+    loss_of_unstored,
     refuse_stream,
-    sparse_tensor_of,
-    tensor_of,
-    unmasked,
+    tensor_of_rows,
 )
 from diffnmf.factorization.solver_names import solver_named
-from diffnmf.factorization.sparse_matrix import batch_of_one, stored_entries
-
-MISSING = ("error", "ignore", "unstored")
+from diffnmf.factorization.sparse_matrix import batch_of_one
+from diffnmf.factorization.validated_rows import validated_rows
 
 
 class NMFConvergenceWarning(ConvergenceWarning, SklearnConvergenceWarning):
     """What ``NMF`` warns with: filters on the class of this library and on that of scikit-learn both catch it."""
-
-
-@dataclass(frozen=True)
-class Samples:
-    """X as the work is done on it.
-
-    Attributes:
-        Y: (F, N), Xᵀ, dense or in torch's CSC layout; NaN where nothing is known.
-        weights: (F, N), or None where every entry counts once.
-        observed: whether Y is sparse, and known only where it stores something.
-    """
-
-    Y: Tensor
-    weights: Tensor | None
-    observed: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,53 +56,22 @@ class Fit:
 
 def checked_samples(model: Any, X: Any, weights: Any, *, reset: bool) -> Samples:
     """X and its weights, checked, where the work is done."""
-    named = check_name("missing", model.missing, MISSING)
-    missing, observed = named == "ignore", named == "unstored"
     device, dtype = device_of(model.device), dtype_of(model.dtype)
-    try:
-        rows = _checked_rows(model, X, allow_nan=missing, reset=reset)
-    except ValueError as error:
-        if missing or "contains NaN" not in str(error):
-            raise
-        # scikit-learn would say that nothing but an imputer helps.
-        cure = "missing='ignore' takes a NaN in a dense X for an entry that is not known"
-        cure = f"with missing='unstored' leave it out of the sparse X; {cure}" if observed else cure
-        raise ValueError(f"X: expected finite numbers; Input X contains NaN or infinity ({cure})") from error
-    if rows.layout != torch.strided and bool(rows.values().isnan().any()):
-        raise ValueError("X: expected finite numbers in a sparse matrix; Input contains NaN (use a dense X)")
-    if observed and rows.layout == torch.strided:
-        raise not_sparse("X")
+    if not isinstance(X, Tensor):
+        refuse_stream(X, "MiniBatchNMF takes batches; or put them together")
+    rows = tensor_of_rows(validated_rows(model, X, reset=reset))
+    observed = model.missing == "unstored"
     if observed and weights is not None:
         raise ValueError("weights: expected None with missing='unstored'; got weights (use a dense X, and NaN)")
-    check_non_negative(rows)
-    check_range(stored_entries(rows), dtype)
     rows = rows.to(device=device, dtype=dtype)
     check_order(weights, X)
-    V = entry_weights(weights, rows, missing=missing)
+    V = entry_weights(weights, rows, missing=model.missing == "ignore")
     return Samples(rows.mT, None if V is None else V.mT, observed)
-
-
-def _checked_rows(model: Any, X: Any, *, allow_nan: bool, reset: bool) -> Tensor:
-    """X (N, F) as a tensor, dense or sparse, without gradient."""
-    if isinstance(X, Tensor):
-        rows = matrix_of(X, allow_nan=allow_nan)
-        validate_data(model, X, reset=reset, skip_check_array=True)
-        return rows
-    refuse_stream(X, "MiniBatchNMF takes batches; or put them together")
-    checked = validate_data(
-        model,
-        unmasked(X),
-        reset=reset,
-        accept_sparse=("csr", "csc"),
-        dtype=[np.float64, np.float32],
-        ensure_all_finite="allow-nan" if allow_nan else True,
-    )
-    return tensor_of(checked) if isinstance(checked, np.ndarray) else sparse_tensor_of(checked)
 
 
 def warn_of_far_weights(samples: Samples, H: Tensor, W: Tensor) -> None:
     """Warn where components H (F, k) and weights W (k, N) predict too much of what is not known."""
-    if samples.observed or samples.weights is not None:
+    if samples.partial:
         cure = "raise alpha_W and alpha_H, take fewer components"
         warn_of_far_predictions(H.to(W), W, samples.Y, samples.weights, cure)
 
@@ -157,9 +104,7 @@ def fitted_weights(model: Any, samples: Samples, components: Tensor) -> Tensor:
     H = components.to(samples.Y.device, samples.Y.dtype).T
     loss = loss_of(model, samples)
     if samples.observed and loss.beta != 2:
-        raise ValueError(
-            f"beta_loss: expected 'frobenius' with missing='unstored'; got {model.beta_loss!r} (use a dense X with NaN)"
-        )
+        raise loss_of_unstored(model)
     return weights_of(H, samples.Y, samples.weights, loss, observed=samples.observed)
 
 

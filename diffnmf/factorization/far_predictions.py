@@ -27,7 +27,7 @@ def warn_of_far_predictions(H: Tensor, W: Tensor, Y: Tensor | SparseMatrix, weig
         weights: (*batch, n, m), zero where a dense Y is not known; None for a sparse one.
         cure: what to do, beside clipping.
     """
-    ratio = (H.amax(-2).double() * W.amax(-1)).amax(-1) / one_where_zero(_largest_known(Y, weights))
+    ratio = (H.amax(-2).double() * W.amax(-1)).amax(-1) / one_where_zero(largest_known(Y, weights))
     far = ratio > FAR
     if not bool(far.any()):
         return
@@ -40,7 +40,7 @@ def warn_of_far_predictions(H: Tensor, W: Tensor, Y: Tensor | SparseMatrix, weig
     )
 
 
-def _largest_known(Y: Any, weights: Tensor | None) -> Tensor:
+def largest_known(Y: Any, weights: Tensor | None) -> Tensor:
     """(*batch,) of the largest entry that is known; 0 where nothing is."""
     if isinstance(Y, SparseMatrix) or Y.layout != torch.strided:
         values = Y.values if isinstance(Y, SparseMatrix) else Y.values()

@@ -13,7 +13,7 @@ from diffnmf.factorization.hals import HALS
 from diffnmf.factorization.merging import can_merge, merge_scaled
 from diffnmf.factorization.nmf_problem import NMFProblem, Units
 from diffnmf.factorization.nndsvd import nndsvd, nndsvd_filled_with
-from diffnmf.factorization.partial_start import Start
+from diffnmf.factorization.partial_start import Start, partial_start
 from diffnmf.factorization.problem_input import Given, make_nmf_problem
 from diffnmf.factorization.spa import spa
 from diffnmf.factorization.sparse_matrix import ObservedMatrix, SparseMatrix, multiply
@@ -30,7 +30,9 @@ NNDSVD_SIDE = 1024  # the eigenvectors of a larger Gram matrix take longer than 
 
 @torch.no_grad()
 @precisely
-def initialize(Y: Tensor, k: int, init: str | None = None, seed: Seed = 0) -> Start:
+def initialize(
+    Y: Tensor, k: int, init: str | None = None, seed: Seed = 0, *, mask: Tensor | str | None = None
+) -> Start:
     """A start H (*batch, n, k), W (*batch, k, m) ≥ 0 for ``factorize``.
 
     Arguments:
@@ -55,6 +57,7 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: Seed = 0) -> St
             squares of a gradient overflow (Y below 1e-97 and above 1e97, in float32 1e-8 and 1e8), they are those of
             the last Y for which they do not.
         seed: of the draw, an int ≥ 0; or several, one for each problem of the batch in its order.
+        mask: what is known of Y, as in ``factorize``; the rest is filled in with row mean · column mean / mean.
 
     Returns:
         H and W in the dtype and on the device of Y; NaN where a problem is not finite.
@@ -74,8 +77,8 @@ def initialize(Y: Tensor, k: int, init: str | None = None, seed: Seed = 0) -> St
         >>> H, W, *_ = factorize(Y, 3, H0=H0, W0=W0, tol=1e-2)  # what init="merge" does
     """
     init, seed = check_start(init, seed)
-    problem, units, _ = make_nmf_problem(Y, k)
-    H, W = start(problem, units, init, seed)
+    problem, units, _ = make_nmf_problem(Y, k, mask=mask)
+    H, W = partial_start(problem, None, lambda whole: start(whole, units, init, seed))
     return units.unscale(H), units.unscale(W)
 
 

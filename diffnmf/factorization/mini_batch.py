@@ -78,6 +78,11 @@ class MiniBatchNMF(FittedBatches):
         they are for tensors.
     dtype : dtype or None, default=None
         What to compute in, such as 'float32'. None is that of X.
+    missing : {'error', 'ignore', 'unstored'}, default='error'
+        What a NaN in X, or a masked entry of a masked array, is: an error, or an entry that is not known and does not
+        count. 'unstored': X is sparse, and what it does not store is not known, as in a table of ratings; a zero that
+        it stores is a zero. Only with the Frobenius norm. Under that norm what is not known costs k(k + 1)/2 numbers a
+        feature in memory.
 
     Attributes
     ----------
@@ -86,8 +91,8 @@ class MiniBatchNMF(FittedBatches):
     n_components_ : int
         Their number.
     reconstruction_err_ : float
-        Frobenius norm of X - transform(X) @ components_ on the training data; for another divergence the square root of
-        twice its sum. Only after ``fit`` on a matrix.
+        Frobenius norm of X - transform(X) @ components_ on the training data, over what is known; for another
+        divergence the square root of twice its sum. Only after ``fit`` on a matrix.
     n_iter_ : int
         Passes begun. Only after ``fit``.
     n_steps_ : int
@@ -154,6 +159,7 @@ class MiniBatchNMF(FittedBatches):
         verbose: int = 0,
         device: str | torch.device | None = None,
         dtype: Any = None,
+        missing: str = "error",
     ) -> None:
         self.n_components = n_components
         self.init = init
@@ -173,6 +179,7 @@ class MiniBatchNMF(FittedBatches):
         self.verbose = verbose
         self.device = device
         self.dtype = dtype
+        self.missing = missing
 
     def fit(self, X: Any, y: None = None, W: Any = None, H: Any = None) -> Self:
         """Learn the parts of X, in passes over batches of it.

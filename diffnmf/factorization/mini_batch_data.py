@@ -6,23 +6,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from diffnmf.factorization.large.blocks import refuse_blocks
 from diffnmf.factorization.sample_arrays import (
-    check_non_negative,
-    check_range,
+    Samples,
     device_of,
     dtype_of,
+    entry_weights,
     first_of,
-    matrix_of,
     refuse_stream,
-    sparse_tensor_of,
-    tensor_of,
-    unmasked,
+    tensor_of_rows,
 )
-from diffnmf.factorization.sparse_matrix import stored_entries
+from diffnmf.factorization.validated_rows import validated_rows
 
 KINDS = "a matrix (n_samples, n_features), or batches of rows: an iterator, a DataLoader or a list of matrices"
 
@@ -35,12 +31,14 @@ class Rows:
         data: an array (a memory-mapped one, too), a dense tensor, or a CSR matrix of SciPy.
         device: where the work is done.
         dtype: float32 or float64, in which it is done.
+        missing: one of ``MISSING``.
         home: the device of the user's tensor, to which results go back; None where they become arrays.
     """
 
     data: Any
     device: torch.device
     dtype: torch.dtype
+    missing: str = "error"
     home: torch.device | None = None
 
     def __len__(self) -> int:
@@ -50,13 +48,13 @@ class Rows:
     def features(self) -> int:
         return int(self.data.shape[1])
 
-    def take(self, some: slice | np.ndarray) -> Tensor:
-        """Y (n, b): rows as columns, dense or in torch's CSC layout."""
-        part = self.data[some]
-        rows = part if isinstance(part, Tensor) else tensor_of(part) if _is_array(part) else sparse_tensor_of(part)
-        return rows.to(device=self.device, dtype=self.dtype).mT
+    def take(self, some: slice | np.ndarray) -> Samples:
+        """Rows as columns: Y (n, b)."""
+        rows = tensor_of_rows(self.data[some]).to(device=self.device, dtype=self.dtype)
+        V = entry_weights(None, rows, missing=self.missing == "ignore")
+        return Samples(rows.mT, None if V is None else V.mT, self.missing == "unstored")
 
-    def batches(self, size: int) -> Iterator[Tensor]:
+    def batches(self, size: int) -> Iterator[Samples]:
         """All rows in order, so many at a time."""
         for start in range(0, len(self), size):
             yield self.take(slice(start, min(start + size, len(self))))
@@ -68,11 +66,11 @@ class Rows:
 
     def has_entries(self) -> bool:
         """Whether an entry is not zero."""
-        entries = self.data if isinstance(self.data, Tensor) or _is_array(self.data) else self.data.data
-        return bool((entries != 0).any())
+        entries = self.data if isinstance(self.data, Tensor | np.ndarray) else self.data.data
+        return bool((entries > 0).any())  # which NaN is not
 
     def has_zeros(self) -> bool:
-        if isinstance(self.data, Tensor) or _is_array(self.data):
+        if isinstance(self.data, Tensor | np.ndarray):
             return bool((self.data == 0).any())
         return int((self.data.data > 0).sum()) < len(self) * self.features
 
@@ -85,23 +83,16 @@ def checked_rows(model: Any, X: Any, *, reset: bool) -> Rows:
     """
     refuse_blocks("X", X, "MiniBatchNMF")
     device, dtype = device_of(model.device), dtype_of(model.dtype)
-    if isinstance(X, Tensor):
-        rows = matrix_of(X)
-        validate_data(model, X, reset=reset, skip_check_array=True)
-        check_non_negative(rows)
-        check_range(stored_entries(rows), dtype)
-        data = rows if rows.layout == torch.strided else _scipy_of(rows)
-        return Rows(data, device or X.device, dtype or rows.dtype, X.device)
-    if not isinstance(X, Sequence):
+    if not isinstance(X, Tensor | Sequence):
         refuse_stream(X, "give batch by batch, of a mapping the entry that is the matrix")
-    kinds = [np.float64, np.float32]
-    data = validate_data(model, unmasked(X), reset=reset, accept_sparse=("csr", "csc"), dtype=kinds)
-    entries = data if _is_array(data) else data.data
-    if entries.size:
-        check_non_negative(torch.tensor([float(entries.min())], device="cpu"))
-    check_range(entries, dtype)
-    data = data if _is_array(data) else data.tocsr()
-    return Rows(data, device or torch.device("cpu"), dtype or torch.from_numpy(entries[:0].copy()).dtype)
+    data = validated_rows(model, X, reset=reset)
+    if isinstance(data, Tensor):
+        dtype = dtype or data.dtype
+        data = data if data.layout == torch.strided else _scipy_of(data)
+        return Rows(data, device or X.device, dtype, model.missing, X.device)
+    data = data if isinstance(data, np.ndarray) else data.tocsr()
+    dtype = dtype or torch.from_numpy(data[:0].copy() if isinstance(data, np.ndarray) else data.data[:0].copy()).dtype
+    return Rows(data, device or torch.device("cpu"), dtype, model.missing)
 
 
 def rows_of_batch(batch: Any) -> Any:
@@ -111,10 +102,6 @@ def rows_of_batch(batch: Any) -> Any:
     if isinstance(batch, Tensor | np.ndarray) and batch.ndim > 2:
         return batch.reshape(len(batch), -1)
     return batch
-
-
-def _is_array(X: Any) -> bool:
-    return isinstance(X, np.ndarray)
 
 
 def _scipy_of(rows: Tensor) -> Any:

@@ -18,6 +18,7 @@ from diffnmf.factorization.mini_batch_data import Rows, checked_rows, rows_of_ba
 from diffnmf.factorization.mini_batch_learner import BatchOptions, Learner, root_of
 from diffnmf.factorization.mini_batch_rules import Visit, moved
 from diffnmf.factorization.reconstruction import Loss, weights_of
+from diffnmf.factorization.sample_arrays import Samples
 
 START_ROWS = 2048  # of a larger X the start is that of so many rows
 LARGEST_START = 2.0**8  # times the root of Y
@@ -90,15 +91,15 @@ def fit_rows(model: Any, options: BatchOptions, rows: Rows, W: Any, H: Any) -> P
     if given is not None:
         visits = [Visit(part.contiguous(), 0.0) for part in (given / learner.root).unsqueeze(0).split(size, 2)]
 
-    def step(number: int, Y: Tensor, first_pass: bool) -> float:
+    def step(number: int, samples: Samples, first_pass: bool) -> float:
         # Sums of squares soon leave behind a time when H was poor. What multiplicative updates lose does not come back.
         fresh = first_pass and options.beta == 2
-        rho = fresh_rho(options, Y) if fresh else options.forget_factor ** (Y.shape[1] / len(rows))
+        rho = fresh_rho(options, samples) if fresh else options.forget_factor ** (samples.Y.shape[1] / len(rows))
         last = visits[number]
         for visit in visits:
             if visit is not None:
                 visit.share *= rho
-        weights, cost = learner.step(Y, options, rho, last, solve=options.fresh_restarts)
+        weights, cost = learner.step(samples, options, rho, last, solve=options.fresh_restarts)
         visits[number] = Visit(weights, 1.0)
         return cost
 
@@ -123,15 +124,15 @@ def fit_stream(model: Any, options: BatchOptions, X: Any, W: Any, H: Any) -> tup
     learner, _ = started(model, options, leading[-1], None, H)
     begun: Iterator[Rows] | None = chain(leading, batches)
 
-    def read() -> Iterator[Tensor]:
+    def read() -> Iterator[Samples]:
         nonlocal begun
         passing, begun = begun, None
         for rows in _read(model, X, reset=False) if passing is None else passing:
             check_zeros(options, rows)
-            yield rows.take(slice(None)).to(learner.Ht.device, learner.Ht.dtype)
+            yield rows.take(slice(None)).to(learner.Ht)
 
-    def step(number: int, Y: Tensor, first_pass: bool) -> float:
-        return learner.step(Y, options, fresh_rho(options, Y))[1]
+    def step(number: int, samples: Samples, first_pass: bool) -> float:
+        return learner.step(samples, options, fresh_rho(options, samples))[1]
 
     return _passes(options, learner, read, step, once=iter(X) is X), leading[0]
 
@@ -142,11 +143,16 @@ def learn_batch(model: Any, options: BatchOptions, learner: Learner | None, rows
         raise ValueError(
             f"beta_loss: expected {learner.beta:g}, as in the batches before; got {model.beta_loss!r} (fit begins anew)"
         )
+    if learner is not None and learner.missing != options.missing:
+        raise ValueError(
+            f"missing: expected {learner.missing!r}, as in the batches before; got {options.missing!r} (fit begins"
+            " anew)"
+        )
     if learner is None or learner.blank:
         learner, _ = started(model, options, rows, W, H)
     check_zeros(options, rows)
-    Y = rows.take(slice(None)).to(learner.Ht.device, learner.Ht.dtype)
-    learner.step(Y, options, fresh_rho(options, Y))
+    samples = rows.take(slice(None)).to(learner.Ht)
+    learner.step(samples, options, fresh_rho(options, samples))
     return learner
 
 
@@ -156,7 +162,7 @@ def started(model: Any, options: BatchOptions, rows: Rows, W: Any, H: Any) -> tu
     # The names are those of NMF, of which this is what the start depends on.
     solver = "hals" if options.beta == 2 else "mu"
     same = {name: getattr(model, name) for name in ("init", "n_components", "dtype")}
-    asked = SimpleNamespace(**same, solver=solver, fixed=None, n_init=1)
+    asked = SimpleNamespace(**same, solver=solver, fixed=None, n_init=1, missing=options.missing)
     shape = (rows.features, len(rows))
     everything = torch.zeros((), dtype=rows.dtype, device=rows.device).expand(shape)
     start = check_starts(asked, everything, W, H, update_H=True)
@@ -165,14 +171,15 @@ def started(model: Any, options: BatchOptions, rows: Rows, W: Any, H: Any) -> tu
     if start.init is None and (start.H is not None or start.W is not None):
         if start.H is None:
             raise ValueError("H: expected components (n_components, n_features) with init='custom'; got None")
-        Y, H, W = rows.take(slice(0, START_ROWS)), start.H, start.W
+        Y, H, W = rows.take(slice(0, START_ROWS)).Y, start.H, start.W
     else:
         most = max(START_ROWS, options.batch_size, 2 * start.k)
         few = len(rows) <= most
         # Not every so-manieth row: data may have a period.
         some = slice(None) if few else np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))
-        Y = rows.take(some)
-        H, W = _balanced(*_living_start(Y, start.k, start.init, seed), options)
+        samples = rows.take(some)
+        Y = samples.Y
+        H, W = _balanced(*_living_start(samples, start.k, start.init, seed), options)
         W = W if few else None
     H, W = _not_too_large(H, W, options, root_of(Y))
     return Learner.start(H.mT, Y, options), W
@@ -191,13 +198,15 @@ def _not_too_large(H: Tensor, W: Tensor | None, options: BatchOptions, root: flo
     return (H / c).to(H), None if W is None else (W * c[:, None]).to(W)
 
 
-def _living_start(Y: Tensor, k: int, init: str | None, seed: int) -> tuple[Tensor, Tensor]:
+def _living_start(samples: Samples, k: int, init: str | None, seed: int) -> tuple[Tensor, Tensor]:
     """H (n, k) and W (k, N), drawn at random where ``init`` has nothing for a component, as of few samples.
 
     A component of zeros would be learnt from what the others leave of a batch: rounding, where they fit it exactly.
     """
-    H, W = initialize(Y, k, init, seed)
-    return initialize(Y, k, "random", seed) if bool((H.amax(0) == 0).any()) else (H, W)
+    mask = "stored" if samples.observed else None if samples.weights is None else samples.weights > 0
+    H, W = initialize(samples.Y, k, init, seed, mask=mask)
+    dead = bool((H.amax(0) == 0).any())
+    return initialize(samples.Y, k, "random", seed, mask=mask) if dead else (H, W)
 
 
 def _balanced(H: Tensor, W: Tensor, options: BatchOptions) -> tuple[Tensor, Tensor]:
@@ -220,40 +229,41 @@ def check_zeros(options: BatchOptions, rows: Rows) -> None:
 
 
 @torch.no_grad()
-def solved_weights(options: BatchOptions, rows: Rows, Ht: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Y (n, b) and its weights (k, b) for Hᵀ (k, n), batch after batch: exact, or after ``transform_max_iter``."""
+def solved_weights(options: BatchOptions, rows: Rows, Ht: Tensor) -> Iterator[tuple[Samples, Tensor]]:
+    """Batches with their weights (k, b) for Hᵀ (k, n): exact ones, or after ``transform_max_iter``."""
     check_zeros(options, rows)
     loss = Loss(options.beta, *options.alphas.of_W(rows.features))
     Ht = Ht.to(rows.device, rows.dtype)
-    for Y in rows.batches(max(options.batch_size, 1024)):
+    for samples in rows.batches(max(options.batch_size, 1024)):
         if options.transform_max_iter is None:
-            yield Y, weights_of(Ht.mT, Y, None, loss)
+            yield samples, weights_of(Ht.mT, samples.Y, samples.weights, loss, observed=samples.observed)
         else:
-            yield Y, Learner.start(Ht, Y, options).weights(Y, options, options.transform_max_iter)
+            learner = Learner.start(Ht, samples.Y, options)
+            yield samples, learner.weights(samples, options, options.transform_max_iter)
 
 
 def _passes(
     options: BatchOptions,
     learner: Learner,
-    read: Callable[[], Iterator[Tensor]],
-    step: Callable[[int, Tensor, bool], float],
+    read: Callable[[], Iterator[Samples]],
+    step: Callable[[int, Samples, bool], float],
     *,
     once: bool,
 ) -> Passes:
     watch, iteration = Watch(options, learner.cost_unit), 0
     while iteration < (1 if once else options.max_iter):
         iteration += 1
-        for number, Y in enumerate(read()):
+        for number, samples in enumerate(read()):
             before = learner.Ht
-            cost = step(number, Y, iteration == 1)
+            cost = step(number, samples, iteration == 1)
             if watch.done(number, cost, moved(before, learner.Ht), first_pass=iteration == 1):
                 return Passes(learner, iteration, watch.steps, True)
     return Passes(learner, iteration, watch.steps, once)
 
 
-def fresh_rho(options: BatchOptions, Y: Tensor) -> float:
+def fresh_rho(options: BatchOptions, samples: Samples) -> float:
     """What a batch leaves of those before where they are new: forget_factor, or more where the batch is small."""
-    return options.forget_factor ** min(1.0, Y.shape[1] / options.batch_size)
+    return options.forget_factor ** min(1.0, samples.Y.shape[1] / options.batch_size)
 
 
 def _read(model: Any, X: Any, *, reset: bool = True) -> Iterator[Rows]:

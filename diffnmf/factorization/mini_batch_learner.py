@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffnmf.checks import check_count, check_flag, check_number, check_optional_count
+from diffnmf.checks import check_count, check_flag, check_name, check_number, check_optional_count
 from diffnmf.factorization.alphas import Alphas
 from diffnmf.factorization.divergence import check_beta
-from diffnmf.factorization.mini_batch_rules import DivergenceRule, Memory, Rule, SquaredErrorRule, Visit
+from diffnmf.factorization.mini_batch_known import KnownEntriesRule
+from diffnmf.factorization.mini_batch_rules import DivergenceRule, Memory, Rule, SquaredErrorRule, Target, Visit
 from diffnmf.factorization.nmf_problem import Penalties, largest_penalty
-from diffnmf.factorization.sparse_matrix import Matrix, batch_of_one, in_units, stored_entries
+from diffnmf.factorization.sample_arrays import MISSING, Samples, loss_of_unstored
+from diffnmf.factorization.sparse_matrix import stored_entries
 from diffnmf.solvers.devices import precise_products, precisely
 
 
@@ -31,6 +33,7 @@ class BatchOptions:
     fresh_restarts_max_iter: int
     transform_max_iter: int | None
     verbose: bool
+    missing: str
 
     @staticmethod
     def of(model: Any) -> "BatchOptions":
@@ -40,8 +43,11 @@ class BatchOptions:
             TypeError, ValueError: one of them is not what is expected; the message names it.
         """
         stop, last = model.max_no_improvement, model.transform_max_iter
+        beta, missing = check_beta("beta_loss", model.beta_loss), check_name("missing", model.missing, MISSING)
+        if missing == "unstored" and beta != 2:
+            raise loss_of_unstored(model)
         return BatchOptions(
-            beta=check_beta("beta_loss", model.beta_loss),
+            beta=beta,
             batch_size=check_count("batch_size", model.batch_size, at_least=1),
             tol=check_number("tol", model.tol),
             max_no_improvement=check_optional_count("max_no_improvement", stop, at_least=1),
@@ -52,6 +58,7 @@ class BatchOptions:
             fresh_restarts_max_iter=check_count("fresh_restarts_max_iter", model.fresh_restarts_max_iter, at_least=1),
             transform_max_iter=check_optional_count("transform_max_iter", last, at_least=1),
             verbose=bool(model.verbose),
+            missing=missing,
         )
 
     def rule(self, like: Tensor, features: int, root: float = 1.0) -> Rule:
@@ -64,7 +71,8 @@ class BatchOptions:
         )
         of_W = Penalties.of(l1_W, ridge_W, like)
         if self.beta == 2:
-            return SquaredErrorRule(of_W, l1_H, ridge_H)
+            kind = SquaredErrorRule if self.missing == "error" else KnownEntriesRule
+            return kind(of_W, l1_H, ridge_H)
         return DivergenceRule(of_W, l1_H, ridge_H, self.beta)
 
 
@@ -77,6 +85,7 @@ class Learner:
         memory: the sums.
         root: a power of two; Y counts in units of its square, in which it is about 1, both factors in units of it.
         beta: of the loss that the sums are of.
+        missing: one of ``MISSING``, for which they are.
         blank: whether H is zero because what it was to start from was: nothing could ever be learnt.
     """
 
@@ -84,6 +93,7 @@ class Learner:
     memory: Memory
     root: float
     beta: float
+    missing: str
     blank: bool
 
     @staticmethod
@@ -91,8 +101,9 @@ class Learner:
         """From Hᵀ (k, n), for data like Y (n, b), which says what the units are."""
         root = root_of(Y)
         Ht = (Ht / root).unsqueeze(0).contiguous()
-        blank = not bool(stored_entries(Y).any()) and not bool(Ht.any())
-        return Learner(Ht, options.rule(Ht, Ht.shape[2]).remember(Ht), root, options.beta, blank)
+        blank = not bool((stored_entries(Y) > 0).any()) and not bool(Ht.any())
+        memory = options.rule(Ht, Ht.shape[2]).remember(Ht)
+        return Learner(Ht, memory, root, options.beta, options.missing, blank)
 
     @property
     def components(self) -> Tensor:
@@ -106,12 +117,12 @@ class Learner:
 
     @torch.no_grad()
     def step(
-        self, Y: Tensor, options: BatchOptions, rho: float, last: Visit | None = None, *, solve: bool = True
+        self, samples: Samples, options: BatchOptions, rho: float, last: Visit | None = None, *, solve: bool = True
     ) -> tuple[Tensor, float]:
-        """Learn from the batch Y (n, b), dense or in torch's CSC layout.
+        """Learn from a batch.
 
         Arguments:
-            Y: the batch.
+            samples: the batch.
             options: what they are now.
             rho: what remains of the batches before.
             last: when it was seen before, in the scaled units.
@@ -120,9 +131,9 @@ class Learner:
         Returns:
             Its weights (1, k, b) and what a sample of it cost, with H as it was, both in the scaled units.
         """
-        target = self._scaled(Y)
+        target = Target.of(samples, self.root)
         rule = options.rule(self.Ht, self.Ht.shape[2], self.root)
-        with precise_products(Y.device):
+        with precise_products(samples.Y.device):
             half = rule.half_step(target, self.Ht)
             if solve:
                 W = rule.solve_weights(half, options.fresh_restarts_max_iter, options.tol)
@@ -138,21 +149,17 @@ class Learner:
 
     @torch.no_grad()
     @precisely
-    def weights(self, Y: Tensor, options: BatchOptions, iterations: int) -> Tensor:
-        """Those of Y (n, b) for the components as they are, (k, b), after some iterations."""
+    def weights(self, samples: Samples, options: BatchOptions, iterations: int) -> Tensor:
+        """Those of a batch for the components as they are, (k, b), after some iterations."""
         rule = options.rule(self.Ht, self.Ht.shape[2], self.root)
-        half = rule.half_step(self._scaled(Y), self.Ht)
+        half = rule.half_step(Target.of(samples, self.root), self.Ht)
         return rule.solve_weights(half, iterations, options.tol)[0] * self.root
-
-    def _scaled(self, Y: Tensor) -> Matrix:
-        target = batch_of_one(Y)
-        return target if self.root == 1 else in_units(target, self.root)
 
 
 def root_of(Y: Tensor) -> float:
     """The power of two that is about the root of the largest entry of Y (n, b)."""
     values = stored_entries(Y)
-    largest = float(values.amax()) if values.numel() else 0.0
+    largest = float(values.nan_to_num(0.0).amax()) if values.numel() else 0.0
     return 2.0 ** (math.frexp(largest)[1] // 2 if largest > 0 else 0)
 
 

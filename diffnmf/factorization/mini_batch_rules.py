@@ -15,17 +15,18 @@ Online algorithms for nonnegative matrix factorization with the Itakura-Saito di
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from diffnmf.factorization.divergence import DivergenceHalfStep
-from diffnmf.factorization.half_step import HalfStep, Quadratic, half_step, negligible
+from diffnmf.factorization.half_step import Quadratic, half_step, negligible
 from diffnmf.factorization.hals import passes, sweep_
 from diffnmf.factorization.multiplicative_step import multiplicative_step_, safe_exponent
 from diffnmf.factorization.nmf_problem import Penalties
-from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, multiply
+from diffnmf.factorization.sample_arrays import Samples
+from diffnmf.factorization.sparse_matrix import Matrix, SparseMatrix, batch_of_one, in_units, multiply
 from diffnmf.solvers.norms import one_where_zero
 
 SWEEPS = 3  # over a factor, where they cost less than forming what they work on
@@ -53,6 +54,34 @@ class Memory:
         self.pull.mul_(rho).add_(pull)
         self.hold.mul_(rho).add_(hold)
         self.samples = rho * self.samples + samples
+
+
+class Target(NamedTuple):
+    """A batch as it is worked on.
+
+    Attributes:
+        Y: (1, n, b), dense or sparse, zero where it is not known.
+        V: (1, n, b), 1 where a dense Y is known and 0 where not; None where all of it is.
+    """
+
+    Y: Matrix
+    V: Tensor | None = None
+
+    @staticmethod
+    def of(samples: Samples, root: float) -> "Target":
+        """In units of root²."""
+        Y, V = batch_of_one(samples.Y, observed=samples.observed), samples.weights
+        if V is not None and isinstance(Y, Tensor):
+            Y, V = torch.where(V > 0, Y, 0.0), V.unsqueeze(0)
+        return Target(Y if root == 1 else in_units(Y, root), V)
+
+    @property
+    def samples(self) -> int:
+        return int(self.Y.shape[2])
+
+    @property
+    def mT(self) -> "Target":
+        return Target(self.Y.mT, None if self.V is None else self.V.mT)
 
 
 @dataclass
@@ -87,8 +116,8 @@ class Rule(ABC):
         """Of no batch yet."""
 
     @abstractmethod
-    def half_step(self, Y: Matrix, Ht: Tensor) -> Any:
-        """What is reduced over the weights of the batch Y (1, n, b) while Hᵀ (1, k, n) is held."""
+    def half_step(self, target: Target, Ht: Tensor) -> Any:
+        """What is reduced over the weights of a batch while Hᵀ (1, k, n) is held."""
 
     @abstractmethod
     def even_weights(self, half: Any) -> Tensor:
@@ -104,22 +133,22 @@ class Rule(ABC):
 
     @abstractmethod
     def improve_components(
-        self, memory: Memory, rho: float, Y: Matrix, W: Tensor, last: Visit | None, Ht: Tensor
+        self, memory: Any, rho: float, target: Target, W: Tensor, last: Visit | None, Ht: Tensor
     ) -> None:
         """Forget some of ``memory``, add a batch and improve Hᵀ (1, k, n), both in place.
 
         Arguments:
-            memory: of the batches before.
+            memory: what ``remember`` has made, of the batches before.
             rho: what remains of it, in [0, 1].
-            Y: (1, n, b).
+            target: the batch.
             W: (1, k, b), its weights.
             last: when the batch was seen before; its share is what is left after forgetting.
             Ht: the components.
         """
 
     @abstractmethod
-    def divergence(self, half: Any, Y: Matrix, W: Tensor) -> float:
-        """½‖Y − HW‖², or that of another loss."""
+    def divergence(self, half: Any, target: Target, W: Tensor) -> float:
+        """½‖Y − HW‖² over what is known, or that of another loss."""
 
     def solve_weights(self, half: Any, iterations: int, tol: float) -> Tensor:
         """W (1, k, b) after as many iterations from even weights, or when the last one has moved it by ``tol``."""
@@ -131,11 +160,10 @@ class Rule(ABC):
                 break
         return W
 
-    def cost(self, half: Any, Y: Matrix, W: Tensor, Ht: Tensor) -> float:
+    def cost(self, half: Any, target: Target, W: Tensor, Ht: Tensor) -> float:
         """What a sample of the batch costs, with the penalties."""
-        samples = Y.shape[2]
-        penalties = self.weights_penalties(W) + self._basis_penalties(samples, Ht)(Ht)
-        return (self.divergence(half, Y, W) + float(penalties)) / samples
+        penalties = self.weights_penalties(W) + self._basis_penalties(target.samples, Ht)(Ht)
+        return (self.divergence(half, target, W) + float(penalties)) / target.samples
 
     def _basis_penalties(self, samples: float, Ht: Tensor) -> Penalties:
         """The penalties of H that so many samples bring."""
@@ -144,38 +172,37 @@ class Rule(ABC):
 
 @dataclass(frozen=True)
 class SquaredErrorRule(Rule):
-    """½‖Y − HW‖², by coordinate descent."""
+    """½‖Y − HW‖², by coordinate descent, where all of Y is known."""
 
     def remember(self, Ht: Tensor) -> Memory:
         k = Ht.shape[1]
         return Memory(torch.zeros_like(Ht), Ht.new_zeros(1, k, k))
 
-    def half_step(self, Y: Matrix, Ht: Tensor) -> HalfStep:
-        return half_step(Ht, Y, self.weights_penalties)
+    def half_step(self, target: Target, Ht: Tensor) -> Any:
+        return half_step(Ht, target.Y, self.weights_penalties)
 
-    def even_weights(self, half: HalfStep) -> Tensor:
+    def even_weights(self, half: Any) -> Tensor:
         A, C = half.penalized()  # of all multiples of a column of ones, the best
         best = C.sum(1, keepdim=True).clamp_(min=0) / one_where_zero(A.sum((1, 2), keepdim=True))
         return best.expand(-1, C.shape[1], -1).clone()
 
-    def sweeps(self, half: HalfStep) -> int:
+    def sweeps(self, half: Any) -> int:
         return passes(SWEEPS, half.size, half.A.shape[-1])
 
-    def improve_weights(self, half: HalfStep, W: Tensor, sweeps: int) -> None:
-        sweep_(*half.penalized(), W, sweeps)
-        # What is rounding beside the other weights of its sample is not to be learnt from, once nothing else is left.
-        rounding = ROUNDING * torch.finfo(W.dtype).eps * W.amax(1, keepdim=True)
-        W.masked_fill_(rounding >= W, 0.0)
+    def improve_weights(self, half: Any, W: Tensor, sweeps: int) -> None:
+        A, C = half.penalized()
+        sweep_(A, C, W, sweeps)
+        without_rounding_(W)
 
     def improve_components(
-        self, memory: Memory, rho: float, Y: Matrix, W: Tensor, last: Visit | None, Ht: Tensor
+        self, memory: Any, rho: float, target: Target, W: Tensor, last: Visit | None, Ht: Tensor
     ) -> None:
         k, samples = W.shape[1:]
         pull, hold, share = W, W @ W.mT, 0.0
         if last is not None and last.share > 0:
             share = last.share
             pull, hold = W - share * last.W, hold - share * (last.W @ last.W.mT)
-        memory.add(multiply(pull, Y.mT), hold, (1 - share) * samples, rho)
+        memory.add(multiply(pull, target.Y.mT), hold, (1 - share) * samples, rho)
         # A component that has not been seen for so long that the sums are hardly numbers stays as it is.
         unseen = (memory.hold.diagonal(dim1=1, dim2=2).abs() < forgotten(Ht.dtype)).unsqueeze(-1)
         if unseen.any():
@@ -185,7 +212,8 @@ class SquaredErrorRule(Rule):
         half = Quadratic(memory.hold, memory.pull, self._basis_penalties(memory.samples, Ht), samples)
         sweep_(*half.penalized(), Ht, passes(SWEEPS, samples, k))
 
-    def divergence(self, half: HalfStep, Y: Matrix, W: Tensor) -> float:
+    def divergence(self, half: Any, target: Target, W: Tensor) -> float:
+        Y = target.Y
         values = Y.values if isinstance(Y, SparseMatrix) else Y
         square = torch.linalg.vector_norm(values, dtype=torch.float64).square().reshape(1)
         return 0.5 * float(half.error(square, W, may_look=True)) ** 2 * float(square)
@@ -201,12 +229,15 @@ class DivergenceRule(Rule):
         # A little of the start, as in scikit-learn: what the first batch does not have would otherwise stay zero.
         return Memory(Ht.pow(1 / safe_exponent(self.beta)), torch.ones_like(Ht))
 
-    def half_step(self, Y: Matrix, Ht: Tensor) -> DivergenceHalfStep:
-        return DivergenceHalfStep(Ht, Y, self.weights_penalties, self.beta)
+    def half_step(self, target: Target, Ht: Tensor) -> DivergenceHalfStep:
+        return DivergenceHalfStep(Ht, target.Y, self.weights_penalties, self.beta, target.V)
 
     def even_weights(self, half: DivergenceHalfStep) -> Tensor:
         k, width = half.other.shape[1], half.target.shape[2]
-        return (half.target.mean((1, 2), keepdim=True) / k).sqrt().expand(1, k, width).clone()
+        mean = half.target.mean((1, 2), keepdim=True)
+        if half.weights is not None:
+            mean = mean / one_where_zero(half.weights.mean((1, 2), keepdim=True))
+        return (mean / k).sqrt().expand(1, k, width).clone()
 
     def sweeps(self, half: DivergenceHalfStep) -> int:
         return 1
@@ -216,18 +247,25 @@ class DivergenceRule(Rule):
             multiplicative_step_(half, W, safe_exponent(self.beta))
 
     def improve_components(
-        self, memory: Memory, rho: float, Y: Matrix, W: Tensor, last: Visit | None, Ht: Tensor
+        self, memory: Any, rho: float, target: Target, W: Tensor, last: Visit | None, Ht: Tensor
     ) -> None:
         samples, exponent = W.shape[2], safe_exponent(self.beta)
-        up, down = DivergenceHalfStep(W, Y.mT, self._basis_penalties(samples, Ht), self.beta).pulls(Ht)
+        Yt, Vt = target.mT
+        up, down = DivergenceHalfStep(W, Yt, self._basis_penalties(samples, Ht), self.beta, Vt).pulls(Ht)
         memory.add(up * Ht.pow(1 / exponent), down, samples, rho)
         ratio = memory.pull / memory.hold.clamp(min=torch.finfo(Ht.dtype).tiny)
         improved = ratio if exponent == 1 else ratio.pow_(exponent)
         Ht.copy_(torch.where(memory.hold < forgotten(Ht.dtype), Ht, improved))
         torch.threshold_(Ht, negligible(Ht.dtype), 0.0)
 
-    def divergence(self, half: DivergenceHalfStep, Y: Matrix, W: Tensor) -> float:
+    def divergence(self, half: DivergenceHalfStep, target: Target, W: Tensor) -> float:
         return 0.5 * float(half.error(W.new_ones(1), W, may_look=True)) ** 2
+
+
+def without_rounding_(W: Tensor) -> None:
+    """Without what is rounding beside the other weights of its sample: there may be nothing else to learn from."""
+    rounding = ROUNDING * torch.finfo(W.dtype).eps * W.amax(1, keepdim=True)
+    W.masked_fill_(rounding >= W, 0.0)
 
 
 def forgotten(dtype: torch.dtype) -> float:

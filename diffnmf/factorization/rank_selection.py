@@ -13,7 +13,7 @@ from diffnmf.factorization.hidden_entries import deal, deal_stored, relative_nor
 from diffnmf.factorization.large.blocks import refuse_blocks
 from diffnmf.factorization.problem_input import checked_sparse
 from diffnmf.factorization.registry import get_method
-from diffnmf.factorization.sample_arrays import columns_of, not_sparse
+from diffnmf.factorization.sample_arrays import MISSING, columns_of
 from diffnmf.factorization.sparse_matrix import ObservedMatrix
 from diffnmf.factorization.svd import singular_values
 from diffnmf.solvers.devices import precisely
@@ -152,14 +152,15 @@ def cross_validate_rank(
     """
     method = get_method(method)
     refuse_blocks("Y", Y, "cross_validate_rank")
-    named = check_name("missing", missing, ("error", "ignore", "unstored"))
+    named = check_name("missing", missing, MISSING)
     observed = named == "unstored"
     if not observed and (getattr(Y, "layout", torch.strided) != torch.strided or hasattr(Y, "tocsr")):
         raise ValueError(
             f"missing: expected 'unstored' for a sparse Y; got {missing!r} (or use Y.to_dense(), Y.toarray())"
         )
-    Y = columns_of("Y", Y, allow_nan=named == "ignore", sparse=observed)
-    _check_entries(Y, observed=observed)
+    Y = columns_of("Y", Y, missing=named, sparse=observed)
+    if not observed:  # which is checked like any sparse matrix
+        _check_entries(Y)
     numbers = tuple(sorted(set(check_counts("ks", ks, at_least=1))))
     folds = check_count("folds", folds, at_least=2)
     rounds = check_count("rounds", rounds, at_least=1)
@@ -229,11 +230,7 @@ def _check_folds(folds: int, most: int, what: str, where: str) -> None:
         raise ValueError(f"folds: expected at most {what} = {most}, to hide entries {where}; got {folds}")
 
 
-def _check_entries(Y: Tensor, *, observed: bool = False) -> None:
-    if observed and isinstance(Y, Tensor) and Y.layout == torch.strided:
-        raise not_sparse("Y")
-    if observed:
-        return  # the rest is that of any sparse matrix
+def _check_entries(Y: Tensor) -> None:
     check_matrix("Y", Y)
     if 0 in Y.shape[-2:]:
         raise ValueError(f"Y: expected (*batch, n, m), n and m ≥ 1; got {tuple(Y.shape)}")

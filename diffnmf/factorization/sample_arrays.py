@@ -1,6 +1,7 @@
 """Between what users of the estimator hold (arrays, data frames, tensors) and the tensors that the work is done on."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,35 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffnmf.checks import REAL_DTYPES, check_expands
+from diffnmf.checks import REAL_DTYPES, check_expands, check_name
 from diffnmf.factorization.entry_weights import checked_weights
 from diffnmf.factorization.sparse_matrix import csc_tensor, csr_tensor, stored_entries
+
+MISSING = ("error", "ignore", "unstored")  # what entries that are not known are: none; NaN; those not stored
+
+
+@dataclass(frozen=True)
+class Samples:
+    """X as the work is done on it.
+
+    Attributes:
+        Y: (F, N), Xᵀ, dense or in torch's CSC layout; NaN where nothing is known.
+        weights: (F, N), or None where every entry counts once.
+        observed: whether Y is sparse, and known only where it stores something.
+    """
+
+    Y: Tensor
+    weights: Tensor | None = None
+    observed: bool = False
+
+    @property
+    def partial(self) -> bool:
+        """Whether some entries are not known, or count less."""
+        return self.observed or self.weights is not None
+
+    def to(self, like: Tensor) -> "Samples":
+        """On the device and in the dtype of ``like``."""
+        return Samples(self.Y.to(like), None if self.weights is None else self.weights.to(like), self.observed)
 
 
 def tensor_of(array: np.ndarray | Tensor) -> Tensor:
@@ -32,33 +59,54 @@ def unmasked(data: Any) -> Any:
     return np.ma.filled(data if data.dtype.kind == "f" else data.astype(np.float64), np.nan)
 
 
-def columns_of(name: str, data: Any, *, allow_nan: bool = False, sparse: bool = False) -> Tensor:
+def columns_of(name: str, data: Any, *, missing: str = "error", sparse: bool = False) -> Tensor:
     """A tensor as it is; of an array or a data frame (N, F), with a sample in each row, the transpose (F, N).
 
-    If ``sparse``, of a sparse matrix of SciPy, too.
+    If ``sparse``, of a sparse matrix of SciPy, too. ``missing``: one of ``MISSING``.
 
     Raises:
-        TypeError, ValueError: it is no matrix of numbers; the message names the argument.
+        TypeError, ValueError: it is no matrix of numbers, or not of the layout that ``missing`` asks for; the message
+            names the argument.
     """
-    if isinstance(data, Tensor):
-        return data
+    missing = check_name("missing", missing, MISSING)
+    columns = data if isinstance(data, Tensor) else _columns_of_array(name, data, missing == "ignore", sparse)
+    if missing == "unstored" and columns.layout == torch.strided:
+        raise not_sparse(name)
+    compressed = columns.layout in (torch.sparse_csr, torch.sparse_csc)
+    if missing == "ignore" and compressed and bool(columns.values().isnan().any()):
+        raise ValueError(f"{name}: expected finite numbers in a sparse matrix; got NaN (use a dense {name})")
+    return columns
+
+
+def _columns_of_array(name: str, data: Any, allow_nan: bool, sparse: bool) -> Tensor:
     from sklearn.utils import check_array  # takes a second, and tensors need nothing of it
 
-    finite = "allow-nan" if allow_nan else True
     checked = check_array(
         unmasked(data),
         dtype=[np.float64, np.float32],
-        ensure_all_finite=finite,
+        ensure_all_finite="allow-nan" if allow_nan else True,
         input_name=name,
         accept_sparse=("csr", "csc") if sparse else False,
     )
-    return (tensor_of(checked) if isinstance(checked, np.ndarray) else sparse_tensor_of(checked)).mT
+    return tensor_of_rows(checked).mT
+
+
+def tensor_of_rows(rows: Any) -> Tensor:
+    """Of an array or a sparse matrix of SciPy; a tensor as it is."""
+    return tensor_of(rows) if isinstance(rows, Tensor | np.ndarray) else sparse_tensor_of(rows)
 
 
 def not_sparse(name: str) -> ValueError:
     """The error for a dense matrix of which what is not stored is to be missing."""
     return ValueError(
         f"{name}: expected a sparse matrix with missing='unstored'; got a dense one (use 'ignore', and NaN)"
+    )
+
+
+def loss_of_unstored(model: Any) -> ValueError:
+    """The error for another loss than the squared error over what a sparse matrix stores."""
+    return ValueError(
+        f"beta_loss: expected 'frobenius' with missing='unstored'; got {model.beta_loss!r} (use a dense X with NaN)"
     )
 
 
@@ -194,10 +242,11 @@ def first_of(batch: Any) -> Any:
     return batch[0] if isinstance(batch, list | tuple) and len(batch) > 0 else batch
 
 
-def check_non_negative(X: Tensor) -> None:
-    """Raise ValueError, in scikit-learn's words, when an entry is negative."""
-    entries = stored_entries(X)
-    smallest = entries.nan_to_num(0.0).min().item() if entries.numel() else 0.0
+def check_non_negative(entries: Any) -> None:
+    """Raise ValueError, in scikit-learn's words, when one of the entries, a tensor or an array, is negative."""
+    if 0 in entries.shape:
+        return
+    smallest = float(entries.nan_to_num(0.0).min() if isinstance(entries, Tensor) else np.fmin.reduce(entries, None))
     if smallest < 0:
         raise ValueError(
             f"Negative values in data passed to NMF; X: expected entries ≥ 0, got {smallest:.3g} (clip or shift them)"
@@ -208,7 +257,7 @@ def check_range(entries: Any, dtype: torch.dtype | None) -> None:
     """Raise ValueError where the largest of the entries, a tensor or an array ≥ 0, is no number in ``dtype``."""
     if dtype is None or len(entries) == 0:
         return
-    largest = float(entries.nan_to_num(0.0).max() if isinstance(entries, Tensor) else np.max(entries))
+    largest = float(entries.nan_to_num(0.0).max() if isinstance(entries, Tensor) else np.fmax.reduce(entries, None))
     limits = torch.finfo(dtype)
     if largest > limits.max or 0 < largest < limits.tiny:
         raise ValueError(

@@ -27,8 +27,7 @@ def weighted_sweep_(half: WeightedHalfStep, X: Tensor, sweeps: int) -> None:
     batch, k, width = X.shape
     first, second = torch.triu_indices(k, k, device=X.device)
     gradient = half.gradient(X)
-    most = PIECE if looking_is_free(X.device) else max_entries(X.device)
-    size = max(16, most // (batch * len(first)))
+    size = columns_at_once(batch, k, X.device)
     rows = max(1, PAIRS // (batch * len(first)))
     parts = [slice(start, start + rows) for start in range(0, F.shape[2], rows)]
     pairs = F[:, first] * F[:, second] if len(parts) == 1 else None  # (B, k(k+1)/2, p)
@@ -40,7 +39,13 @@ def weighted_sweep_(half: WeightedHalfStep, X: Tensor, sweeps: int) -> None:
             grams = X.new_zeros(batch, len(first), X[..., some].shape[2])
             for part in parts:
                 grams.baddbmm_(F[:, first, part] * F[:, second, part], V[:, part, some])
-        _sweep_columns(grams, gradient[..., some], X[..., some], half.penalties.ridge, sweeps)
+        sweep_columns(grams, gradient[..., some], X[..., some], half.penalties.ridge, sweeps)
+
+
+def columns_at_once(batch: int, k: int, device: torch.device) -> int:
+    """How many columns with a Gram matrix each are worth taking together."""
+    most = PIECE if looking_is_free(device) else max_entries(device)
+    return max(16, most // (batch * (k * (k + 1) // 2)))
 
 
 def majorizer(half: WeightedHalfStep, X: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,7 +66,7 @@ def majorizer(half: WeightedHalfStep, X: Tensor, largest: Tensor) -> tuple[Tenso
     return A, torch.baddbmm(half.gradient(X), A, X, beta=-1)
 
 
-def _sweep_columns(grams: Tensor, gradient: Tensor, X: Tensor, ridge: Tensor | None, sweeps: int) -> None:
+def sweep_columns(grams: Tensor, gradient: Tensor, X: Tensor, ridge: Tensor | None, sweeps: int) -> None:
     """Reduce ½⟨D, A_j D⟩ + ⟨gradient, D⟩ over X + D ≥ 0 in place, where A_j is the Gram matrix of column j, and ridge.
 
     Arguments:
@@ -73,10 +78,7 @@ def _sweep_columns(grams: Tensor, gradient: Tensor, X: Tensor, ridge: Tensor | N
     """
     k = X.shape[1]
     zero = negligible(X.dtype)
-    first, second = torch.triu_indices(k, k, device=X.device)
-    pair = torch.empty(k, k, dtype=torch.int64, device=X.device)  # the number of (a, b) among the pairs
-    pair[first, second] = pair[second, first] = torch.arange(len(first), device=X.device)
-    A = [grams[:, row] for row in pair]  # (B, k, c) each
+    A = [grams[:, row] for row in _pairs(k, X.device)]  # (B, k, c) each
     ridge = None if ridge is None else ridge.expand(-1, k, -1)
     start, moved = X.clone(), torch.zeros_like(X)
     for _ in range(sweeps):
@@ -89,3 +91,16 @@ def _sweep_columns(grams: Tensor, gradient: Tensor, X: Tensor, ridge: Tensor | N
             step = slope / torch.where(curvature > 0, curvature, 1.0)
             X[:, i] = torch.threshold_(X[:, i] - step, zero, 0.0)
             moved[:, i] = X[:, i] - start[:, i]
+
+
+def times_columns(grams: Tensor, X: Tensor) -> Tensor:
+    """A_j X_j of every column, (B, k, c), for ``grams`` as in ``sweep_columns``."""
+    return torch.stack([(grams[:, row] * X).sum(1) for row in _pairs(X.shape[1], X.device)], 1)
+
+
+def _pairs(k: int, device: torch.device) -> Tensor:
+    """The number of (a, b), or of (b, a), among the pairs of the upper triangle, (k, k)."""
+    first, second = torch.triu_indices(k, k, device=device)
+    pair = torch.empty(k, k, dtype=torch.int64, device=device)
+    pair[first, second] = pair[second, first] = torch.arange(len(first), device=device)
+    return pair

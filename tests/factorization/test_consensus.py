@@ -183,3 +183,17 @@ def test_the_picture(tmp_path):
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         consensus(torch.rand(6, 5), 2, **options)
+
+
+@pytest.mark.parametrize("missing", ["error", "ignore", "unstored"])
+def test_a_layout_that_is_not_worked_on(missing):
+    twice = torch.sparse_coo_tensor([[0, 0], [1, 1]], [1.0, 2.0], (6, 5), check_invariants=True)
+    with pytest.raises(TypeError, match=r"Y: expected .* layout torch.sparse_csr; got layout torch.sparse_coo"):
+        consensus(twice, 2, missing=missing)
+
+
+def test_a_nan_that_a_sparse_matrix_stores():
+    Y = torch.rand(6, 5)
+    Y[2, 3] = torch.nan
+    with pytest.raises(ValueError, match=r"Y: expected finite numbers in a sparse matrix; got NaN \(use a dense Y\)"):
+        consensus(csr_array(Y.T.numpy()), 2, missing="ignore")

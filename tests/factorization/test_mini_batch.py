@@ -19,6 +19,7 @@ from diffnmf.factorization import HALS
 from diffnmf.factorization.mini_batch_fit import Watch
 from diffnmf.factorization.mini_batch_learner import BatchOptions
 from diffnmf.factorization.mini_batch_rules import Memory, Visit
+from diffnmf.factorization.sample_arrays import Samples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -49,15 +50,16 @@ class TestScikitLearn:
             MiniBatchNMF(max_iter=5),
             MiniBatchNMF(2, max_iter=5, batch_size=30, init="nndsvd", alpha_W=0.01, l1_ratio=0.5, fresh_restarts=True),
             MiniBatchNMF(2, beta_loss="kullback-leibler", transform_max_iter=20, tol=0.0, max_iter=5),
+            MiniBatchNMF(2, missing="ignore", max_iter=5),
         ]
     )
     def test_every_check(self, estimator, check):
         check(estimator)
 
-    def test_its_parameters_are_those_of_scikit_learn_and_two_more(self):
+    def test_its_parameters_are_those_of_scikit_learn_and_three_more(self):
         theirs, ours = decomposition.MiniBatchNMF().get_params(), MiniBatchNMF().get_params()
         assert {name: ours[name] for name in theirs} == theirs
-        assert set(ours) - set(theirs) == {"device", "dtype"}
+        assert set(ours) - set(theirs) == {"device", "dtype", "missing"}
 
     def test_attributes(self, X):
         model = made(max_iter=3, tol=0.0)
@@ -167,10 +169,10 @@ class TestFit:
         learner.memory = options.rule(learner.Ht, 12).remember(learner.Ht)
         for step in range(9):
             number, rho = step % 3, 0.9
-            Y = torch.tensor(parts[number]).mT
+            samples = Samples(torch.tensor(parts[number]).mT)
             for visit in seen.values():
                 visit.share *= rho
-            seen[number] = Visit(learner.step(Y, options, rho, seen.get(number))[0], 1.0)
+            seen[number] = Visit(learner.step(samples, options, rho, seen.get(number))[0], 1.0)
         hold = sum(v.share * v.W @ v.W.mT for v in seen.values())
         pull = sum(v.share * v.W @ torch.tensor(parts[i] / learner.root**2) for i, v in seen.items())
         np.testing.assert_allclose(learner.memory.hold, hold, rtol=1e-10)
