@@ -2,6 +2,7 @@
 
     python examples/benchmark_missing.py                 # 2,000 images, 30 % hidden, k = 20
     python examples/benchmark_missing.py --hidden 0.8 --alpha 0.3
+    python examples/benchmark_missing.py --count 20000 --batch-size 1024
 
 With missing='unstored' what is known is a sparse matrix, and the rest is never formed. Rivals: scikit-learn's NMF on
 zeros or on column means in the place of what is hidden; the same by diffnmf. The full fit has seen the hidden pixels:
@@ -20,7 +21,7 @@ from benchmarking import mnist_or_digits, save_csv
 from scipy.sparse import csr_array
 from sklearn import decomposition
 
-from diffnmf import NMF
+from diffnmf import NMF, MiniBatchNMF
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def main(
     hidden: float = 0.3,
     k: int = 20,
     alpha: float = 0.0,
+    batch_size: int = 256,
     data_dir: str | None = None,
     output: Path | None = None,
 ) -> list[Row]:
@@ -50,11 +52,14 @@ def main(
     means = np.where(known, X, np.nan_to_num(zeros.sum(0) / np.maximum(1, known.sum(0))))
     options: dict[str, Any] = {"max_iter": 300, "tol": 1e-4, "random_state": 0}
     held = {**options, "alpha_W": alpha, "alpha_H": alpha}  # where what is missing does not count
+    batches = {**held, "batch_size": batch_size}
     ours, theirs = NMF(k, **options), decomposition.NMF(k, init="nndsvda", **options)
     ways = {
         "diffnmf, missing='ignore', hals": (NMF(k, missing="ignore", **held), missing),
         "diffnmf, missing='unstored', hals": (NMF(k, missing="unstored", **held), stored),
         "diffnmf, missing='ignore', mu": (NMF(k, missing="ignore", solver="mu", **held), missing),
+        "diffnmf, missing='ignore', in batches": (MiniBatchNMF(k, missing="ignore", **batches), missing),
+        "diffnmf, missing='unstored', in batches": (MiniBatchNMF(k, missing="unstored", **batches), stored),
         "scikit-learn, zeros": (theirs, zeros),
         "scikit-learn, means": (theirs, means),
         "diffnmf, zeros": (ours, zeros),
@@ -85,6 +90,7 @@ if __name__ == "__main__":
     parser.add_argument("--hidden", type=float, default=0.3, help="share of the pixels that is hidden")
     parser.add_argument("--k", type=int, default=20, help="components")
     parser.add_argument("--alpha", type=float, default=0.0, help="ridge of W and H where what is hidden does not count")
+    parser.add_argument("--batch-size", type=int, default=256, help="images in a batch of MiniBatchNMF")
     parser.add_argument("--data-dir", help="where MNIST is")
     parser.add_argument("--output", type=Path, help="a CSV file")
     main(**vars(parser.parse_args()))

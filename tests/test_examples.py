@@ -290,6 +290,10 @@ def test_the_benchmark_of_incomplete_data(tmp_path, monkeypatch, capsys):
     rows = {row.way: row for row in example.main(count=300, k=6, output=tmp_path / "missing.csv")}
     ours, whole = rows["diffnmf, missing='ignore', hals"], rows["diffnmf, the full fit, which has seen them"]
     assert rows["diffnmf, missing='unstored', hals"].visible_error < 1.02 * ours.visible_error
+    for missing in ("ignore", "unstored"):
+        in_batches = rows[f"diffnmf, missing='{missing}', in batches"]
+        assert in_batches.visible_error < 1.02 * ours.visible_error
+        assert in_batches.hidden_error < 1.05 * ours.hidden_error
     filled = [row for way, row in rows.items() if "zeros" in way or "means" in way]
     assert len(filled) == 4
     assert all(ours.visible_error < row.visible_error for row in filled)
