@@ -18,9 +18,13 @@ _functions: dict[str, Callable[..., int]] = {}
 
 def available(*tensors: Tensor) -> bool:
     """Whether the kernels can take these tensors: plain ones on the CPU, seen by no transform, without derivatives."""
+    return kernel().name == "c" and readable({"cpu"}, *tensors)
+
+
+def readable(devices: set[str], *tensors: Tensor) -> bool:
+    """Whether a program may read the memory of these tensors: plain ones on a device of these types, as above."""
     return (
-        kernel().name == "c"
-        and all(_is_plain(x) for x in tensors)
+        all(x.device.type in devices and _is_plain(x) for x in tensors)
         and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
         and not torch._C._are_functorch_transforms_active()
         # Whoever records operations sees none inside of a kernel.
@@ -38,7 +42,6 @@ def _is_plain(x: Tensor) -> bool:
     """Whether the numbers of a tensor are what its memory holds."""
     return (
         (type(x) is Tensor or type(x) is torch.nn.Parameter)
-        and x.device.type == "cpu"
         and x.layout is torch.strided
         and not x.is_nested
         and not x.is_neg()

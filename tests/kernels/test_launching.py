@@ -88,6 +88,30 @@ class TestTrying:
             assert not calling.available(3, torch.ones(2, 3))
         assert not tried
 
+    def test_not_with_a_tangent(self, tried):
+        with torch.autograd.forward_ad.dual_level():
+            x = torch.autograd.forward_ad.make_dual(torch.ones(2, 3), torch.ones(2, 3))
+            assert not calling.available(3, x)
+        assert not tried
+
+    def test_not_in_gradients_of_a_batch(self, tried):
+        seen = []
+
+        class Looking(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x.clone()
+
+            @staticmethod
+            def backward(ctx, grad):
+                seen.append(calling.available(3, grad))
+                return grad
+
+        x = torch.ones(2, 3, requires_grad=True)
+        torch.autograd.grad(Looking.apply(x), x, torch.ones(4, 2, 3), is_grads_batched=True)
+        assert seen == [False]
+        assert not tried
+
     def test_otherwise(self, tried):
         assert calling.available(3, torch.ones(2, 3))
         assert tried == [3]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from diffnmf.kernels.calling import readable
 from diffnmf.kernels.columns import Direct, Search
 from diffnmf.kernels.cuda.trying import runs
 
@@ -44,15 +45,8 @@ def available(k: int, *tensors: Tensor) -> bool:
 
 
 def can_take(*tensors: Tensor) -> bool:
-    """Whether tensors are what programs take: plain ones on a CUDA device, seen by no transform."""
-    return (
-        all(x.device.type in DEVICES and type(x) in (Tensor, torch.nn.Parameter) for x in tensors)
-        and not (torch.is_grad_enabled() and any(x.requires_grad for x in tensors))
-        and not torch._C._are_functorch_transforms_active()
-        and torch._C._get_tracing_state() is None
-        and torch._C._len_torch_dispatch_stack() == 0
-        and not any(x.is_neg() or x._is_zerotensor() or x.layout is not torch.strided for x in tensors)
-    )
+    """Whether tensors are what programs take: plain ones on a CUDA device, as for ``readable``."""
+    return readable(DEVICES, *tensors)
 
 
 @cache
