@@ -30,7 +30,7 @@ class SparseMatrix:
 
     @classmethod
     def of(cls, Y: Tensor) -> Self:
-        """From a tensor (n, m) in torch's CSR or CSC layout; on the CPU what is stored twice is summed."""
+        """From a tensor (n, m) in torch's CSR or CSC layout; what is stored twice is summed."""
         if Y.layout == torch.sparse_csr:
             rows = _summed(Y)
             return cls(rows, _transposed(rows))
@@ -190,7 +190,7 @@ def largest_of_columns(Y: Matrix) -> Tensor:
 def _summed(csr: Tensor) -> Tensor:
     """With every place stored once."""
     if csr.device.type != "cpu":
-        return csr
+        return summed_by_torch(csr)
     from scipy.sparse import csr_array
 
     matrix = csr_array(_arrays_of(csr), shape=tuple(csr.shape))
@@ -200,6 +200,18 @@ def _summed(csr: Tensor) -> Tensor:
     matrix.sum_duplicates()
     pointers, places = (torch.from_numpy(x.astype("int64")) for x in (matrix.indptr, matrix.indices))
     return csr_tensor(pointers, places, torch.from_numpy(matrix.data), tuple(csr.shape))
+
+
+def summed_by_torch(csr: Tensor) -> Tensor:
+    """With every place stored once, on whatever device."""
+    rows = torch.arange(len(csr), device=csr.device).repeat_interleave(csr.crow_indices().diff())
+    places = torch.stack((rows, csr.col_indices()))
+    if bool(((places[0] * csr.shape[1] + places[1]).diff() > 0).all()):
+        return csr
+    _hear_torch_out()
+    coo = torch.sparse_coo_tensor(places, csr.values(), csr.shape, device=csr.device, check_invariants=False)
+    found = coo.coalesce().to_sparse_csr()
+    return csr_tensor(found.crow_indices(), found.col_indices(), found.values(), tuple(csr.shape))
 
 
 def _arrays_of(csr: Tensor) -> tuple[Any, Any, Any]:

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from diffnmf import NMF, non_negative_factorization
 from diffnmf.factorization import MU, factorize, initialize
-from diffnmf.factorization.sparse_matrix import SparseMatrix
+from diffnmf.factorization.sparse_matrix import SparseMatrix, csr_tensor, summed_by_torch
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::diffnmf.errors.ConvergenceWarning"),
@@ -141,6 +141,23 @@ class TestEstimator:
         split.has_canonical_format = False
         W, H, _ = non_negative_factorization(split, n_components=2, tol=0, max_iter=50)
         np.testing.assert_allclose(W @ H, [[3, 0], [0, 1], [1, 0]], atol=1e-6)
+
+    def test_duplicates_are_summed_by_torch_as_by_scipy(self):
+        """Which has no matrices on a GPU."""
+        random = np.random.default_rng(0)
+        data = scipy.sparse.coo_array(
+            (random.random(60), (random.integers(0, 8, 60), random.integers(0, 9, 60))), (8, 9)
+        )
+        counts = torch.tensor(np.bincount(data.row, minlength=8))
+        order = np.argsort(data.row, kind="stable")
+        parts = torch.cat((torch.zeros(1, dtype=torch.int64), counts.cumsum(0))), torch.tensor(data.col[order])
+        twice = csr_tensor(*parts, torch.tensor(data.data[order]), (8, 9))
+        found, expected = summed_by_torch(twice), data.tocsr()
+        assert len(found.values()) < 60
+        np.testing.assert_array_equal(found.crow_indices(), expected.indptr)
+        np.testing.assert_array_equal(found.col_indices(), expected.indices)
+        np.testing.assert_allclose(found.values(), expected.data, rtol=1e-14)
+        assert summed_by_torch(found) is found
 
     def test_topics(self):
         animals, stars = (
