@@ -55,8 +55,8 @@ def survey(rows: Rows, start: int, total: int, processes: Processes, *, fingerpr
     smallest, largest, bad_row = processes.largest(extremes.to(rows.device)).tolist()
     if bad_row:
         raise ValueError(
-            f"Y: expected finite numbers; row {int(bad_row) - 1} of the data holds NaN or infinity (missing entries are"
-            " for matrices in memory only: leave those rows out, or impute)"
+            f"Y: expected finite numbers; row {int(bad_row) - 1} of the data holds NaN or infinity (MiniBatchNMF takes"
+            " missing entries batch by batch, with missing='ignore'; or leave those rows out, or impute)"
         )
     root = 2.0 ** int(scale_exponent(_numbers(largest)))
     here = torch.tensor(size.in_units(root), dtype=torch.float64, device=rows.device)
