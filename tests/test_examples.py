@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import slow
 
 from diffnmf import NNLSLayer
 from diffnmf.data import load_dataset
@@ -55,7 +56,7 @@ def test_the_layer_in_a_model_of_ones_own():
     assert len(example.main(steps=3)) == 3
 
 
-@pytest.mark.parametrize("name", ["nmf_parts", "nnls_layer"])
+@pytest.mark.parametrize("name", ["nnls_layer", *slow("nmf_parts")])
 def test_an_example_without_options_says_what_it_is_when_asked(name, tmp_path):
     done = run_example(name, "--help", folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -124,7 +125,7 @@ def test_training_refuses_unknown_w_solvers(tmp_path, monkeypatch, capsys):
     ("name", "options", "message"),
     [
         ("train_mnist", DIGITS, "Error: output: run already holds a run (config.yaml); continue it with"),
-        ("compare_w_solvers", ["--k", "0"], "Error: k: expected an int ≥ 1; got 0"),
+        *slow(("compare_w_solvers", ["--k", "0"], "Error: k: expected an int ≥ 1; got 0")),
     ],
 )
 def test_what_the_library_refuses_is_told_in_a_line(name, options, message, tmp_path):

@@ -281,6 +281,7 @@ def test_arrays_with_weights_in_bfloat16(name):
     assert model.fit(samples().numpy()[:20]).encode(samples().numpy()).dtype == np.float32
 
 
+@pytest.mark.slow
 def test_codes_can_be_compiled_as_one_graph_and_exported(fitted):
     """Whether the numbers are good is a question to them, for which a graph has no place."""
     X = samples()[:5]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers import slow
 from nmf_problems import random_matrix
 from scipy.optimize import nnls as scipy_nnls
 from torch.testing import assert_close
@@ -154,7 +155,7 @@ def test_stationary_where_it_says_so(method):
     assert worst < 0.05
 
 
-@pytest.mark.parametrize("method", ["hals", "anls"])
+@pytest.mark.parametrize("method", ["hals", *slow("anls")])
 def test_planted_factors_predict_what_is_hidden(method):
     Y, mask = random_matrix(60, 50, rank=4), mask_of(60, 50)
     H, W, *_ = factorize(torch.where(mask, Y, torch.nan), 4, mask=mask, method=method, tol=1e-6, max_iter=500)
@@ -210,7 +211,7 @@ class TestEstimator:
             with pytest.raises(ValueError, match="infinity"):
                 NMF(3, missing="ignore").fit(data)
 
-    @pytest.mark.parametrize("solver", ["hals", "anls"])
+    @pytest.mark.parametrize("solver", ["hals", *slow("anls")])
     def test_what_is_missing_is_filled_in(self, X, solver):
         known = np.random.default_rng(1).random(X.shape) > 0.3
         model = NMF(3, missing="ignore", solver=solver, max_iter=1000, tol=1e-6, random_state=0)

@@ -22,7 +22,7 @@ def objective(Y, H, W, l1_H=0.0, l1_W=0.0, ridge_H=0.0, ridge_W=0.0):
 
 @pytest.mark.parametrize("penalties", PENALTIES, ids=str)
 @pytest.mark.parametrize("method", ["hals", "anls", HALS(extrapolate=False)], ids=str)
-@pytest.mark.parametrize("shape", [(15, 8), (8, 15)])
+@pytest.mark.parametrize("shape", [(15, 8), pytest.param((8, 15), marks=pytest.mark.slow)])
 def test_the_end_satisfies_the_optimality_conditions(penalties, method, shape):
     Y = 2 * random_matrix(*shape)
     result = factorize(Y, 3, method=method, tol=1e-9, max_iter=20_000, **penalties)

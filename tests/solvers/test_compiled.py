@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import slow
 from nnls_problems import random_problem
 from torch._dynamo.testing import CompileCounterWithBackend
 
@@ -22,10 +23,14 @@ def compiled(function, dynamic=None, backend="eager"):
 
 # "aot_eager" goes as far as torch.compile does before it writes code: numbers that the graph cannot hold show here.
 @pytest.mark.parametrize(
-    ("dynamic", "backend"),
-    [(None, "aot_eager"), pytest.param(True, "aot_eager", marks=pytest.mark.slow), (True, "eager")],
+    ("penalty", "dynamic", "backend"),
+    [
+        ("ridge", None, "aot_eager"),
+        ("l1", True, "eager"),
+        *slow(("l1", None, "aot_eager"), ("ridge", True, "eager")),
+        *slow(*((penalty, True, "aot_eager") for penalty in PENALTIES)),
+    ],
 )
-@pytest.mark.parametrize("penalty", PENALTIES)
 def test_a_penalty_that_changes_from_call_to_call(penalty, dynamic, backend):
     problem, layer = random_problem(2), NNLSLayer()
     solve, counter = compiled(lambda value: layer(*problem, **{penalty: value}), dynamic, backend)
@@ -38,8 +43,7 @@ def test_a_penalty_that_changes_from_call_to_call(penalty, dynamic, backend):
     assert counts[-1] == counts[0 if dynamic else 1]
 
 
-@pytest.mark.parametrize("penalty", PENALTIES)
-@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize(("penalty", "dynamic"), [("ridge", None), ("l1", True), *slow(("l1", None), ("ridge", True))])
 def test_layers_of_different_penalties(penalty, dynamic):
     problem = random_problem(2)
     solve, counter = compiled(lambda layer: layer(*problem), dynamic)
@@ -77,14 +81,14 @@ def test_gradients_with_symbolic_penalties():
         torch.testing.assert_close(torch.autograd.grad(solve(value), H)[0], expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf")])
-def test_a_bad_number_is_refused_after_good_ones(bad):
+def test_a_bad_number_is_refused_after_good_ones():
     problem, layer = random_problem(2), NNLSLayer()
     solve, _ = compiled(lambda value: layer(*problem, ridge=value), True)
     for value in (0.3, 0.4):
         solve(value)
-    with pytest.raises(Exception, match="ridge: expected a finite number ≥ 0"):
-        solve(bad)
+    for bad in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(Exception, match="ridge: expected a finite number ≥ 0"):
+            solve(bad)
 
 
 @pytest.mark.slow

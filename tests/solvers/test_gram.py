@@ -47,7 +47,8 @@ def test_gradient_towards_both(case):
     def solve(G, C):
         return nnls_gram(G, C, **CASES[case]).W
 
-    assert gradcheck(solve, (G, C)) and gradgradcheck(solve, (G, C))
+    assert gradcheck(solve, (G, C))
+    assert gradgradcheck(solve, (G, C), fast_mode=True)  # in random directions
 
 
 def test_gradient_through_the_squares_is_that_of_the_problem_itself():

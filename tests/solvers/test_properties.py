@@ -1,6 +1,6 @@
 """Properties of the exact solvers on random problems of every kind.
 
-The default suite draws 2,000 problems; DIFFNMF_EXAMPLES sets another number per test (20,000, say, before a release).
+The default suite draws 1,200 problems; DIFFNMF_EXAMPLES sets another number per test (20,000, say, before a release).
 """
 
 import os
@@ -18,7 +18,7 @@ from diffnmf import nnls
 from diffnmf.errors import ConvergenceWarning
 from diffnmf.solvers.certificate import ALLOWED_EXCESS
 
-EXAMPLES = int(os.environ.get("DIFFNMF_EXAMPLES", "400"))
+EXAMPLES = int(os.environ.get("DIFFNMF_EXAMPLES", "200"))
 thorough = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 

@@ -32,10 +32,10 @@ def reverse_gradient(layer, H, Y):
     return torch.autograd.grad(layer(H, Y).sin().sum(), H)[0]
 
 
-def test_forward_mode_against_finite_differences(layer, problem):
-    H, Y = (x.requires_grad_() for x in problem)
-    ridge = torch.full((3, 1, 1), 0.3, dtype=torch.float64, requires_grad=True)
-    l1 = torch.full((3, 1, 1), 0.2, dtype=torch.float64, requires_grad=True)
+def test_forward_mode_against_finite_differences(layer):
+    H, Y = (x.requires_grad_() for x in random_problem(2, n=6, k=3, m=2))
+    ridge = torch.full((2, 1, 1), 0.3, dtype=torch.float64, requires_grad=True)
+    l1 = torch.full((2, 1, 1), 0.2, dtype=torch.float64, requires_grad=True)
 
     def solve(H, Y, ridge, l1):
         return layer(H, Y, ridge=ridge, l1=l1)

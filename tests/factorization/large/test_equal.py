@@ -56,7 +56,7 @@ def assert_equal(ours, theirs, rtol=1e-8):
 class TestSameAsInMemory:
     @pytest.mark.parametrize("method", METHODS, ids=str)
     def test_methods(self, X, method, transposed):
-        assert_equal(*both(X, method=method, init="random", max_iter=23, tol=1e-3, transposed=transposed))
+        assert_equal(*both(X, method=method, init="random", max_iter=13, tol=1e-3, transposed=transposed))
 
     @pytest.mark.parametrize("init", ["auto", "merge", "random", "uniform", "nndsvd", "nndsvda"])
     def test_starts(self, X, init, transposed):
