@@ -15,7 +15,7 @@ from diffnmf.factorization.divergence import zeros_refused
 from diffnmf.factorization.estimator_start import check_starts
 from diffnmf.factorization.initialization import initialize
 from diffnmf.factorization.mini_batch_data import Rows, checked_rows, rows_of_batch
-from diffnmf.factorization.mini_batch_learner import BatchOptions, Learner, root_of
+from diffnmf.factorization.mini_batch_learner import BatchOptions, Learner, root_of, weights_after
 from diffnmf.factorization.mini_batch_rules import Visit, moved
 from diffnmf.factorization.reconstruction import Loss, weights_of
 from diffnmf.factorization.sample_arrays import Samples
@@ -238,8 +238,7 @@ def solved_weights(options: BatchOptions, rows: Rows, Ht: Tensor) -> Iterator[tu
         if options.transform_max_iter is None:
             yield samples, weights_of(Ht.mT, samples.Y, samples.weights, loss, observed=samples.observed)
         else:
-            learner = Learner.start(Ht, samples.Y, options)
-            yield samples, learner.weights(samples, options, options.transform_max_iter)
+            yield samples, weights_after(options.transform_max_iter, Ht, samples, options)
 
 
 def _passes(

@@ -147,13 +147,15 @@ class Learner:
             vars(self).update(memory=memory, Ht=Ht)  # both at once
         return W, cost
 
-    @torch.no_grad()
-    @precisely
-    def weights(self, samples: Samples, options: BatchOptions, iterations: int) -> Tensor:
-        """Those of a batch for the components as they are, (k, b), after some iterations."""
-        rule = options.rule(self.Ht, self.Ht.shape[2], self.root)
-        half = rule.half_step(Target.of(samples, self.root), self.Ht)
-        return rule.solve_weights(half, iterations, options.tol)[0] * self.root
+
+@torch.no_grad()
+@precisely
+def weights_after(iterations: int, Ht: Tensor, samples: Samples, options: BatchOptions) -> Tensor:
+    """Those of a batch for components Hᵀ (k, n), (k, b), after so many iterations from even ones."""
+    root = root_of(samples.Y)
+    Ht = (Ht / root).unsqueeze(0).contiguous()
+    rule = options.rule(Ht, Ht.shape[2], root)
+    return rule.solve_weights(rule.half_step(Target.of(samples, root), Ht), iterations, options.tol)[0] * root
 
 
 def root_of(Y: Tensor) -> float:
