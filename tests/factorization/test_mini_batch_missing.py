@@ -161,6 +161,17 @@ class TestFit:
         one, other = (made(missing=kind, max_iter=3, **PASSES).fit(make(x, known)) for x in (X, X * scale))
         np.testing.assert_allclose(other.components_, one.components_ * scale**0.5, rtol=1e-12)
 
+    @pytest.mark.parametrize("kind", ["ignore", "unstored"])
+    @pytest.mark.parametrize("options", [{}, {"alpha_W": 1e-3, "l1_ratio": 0.5}])
+    def test_transform_max_iter(self, X, known, kind, options):
+        data = hidden(X, known) if kind == "ignore" else stored(X, known)
+        H = np.random.default_rng(2).random((3, 20))
+        model = made(missing=kind, init="custom", max_iter=5, **PASSES, **options).fit(data, H=H)
+        exact = model.transform(data)
+        far, near = (model.set_params(transform_max_iter=number).transform(data) for number in (1, 500))
+        np.testing.assert_allclose(near, exact, atol=1e-6)
+        assert np.abs(far - exact).max() > 1e-2
+
     def test_float32(self, X, known):
         Z = hidden(X, known).astype(np.float32)
         model = made(max_iter=40, **PASSES).fit(Z)
@@ -234,7 +245,7 @@ class TestWarnings:
         H = np.repeat(np.eye(2), 10, axis=1)
         H[0, 5] = 1e4
         with pytest.warns(PredictionWarning, match=r"predicted up to .*: too little .* \(raise alpha_W") as seen:
-            model.set_params(transform_max_iter=None).fit(hidden(Y, known), H=H)
+            model.fit(hidden(Y, known), H=H)
         assert len(seen) == 1
         assert seen[0].filename == __file__
         with pytest.warns(PredictionWarning):
