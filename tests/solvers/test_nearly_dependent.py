@@ -45,14 +45,24 @@ def hilbert(n: int, k: int) -> torch.Tensor:
     return 1.0 / (torch.arange(n, dtype=torch.float64)[:, None] + torch.arange(k) + 1.0)
 
 
+def whole_numbers(X):
+    """X as lists of integers, and the power of two by which they are larger."""
+    ratios = [[x.as_integer_ratio() for x in row] for row in X.tolist()]
+    shared = max(below for row in ratios for _, below in row)  # all are powers of two
+    return [[above * (shared // below) for above, below in row] for row in ratios], shared
+
+
 def exact_residual_norms(H, Y, W):
-    """‖y − Hw‖ / ‖y‖ of every column, in rational numbers: at W of 1e10 the rounding of HW is more than is allowed."""
-    H, Y, W = ([[Fraction(x) for x in row] for row in X.tolist()] for X in (H, Y, W))
+    """‖y − Hw‖ / ‖y‖ of every column, in integers: at W of 1e10 the rounding of HW is more than is allowed."""
+    (H, of_H), (Y, of_Y), (W, of_W) = map(whole_numbers, (H, Y, W))
     norms = []
     for y, w in zip(zip(*Y, strict=True), zip(*W, strict=True), strict=True):
-        left = [of_y - sum(a * b for a, b in zip(row, w, strict=True)) for row, of_y in zip(H, y, strict=True)]
-        square, whole = (sum(x * x for x in vector) for vector in (left, y))
-        norms.append(math.sqrt(square / whole if whole else square))
+        left = [
+            of_H * of_W * of_y - of_Y * sum(a * b for a, b in zip(row, w, strict=True))
+            for row, of_y in zip(H, y, strict=True)
+        ]
+        square, whole = sum(x * x for x in left), sum(x * x for x in y)
+        norms.append(math.sqrt(square / ((of_H * of_W) ** 2 * (whole or of_Y**2))))
     return np.array(norms)
 
 
