@@ -46,8 +46,8 @@ def run(X, folder=None, stop=None, transposed=True, **options):
         if iteration == stop:
             raise StopError
 
-    blocks = Blocks(X, max_memory=20e3)
-    options = {"init": "random", "max_iter": 37, "tol": 1e-7, **options}
+    blocks = Blocks(X, max_memory=40e3)
+    options = {"init": "random", "max_iter": 23, "tol": 1e-7, **options}
     return factorize(blocks.mT if transposed else blocks, 4, checkpoint=folder, callback=callback, **options)
 
 
@@ -62,7 +62,7 @@ def assert_same_bits(first, second):
 )
 def test_same_bits(X, tmp_path, method, transposed):
     whole = run(X, method=method, transposed=transposed)
-    for stop in (1, 12, 30):
+    for stop in (1, 12, 17):
         with pytest.raises(StopError):
             run(X, tmp_path, stop, method=method, transposed=transposed)
     assert_same_bits(run(X, tmp_path, method=method, transposed=transposed), whole)
