@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from fresh_processes import FreshProcesses
 
 from diffnmf.kernels import calling, kernel, library
 
@@ -29,6 +30,14 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def fresh_processes(tmp_path_factory):
+    """For tests of what a program imports, which this process has imported already."""
+    processes = FreshProcesses(tmp_path_factory.mktemp("processes"))
+    yield processes
+    processes.close()
 
 
 @pytest.fixture

@@ -2,10 +2,7 @@
 
 import csv
 import hashlib
-import json
 import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -38,24 +35,6 @@ def slow(*cases: object) -> list[Any]:
     """Cases for ``parametrize`` that belong to the slow tests; a tuple is a case of several arguments."""
     several = [case if isinstance(case, tuple) else (case,) for case in cases]
     return [pytest.param(*case, marks=pytest.mark.slow) for case in several]
-
-
-def modules_after(*statements: str) -> list[list[str]]:
-    """The modules that each statement alone leaves in a process that has torch, which is forked for each."""
-    program = """
-import json, os, sys, torch
-for statement in sys.argv[1:]:
-    child = os.fork()
-    if child == 0:
-        exec(statement, {})
-        print(json.dumps(sorted(sys.modules)), flush=True)
-        os._exit(0)
-    if os.waitpid(child, 0)[1] != 0:
-        sys.exit(f"failed: {statement}")
-"""
-    command = [sys.executable, "-c", program, *statements]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def layer_of(solver: NNLSSolver, **options: object) -> NNLSLayer:

@@ -3,10 +3,7 @@
 import csv
 import importlib
 import json
-import os
 import re
-import subprocess
-import sys
 from decimal import Decimal
 
 import numpy as np
@@ -546,14 +543,16 @@ def test_pictures_have_one_scale_whatever_their_depth(tmp_path):
     np.testing.assert_allclose(eight, sixteen, rtol=1e-6)
 
 
-def test_a_stream_whose_encoding_lacks_a_sign_does_not_end_a_command(X, tmp_path):
+def test_a_stream_whose_encoding_lacks_a_sign_does_not_end_a_command(X, tmp_path, fresh_processes):
     """As on Windows, where output to a file is in the code page of the system."""
     save_csv(tmp_path / "t.csv", X)
-    command = [sys.executable, "-m", "diffnmf", "nmf", "t.csv", "--k", "2", "--solver", "mu", "--beta-loss", "1"]
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
-    done = subprocess.run(
-        [*command, "--output", "out"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    program = (
+        "import sys\n"
+        "for stream in (sys.stdout, sys.stderr): stream.reconfigure(encoding='ascii', errors='strict')\n"
+        "from diffnmf.start import main; main()"
     )
+    options = ["nmf", "t.csv", "--k", "2", "--solver", "mu", "--beta-loss", "1", "--output", "out"]
+    done = fresh_processes.run(program, options, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "factors.npz" in done.stdout
 
@@ -574,10 +573,10 @@ def test_paths_may_begin_with_the_home_of_the_user(X, tmp_path, monkeypatch):
     assert all(isinstance(commands.get_command(None, name), Command) for name in commands.list_commands(None))
 
 
-def test_the_module_is_the_program():
-    command = [sys.executable, "-m", "diffnmf", "nmf", "--help"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "--beta-loss" in shown.stdout
+def test_the_module_is_the_program(fresh_processes):
+    program = "import runpy; runpy.run_module('diffnmf', run_name='__main__', alter_sys=True)"
+    shown = fresh_processes.run(program, ["nmf", "--help"])
+    assert "--beta-loss" in shown.stdout, shown.stderr
 
 
 def test_numbers():

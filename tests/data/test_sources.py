@@ -4,8 +4,6 @@ import io
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -269,10 +267,10 @@ class TestNames:
         with pytest.raises(TypeError, match=r"images: expected the path to a folder .*; got int"):
             load_images(3)
 
-    def test_import_loads_nothing_heavy(self):
+    def test_import_loads_nothing_heavy(self, fresh_processes):
         code = "import sys, diffnmf.data; print(sorted({'torchvision', 'sklearn', 'PIL'} & set(sys.modules)))"
-        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert result.stdout.strip() == "[]"
+        result = fresh_processes.run(code)
+        assert result.stdout.strip() == "[]", result.stderr
 
 
 @needs_data

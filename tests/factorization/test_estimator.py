@@ -2,8 +2,6 @@
 
 import pickle
 import runpy
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -371,12 +369,13 @@ def test_the_example_chooses_and_shows_parts(tmp_path, monkeypatch, capsys):
 
 
 class TestLazyName:
-    def test_scikit_learn_is_loaded_when_asked_for(self):
+    def test_scikit_learn_is_loaded_when_asked_for(self, fresh_processes):
         program = (
             "import sys, diffnmf; assert 'NMF' in dir(diffnmf); assert 'sklearn' not in sys.modules;"
             "diffnmf.NMF; assert 'sklearn' in sys.modules; assert diffnmf.__dict__['NMF'] is diffnmf.NMF"
         )
-        subprocess.run([sys.executable, "-c", program], check=True)
+        result = fresh_processes.run(program)
+        assert result.returncode == 0, result.stderr
 
     def test_other_names_are_no_attributes(self):
         with pytest.raises(AttributeError, match="module 'diffnmf' has no attribute 'PCA'"):

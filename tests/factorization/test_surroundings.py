@@ -1,7 +1,5 @@
 """What stands around a call must not change it, nor be changed by it: autocast, other threads, filters of warnings."""
 
-import subprocess
-import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -82,15 +80,18 @@ def test_fits_in_threads_leave_the_filters_of_warnings_as_they_are():
         NMF(2, max_iter=1, tol=1e-9).fit(X)
 
 
-def test_of_sparse_tensors_torch_has_nothing_to_say():
+def test_of_sparse_tensors_torch_has_nothing_to_say(fresh_processes):
     program = """if True:
+        import warnings
+        warnings.simplefilter("error")
         import numpy as np
         from scipy.sparse import csc_array, csr_array
         from diffnmf import NMF
         X = np.eye(6) + np.eye(6, k=1)
         NMF(2, max_iter=50, tol=0.1).fit(csr_array(X)).transform(csc_array(X))
     """
-    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+    result = fresh_processes.run(program)
+    assert result.returncode == 0, result.stderr
 
 
 def test_sparse_weights_are_taken_back():

@@ -1,8 +1,6 @@
 """The pictures: every pixel of a montage, what the files show, and that a failing write destroys nothing."""
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -270,7 +268,7 @@ class TestSafety:
         assert path.read_bytes() == before
         assert list(tmp_path.iterdir()) == [path]
 
-    def test_importing_loads_no_matplotlib_and_drawing_no_pyplot(self, tmp_path):
+    def test_importing_loads_no_matplotlib_and_drawing_no_pyplot(self, tmp_path, fresh_processes):
         code = f"""
 import sys, torch
 from diffnmf.figures import comparisons, curves, montages
@@ -280,4 +278,5 @@ curves.save_curves({str(tmp_path / "b.png")!r}, [], {{"Losses": {{"loss": "a los
 comparisons.save_bars({str(tmp_path / "c.png")!r}, {{"a": {{"s": [1.0]}}}}, {{"s": "S"}})
 assert "matplotlib.pyplot" not in sys.modules
 """
-        subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+        result = fresh_processes.run(code)
+        assert result.returncode == 0, result.stderr

@@ -160,10 +160,10 @@ def test_threads_load_it_once(monkeypatch, missing):
     assert len(loads) == 1
 
 
-def test_importing_loads_no_library():
+def test_importing_loads_no_library(fresh_processes):
     program = (
         "import diffnmf.layers; from diffnmf.kernels import library;"
         "print(library._load.cache_info().currsize, library._chosen)"
     )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "0 None"
+    result = fresh_processes.run(program)
+    assert result.stdout.strip() == "0 None", result.stderr
