@@ -107,8 +107,8 @@ class KnownEntriesRule(SquaredErrorRule):
         penalties = self._basis_penalties(memory.samples, Ht)
         size = columns_at_once(1, k, Ht.device)
         for some in (slice(start, start + size) for start in range(0, n, size)):
-            grams, C, X = memory.hold[..., some], memory.pull[..., some], Ht[..., some]
-            _let_go(grams, C, X, unseen[..., some])
+            X = Ht[..., some]
+            grams, C = _without(unseen[..., some], memory.hold[..., some], memory.pull[..., some], X)
             gradient = penalties.added(times_columns(grams, X) - C, X)
             sweep_columns(grams, gradient, X, penalties.ridge, passes(SWEEPS, W.shape[2], k))
 
@@ -139,15 +139,15 @@ def _diagonal(k: int, device: torch.device) -> Tensor:
     return rows * k - rows * (rows - 1) // 2
 
 
-def _let_go(grams: Tensor, C: Tensor, X: Tensor, unseen: Tensor) -> None:
-    """Take from the sums, in place, the components (1, k, c) of which a feature has seen nothing, or forgotten it.
+def _without(unseen: Tensor, grams: Tensor, C: Tensor, X: Tensor) -> tuple[Tensor, Tensor]:
+    """The sums without the components (1, k, c) of which a feature has seen nothing, or forgotten it.
 
-    They stay as they are, and what the others leave of Y is without them, as before.
+    They stay as they are, and what the others leave of Y is without them, as before. What is remembered keeps them: a
+    batch that has hardly any of them will be taken out again as a whole.
     """
     if not bool(unseen.any()):
-        return
+        return grams, C
     k = X.shape[1]
-    C -= times_columns(grams, torch.where(unseen, X, 0.0))
-    C.masked_fill_(unseen, 0.0)
+    C = (C - times_columns(grams, torch.where(unseen, X, 0.0))).masked_fill_(unseen, 0.0)
     first, second = torch.triu_indices(k, k, device=X.device)
-    grams.masked_fill_(unseen[:, first] | unseen[:, second], 0.0)
+    return grams.masked_fill(unseen[:, first] | unseen[:, second], 0.0), C

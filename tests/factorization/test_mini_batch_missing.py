@@ -10,7 +10,7 @@ from scipy.sparse import csc_array, csr_array
 from diffnmf import NMF, MiniBatchNMF
 from diffnmf.errors import PredictionWarning
 from diffnmf.factorization.mini_batch_learner import BatchOptions
-from diffnmf.factorization.mini_batch_rules import Visit
+from diffnmf.factorization.mini_batch_rules import Target, Visit
 from diffnmf.factorization.sample_arrays import Samples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -111,6 +111,20 @@ class TestFit:
         pull = sum(v.share * v.W @ (V[i] * Y[i]) for i, v in seen.items())
         np.testing.assert_allclose(learner.memory.hold, hold, rtol=1e-10)
         np.testing.assert_allclose(learner.memory.pull, pull, rtol=1e-10)
+
+    def test_a_batch_with_hardly_any_weight_is_taken_out_whole(self):
+        """Beside the sums that there were, its own are rounding; as long as it is in, they are in."""
+        V, Y = torch.tensor([[[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]]], dtype=torch.float64), torch.ones(1, 2, 3).double()
+        Ht = torch.ones(1, 2, 2, dtype=torch.float64)
+        rule = BatchOptions.of(made(2)).rule(Ht, 2)
+        memory, last = rule.remember(Ht), None
+        for small in (1.0, 1e-7, 1.5e-7, 2e-7):
+            W = torch.tensor([[[1.0, 1.0, 1.0], [small, small, small]]], dtype=torch.float64)
+            rule.improve_components(memory, 1.0, Target(Y * V, V), W, last, Ht)
+            last = Visit(W, 1.0)
+        first, second = torch.triu_indices(2, 2)
+        np.testing.assert_allclose(memory.hold, (W[:, first] * W[:, second]) @ V.mT, rtol=1e-6, atol=1e-15)
+        np.testing.assert_allclose(memory.pull, W @ (V * Y).mT, rtol=1e-6)
 
     @pytest.mark.parametrize("make", [csr_array, csc_array, lambda X: torch.tensor(X.toarray()).to_sparse_csr()])
     def test_what_is_not_stored_is_a_nan(self, X, known, make):
