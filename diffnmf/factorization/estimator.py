@@ -75,7 +75,8 @@ class NMF(FittedParts):
     missing : {'error', 'ignore', 'unstored'}, default='error'
         What a NaN in X, or a masked entry of a masked array, is: an error, or an entry that is not known and does not
         count. 'unstored': X is sparse, and what it does not store is not known, as in a table of ratings; a zero that
-        it stores is a zero. Nothing else is formed, for 'hals', and 'mu' with the Frobenius norm.
+        it stores is a zero. Nothing else is formed, for 'hals', and 'mu' with the Frobenius norm; init is 'random',
+        which is its 'auto', 'uniform' or 'custom' then.
     n_init : int, default=1
         Fits from as many random starts, all at once; the one with the smallest error is kept.
     fixed : array-like or Tensor of shape (n_fixed, n_features), default=None

@@ -38,8 +38,8 @@ class MiniBatchNMF(FittedBatches):
     init : {'random', 'nndsvd', 'nndsvda', 'nndsvdar', 'custom', 'auto', 'merge', 'spa', 'uniform'}, NMF or None
         Where to start, default=None, as for ``NMF``. Of a matrix with more than 2,048 samples (batch_size or 2k, if
         that is more) it is that of so many of them, chosen at random; of a stream that of its first batch. Where these
-        leave a part all zero, as few samples do, it is 'random'. 'custom' takes ``H`` of ``fit``, and ``W`` if that is
-        given.
+        leave a part all zero, as few samples do, it is 'random'; so is 'auto' with missing='unstored', which takes
+        'uniform' and 'custom' beside these two. 'custom' takes ``H`` of ``fit``, and ``W`` if that is given.
     batch_size : int, default=1024
         Number of samples in a batch of a matrix; batches of a stream have the size that they have.
     beta_loss : {'frobenius', 'kullback-leibler', 'itakura-saito'} or float, default='frobenius'

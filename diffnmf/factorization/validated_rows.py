@@ -31,6 +31,10 @@ def validated_rows(model: Any, X: Any, *, reset: bool) -> Any:
     missing, dtype = check_name("missing", model.missing, MISSING), dtype_of(model.dtype)
     try:
         rows = _validated(model, X, allow_nan=missing == "ignore", reset=reset)
+    except TypeError as error:
+        if "float() argument" not in str(error):
+            raise
+        raise TypeError(f"X: expected numbers; {error} (use NaN, or for a data frame X.astype('Float64'))") from error
     except ValueError as error:
         if missing == "ignore" or "contains NaN" not in str(error):
             raise

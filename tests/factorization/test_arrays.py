@@ -72,3 +72,11 @@ def test_factors_of_two_sizes_are_refused_by_their_names():
     """The message spoke of W0."""
     with pytest.raises(ValueError, match="W: expected 2, but got 3"):
         NMF("auto", init="custom").fit(X, W=np.ones((11, 3)), H=np.ones((2, 6)))
+
+
+@pytest.mark.parametrize("estimator", [NMF, MiniBatchNMF])
+def test_objects_that_are_no_numbers(estimator):
+    X = np.ones((6, 3), dtype=object)
+    X[1, 2] = object()
+    with pytest.raises(TypeError, match=r"X: expected numbers; float\(\) argument must be .* \(use NaN, or for a data"):
+        estimator(2, missing="ignore").fit(X)
