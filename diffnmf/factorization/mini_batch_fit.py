@@ -139,21 +139,28 @@ def fit_stream(model: Any, options: BatchOptions, X: Any, W: Any, H: Any) -> tup
 
 def learn_batch(model: Any, options: BatchOptions, learner: Learner | None, rows: Rows, W: Any, H: Any) -> Learner:
     """A single step: what ``partial_fit`` does."""
-    if learner is not None and learner.beta != options.beta:
-        raise ValueError(
-            f"beta_loss: expected {learner.beta:g}, as in the batches before; got {model.beta_loss!r} (fit begins anew)"
-        )
-    if learner is not None and learner.missing != options.missing:
-        raise ValueError(
-            f"missing: expected {learner.missing!r}, as in the batches before; got {options.missing!r} (fit begins"
-            " anew)"
-        )
+    if learner is not None:
+        _check_same(model, options, learner)
     if learner is None or learner.blank:
         learner, _ = started(model, options, rows, W, H)
     check_zeros(options, rows)
     samples = rows.take(slice(None)).to(learner.Ht)
     learner.step(samples, options, fresh_rho(options, samples))
     return learner
+
+
+def _check_same(model: Any, options: BatchOptions, learner: Learner) -> None:
+    """Raise ValueError where a parameter that the sums depend on is another than in the batches before."""
+    k = learner.Ht.shape[1]
+    before = {"beta_loss": learner.beta, "missing": learner.missing, "n_components": k}
+    by_name = isinstance(model.n_components, str | None)  # 'auto': as many as there are
+    now = {"beta_loss": options.beta, "missing": options.missing, "n_components": k if by_name else model.n_components}
+    for name, expected in before.items():
+        if now[name] != expected:
+            told = f"{expected:g}" if isinstance(expected, float) else repr(expected)
+            raise ValueError(
+                f"{name}: expected {told}, as in the batches before; got {getattr(model, name)!r} (fit begins anew)"
+            )
 
 
 def started(model: Any, options: BatchOptions, rows: Rows, W: Any, H: Any) -> tuple[Learner, Tensor | None]:

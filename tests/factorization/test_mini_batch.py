@@ -339,6 +339,12 @@ class TestStreams:
         with pytest.raises(ValueError, match="beta_loss: expected 2, as in the batches before; got 'kullback-leibler'"):
             model.set_params(beta_loss="kullback-leibler").partial_fit(X)
 
+    def test_it_does_not_go_on_with_another_number_of_components(self, X):
+        model = made(3).partial_fit(X)
+        with pytest.raises(ValueError, match="n_components: expected 3, as in the batches before; got 4"):
+            model.set_params(n_components=4).partial_fit(X)
+        assert model.set_params(n_components="auto").partial_fit(X).components_.shape == (3, 12)
+
     def test_it_goes_on_after_fit(self, X):
         model = made(max_iter=1, tol=0.0).fit(X)
         model.partial_fit(X[:50].astype(np.float32))
