@@ -346,6 +346,7 @@ def test_the_benchmark_of_mini_batches(tmp_path, monkeypatch, capsys):
         assert len(list(csv.DictReader(stream))) == 2
 
 
+@pytest.mark.slow
 def test_the_check_of_a_gpu_tries_itself_on_the_cpu(tmp_path):
     sections = ["machine", "the same as on the CPU", "the layer", "beside others", "warps", "factorize"]
     sections += ["not known or not stored", "training steps", "two processes"]

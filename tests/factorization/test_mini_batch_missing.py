@@ -79,7 +79,7 @@ class TestFit:
         """With all samples in one batch, and nothing remembered, it is block coordinate descent."""
         X, known = X[:60], known[:60]
         Z = hidden(X, known)
-        model = made(batch_size=60, forget_factor=0.0, max_iter=1000, **PASSES, **penalties)
+        model = made(batch_size=60, forget_factor=0.0, max_iter=400, **PASSES, **penalties)
         W, H = model.fit_transform(Z), model.components_
         residual = np.where(known, W @ H - X, 0.0)
         alpha, ratio = penalties.get("alpha_H", 0.0), penalties.get("l1_ratio", 0.0)

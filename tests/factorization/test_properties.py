@@ -14,7 +14,7 @@ from nmf_problems import relative_errors
 
 from diffnmf.factorization import ANLS, HALS, MU, factorize
 
-EXAMPLES = int(os.environ.get("DIFFNMF_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("DIFFNMF_EXAMPLES", "12"))
 few = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 MONOTONE = [HALS(extrapolate=False), HALS(extrapolate=False, sweeps=1, revive=False), ANLS(), ANLS(steps=0), MU()]
 pytestmark = pytest.mark.filterwarnings("ignore::diffnmf.errors.ConvergenceWarning")

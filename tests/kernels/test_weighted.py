@@ -106,7 +106,7 @@ def test_an_error_of_many_rows_is_summed_in_double():
 def test_gram_matrices_of_a_wide_factor_are_made_in_parts_on_an_accelerator(monkeypatch):
     """All at once those of 65,536 columns at k = 100 would take four gigabytes, twice with their copies by rows."""
     made = []
-    monkeypatch.setattr(weighted_sweep, "_sweep_columns", lambda grams, *rest: made.append(grams.shape))
+    monkeypatch.setattr(weighted_sweep, "sweep_columns", lambda grams, *rest: made.append(grams.shape))
     F, X = torch.rand(1, 100, 3, device="meta"), torch.rand(1, 100, 2**16, device="meta")
     Y = torch.rand(1, 3, 2**16, device="meta")
     weighted_sweep_(WeightedHalfStep(F, Y, Y, Penalties()), X, 2)

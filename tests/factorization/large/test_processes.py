@@ -253,6 +253,7 @@ def _given_start(folder):
 
 
 @pytest.mark.filterwarnings("ignore::diffnmf.errors.ConvergenceWarning")
+@pytest.mark.slow
 def test_a_run_from_given_factors_goes_on_with_another_number_of_processes(tmp_path):
     """Each process has a part of one of them: what they are known by must not depend on the parts."""
     spawn(_given_start, 2, tmp_path)
