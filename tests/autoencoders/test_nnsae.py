@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import rand
+from helpers import rand, slow
 
 from diffnmf.autoencoders import NNSAE
 from diffnmf.errors import DivergenceError
