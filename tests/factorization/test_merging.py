@@ -254,6 +254,7 @@ def planted(batch: int, n: int, m: int) -> torch.Tensor:
 
 @pytest.mark.usefixtures("compiled")
 @pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace")  # it says that of each place where it gives up
+@pytest.mark.slow
 def test_under_torch_compile_the_kernel_reads_memory_that_is_still_there():
     """Where torch.compile gives up and goes on, a tensor that is known by its address alone is freed."""
     Y = random_matrix(1, 64, 40).float()  # the kernel takes a copy in float64, which nothing else holds

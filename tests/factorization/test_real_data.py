@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import needs_data
+from helpers import needs_data, slow
 
 from diffnmf.data import GroupSampler, group_matrix, load_dataset
 from diffnmf.factorization import PAPER, factorize
@@ -36,10 +36,12 @@ def fitted_and_frozen(Y, Z, preset) -> tuple[float, float]:
     [
         ("mnist", PAPER["mu"], (1.68, 2.0), (9.4, 10.1)),
         ("mnist", OURS, (1.45, 1.6), (9.5, 10.1)),
-        ("fashion", PAPER["mu"], (1.85, 2.1), (10.4, 11.4)),
-        ("fashion", OURS, (1.1, 1.27), (10.5, 11.5)),
-        ("faces", PAPER["mu"], (2.8, 3.1), (11.5, 12.2)),
-        ("faces", OURS, (1.65, 1.9), (11.8, 12.5)),
+        *slow(
+            ("fashion", PAPER["mu"], (1.85, 2.1), (10.4, 11.4)),
+            ("fashion", OURS, (1.1, 1.27), (10.5, 11.5)),
+            ("faces", PAPER["mu"], (2.8, 3.1), (11.5, 12.2)),
+            ("faces", OURS, (1.65, 1.9), (11.8, 12.5)),
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -1,6 +1,6 @@
 """Constrained problems of every kind: feasible and optimal by an independent check, or marked; never a hang.
 
-The default suite draws 1,150 problems, of several columns each; DIFFNMF_EXAMPLES sets another number (20,000, say,
+The default suite draws 690 problems, of several columns each; DIFFNMF_EXAMPLES sets another number (20,000, say,
 before a release).
 """
 
@@ -17,7 +17,7 @@ from nnls_problems import constrained_kkt
 from diffnmf import nnls
 from diffnmf.errors import ConvergenceWarning
 
-EXAMPLES = int(os.environ.get("DIFFNMF_EXAMPLES", "1000"))
+EXAMPLES = int(os.environ.get("DIFFNMF_EXAMPLES", "600"))
 CHECKS = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 
 

@@ -21,7 +21,7 @@ from diffnmf.runs.parts import load_run_data
 from diffnmf.studies.frontier import COLUMNS, measure_frontier
 from diffnmf.studies.gap import Objective, gap_closed
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 DATA = DataConfig("digits", group_size=20, limit_test_groups=6)
 WEIGHTS = {"sparsity": (1.0, 2.0), "overlap": (0.5,), "closeness": (1.5,)}
 RUN = RunConfig().with_options(

@@ -14,7 +14,7 @@ from diffnmf.errors import RunFolderError
 from diffnmf.runs import DataConfig, RunConfig, run_experiment
 from diffnmf.studies.recognition import REAL, measure_recognition
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 DATA = DataConfig("digits", group_size=20, limit_test_groups=6)
 RUN = RunConfig().with_options(
     dataset="digits", group_size=20, k=5, width=8, critic_width=8, epochs=1, basis_init="merge", limit_test_groups=6

@@ -19,7 +19,7 @@ from diffnmf.studies.paper.study import FC, MIXTURE, NNLS
 from diffnmf.studies.paper.table1 import printed
 from diffnmf.studies.paper.workbench import Workbench
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 SMOKE = STUDIES["smoke"]
 BANNER = "Smoke run: the numbers mean nothing. It shows only that every part runs; nothing was trained to its end."
