@@ -91,7 +91,8 @@ def checked_rows(model: Any, X: Any, *, reset: bool) -> Rows:
         data = data if data.layout == torch.strided else _scipy_of(data)
         return Rows(data, device or X.device, dtype, model.missing, X.device)
     data = data if isinstance(data, np.ndarray) else data.tocsr()
-    dtype = dtype or torch.from_numpy(data[:0].copy() if isinstance(data, np.ndarray) else data.data[:0].copy()).dtype
+    dtype = dtype or dtype_of(data.dtype)
+    assert dtype is not None
     return Rows(data, device or torch.device("cpu"), dtype, model.missing)
 
 
